@@ -1,0 +1,110 @@
+"""What the solver is given: gates on units, a cost of keeping them, and something that trains.
+
+Nothing here knows ONNX. A *unit* is a number in ``range(unit_count)``; a *gate* ``v[j]`` is one
+float per unit, multiplied into every reader of the unit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+UnitArray = NDArray[np.int64]
+KeepArray = NDArray[np.bool_]
+
+BatchType = TypeVar("BatchType", contravariant=True)
+
+
+class Trainer(Protocol[BatchType]):
+    """A network in training whose weights and gradients are live numpy views.
+
+    ``weights`` and ``gradients`` have the same keys; arrays are float32, C-contiguous, writable,
+    and the very memory the engine reads and writes.
+    """
+
+    @property
+    def weights(self) -> Mapping[str, FloatArray]: ...
+
+    @property
+    def gradients(self) -> Mapping[str, FloatArray]: ...
+
+    def backward(self, batch: BatchType) -> float:
+        """Run forward and backward at the current weights, overwrite ``gradients``, return the mean loss."""
+        ...
+
+    def update(self, learning_rate: float) -> None:
+        """Take one AdamW step on ``weights`` from what ``gradients`` holds now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Weight slices that consume units.
+
+    Attributes:
+        tensor: name of the weight.
+        axis: axis of ``tensor`` whose positions belong to units.
+        units: unit at each position of that axis, -1 where the position is not gated; int64 ``[n]``,
+            or ``[blocks, n]`` when the unit also depends on the block of axis 0 (grouped convolution:
+            axis 0 is cut into ``blocks`` equal runs, and row ``b`` holds for run ``b``).
+    """
+
+    tensor: str
+    axis: int
+    units: UnitArray
+
+
+@dataclass(frozen=True)
+class GateGroup:
+    """Units ``start .. start + count - 1``, which come from one producing axis and compete.
+
+    Attributes:
+        keep_at_least: fewest units that must stay (at least 1; per block when ``blocks`` is given).
+        keep_at_most_removed: most units that may go.
+        multiple: kept counts should be a multiple of this where the group is large enough to profit.
+        blocks: block number of each unit, int64 ``[count]``; every block must keep equally many.
+            None when the units are free.
+    """
+
+    name: str
+    start: int
+    count: int
+    keep_at_least: int
+    keep_at_most_removed: int
+    multiple: int
+    blocks: UnitArray | None
+
+
+class CostModel(Protocol):
+    """What a set of kept units costs, in the unit of the budget (MACs or parameters)."""
+
+    def total(self, keep: NDArray[np.bool_]) -> float:
+        """Exact cost when the units where ``keep`` is True stay."""
+        ...
+
+    def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Cost each unit adds, the others being as in ``keep``: float64 ``[unit_count]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Which units there are, who reads them, what they cost and what the result may cost.
+
+    Attributes:
+        budget: most that ``cost.total`` of the kept units may be, in the cost's own unit.
+        connections: names of the weights whose single entries may be zeroed.
+        connection_share: share of the *remaining* entries of those weights that stay non-zero, in (0, 1];
+            1 leaves connections alone.
+    """
+
+    unit_count: int
+    groups: tuple[GateGroup, ...]
+    readers: tuple[Reader, ...]
+    cost: CostModel
+    budget: float
+    connections: tuple[str, ...]
+    connection_share: float
