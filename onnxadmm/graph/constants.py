@@ -1,0 +1,92 @@
+"""Reading and replacing constants: initializers and ``Constant`` nodes look the same from here."""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.graph.model import Model
+
+Array = NDArray[Any]
+
+
+def constant(value: onnx_ir.Value) -> Array | None:
+    """Return the constant behind ``value``, or None when it is computed or fed.
+
+    Initializers count as constants also where the file lists them among the graph inputs. Of ``Constant`` nodes,
+    the forms ``value``, ``value_float(s)``, ``value_int(s)`` and ``value_string(s)`` are read (``sparse_value`` has
+    become ``value`` when the model was loaded). The array must not be written to: it may be the very memory of the
+    model, mapped from the file, read-only and not aligned.
+    """
+    if value.is_initializer():
+        tensor = value.const_value
+        return None if tensor is None else tensor.numpy()
+    node = value.producer()
+    if node is None or node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            return None
+        if attribute.name == "value":
+            return attribute.as_tensor().numpy()
+        if attribute.name == "value_float":
+            return np.array(attribute.as_float(), dtype=np.float32)
+        if attribute.name == "value_floats":
+            return np.array(attribute.as_floats(), dtype=np.float32)
+        if attribute.name == "value_int":
+            return np.array(attribute.as_int(), dtype=np.int64)
+        if attribute.name == "value_ints":
+            return np.array(attribute.as_ints(), dtype=np.int64)
+        if attribute.name == "value_string":
+            return np.array(attribute.as_string(), dtype=np.object_)
+        if attribute.name == "value_strings":
+            return np.array(attribute.as_strings(), dtype=np.object_)
+    return None
+
+
+def set_constant(model: Model, value: onnx_ir.Value, array: Array) -> None:
+    """Replace the constant behind ``value`` by ``array``, of any shape and dtype; the name stays.
+
+    Raises:
+        ValueError: ``value`` is neither an initializer nor the output of a ``Constant`` node.
+    """
+    tensor = onnx_ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=value.name)
+    node = value.producer()
+    if value.is_initializer():
+        value.const_value = tensor
+    elif node is not None and node.op_type == "Constant" and constant(value) is not None:
+        for name in list(node.attributes):
+            node.attributes.pop(name)
+        node.attributes.add(onnx_ir.AttrTensor("value", tensor))
+    else:
+        raise ValueError(f"{value.name} of {model.ir.graph.name} is not a constant")
+    value.shape = onnx_ir.Shape(array.shape)
+    value.type = onnx_ir.TensorType(tensor.dtype)
+
+
+def new_initializer(model: Model, name_hint: str, array: Array) -> onnx_ir.Value:
+    """Add an initializer to the main graph under ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken."""
+    taken = _value_names(model)
+    name = name_hint
+    count = 0
+    while name in taken:
+        count += 1
+        name = f"{name_hint}_{count}"
+    tensor = onnx_ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    value = onnx_ir.Value(
+        name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    model.ir.graph.register_initializer(value)
+    return value
+
+
+def _value_names(model: Model) -> set[str]:
+    """Names of all values, subgraphs included: a name given twice would shadow the outer one."""
+    names: set[str] = set()
+    for graph in model.ir.graphs():
+        names.update(value.name or "" for value in graph.inputs)
+        names.update(graph.initializers)
+        for node in graph:
+            names.update(value.name or "" for value in node.outputs)
+    return names
