@@ -99,6 +99,11 @@ class Problem:
         connections: names of the weights whose single entries may be zeroed.
         connection_share: share of the *remaining* entries of those weights that stay non-zero, in (0, 1];
             1 leaves connections alone.
+        writers: weight slices that produce units, described like readers. Only used to know which entries of
+            ``connections`` remain once units are removed; without them an entry remains when its reader does.
+        keep_counts: units that stay in each group, in the order of ``groups``: the layer-wise targets of joint
+            mode, whose cost must be within the budget. None lets joint mode keep the same share of every group, the
+            largest that meets the budget.
     """
 
     unit_count: int
@@ -108,3 +113,5 @@ class Problem:
     budget: float
     connections: tuple[str, ...]
     connection_share: float
+    writers: tuple[Reader, ...] = ()
+    keep_counts: tuple[int, ...] | None = None

@@ -1,0 +1,126 @@
+"""Pruning of single weights: ``Z1`` keeps the largest ``|W + U1|`` per layer, or by one threshold over all layers."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.gates import position_mask
+from onnxadmm.admm.problem import FloatArray, KeepArray, Problem
+from onnxadmm.admm.projections import top_k_mask, top_k_masks
+from onnxadmm.admm.splitting import Splitting
+from onnxadmm.errors import OptionError
+
+MaskArray = NDArray[np.bool_]
+
+
+def remaining_entries(problem: Problem, keep: KeepArray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, MaskArray]:
+    """Entries of the problem's connection weights that no removed unit takes along: bool arrays by name."""
+    masks = {name: np.ones(shapes[name], dtype=np.bool_) for name in problem.connections}
+    for reader in (*problem.readers, *problem.writers):
+        if reader.tensor in masks:
+            masks[reader.tensor] &= position_mask(keep, reader, shapes[reader.tensor])
+    return masks
+
+
+def largest_entries(
+    weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray], *, share: float, per_layer: bool
+) -> dict[str, MaskArray]:
+    """Mark the share of the remaining entries that is largest in magnitude, at least one per layer.
+
+    Args:
+        weights: float32 by name.
+        remaining: entries that compete, same names.
+        share: in (0, 1].
+        per_layer: every layer keeps the share; else one threshold holds for all.
+    """
+    # -1 lies below every magnitude, so entries out of the competition are never among the largest.
+    magnitudes = {name: np.where(mask, np.abs(weights[name]), np.float32(-1.0)) for name, mask in remaining.items()}
+    if per_layer:
+        counts = {name: int(np.count_nonzero(mask)) for name, mask in remaining.items()}
+        return {name: top_k_mask(array, _share_of(counts[name], share)) for name, array in magnitudes.items()}
+    total = sum(int(np.count_nonzero(mask)) for mask in remaining.values())
+    masks = top_k_masks(magnitudes, _share_of(total, share))
+    for name, array in magnitudes.items():
+        if remaining[name].any() and not masks[name].any():
+            masks[name].reshape(-1)[int(np.argmax(array))] = True
+    return masks
+
+
+def _share_of(count: int, share: float) -> int:
+    return min(count, max(1, round(share * count))) if count else 0
+
+
+def _zero_unless(free: MaskArray, x: FloatArray) -> FloatArray:
+    return np.where(free, x, np.float32(0.0))
+
+
+class Connections:
+    """ADMM state of all connection weights.
+
+    Args:
+        weights: the live weights; the arrays named in ``problem.connections`` are held.
+        gradients: the live gradients, to which ``add_penalty`` adds.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        weights: Mapping[str, FloatArray],
+        gradients: Mapping[str, FloatArray],
+        per_layer: bool,
+    ) -> None:
+        missing = [name for name in problem.connections if name not in weights]
+        if missing:
+            raise OptionError(
+                f"the connections of {missing[0]}",
+                expected="a weight that is trained",
+                found="no weight of that name",
+                way_out="train the weight or leave its connections alone",
+            )
+        self.active = bool(problem.connections) and problem.connection_share < 1.0
+        names = problem.connections if self.active else ()
+        self._problem = problem
+        self._per_layer = per_layer
+        self._weights = {name: weights[name] for name in names}
+        self._gradients = {name: gradients[name] for name in names}
+        self._shapes = {name: weights[name].shape for name in names}
+        self._states = {name: Splitting(weights[name]) for name in names}
+        self._buffers = {name: np.empty_like(weights[name]) for name in names}
+
+    def add_penalty(self, rho: float) -> None:
+        """Add ``rho (W - Z1 + U1)`` to the gradients, in place."""
+        for name, state in self._states.items():
+            buffer = np.subtract(self._weights[name], state.target, out=self._buffers[name])
+            buffer *= np.float32(rho)
+            self._gradients[name] += buffer
+
+    def iterate(self, keep: KeepArray, *, share: float) -> tuple[float, float]:
+        """Take the ``Z1`` and ``U1`` steps; return ``|W - Z1|`` and ``|Z1 - Z1_before|`` over all layers."""
+        if not self.active:
+            return 0.0, 0.0
+        remaining = remaining_entries(self._problem, keep, self._shapes)
+        shifted = {name: state.shifted(self._weights[name]) for name, state in self._states.items()}
+        masks = largest_entries(shifted, remaining, share=share, per_layer=self._per_layer)
+        primal = moved = 0.0
+        for name, state in self._states.items():
+            # An entry that a removed unit takes along is unconstrained: z = x + u leaves no penalty and no dual.
+            free = masks[name] | ~remaining[name]
+            one_primal, one_moved = state.update(self._weights[name], project=partial(_zero_unless, free))
+            primal += one_primal**2
+            moved += one_moved**2
+        return float(np.sqrt(primal)), float(np.sqrt(moved))
+
+    def rescale(self, factor: float) -> None:
+        """Keep ``rho u`` as it is while ``rho`` becomes ``rho / factor``."""
+        for state in self._states.values():
+            state.rescale(factor)
+
+    def zeros(self, keep: KeepArray) -> dict[str, MaskArray]:
+        """Entries to be zero if the run ended now: bool by name, empty when connections are left alone."""
+        remaining = remaining_entries(self._problem, keep, self._shapes)
+        share = self._problem.connection_share
+        kept = largest_entries(self._weights, remaining, share=share, per_layer=self._per_layer) if self.active else {}
+        return {name: ~mask for name, mask in kept.items()}

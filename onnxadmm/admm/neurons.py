@@ -1,0 +1,160 @@
+"""The two ways the gates move: by importance per cost under a falling budget, or by the paper's box and sphere."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import KeepArray, Problem
+from onnxadmm.admm.projections import project_box_budget, project_sphere
+from onnxadmm.admm.selection import select, select_per_group
+from onnxadmm.admm.settings import Settings
+from onnxadmm.admm.splitting import Splitting
+
+DoubleArray = NDArray[np.float64]
+
+
+class Neurons(Protocol):
+    """Gates with the state that moves them."""
+
+    @property
+    def gates(self) -> DoubleArray:
+        """``v``, float64 ``[unit_count]``."""
+        ...
+
+    def step(self, gradient: DoubleArray, *, rho: float) -> None:
+        """Move the gates once, given ``dL/dv`` at the current gates."""
+        ...
+
+    def iterate(self, *, budget: float) -> tuple[float, float]:
+        """Take the projection and dual steps; return primal residual and, still without rho, dual residual."""
+        ...
+
+    def rescale(self, factor: float) -> None:
+        """Keep ``rho u`` as it is while ``rho`` becomes ``rho / factor``."""
+        ...
+
+    def keep(self, *, budget: float) -> KeepArray:
+        """Units that would stay if the run ended now, their exact cost within ``budget``."""
+        ...
+
+
+def make_neurons(problem: Problem, settings: Settings) -> Neurons:
+    """Gates of the method that ``settings`` names."""
+    if settings.method == "paper":
+        return BoxAndSphere(problem, settings)
+    return ImportancePerCost(problem, settings)
+
+
+def _choose(score: DoubleArray, problem: Problem, settings: Settings, budget: float) -> KeepArray:
+    if settings.mode == "joint":
+        return select_per_group(score, problem, budget=budget)
+    return select(score, problem, budget=budget)
+
+
+class ImportancePerCost:
+    """Default method: ``z`` is the selection by ``h_j / c_j`` under the budget of the moment.
+
+    ``h_j`` is a running mean of ``(dL/dv_j)^2`` and ``c_j`` the marginal cost. Weights adapt while the penalty draws
+    the gates to ``z``. The gate step is proximal in the penalty, so that no ``rho`` is too large for it:
+
+        v = argmin_v |v - v_before|^2 / (2 step) + rho/2 |v - z + u|^2, clipped to [0, 1].
+    """
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self._problem = problem
+        self._settings = settings
+        self.gates: DoubleArray = np.ones(problem.unit_count)
+        self._state = Splitting(self.gates)
+        self._sum = np.zeros(problem.unit_count)
+        self._steps = 0
+        self._importance = np.zeros(problem.unit_count)
+        self._weight = 0.0
+
+    def step(self, gradient: DoubleArray, *, rho: float) -> None:
+        self._sum += np.square(gradient)
+        self._steps += 1
+        pull = self._settings.gate_step * rho
+        self.gates += (pull / (1.0 + pull)) * (self._state.target - self.gates)
+        np.clip(self.gates, 0.0, 1.0, out=self.gates)
+
+    def iterate(self, *, budget: float) -> tuple[float, float]:
+        forget = 1.0 / self._settings.importance_memory
+        self._importance += forget * (self._sum / max(self._steps, 1) - self._importance)
+        self._sum[...] = 0.0
+        self._steps = 0
+        keep = self.keep(budget=budget)
+        return self._state.update(self.gates, project=lambda x: keep.astype(np.float64))
+
+    def rescale(self, factor: float) -> None:
+        self._state.rescale(factor)
+
+    def keep(self, *, budget: float) -> KeepArray:
+        return _choose(self._importance, self._problem, self._settings, budget)
+
+
+class BoxAndSphere:
+    """The paper's method: ``{0,1}^m`` is the box with the budget (``Z2``) intersected with the sphere (``Z3``).
+
+    The gates descend ``L + rho/2 |v - Z2 + U2|^2 + rho/2 |v - Z3 + U3|^2`` by Adam. Holistic mode has one box over all
+    units, with the cost linearised at the units that stand above 1/2; joint mode has a box ``sum(z) <= count`` for
+    every group. The sphere is taken per group in both, as ``{0,1}^m`` is a product over groups.
+
+    Source: Lee & Lee, "DNN compression by ADMM-based joint pruning", Knowledge-Based Systems 239, 2022.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self._problem = problem
+        self._settings = settings
+        self.gates: DoubleArray = np.ones(problem.unit_count)
+        self._box = Splitting(self.gates)
+        self._sphere = Splitting(self.gates)
+        self._mean = np.zeros(problem.unit_count)
+        self._square = np.zeros(problem.unit_count)
+        self._steps = 0
+
+    def step(self, gradient: DoubleArray, *, rho: float) -> None:
+        full = gradient + rho * (2.0 * self.gates - self._box.target - self._sphere.target)
+        self._steps += 1
+        self._mean += 0.1 * (full - self._mean)
+        self._square += 0.001 * (np.square(full) - self._square)
+        mean = self._mean / (1.0 - 0.9**self._steps)
+        square = self._square / (1.0 - 0.999**self._steps)
+        self.gates -= self._settings.gate_step * mean / (np.sqrt(square) + 1e-8)
+
+    def iterate(self, *, budget: float) -> tuple[float, float]:
+        box_primal, box_moved = self._box.update(self.gates, project=lambda x: self._project_box(x, budget))
+        sphere_primal, sphere_moved = self._sphere.update(self.gates, project=self._project_sphere)
+        return float(np.hypot(box_primal, sphere_primal)), float(np.hypot(box_moved, sphere_moved))
+
+    def rescale(self, factor: float) -> None:
+        self._box.rescale(factor)
+        self._sphere.rescale(factor)
+
+    def keep(self, *, budget: float) -> KeepArray:
+        # Undo the division by cost: what counts at the end is the gate alone, as in the paper.
+        marginal = self._problem.cost.marginal(np.ones(self._problem.unit_count, dtype=np.bool_))
+        weight = marginal if self._settings.mode == "holistic" else 1.0
+        return _choose(np.abs(self.gates) * weight, self._problem, self._settings, budget)
+
+    def _project_box(self, x: DoubleArray, budget: float) -> DoubleArray:
+        if self._settings.mode == "joint":
+            keep = select_per_group(np.clip(x, 0.0, None), self._problem, budget=budget)
+            z = np.clip(x, 0.0, 1.0)
+            for group in self._problem.groups:
+                own = slice(group.start, group.start + group.count)
+                count = float(np.count_nonzero(keep[own]))
+                z[own] = project_box_budget(x[own], cost=np.ones(group.count), budget=count)
+            return z
+        above = self.gates > 0.5
+        cost = np.maximum(self._problem.cost.marginal(above), 0.0)
+        # First-order model of the cost at the kept set k: total(k) + cost.(z - k) <= budget.
+        left = budget - self._problem.cost.total(above) + float(cost[above].sum())
+        return project_box_budget(x, cost=cost, budget=max(left, 0.0))
+
+    def _project_sphere(self, x: DoubleArray) -> DoubleArray:
+        z = x.copy()
+        for group in self._problem.groups:
+            own = slice(group.start, group.start + group.count)
+            z[own] = project_sphere(x[own])
+        return z

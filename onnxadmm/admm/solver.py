@@ -1,0 +1,258 @@
+"""ADMM over a trainer: train weights and gates, project, step the duals, until the plan stands.
+
+    minimise L(W, v)  subject to  |W_i|_0 <= l_i,  v in {0,1}^n,  cost(v) <= B
+
+Source: Lee & Lee, "DNN compression by ADMM-based joint pruning", Knowledge-Based Systems 239, 2022; the duals are
+scaled and the penalties squared throughout.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.connections import Connections
+from onnxadmm.admm.gates import GatedWeights
+from onnxadmm.admm.neurons import make_neurons
+from onnxadmm.admm.problem import KeepArray, Problem, Trainer
+from onnxadmm.admm.schedule import budget_at, learning_rate_at, penalty_at
+from onnxadmm.admm.selection import refuse_unreachable
+from onnxadmm.admm.settings import Settings
+from onnxadmm.errors import DataError, DivergedError
+
+Batch = TypeVar("Batch")
+MaskArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one ADMM iteration left behind.
+
+    Attributes:
+        iteration: from 1.
+        epoch: passes over the data so far, a fraction within an epoch.
+        loss: mean over the iteration's batches, without penalties.
+        connection_primal: ``|W - Z1|`` over all connection weights.
+        connection_dual: ``rho |Z1 - Z1_before|``.
+        neuron_primal: ``|v - Z|``; for two splittings the root of the sum of squares.
+        neuron_dual: ``rho |Z - Z_before|``, likewise.
+        connection_rho: penalty of the connections.
+        neuron_rho: penalty of the gates.
+        budget: budget of the moment, in the cost's unit.
+        cost: exact cost of the units that would stay now.
+        kept: number of units that would stay now.
+        learning_rate: of the iteration's last step.
+    """
+
+    iteration: int
+    epoch: float
+    loss: float
+    connection_primal: float
+    connection_dual: float
+    neuron_primal: float
+    neuron_dual: float
+    connection_rho: float
+    neuron_rho: float
+    budget: float
+    cost: float
+    kept: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What the run decided; the trainer's weights are left as that network, gates multiplied in and zeros set.
+
+    Attributes:
+        keep: units that stay, bool ``[unit_count]``.
+        zeros: entries to be held at zero by weight name, True where zero; in full shape, entries that a removed
+            unit takes along are True as well. Empty when connections are left alone.
+        history: one record per iteration.
+    """
+
+    keep: KeepArray
+    zeros: Mapping[str, MaskArray]
+    history: tuple[Record, ...]
+
+
+def solve(
+    trainer: Trainer[Batch],
+    problem: Problem,
+    *,
+    batches: Callable[[int], Iterable[Batch]],
+    steps_per_epoch: int,
+    settings: Settings,
+    on_iteration: Callable[[Record], None] | None = None,
+) -> Solution:
+    """Decide which units and connections stay, training the weights at the same time.
+
+    The run is deterministic when the trainer and the batches are.
+
+    Args:
+        batches: batches of an epoch, given its number from 0.
+        steps_per_epoch: how many of them make an epoch; fewer end the epoch early with an error.
+        on_iteration: called after every iteration; while it runs the trainer's weights are those of the network
+            that the run would end with now.
+
+    Raises:
+        BudgetError: the budget is below the least cost the groups can reach; raised before any training.
+        DataError: an epoch has fewer batches than stated.
+        DivergedError: NaN, or a loss that grew without bound; the trainer's weights are those of the last good
+            iteration.
+    """
+    return _Run(trainer, problem, steps_per_epoch=steps_per_epoch, settings=settings).go(batches, on_iteration)
+
+
+class _Run(Generic[Batch]):
+    def __init__(self, trainer: Trainer[Batch], problem: Problem, *, steps_per_epoch: int, settings: Settings) -> None:
+        refuse_unreachable(problem)
+        if steps_per_epoch < 1:
+            raise DataError(
+                "the training data",
+                expected="at least one batch per epoch",
+                found=f"{steps_per_epoch}",
+                way_out="give more data or a smaller batch",
+            )
+        self._trainer = trainer
+        self._problem = problem
+        self._settings = settings
+        self._steps_per_epoch = steps_per_epoch
+        self._steps = settings.epochs * steps_per_epoch
+        self._iterations = settings.epochs * min(settings.iterations_per_epoch, steps_per_epoch)
+        self._full = problem.cost.total(np.ones(problem.unit_count, dtype=np.bool_))
+        self._weights = dict(trainer.weights)
+        gradients = dict(trainer.gradients)
+        self._gated = GatedWeights(self._weights, gradients, readers=problem.readers, unit_count=problem.unit_count)
+        self._connections = Connections(
+            problem, weights=self._weights, gradients=gradients, per_layer=settings.mode == "joint"
+        )
+        self._neurons = make_neurons(problem, settings)
+        # The last good state: masters and gates.
+        self._good = {name: array.copy() for name, array in self._weights.items()}
+        self._good_gates = self._neurons.gates.copy()
+        self._best_loss = np.inf
+        self._rho: tuple[float, float] | None = None
+
+    def go(self, batches: Callable[[int], Iterable[Batch]], on_iteration: Callable[[Record], None] | None) -> Solution:
+        stream = self._stream(batches)
+        history: list[Record] = []
+        for iteration in range(1, self._iterations + 1):
+            record, keep = self._iterate(iteration, stream)
+            history.append(record)
+            if on_iteration is not None:
+                self._finish(keep)
+                on_iteration(record)
+                self._restore()
+        keep = self._neurons.keep(budget=self._problem.budget)
+        zeros = self._finish(keep)
+        return Solution(keep=keep, zeros=zeros, history=tuple(history))
+
+    def _stream(self, batches: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
+        for epoch in range(self._settings.epochs):
+            count = 0
+            for batch in itertools.islice(batches(epoch), self._steps_per_epoch):
+                count += 1
+                yield batch
+            if count < self._steps_per_epoch:
+                raise DataError(
+                    "the training data",
+                    expected=f"{self._steps_per_epoch} batches in epoch {epoch}",
+                    found=str(count),
+                    way_out="state the number of batches that there are",
+                )
+
+    def _iterate(self, iteration: int, stream: Iterator[Batch]) -> tuple[Record, KeepArray]:
+        settings, problem = self._settings, self._problem
+        first = (iteration - 1) * self._steps // self._iterations
+        last = iteration * self._steps // self._iterations
+        gate_rho, connection_rho = self._set_penalties(first / self._steps)
+        total_loss = 0.0
+        learning_rate = 0.0
+        for step in range(first, last):
+            learning_rate = learning_rate_at(
+                (step + 0.5) / self._steps, peak=settings.learning_rate, warm_up=settings.warm_up
+            )
+            self._gated.write(self._neurons.gates)
+            loss = self._trainer.backward(next(stream))
+            gradient = self._gated.collect()
+            if not math.isfinite(loss) or not np.isfinite(gradient).all():
+                raise self._diverged(iteration, f"a loss of {loss:g}")
+            self._connections.add_penalty(connection_rho)
+            self._trainer.update(learning_rate)
+            self._gated.store()
+            self._neurons.step(gradient, rho=gate_rho)
+            total_loss += loss
+        loss = total_loss / (last - first)
+        limit = max(settings.divergence_factor * self._best_loss, settings.divergence_floor)
+        if loss > limit:
+            raise self._diverged(iteration, f"a mean loss of {loss:g}")
+        self._best_loss = min(self._best_loss, loss)
+
+        progress = last / self._steps
+        ramp = settings.budget_ramp
+        budget = budget_at(progress, full=max(self._full, problem.budget), target=problem.budget, ramp=ramp)
+        share = budget_at(progress, full=1.0, target=problem.connection_share, ramp=ramp)
+        neuron_primal, neuron_moved = self._neurons.iterate(budget=budget)
+        keep = self._neurons.keep(budget=budget)
+        connection_primal, connection_moved = self._connections.iterate(keep, share=share)
+        self._remember()
+        return (
+            Record(
+                iteration=iteration,
+                epoch=last / self._steps_per_epoch,
+                loss=loss,
+                connection_primal=connection_primal,
+                connection_dual=connection_rho * connection_moved,
+                neuron_primal=neuron_primal,
+                neuron_dual=gate_rho * neuron_moved,
+                connection_rho=connection_rho,
+                neuron_rho=gate_rho,
+                budget=budget,
+                cost=problem.cost.total(keep),
+                kept=int(np.count_nonzero(keep)),
+                learning_rate=learning_rate,
+            ),
+            keep,
+        )
+
+    def _set_penalties(self, progress: float) -> tuple[float, float]:
+        gate = penalty_at(progress, first=self._settings.gate_penalty[0], last=self._settings.gate_penalty[1])
+        pair = self._settings.connection_penalty
+        connection = penalty_at(progress, first=pair[0], last=pair[1])
+        if self._rho is not None:
+            self._neurons.rescale(self._rho[0] / gate)
+            self._connections.rescale(self._rho[1] / connection)
+        self._rho = (gate, connection)
+        return self._rho
+
+    def _remember(self) -> None:
+        for name, array in self._weights.items():
+            np.copyto(self._good[name], array)
+        np.copyto(self._good_gates, self._neurons.gates)
+
+    def _restore(self) -> None:
+        for name, array in self._good.items():
+            np.copyto(self._weights[name], array)
+
+    def _finish(self, keep: KeepArray) -> dict[str, MaskArray]:
+        """Leave the network of ``keep`` in the trainer's weights, which held the masters."""
+        zeros = self._connections.zeros(keep)
+        self._gated.write(np.where(keep, self._neurons.gates, 0.0))
+        for name, mask in zeros.items():
+            self._weights[name][mask] = 0.0
+        return zeros
+
+    def _diverged(self, iteration: int, found: str) -> DivergedError:
+        self._restore()
+        self._gated.store()
+        self._gated.write(self._good_gates)
+        return DivergedError(
+            f"iteration {iteration}",
+            expected=f"a loss of at most {self._settings.divergence_factor:g} times the best one, {self._best_loss:g}",
+            found=found,
+            way_out="lower the learning rate; the weights are those of the last good iteration",
+        )
