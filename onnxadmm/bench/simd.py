@@ -65,7 +65,7 @@ def this_machine() -> Machine:
     cpu, simd = _cpu_and_simd()
     return Machine(
         cpu=cpu,
-        platform=platform.platform(terse=True) + " " + platform.machine(),
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         threads=usable_threads(),
         simd=simd.name,
         simd_floats=simd.floats,

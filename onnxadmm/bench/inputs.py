@@ -1,0 +1,198 @@
+"""Deterministic random inputs that a model accepts: right shapes, right types, safe indices."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.errors import ModelFileError, OptionError
+from onnxadmm.graph.constants import constant
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.shapes import Shapes, infer
+
+Array = NDArray[Any]
+
+# Integers without a known meaning stay in 0..1: masks, flags, and indices into anything that is not empty.
+_DEFAULT_RANGE: Final = 2
+
+# Operators that pass values of their operand 0 (Concat: of any operand) on unchanged.
+_PASS_ON: Final = frozenset(("Cast", "Concat", "Dropout", "Expand", "Identity", "Slice", "Split", "Tile")) | frozenset(
+    ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+)
+# Operators whose operand 1 holds indices along one axis of operand 0.
+_INDEX_ONE_AXIS: Final = frozenset(("Gather", "GatherElements", "ScatterElements", "Scatter"))
+# Operators whose operand 1 holds indices into the leading axes of operand 0.
+_INDEX_LEADING_AXES: Final = frozenset(("GatherND", "ScatterND"))
+
+
+def required_inputs(model: Model) -> tuple[onnx_ir.Value, ...]:
+    """The inputs that must be fed: those of the graph without the initializers some files list among them."""
+    initializers = model.ir.graph.initializers
+    return tuple(value for value in model.ir.graph.inputs if value.name not in initializers)
+
+
+def batch_is_free(model: Model) -> bool:
+    """Whether axis 0 of any required input has no fixed length."""
+    return any(
+        value.shape is not None and len(value.shape) > 0 and not isinstance(value.shape[0], int)
+        for value in required_inputs(model)
+    )
+
+
+def fixed_batch(model: Model) -> int:
+    """Length of axis 0 of the first required input that has a fixed one; 1 when there is none."""
+    for value in required_inputs(model):
+        if value.shape is not None and len(value.shape) > 0 and isinstance(value.shape[0], int):
+            return value.shape[0]
+    return 1
+
+
+def random_inputs(model: Model, *, batch: int, seed: int) -> dict[str, Array]:
+    """Draw one random array per required input; the same arguments give the same arrays.
+
+    Floats are standard normal. Integers, and floats that are cast to indices, are uniform over the smallest table
+    axis they index (through casts and changes of layout), and 0 or 1 where they index nothing. Booleans are fair coins.
+
+    Args:
+        model: any model; its weights don't matter, only inputs and what they index.
+        batch: length of axis 0 where it is free, and of every other axis with the same symbolic name.
+        seed: seed of the draw.
+
+    Returns:
+        Input name -> array in the input's own dtype.
+
+    Raises:
+        ModelFileError: an input has no known rank, or a type that cannot be drawn (strings, sequences).
+        OptionError: ``batch`` is not positive.
+    """
+    if batch < 1:
+        raise OptionError("batch", expected="at least 1", found=str(batch), way_out="give a positive batch size")
+    shapes = infer(model)
+    inputs = required_inputs(model)
+    batch_names = {_axis_name(value, 0) for value in inputs} - {None}
+    drawn = {}
+    for position, value in enumerate(inputs):
+        name = value.name or ""
+        generator = np.random.default_rng([seed, position])
+        shape = _shape(value, shapes, batch=batch, batch_names=batch_names)
+        drawn[name] = _draw(value, shape, index_range(value, shapes), generator)
+    return drawn
+
+
+def index_range(value: onnx_ir.Value, shapes: Shapes) -> int | None:
+    """How many different indices a value may hold, None when it is not used as an index.
+
+    Follows the value through operators that pass it on. An integer that also reaches an index through arithmetic
+    gets ``2``, as what the arithmetic does to it is not known here.
+    """
+    found: list[int] = []
+    integer = value.dtype is not None and value.dtype.is_integer()
+    seen = {value}
+    pending = [(value, True)]
+    while pending:
+        current, unchanged = pending.pop()
+        for node, operand in current.uses():
+            size = _indexed_size(node, operand, shapes)
+            if size is not None:
+                found.append(size if unchanged else min(size, _DEFAULT_RANGE))
+                continue
+            passed_on = node.op_type in _PASS_ON and (operand == 0 or node.op_type == "Concat")
+            for output in node.outputs:
+                # What arithmetic makes of a float is no index of ours; what it makes of an integer may be.
+                if output not in seen and (passed_on or (integer and _may_be_integer(output, shapes))):
+                    seen.add(output)
+                    pending.append((output, unchanged and passed_on))
+    return min(found) if found else None
+
+
+def _indexed_size(node: onnx_ir.Node, operand: int, shapes: Shapes) -> int | None:
+    """Length of the axis that this operand indexes, None when it is no index; 1 when the length is not known."""
+    if node.op_type == "OneHot" and operand == 0:
+        depth = constant(node.inputs[1]) if node.inputs[1] is not None else None
+        return max(1, int(depth.reshape(-1)[0])) if depth is not None else 1
+    if node.op_type == "EmbedLayerNormalization" and operand in (0, 1):
+        # com.microsoft: operands 0 and 1 index rows of the word (2) and the segment (4) embedding.
+        table = node.inputs[2 if operand == 0 else 4]
+        return _axis_length(table, (0,), shapes)
+    if operand != 1:
+        return None
+    table = node.inputs[0]
+    if node.op_type in _INDEX_ONE_AXIS:
+        return _axis_length(table, (node.attributes.get_int("axis", 0),), shapes)
+    if node.op_type in _INDEX_LEADING_AXES:
+        indices = node.inputs[1]
+        shape = shapes.shape(indices.name) if indices is not None and indices.name else None
+        count = shape[-1] if shape else 1
+        start = node.attributes.get_int("batch_dims", 0)
+        return _axis_length(table, tuple(range(start, start + count)), shapes)
+    return None
+
+
+def _axis_length(table: onnx_ir.Value | None, axes: tuple[int, ...], shapes: Shapes) -> int:
+    shape = shapes.shape(table.name) if table is not None and table.name else None
+    if shape is None or any(not -len(shape) <= axis < len(shape) for axis in axes):
+        return 1
+    return max(1, min(shape[axis] for axis in axes))
+
+
+def _shape(value: onnx_ir.Value, shapes: Shapes, *, batch: int, batch_names: set[str | None]) -> tuple[int, ...]:
+    sample = shapes.shape(value.name or "")
+    if value.shape is None or sample is None:
+        raise ModelFileError(
+            f"input {value.name}",
+            expected="a known number of axes",
+            found="an input without a shape",
+            way_out="export the model with input shapes (free axes may stay symbolic)",
+        )
+
+    def lengths() -> Iterator[int]:
+        assert value.shape is not None
+        for axis, length in enumerate(value.shape):
+            if isinstance(length, int):
+                yield length
+            elif axis == 0 or _axis_name(value, axis) in batch_names:
+                yield batch
+            else:
+                yield sample[axis]
+
+    return tuple(lengths())
+
+
+def _axis_name(value: onnx_ir.Value, axis: int) -> str | None:
+    if value.shape is None or axis >= len(value.shape):
+        return None
+    length = value.shape[axis]
+    return None if isinstance(length, int) else length.value
+
+
+def _may_be_integer(value: onnx_ir.Value, shapes: Shapes) -> bool:
+    dtype = value.dtype or shapes.dtype(value.name or "")
+    return dtype is None or dtype.is_integer()
+
+
+def _draw(value: onnx_ir.Value, shape: tuple[int, ...], indices: int | None, generator: np.random.Generator) -> Array:
+    dtype = value.dtype
+    if dtype is onnx_ir.DataType.BOOL:
+        return generator.random(shape) < 0.5
+    if dtype is not None and dtype.is_integer():
+        numpy_dtype = np.dtype(dtype.numpy())
+        high = min(_DEFAULT_RANGE if indices is None else indices, _largest(dtype) + 1)
+        return generator.integers(0, high, size=shape).astype(numpy_dtype)
+    if dtype is not None and dtype.is_floating_point():
+        numpy_dtype = np.dtype(dtype.numpy())
+        if indices is not None:
+            return generator.integers(0, indices, size=shape).astype(numpy_dtype)
+        return generator.standard_normal(shape).astype(numpy_dtype)
+    raise ModelFileError(
+        f"input {value.name}",
+        expected="a float, integer or boolean tensor",
+        found="no type" if value.type is None else str(value.type),
+        way_out="give a model whose preprocessing has been cut off",
+    )
+
+
+def _largest(dtype: onnx_ir.DataType) -> int:
+    bits = int(dtype.bitwidth)
+    return int(2 ** (bits - 1) - 1) if dtype.is_signed() else int(2**bits - 1)

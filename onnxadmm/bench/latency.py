@@ -1,0 +1,276 @@
+"""CPU latency of several models side by side: interleaved, warmed up, with spread and a range for the ratio.
+
+A clock that drifts, a busy neighbour and a warming processor change every measurement. So models take turns within
+each round, the order turns round from one round to the next, and the speed-up is the median of the ratios *within*
+rounds: what slows a whole round cancels.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
+from onnxadmm.bench.session import Session, open_session
+from onnxadmm.errors import ModelFileError, OptionError
+from onnxadmm.graph.model import Model
+from onnxadmm.progress import SILENT, Progress
+
+FloatArray = NDArray[np.float64]
+
+# A sample lasts at least this long: short runs are repeated within it, far above the clock's own step.
+_SAMPLE_SECONDS: Final = 0.002
+_WARM_UP_SHARE: Final = 0.1
+_WARM_UP_RUNS: Final = 3
+_FEWEST_ROUNDS: Final = 5
+_MOST_ROUNDS: Final = 1000
+_BOOTSTRAP_DRAWS: Final = 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one run of one model takes.
+
+    Attributes:
+        name: what the caller calls the model.
+        median_ms: median over rounds of the milliseconds per run.
+        low_ms: first quartile.
+        high_ms: third quartile; ``high_ms - low_ms`` is the interquartile range.
+        repeats: runs averaged within one sample.
+    """
+
+    name: str
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster a model is than the first one.
+
+    Attributes:
+        name: what the caller calls the model.
+        ratio: median over rounds of (milliseconds of the first model / milliseconds of this one).
+        low: lower end of the 95 % bootstrap interval of that median.
+        high: upper end.
+    """
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Models timed side by side at one batch size.
+
+    Attributes:
+        batch: length of axis 0 of the inputs.
+        threads: threads one operator may use.
+        rounds: rounds measured; in each, every model has its turn.
+        order: index of the models in the order they were timed, all rounds in one row, for whoever doubts the turns.
+        timings: one per model.
+        speedups: one per model but the first, against the first.
+    """
+
+    batch: int
+    threads: int
+    rounds: int
+    order: tuple[int, ...]
+    timings: tuple[Timing, ...]
+    speedups: tuple[Speedup, ...]
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What ``measure_latency`` gives.
+
+    Attributes:
+        results: one per batch size that runs.
+        skipped: one sentence per batch size that does not, although the input's shape allows it.
+    """
+
+    results: tuple[Latency, ...]
+    skipped: tuple[str, ...]
+
+
+def batch_sizes(models: Sequence[Model], *, large: int = 64) -> tuple[int, ...]:
+    """Batch sizes at which models can be compared: 1 and ``large``, or the one that any of them fixes.
+
+    Raises:
+        ModelFileError: two models fix different batch sizes.
+        OptionError: ``large`` is not positive, or there is no model.
+    """
+    if large < 1:
+        raise OptionError("batch", expected="at least 1", found=str(large), way_out="give a positive batch size")
+    if not models:
+        raise OptionError("models", expected="at least one", found="none", way_out="name a model")
+    fixed = sorted({fixed_batch(model) for model in models if not batch_is_free(model)})
+    if len(fixed) > 1:
+        raise ModelFileError(
+            "models to compare",
+            expected="one batch size that fits all",
+            found=f"fixed batch sizes {', '.join(map(str, fixed))}",
+            way_out="export them with the same batch size, or with a free batch axis",
+        )
+    return tuple(fixed) if fixed else tuple(sorted({1, large}))
+
+
+def measure_latency(
+    models: Sequence[Model],
+    *,
+    names: Sequence[str],
+    large: int = 64,
+    threads: int = 1,
+    seconds: float = 3.0,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Latencies:
+    """Time models side by side at batch 1 and a larger batch, on random inputs (the same for every model).
+
+    Args:
+        models: the first one is what the others are compared with; all must accept the same inputs.
+        names: one per model.
+        large: the larger batch size, where the batch axis is free.
+        threads: threads one operator may use.
+        seconds: time for measuring at each batch size, warm-up included; loading comes on top, and models so slow that
+            5 rounds take longer are timed for 5 rounds.
+        seed: seed of the inputs and of the bootstrap.
+        progress: told about each batch size.
+
+    Raises:
+        ModelFileError: a model does not load, does not run at batch 1 (or at its fixed batch), or the models cannot
+            run at the same batch size.
+        OptionError: an option is out of range.
+    """
+    if len(names) != len(models):
+        raise OptionError("names", expected=f"{len(models)}", found=f"{len(names)}", way_out="give one name per model")
+    if not seconds > 0:
+        raise OptionError("seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
+    sizes = batch_sizes(models, large=large)
+    sessions = [open_session(model, threads=threads) for model in models]
+    results: list[Latency] = []
+    skipped: list[str] = []
+    for batch in sizes:
+        feeds = random_inputs(models[0], batch=batch, seed=seed)
+        runs = [_run(session, feeds) for session in sessions]
+        try:
+            for run in runs:
+                run()
+        except ModelFileError as error:
+            if batch == sizes[0]:
+                raise
+            skipped.append(f"batch {batch} was not timed: {error}")
+            continue
+        progress.stage(f"latency at batch {batch}", total=None)
+        samples, order, repeats = time_in_turns(runs, seconds=seconds)
+        results.append(_summary(samples, order, repeats, names, batch=batch, threads=threads, seed=seed))
+    return Latencies(tuple(results), tuple(skipped))
+
+
+def time_in_turns(
+    runs: Sequence[Callable[[], object]], *, seconds: float
+) -> tuple[FloatArray, tuple[int, ...], tuple[int, ...]]:
+    """Time callables in turns: forwards in even rounds, backwards in odd ones.
+
+    Args:
+        runs: what to time.
+        seconds: time for everything, warm-up included.
+
+    Returns:
+        Milliseconds per run ``[rounds, len(runs)]``; the indices of ``runs`` in the order they were timed; and how many
+        runs one sample averages, per callable.
+    """
+    begin = time.perf_counter()
+    repeats = [_warm_up(run, seconds=seconds * _WARM_UP_SHARE / len(runs)) for run in runs]
+    rounds: list[list[float]] = []
+    order: list[int] = []
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while len(rounds) < _FEWEST_ROUNDS or (len(rounds) < _MOST_ROUNDS and time.perf_counter() - begin < seconds):
+            turns = range(len(runs)) if len(rounds) % 2 == 0 else range(len(runs) - 1, -1, -1)
+            row = [0.0] * len(runs)
+            for index in turns:
+                row[index] = _sample(runs[index], repeats[index])
+                order.append(index)
+            rounds.append(row)
+    finally:
+        if collecting:
+            gc.enable()
+    return np.array(rounds), tuple(order), tuple(repeats)
+
+
+def median_ratio(first: FloatArray, second: FloatArray, *, seed: int) -> tuple[float, float, float]:
+    """Median of the pairwise ratios ``first / second`` and its 95 % percentile bootstrap interval.
+
+    Args:
+        first: float64 ``[rounds]``.
+        second: float64 ``[rounds]``, measured in the same rounds.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The median, the lower and the upper end of the interval.
+    """
+    ratios = first / second
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(0, len(ratios), size=(_BOOTSTRAP_DRAWS, len(ratios)))
+    medians = np.median(ratios[draws], axis=1)  # [draws, rounds] -> [draws]
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def _run(session: Session, feeds: dict[str, NDArray[np.generic]]) -> Callable[[], object]:
+    # A model may have lost an input it never used; every other name must be there, or the session says so.
+    own = {name: array for name, array in feeds.items() if name in session.inputs}
+    return lambda: session.run(own)
+
+
+def _warm_up(run: Callable[[], object], *, seconds: float) -> int:
+    """Run until the time is up, then say how many runs fill one sample."""
+    end = time.perf_counter() + seconds
+    fastest = float("inf")
+    runs = 0
+    while runs < _WARM_UP_RUNS or time.perf_counter() < end:
+        begin = time.perf_counter()
+        run()
+        fastest = min(fastest, time.perf_counter() - begin)
+        runs += 1
+    return max(1, round(_SAMPLE_SECONDS / max(fastest, 1e-7)))
+
+
+def _sample(run: Callable[[], object], repeats: int) -> float:
+    """Milliseconds per run, averaged over ``repeats`` runs."""
+    begin = time.perf_counter_ns()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter_ns() - begin) / repeats / 1e6
+
+
+def _summary(
+    samples: FloatArray,  # [rounds, models]
+    order: tuple[int, ...],
+    repeats: tuple[int, ...],
+    names: Sequence[str],
+    *,
+    batch: int,
+    threads: int,
+    seed: int,
+) -> Latency:
+    timings = []
+    for index, name in enumerate(names):
+        low, median, high = np.quantile(samples[:, index], [0.25, 0.5, 0.75])
+        timings.append(Timing(name, float(median), float(low), float(high), repeats[index]))
+    speedups = tuple(
+        Speedup(name, *median_ratio(samples[:, 0], samples[:, index], seed=seed))
+        for index, name in enumerate(names)
+        if index > 0
+    )
+    return Latency(batch, threads, len(samples), order, tuple(timings), speedups)
