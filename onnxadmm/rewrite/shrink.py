@@ -1,0 +1,105 @@
+"""The rewriter: slices every tensor that a removed unit occupies."""
+
+import json
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.graph.constants import constant, set_constant
+from onnxadmm.graph.model import Model, clone
+from onnxadmm.rewrite.clean import remove_dead
+from onnxadmm.rewrite.mask import constants_by_name
+from onnxadmm.rules.edit import Edit, Positions
+from onnxadmm.rules.table import find_rule
+from onnxadmm.units.units import Units
+
+METADATA_KEY = "onnxadmm.pruned"
+
+
+def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
+    """Return a copy of the model without the removed units; names, inputs, outputs, opset and metadata stay.
+
+    The result computes what ``mask`` of the same arguments computes. What was done is recorded in the
+    model's ``metadata_props``. When nothing is removed the model is handed back as it is.
+
+    Args:
+        model: the model the units were found in; it is not changed.
+        units: its units.
+        keep: which units stay, bool ``[units.count]``.
+    """
+    if bool(keep.all()):
+        return model
+    small = clone(model)
+    used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
+    kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
+    for name, value in constants_by_name(small).items():
+        positions = kept.get(name)
+        if positions is not None and any(axis is not None for axis in positions):
+            array = constant(value)
+            assert array is not None  # labelled constants have values
+            set_constant(small, value, cut(array, positions))
+    for node in list(small.ir.graph):
+        rule = find_rule(node.domain, node.op_type)
+        if rule is not None and rule.rewrite is not None:
+            rule.rewrite(Edit(small, node, units.shapes, kept.get))
+    _restate_shapes(small, kept)
+    remove_dead(small, used)
+    small.ir.metadata_props[METADATA_KEY] = _record(units, keep)
+    return small
+
+
+def cut(array: np.ndarray, positions: tuple[Positions | None, ...]) -> np.ndarray:
+    """Take the kept positions of every axis; ``[blocks, kept]`` positions hold for equal runs of axis 0.
+
+    Returns:
+        a new, contiguous array of the same dtype.
+    """
+    ragged = [axis for axis, kept in enumerate(positions) if kept is not None and kept.ndim > 1]
+    for axis, kept in enumerate(positions):
+        if kept is None or kept.ndim > 1:
+            continue
+        if axis == 0 and ragged:
+            continue
+        array = np.take(array, kept, axis=axis)
+    rows = positions[0]
+    for axis in ragged:
+        blocks = positions[axis]
+        assert blocks is not None  # ragged axes have positions
+        size = array.shape[0] // blocks.shape[0]
+        parts = []
+        for number, inside in enumerate(blocks):
+            start = number * size
+            block = array[start : start + size]
+            if rows is not None:
+                block = block[rows[(rows >= start) & (rows < start + size)] - start]
+            parts.append(np.take(block, inside, axis=axis))
+        array = np.concatenate(parts)
+    return np.ascontiguousarray(array)
+
+
+def _restate_shapes(model: Model, kept: dict[str, tuple[Positions | None, ...]]) -> None:
+    """Correct the recorded shapes of intermediate values; those of inputs and outputs never change."""
+    for node in model.ir.graph:
+        for value in node.outputs:
+            positions = kept.get(value.name or "")
+            if value.shape is None or positions is None or value.is_graph_output():
+                continue
+            if all(axis is None for axis in positions):
+                continue
+            if len(value.shape) != len(positions):
+                value.shape = None
+                continue
+            dims = list(value.shape.dims)
+            value.shape = onnx_ir.Shape(
+                [dim if axis is None else int(axis.size) for dim, axis in zip(dims, positions, strict=True)]
+            )
+
+
+def _record(units: Units, keep: NDArray[np.bool_]) -> str:
+    """Say what was removed: units before and after, by group."""
+    groups = {
+        group.name: [group.count, int(keep[group.start : group.start + group.count].sum())] for group in units.groups
+    }
+    changed = {name: counts for name, counts in groups.items() if counts[0] != counts[1]}
+    return json.dumps({"units": changed}, sort_keys=True)

@@ -1,0 +1,117 @@
+"""The walk over a graph that asks every operator's rule for its labels."""
+
+import numpy as np
+import onnx_ir
+
+from onnxadmm.graph.constants import constant
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.shapes import infer
+from onnxadmm.rules import convolution, elementwise, joining, products, reshaping  # noqa: F401  (fill the table)
+from onnxadmm.rules.factor import resolve_factored
+from onnxadmm.rules.table import find_rule
+from onnxadmm.rules.visit import Facts, LockNodeError, Visit
+
+
+def analyse(model: Model, *, inexact: bool = False) -> Facts:
+    """Label every axis that could shrink, tie what lives and dies together, lock what must stay.
+
+    An operator without a rule, or met in a case its rule does not cover, locks what it touches, by name.
+
+    Args:
+        model: any model; it is not changed.
+        inexact: also prune through operators that mix along the removed axis.
+    """
+    facts = Facts(shapes=infer(model))
+    graph = model.ir.graph
+    for value in graph.inputs:
+        _stay(facts, value)
+    for value in graph.initializers.values():
+        if value.name:
+            facts.constants[value.name] = value
+    for node in graph:
+        _visit(facts, node, inexact=inexact)
+    for value in graph.outputs:
+        lock_value(facts, value, f"reaches graph output {value.name}")
+    resolve_factored(facts)
+    return facts
+
+
+def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
+    if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        output = node.outputs[0]
+        if output.name and constant(output) is not None:
+            facts.constants[output.name] = output
+        return
+    visit = Visit(facts, node, inexact=inexact)
+    known = find_rule(node.domain, node.op_type)
+    captured = list(_captured(node))
+    try:
+        if known is None:
+            raise LockNodeError(f"no rule for {visit.where}")
+        if captured:
+            raise LockNodeError("has a subgraph that reads it")
+        known.label(visit)
+        for output in node.outputs:
+            if output.name and output.name not in facts.axes:
+                raise LockNodeError("has a result that its rule does not cover")
+    except LockNodeError as refusal:
+        reason = str(refusal) if known is None else f"{visit.where} {refusal}"
+        for value in [*node.inputs, *captured]:
+            if value is not None:
+                lock_value(facts, value, reason)
+        for output in node.outputs:
+            _stay(facts, output)
+    if node.inputs and all(visit.is_constant(index) for index in range(len(node.inputs)) if visit.has(index)):
+        for output in node.outputs:
+            if output.name:
+                facts.derived[output.name] = node
+
+
+def _stay(facts: Facts, value: onnx_ir.Value) -> None:
+    shape = None if value.name is None else facts.shapes.shape(value.name)
+    if value.name and shape is not None:
+        facts.axes[value.name] = (None,) * len(shape)
+
+
+def lock_value(facts: Facts, value: onnx_ir.Value, reason: str) -> None:
+    """Lock every labelled axis of a value; a constant that has no labels yet gets locked ones."""
+    name = value.name or ""
+    shape = facts.shapes.shape(name)
+    if name in facts.constants and name not in facts.axes and shape is not None:
+        facts.axes[name] = tuple(facts.labels.fresh(size) if size > 1 else None for size in shape)
+    for axis in facts.axes.get(name, ()):
+        if axis is not None:
+            facts.labels.lock(np.unique(axis), reason)
+
+
+def _captured(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """Return the outer values that a node's subgraphs read."""
+    found: dict[str, onnx_ir.Value] = {}
+    for attribute in node.attributes.values():
+        if attribute.type == onnx_ir.AttributeType.GRAPH:
+            graphs = [attribute.as_graph()]
+        elif attribute.type == onnx_ir.AttributeType.GRAPHS:
+            graphs = list(attribute.as_graphs())
+        else:
+            continue
+        for graph in graphs:
+            inner = {id(value) for value in graph.inputs} | {id(value) for value in graph.initializers.values()}
+            for step in graph.all_nodes():
+                inner.update(id(value) for value in step.outputs)
+                for body in _bodies(step):
+                    inner.update(id(value) for value in [*body.inputs, *body.initializers.values()])
+            reads = [value for step in graph.all_nodes() for value in step.inputs if value is not None]
+            for value in [*reads, *graph.outputs]:
+                if id(value) not in inner and value.name:
+                    found[value.name] = value
+    return list(found.values())
+
+
+def _bodies(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
+    bodies: list[onnx_ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == onnx_ir.AttributeType.GRAPH:
+            bodies.append(attribute.as_graph())
+        elif attribute.type == onnx_ir.AttributeType.GRAPHS:
+            bodies.extend(attribute.as_graphs())
+    return bodies

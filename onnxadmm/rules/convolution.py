@@ -1,0 +1,136 @@
+"""Convolution and pooling."""
+
+from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.table import rule
+from onnxadmm.rules.visit import LockNodeError, Operand, Visit, product
+
+_SLIDES = "slides over it"
+
+
+def _rewrite_groups(edit: Edit) -> None:
+    """A depthwise convolution has as many groups as channels; other groups keep their number."""
+    channels = edit.operand_name(0)
+    groups = edit.integer("group", 1)
+    if groups > 1 and groups == edit.shape(channels)[1]:
+        edit.set_integer("group", edit.size(channels, 1))
+
+
+def _weight(visit: Visit) -> Operand:
+    if not visit.is_constant(1):
+        raise LockNodeError("has a weight that is computed while running")
+    return visit.operand(1)
+
+
+@rule("Conv", rewrite=_rewrite_groups, note="reads input channels, writes filters; groups keep equally many channels")
+def convolution(visit: Visit) -> None:
+    """x ``[N, C, ...]``, weight ``[M, C/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
+    data, weight = visit.operand(0), _weight(visit)
+    groups = visit.integer("group", 1)
+    filters, channels = weight.shape[0], data.shape[1]
+    visit.lock_others(data, (0, 1), _SLIDES)
+    visit.whole(weight, range(2, weight.rank))
+    written = weight.axes[0]
+    if visit.has(2):
+        written = visit.tie(written, visit.operand(2).axes[0])
+    read = data.axes[1]
+    if groups == 1:
+        visit.tie(read, weight.axes[1], "reads channels that stay")
+        _register_read(visit, weight)
+    elif groups == channels:
+        _depthwise(visit, data, weight, filters // groups)
+    else:
+        if read is None:
+            visit.lock(weight.axes[1], "reads channels that stay")
+            _register_read(visit, weight)
+        else:
+            blocks = read.reshape(groups, channels // groups)
+            visit.balance(blocks)
+            visit.cut_weight_by_blocks(weight, 1, blocks)
+        _balance_filters(visit, weight, groups)
+    shape = visit.result_shape()
+    visit.give([data.axes[0], written, *([None] * (data.rank - 2))])
+    reading = visit.facts.axes[weight.name][1] if groups < channels else None
+    visit.multiply_accumulates(
+        [visit.samples(shape, visit.node.outputs[0].name) * product(shape[2:]) * product(weight.shape[2:]), filters,
+         weight.shape[1]],
+        [None, written, reading],
+    )  # fmt: skip
+
+
+def _register_read(visit: Visit, weight: Operand) -> None:
+    """Say that axis 1 of the weight reads, also where the input stays: it is not a group of its own."""
+    axis = weight.axes[1]
+    if axis is not None:
+        visit.read(weight, 1, axis)
+
+
+def _depthwise(visit: Visit, data: Operand, weight: Operand, multiplier: int) -> None:
+    """Every channel makes ``multiplier`` filters of its own: they go together."""
+    read, written = data.axes[1], weight.axes[0]
+    if read is not None:
+        visit.tie(read.repeat(multiplier), written)
+    elif written is not None and multiplier > 1:
+        visit.balance(written.reshape(data.shape[1], multiplier))
+    else:
+        visit.lock(written, "filters channels that stay")
+
+
+def _balance_filters(visit: Visit, weight: Operand, groups: int) -> None:
+    written = weight.axes[0]
+    if written is None:
+        return
+    if weight.shape[0] == groups:
+        visit.lock(written, "has one filter per group")
+    else:
+        visit.balance(written.reshape(groups, -1))
+
+
+@rule("ConvTranspose", rewrite=_rewrite_groups, note="reads input channels, writes filters; groups lock unless depthwise")
+def transposed_convolution(visit: Visit) -> None:
+    """x ``[N, C, ...]``, weight ``[C, M/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
+    data, weight = visit.operand(0), _weight(visit)
+    groups = visit.integer("group", 1)
+    channels = data.shape[1]
+    visit.lock_others(data, (0, 1), _SLIDES)
+    visit.whole(weight, range(2, weight.rank))
+    read = data.axes[1]
+    if groups == 1:
+        visit.tie(read, weight.axes[0], "reads channels that stay")
+        if weight.axes[0] is not None:
+            visit.read(weight, 0, weight.axes[0])
+        written = weight.axes[1]
+    elif groups == channels and weight.shape[1] == 1:
+        written = visit.tie(read, weight.axes[0], "filters channels that stay")
+    else:
+        raise LockNodeError("has groups that are not depthwise")
+    if visit.has(2):
+        written = visit.tie(written, visit.operand(2).axes[0])
+    visit.give([data.axes[0], written, *([None] * (data.rank - 2))])
+    samples = visit.samples(data.shape, data.name)
+    visit.multiply_accumulates(
+        [samples * product(data.shape[2:]) * product(weight.shape[2:]), channels, weight.shape[1]],
+        [None, read, written if groups == 1 else None],
+    )
+
+
+@rule("MaxPool", "AveragePool", "LpPool", note="pools every channel by itself")
+@rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", note="pools every channel by itself")
+def pool(visit: Visit) -> None:
+    data = visit.operand(0)
+    if len(visit.node.outputs) > 1 and visit.node.outputs[1].uses():
+        raise LockNodeError("returns indices that count channels")
+    visit.lock_others(data, (0, 1), _SLIDES)
+    visit.give([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])
+
+
+@rule("BatchNormalization", note="ties the channels to scale, shift, mean and variance")
+def batch_normalization(visit: Visit) -> None:
+    data = visit.operand(0)
+    if any(output.uses() for output in visit.node.outputs[1:]):
+        raise LockNodeError("returns running statistics")
+    channels = data.axes[1]
+    for index in range(1, 5):
+        parameter = visit.operand(index)
+        if channels is not None or parameter.axes[0] is not None:
+            channels = visit.tie(channels, parameter.axes[0], "normalises channels that stay")
+    visit.give([data.axes[0], channels, *data.axes[2:]])

@@ -1,0 +1,119 @@
+"""What a rewrite function sees: one node of the shrinking graph, and which positions of each axis stay."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.graph.constants import new_initializer
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.shapes import Shapes
+
+Positions = NDArray[np.int64]
+Kept = Callable[[str], tuple[Positions | None, ...] | None]
+
+
+class Edit:
+    """One node, as its rewrite function sees it: sizes before and after, and the means to change the node.
+
+    Constants may be shared between nodes, so a changed operand is always a new initializer.
+    """
+
+    def __init__(self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept) -> None:
+        self.node = node
+        self._model = model
+        self._shapes = shapes
+        self._kept = kept
+
+    def operand_name(self, index: int) -> str | None:
+        """Return the name of an operand, None when it is absent."""
+        value = self.node.inputs[index] if index < len(self.node.inputs) else None
+        return None if value is None else value.name
+
+    def result_name(self, index: int = 0) -> str | None:
+        """Return the name of a result."""
+        return self.node.outputs[index].name if index < len(self.node.outputs) else None
+
+    def shape(self, name: str | None) -> tuple[int, ...]:
+        """Return the sample shape before removal; the label function has seen to it that it is known."""
+        shape = None if name is None else self._shapes.shape(name)
+        assert shape is not None, name
+        return shape
+
+    def positions(self, name: str | None, axis: int) -> Positions | None:
+        """Return the positions of an axis that stay, ascending; None when all do."""
+        axes = None if name is None else self._kept(name)
+        return None if axes is None else axes[axis]
+
+    def size(self, name: str | None, axis: int) -> int:
+        """Return the length of an axis after removal."""
+        positions = self.positions(name, axis)
+        return self.shape(name)[axis] if positions is None else int(positions.size)
+
+    def changed(self, name: str | None) -> bool:
+        """Tell whether any axis of a value shrinks."""
+        axes = None if name is None else self._kept(name)
+        return axes is not None and any(axis is not None for axis in axes)
+
+    def value(self, index: int) -> np.ndarray | None:
+        """Return the value of a small operand before removal, None when it is computed while running."""
+        name = self.operand_name(index)
+        return None if name is None else self._shapes.value(name)
+
+    def partial(self, index: int) -> tuple[int | None, ...] | None:
+        """Return the elements of a one-dimensional operand; None where an element depends on a free size."""
+        name = self.operand_name(index)
+        return None if name is None else self._shapes.partial(name)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else int(attribute.as_int())
+
+    def integers(self, name: str) -> list[int] | None:
+        """Return an attribute that lists integers, or None when it is absent."""
+        attribute = self.node.attributes.get(name)
+        return None if attribute is None else [int(number) for number in attribute.as_ints()]
+
+    def integers_of(self, index: int) -> list[int] | None:
+        """Return the integers of an operand before removal; None when absent or computed while running."""
+        value = self.value(index)
+        return None if value is None else [int(number) for number in value.reshape(-1)]
+
+    @property
+    def version(self) -> int:
+        """Version of the operator set of the default domain that the model imports."""
+        imports = self._model.ir.opset_imports
+        return imports.get("", imports.get("ai.onnx", 1))
+
+    def drop_attribute(self, name: str) -> None:
+        """Remove an attribute if it is there."""
+        self.node.attributes.pop(name, None)
+
+    def set_integer(self, name: str, value: int) -> None:
+        """Change an integer attribute."""
+        self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
+
+    def set_integers(self, name: str, values: Sequence[int]) -> None:
+        """Change an attribute that lists integers."""
+        self.node.attributes[name] = onnx_ir.AttrInt64s(name, list(values))
+
+    def set_operand(self, index: int, values: Sequence[int] | NDArray[np.int64]) -> None:
+        """Replace an operand by a new one-dimensional int64 constant."""
+        old = self.operand_name(index) or "operand"
+        replacement = new_initializer(self._model, f"{old}_pruned", np.asarray(values, dtype=np.int64))
+        if index >= len(self.node.inputs):
+            self.node.resize_inputs(index + 1)
+        self.node.replace_input_with(index, replacement)
+
+    def set_known_elements(self, index: int, values: Sequence[int | None]) -> None:
+        """Replace the elements of an operand that are given; those given as None are still computed while running."""
+        old = self.node.inputs[index]
+        assert old is not None  # the operand was read before
+        known = new_initializer(self._model, f"{old.name}_known", np.asarray([size is not None for size in values]))
+        sizes = new_initializer(self._model, f"{old.name}_pruned", np.asarray([size or 0 for size in values], np.int64))
+        choice = onnx_ir.Node("", "Where", inputs=[known, sizes, old])
+        choice.outputs[0].name = f"{sizes.name}_chosen"
+        self.node.prepend(choice)
+        self.node.replace_input_with(index, choice.outputs[0])

@@ -1,0 +1,67 @@
+"""Reshapes that split or merge labelled axes: which of the axes carries the units.
+
+A run of axes (a1 .. ak) becomes (b1 .. bm), the same positions in row-major order. For the survivors to be
+a box on both sides, one axis of each side carries the units, the others stay whole. The choice waits until
+every lock is known: it takes an axis marked as heads, else the one with the most positions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxadmm.rules.labels import LabelArray
+from onnxadmm.rules.visit import Axis, Facts, Factored
+
+
+def resolve_factored(facts: Facts) -> None:
+    """Tie or lock the axes of every factored run; runs without a choice go first, since they may decide others."""
+    pending = list(facts.factored)
+    while pending:
+        forced = [run for run in pending if not _has_choice(facts, run)]
+        for run in forced or pending[:1]:
+            _resolve(facts, run)
+        done = {id(run) for run in forced or pending[:1]}
+        pending = [run for run in pending if id(run) not in done]
+
+
+def _free(facts: Facts, side: Sequence[tuple[int, Axis]]) -> list[int]:
+    """Return the indices of axes of which some positions may go."""
+    return [
+        index for index, (_, axis) in enumerate(side) if axis is not None and not facts.labels.locked(axis).all()
+    ]
+
+
+def _has_choice(facts: Facts, run: Factored) -> bool:
+    sources, targets = _free(facts, run.sources), _free(facts, run.targets)
+    return bool(sources and targets) and (len(sources) > 1 or len(targets) > 1)
+
+
+def _resolve(facts: Facts, run: Factored) -> None:
+    sources, targets = _free(facts, run.sources), _free(facts, run.targets)
+    carriers: tuple[int | None, int | None] = (None, None)
+    if sources and targets:
+        carriers = _carrier(facts, run.sources, sources), _carrier(facts, run.targets, targets)
+    for side, carrier in zip((run.sources, run.targets), carriers, strict=True):
+        for index, (_, axis) in enumerate(side):
+            if axis is not None and index != carrier:
+                facts.labels.lock(axis, f"{run.where} splits or merges it with an axis that carries the units")
+    if carriers[0] is not None and carriers[1] is not None:
+        facts.labels.tie(_grid(run.sources, carriers[0]), _grid(run.targets, carriers[1]))
+
+
+def _carrier(facts: Facts, side: Sequence[tuple[int, Axis]], free: Sequence[int]) -> int:
+    def rank(index: int) -> tuple[bool, int, int]:
+        size, axis = side[index]
+        assert axis is not None  # free axes carry labels
+        return facts.labels.is_head(axis), size, -index
+
+    return max(free, key=rank)
+
+
+def _grid(side: Sequence[tuple[int, Axis]], carrier: int) -> LabelArray:
+    """Return the carrier's label at every position of the run: int64 ``[product of sizes]``."""
+    sizes = [size for size, _ in side]
+    labels = side[carrier][1]
+    assert labels is not None  # carriers carry labels
+    view = labels.reshape([size if index == carrier else 1 for index, size in enumerate(sizes)])
+    return np.broadcast_to(view, sizes).reshape(-1)

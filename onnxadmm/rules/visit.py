@@ -1,0 +1,316 @@
+"""What a label function sees: one node, the labels of its operands, and the few things it may say.
+
+An axis is either an int64 array with one label per position, or None for an axis that stays whole (size
+one, batch, spatial, anything that comes from a graph input).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir
+
+from onnxadmm.graph.shapes import Shapes
+from onnxadmm.rules.labels import LabelArray, Labels
+
+Axis = LabelArray | None
+Axes = tuple[Axis, ...]
+
+
+class LockNodeError(Exception):
+    """Raised by a label function that does not cover a case: the node locks what it touches."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a node: its name, sample shape, axes, and whether it is computed from constants alone."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: Axes
+    constant: bool
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A weight axis that consumes labelled positions; ``labels`` is ``[n]`` or ``[blocks, n]``."""
+
+    where: str
+    tensor: str
+    axis: int
+    labels: LabelArray
+
+
+@dataclass(frozen=True)
+class MacTerm:
+    """Multiply-accumulates of one node for one sample: ``constant`` times the kept length of each axis.
+
+    An axis of shape ``[blocks, n]`` counts the kept positions of one block.
+    """
+
+    node: str
+    constant: float
+    axes: tuple[LabelArray, ...]
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A run of axes of one tensor that a reshape turns into a run of axes of another: sizes and axes of both."""
+
+    where: str
+    sources: tuple[tuple[int, Axis], ...]
+    targets: tuple[tuple[int, Axis], ...]
+
+
+@dataclass
+class Facts:
+    """All that the rules have said of a model."""
+
+    shapes: Shapes
+    labels: Labels = field(default_factory=Labels)
+    axes: dict[str, Axes] = field(default_factory=dict)
+    constants: dict[str, onnx_ir.Value] = field(default_factory=dict)
+    derived: dict[str, onnx_ir.Node] = field(default_factory=dict)
+    reads: list[Read] = field(default_factory=list)
+    balances: list[tuple[str, LabelArray]] = field(default_factory=list)
+    selections: list[LabelArray] = field(default_factory=list)
+    factored: list[Factored] = field(default_factory=list)
+    mac_terms: list[MacTerm] = field(default_factory=list)
+    owners: dict[str, list[str]] = field(default_factory=dict)
+    whole: set[tuple[str, int]] = field(default_factory=set)
+
+
+class Visit:
+    """One node, as its label function sees it."""
+
+    def __init__(self, facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
+        self.node = node
+        self.inexact = inexact
+        self.facts = facts
+        name = node.name or next((output.name for output in node.outputs if output.name), "unnamed")
+        self.where = f"{node.op_type} ({name})"
+        self.name = name
+
+    # -- what is there -------------------------------------------------------------------------------
+
+    def has(self, index: int) -> bool:
+        """Tell whether the node has this operand."""
+        return index < len(self.node.inputs) and self.node.inputs[index] is not None
+
+    @property
+    def operand_count(self) -> int:
+        """Number of operands, absent ones in the middle included."""
+        return len(self.node.inputs)
+
+    def operand(self, index: int) -> Operand:
+        """Return an operand with its labels.
+
+        Raises:
+            LockNodeError: the operand is absent or its shape is not known.
+        """
+        value = self.node.inputs[index] if index < len(self.node.inputs) else None
+        if value is None or value.name is None:
+            raise LockNodeError(f"operand {index} is absent")
+        shape = self.facts.shapes.shape(value.name)
+        if shape is None:
+            raise LockNodeError(f"the shape of {value.name} is not known")
+        if value.name not in self.facts.axes:
+            if value.name not in self.facts.constants:
+                raise LockNodeError(f"{value.name} has no labels")
+            labels = self.facts.labels
+            self.facts.axes[value.name] = tuple(labels.fresh(size) if size > 1 else None for size in shape)
+        if value.name in self.facts.constants:
+            owners = self.facts.owners.setdefault(value.name, [])
+            if self.name not in owners:
+                owners.append(self.name)
+        constant = value.name in self.facts.constants or value.name in self.facts.derived
+        return Operand(value.name, shape, self.facts.axes[value.name], constant)
+
+    def operands(self) -> list[Operand]:
+        """Return all operands that are present."""
+        return [self.operand(index) for index in range(self.operand_count) if self.has(index)]
+
+    def is_constant(self, index: int) -> bool:
+        """Tell whether an operand is computed from constants alone."""
+        value = self.node.inputs[index]
+        return value is not None and (value.name in self.facts.constants or value.name in self.facts.derived)
+
+    def value(self, index: int) -> np.ndarray | None:
+        """Return the value of a small operand that is known before running, or None."""
+        value = self.node.inputs[index] if self.has(index) else None
+        return None if value is None or value.name is None else self.facts.shapes.value(value.name)
+
+    def known(self, index: int, what: str) -> list[int]:
+        """Return the integers of an operand that has to be known before running.
+
+        Raises:
+            LockNodeError: they are computed while running.
+        """
+        value = self.value(index)
+        if value is None:
+            raise LockNodeError(f"its {what} are computed while running")
+        return [int(number) for number in value.reshape(-1)]
+
+    def result_shape(self, index: int = 0) -> tuple[int, ...]:
+        """Return the sample shape of a result.
+
+        Raises:
+            LockNodeError: it is not known.
+        """
+        name = self.node.outputs[index].name
+        shape = None if name is None else self.facts.shapes.shape(name)
+        if shape is None:
+            raise LockNodeError("the shape of its result is not known")
+        return shape
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else int(attribute.as_int())
+
+    def integers(self, name: str) -> list[int] | None:
+        """Return an attribute that lists integers, or None when it is absent."""
+        attribute = self.node.attributes.get(name)
+        return None if attribute is None else [int(number) for number in attribute.as_ints()]
+
+    def text(self, name: str, default: str) -> str:
+        """Return a text attribute."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else attribute.as_string()
+
+    def axis_attribute(self, name: str, default: int, rank: int) -> int:
+        """Return an axis attribute, counted from the front."""
+        axis = self.integer(name, default)
+        return axis + rank if axis < 0 else axis
+
+    @property
+    def version(self) -> int:
+        """Version of the operator set of the default domain that the model imports."""
+        graph = self.node.graph
+        imports = graph.opset_imports if isinstance(graph, onnx_ir.Graph) else {}
+        return imports.get("", imports.get("ai.onnx", 1))
+
+    # -- what may be said ----------------------------------------------------------------------------
+
+    def give(self, axes: Sequence[Axis], *, result: int = 0) -> None:
+        """State the axes of a result; axes of size one stay."""
+        if result >= len(self.node.outputs) or not self.node.outputs[result].name:
+            return
+        shape = self.result_shape(result)
+        if len(axes) != len(shape):
+            raise ValueError(f"{self.where}: {len(axes)} axes for a result of rank {len(shape)}")
+        for axis, size in zip(axes, shape, strict=True):
+            if axis is not None and axis.shape != (size,):
+                raise ValueError(f"{self.where}: {axis.shape} labels for an axis of size {size}")
+        name = self.node.outputs[result].name
+        assert name is not None  # guarded above
+        self.facts.axes[name] = tuple(axis if size > 1 else None for axis, size in zip(axes, shape, strict=True))
+
+    def tie(self, first: Axis, second: Axis, why: str = "ties it to positions that stay") -> Axis:
+        """Make two axes live and die together; an axis that stays locks the other. Returns the tied axis."""
+        if first is None or second is None:
+            for axis in (first, second):
+                self.lock(axis, why)
+            return None
+        self.facts.labels.tie(first, second)
+        return first
+
+    def lock(self, axis: Axis, why: str) -> None:
+        """Make the positions of an axis stay."""
+        if axis is not None:
+            self.facts.labels.lock(axis, f"{self.where} {why}")
+
+    def lock_others(self, operand: Operand, free: Sequence[int], why: str) -> None:
+        """Lock every axis of an operand but those in ``free``."""
+        for index, axis in enumerate(operand.axes):
+            if index not in free:
+                self.lock(axis, why)
+
+    def whole(self, weight: Operand, axes: Sequence[int]) -> None:
+        """Keep axes of a weight that are no units at all, such as kernel sizes: they stay without being called locked."""
+        for index in axes:
+            self.lock(weight.axes[index], "needs it whole")
+            self.facts.whole.add((weight.name, index))
+
+    def fixed(self, length: int, why: str) -> LabelArray:
+        """Return labels of positions that stay, for use beside others that may go."""
+        return self.facts.labels.fixed(length, f"{self.where} {why}")
+
+    def fresh(self, length: int) -> LabelArray:
+        """Return new labels, for positions that this node creates."""
+        return self.facts.labels.fresh(length)
+
+    def select(self, labels: LabelArray, positions: LabelArray) -> LabelArray:
+        """Return the labels at some positions; they become units that compete among themselves.
+
+        Otherwise a plan could remove all of them and leave an empty axis.
+        """
+        selected = labels[positions]
+        self.facts.selections.append(selected)
+        return selected
+
+    def read(self, weight: Operand, axis: int, labels: LabelArray) -> None:
+        """State that an axis of a weight consumes these positions: zeros there hide them from all that follows."""
+        self.facts.reads.append(Read(self.where, weight.name, axis, labels))
+
+    def balance(self, blocks: LabelArray) -> None:
+        """State that every row of ``[blocks, n]`` must keep equally many positions."""
+        self.facts.balances.append((self.where, blocks))
+
+    def cut_weight_by_blocks(self, weight: Operand, axis: int, labels: LabelArray) -> None:
+        """Give an axis of a weight labels that depend on the block of axis 0: ``labels`` is ``[blocks, n]``.
+
+        Where another node has labelled this axis already, or the weight is computed, the blocks are tied
+        to each other instead, which is coarser and still exact.
+        """
+        untouched = weight.name in self.facts.constants and self.facts.owners.get(weight.name) == [self.name]
+        if untouched and weight.shape[axis] > 1:
+            axes = list(weight.axes)
+            axes[axis] = labels
+            self.facts.axes[weight.name] = tuple(axes)
+            self.facts.reads.append(Read(self.where, weight.name, axis, labels))
+            return
+        for row in labels[1:]:
+            self.facts.labels.tie(labels[0], row)
+        own = self.tie(weight.axes[axis], labels[0] if weight.shape[axis] > 1 else None)
+        if own is None:
+            for row in labels:
+                self.lock(row, "reads it through an axis of size one")
+        else:
+            self.facts.reads.append(Read(self.where, weight.name, axis, own))
+
+    def factor(self, sources: Sequence[tuple[int, Axis]], targets: Sequence[tuple[int, Axis]]) -> None:
+        """State that a run of axes becomes another run with the same positions in row-major order."""
+        self.facts.factored.append(Factored(self.where, tuple(sources), tuple(targets)))
+
+    def multiply_accumulates(self, sizes: Sequence[int], axes: Sequence[Axis]) -> None:
+        """State the node's MACs for one sample: the product of ``sizes``, each where its axis is None or kept length."""
+        constant = 1.0
+        labelled: list[LabelArray] = []
+        for size, axis in zip(sizes, axes, strict=True):
+            if axis is None:
+                constant *= size
+            else:
+                labelled.append(axis)
+        self.facts.mac_terms.append(MacTerm(self.name, constant, tuple(labelled)))
+
+    def samples(self, shape: Sequence[int], name: str | None) -> int:
+        """Return how many of the leading axis' positions count for one sample: one where it is the free batch."""
+        flags = None if name is None else self.facts.shapes.dynamic(name)
+        return 1 if flags and flags[0] else (shape[0] if shape else 1)
+
+    def head(self, axis: Axis) -> None:
+        """State that each position of this axis is a complete head."""
+        if axis is not None:
+            self.facts.labels.mark_head(axis)
+
+
+def product(sizes: Sequence[int]) -> int:
+    """Return the product of some sizes; 1 for none."""
+    return math.prod(sizes)

@@ -1,0 +1,67 @@
+"""What kept units cost, in MACs or parameters: sums of products of kept lengths."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.rules.labels import LabelArray
+from onnxadmm.units.units import Units
+
+CostKind = Literal["macs", "params"]
+
+
+class Cost:
+    """Exact cost of a set of kept units, for one sample.
+
+    A term is ``constant * product of kept lengths``; an axis of ``[blocks, n]`` counts the mean of its blocks.
+    """
+
+    def __init__(self, units: Units, kind: CostKind) -> None:
+        terms = units.mac_terms if kind == "macs" else units.parameter_terms
+        self.kind = kind
+        self._count = units.count
+        self._axes: list[LabelArray] = []
+        self._scales: list[float] = []
+        self._terms: list[tuple[float, list[int]]] = []
+        known: dict[bytes, int] = {}
+        for term in terms:
+            self._terms.append((term.constant, [self._index(axis, known) for axis in term.axes]))
+        # Per axis: the units on it and how many positions each has; unit -1 stands first and stays.
+        self._occupancy = [np.unique(axis, return_counts=True) for axis in self._axes]
+
+    def _index(self, axis: LabelArray, known: dict[bytes, int]) -> int:
+        key = axis.shape[0].to_bytes(8, "little") + axis.tobytes() if axis.ndim > 1 else axis.tobytes()
+        if key not in known:
+            known[key] = len(self._axes)
+            self._axes.append(axis.reshape(-1))
+            self._scales.append(1.0 / axis.shape[0] if axis.ndim > 1 else 1.0)
+        return known[key]
+
+    def total(self, keep: NDArray[np.bool_]) -> float:
+        """Return the cost when the units where ``keep`` is True stay: bool ``[unit count]``."""
+        lengths = self._lengths(keep)
+        return float(sum(constant * np.prod([lengths[index] for index in axes]) for constant, axes in self._terms))
+
+    def dense(self) -> float:
+        """Return the cost of the whole model."""
+        return self.total(np.ones(self._count, dtype=np.bool_))
+
+    def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the cost that each unit adds while the others are as in ``keep``: float64 ``[unit count]``."""
+        lengths = self._lengths(keep)
+        slopes = np.zeros(len(self._axes))
+        for constant, axes in self._terms:
+            for place, index in enumerate(axes):
+                slopes[index] += constant * np.prod([lengths[other] for other in axes[:place] + axes[place + 1 :]])
+        result = np.zeros(self._count + 1)
+        for (units, counts), slope, scale in zip(self._occupancy, slopes, self._scales, strict=True):
+            result[units] += slope * scale * counts
+        return result[:-1]
+
+    def _lengths(self, keep: NDArray[np.bool_]) -> list[float]:
+        stays = np.append(keep, True)
+        return [
+            float(counts[stays[units]].sum()) * scale
+            for (units, counts), scale in zip(self._occupancy, self._scales, strict=True)
+        ]

@@ -1,0 +1,90 @@
+"""Which units compete: those that occupy the same axes of the same weights as writers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.rules.labels import LabelArray
+from onnxadmm.rules.visit import Facts
+from onnxadmm.units.origins import Origin
+
+AxisName = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """For each unit (named by its root label) the axes that it occupies.
+
+    Attributes:
+        roots: root labels of all units that occupy an axis of a weight, ascending.
+        keys: one number per root; equal keys mean equal sets of axes and equal fate (locked or not).
+    """
+
+    roots: LabelArray
+    keys: NDArray[np.uint64]
+    _names: tuple[AxisName, ...]
+    _members: tuple[LabelArray, ...]
+
+    def classes(self) -> list[LabelArray]:
+        """Return the roots of each class, ascending; classes ordered by their smallest root."""
+        order = np.lexsort((self.roots, self.keys))
+        cuts = np.flatnonzero(np.diff(self.keys[order])) + 1
+        found = [part for part in np.split(self.roots[order], cuts) if part.size]
+        return sorted(found, key=lambda part: int(part[0]))
+
+    def axes_of(self, members: LabelArray) -> list[AxisName]:
+        """Return the writing axes that a class occupies, in the order of the graph."""
+        first = members[0]
+        return [
+            name
+            for name, occupied in zip(self._names, self._members, strict=True)
+            if (index := int(np.searchsorted(occupied, first))) < occupied.size and occupied[index] == first
+        ]
+
+
+def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
+    """Compute the signature of every unit."""
+    reading = {(origin.tensor, origin.axis) for origin in origins}
+    names: list[AxisName] = []
+    members: list[LabelArray] = []
+    readers: list[LabelArray] = []
+    for tensor, axes in facts.axes.items():
+        if tensor not in facts.constants:
+            continue
+        for index, axis in enumerate(axes):
+            if axis is None or (tensor, index) in facts.whole:
+                continue
+            occupied = np.unique(facts.labels.roots(axis))
+            if (tensor, index) in reading:
+                readers.append(occupied)
+            else:
+                names.append((tensor, index))
+                members.append(occupied)
+    selections = [np.unique(facts.labels.roots(selection)) for selection in facts.selections]
+    everything = [*members, *readers]
+    roots = np.unique(np.concatenate(everything)) if everything else np.empty(0, dtype=np.int64)
+    keys = np.zeros(roots.size, dtype=np.uint64)
+    written = np.zeros(roots.size, dtype=np.bool_)
+    generator = np.random.default_rng(20220501)  # any fixed numbers will do: sums of them tell sets apart
+    for occupied in members:
+        _add(keys, roots, occupied, generator)
+        written[np.searchsorted(roots, occupied)] = True
+    for occupied in readers:
+        # Units that no weight writes (padding) are told apart by who reads them.
+        unwritten = occupied[~written[np.searchsorted(roots, occupied)]]
+        _add(keys, roots, unwritten, generator)
+    for occupied in selections:
+        _add(keys, roots, occupied[np.isin(occupied, roots, assume_unique=True)], generator)
+    locked = facts.labels.locked(roots) if roots.size else np.zeros(0, dtype=np.bool_)
+    _add(keys, roots, roots[locked], generator)
+    return Signature(roots, keys, tuple(names), tuple(members))
+
+
+def _add(
+    keys: NDArray[np.uint64], roots: LabelArray, occupied: LabelArray, generator: np.random.Generator
+) -> None:
+    """Add one random number to the keys of the roots of an axis."""
+    number = generator.integers(0, np.iinfo(np.uint64).max, dtype=np.uint64, endpoint=True)
+    keys[np.searchsorted(roots, occupied)] += number

@@ -1,0 +1,235 @@
+"""Units and groups: what can be removed together, what competes, and why the rest must stay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import Reader
+from onnxadmm.errors import OptionError
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.shapes import Shapes
+from onnxadmm.rules.analyse import analyse
+from onnxadmm.rules.labels import LabelArray
+from onnxadmm.rules.visit import Facts, MacTerm
+from onnxadmm.units.balance import Blocks, settle_balances
+from onnxadmm.units.origins import Origin, resolve_reads
+from onnxadmm.units.signature import Signature, sign
+
+_WEIGHT_TYPES = frozenset(
+    onnx_ir.DataType[name]
+    for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8", "INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2")
+)
+
+UnitAxes = tuple[LabelArray | None, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units ``start .. start + count - 1``: they come from one producing axis and compete.
+
+    Attributes:
+        name: name of the weight that writes them.
+        layers: names of the nodes that own the weights they occupy as writers.
+        tensors: names of those weights.
+        blocks: block of each unit, int64 ``[count]``; every block keeps equally many. None when they are free.
+    """
+
+    name: str
+    start: int
+    count: int
+    layers: tuple[str, ...]
+    tensors: tuple[str, ...]
+    blocks: LabelArray | None
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks; 1 when the units are free."""
+        return 1 if self.blocks is None else int(self.blocks.max()) + 1
+
+
+@dataclass(frozen=True)
+class LockedGroup:
+    """Units that must stay, and the operator and reason why."""
+
+    name: str
+    count: int
+    layers: tuple[str, ...]
+    tensors: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Units:
+    """All units of a model.
+
+    Attributes:
+        count: number of units that may go; they are numbered from 0 and contiguous in each group.
+        groups: the groups that may shrink, in the order of the graph.
+        locked: the groups that may not.
+        readers: the weight slices whose zeros hide a unit.
+        axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
+        mac_terms, parameter_terms: cost as products of kept lengths, for one sample.
+        shapes: sample shapes of every value before removal.
+    """
+
+    count: int
+    groups: tuple[Group, ...]
+    locked: tuple[LockedGroup, ...]
+    readers: tuple[Reader, ...]
+    axes: Mapping[str, UnitAxes]
+    mac_terms: tuple[MacTerm, ...]
+    parameter_terms: tuple[MacTerm, ...]
+    shapes: Shapes
+
+    def group(self, name: str) -> Group | None:
+        """Return the group of that name that may shrink."""
+        return next((group for group in self.groups if group.name == name), None)
+
+    def positions(self, name: str, keep: NDArray[np.bool_]) -> tuple[LabelArray | None, ...] | None:
+        """Return the positions of each axis of a value that stay when the units in ``keep`` do; None: all.
+
+        An axis of ``[blocks, n]`` gives positions of the same kind: int64 ``[blocks, kept]``.
+        """
+        axes = self.axes.get(name)
+        if axes is None:
+            return None
+        stays = np.append(keep, True)  # unit -1 is the last element: it always stays
+        result: list[LabelArray | None] = []
+        for units in axes:
+            if units is None or stays[units].all():
+                result.append(None)
+            elif units.ndim == 1:
+                result.append(np.flatnonzero(stays[units]))
+            else:
+                result.append(np.stack([np.flatnonzero(row) for row in stays[units]]))
+        return tuple(result)
+
+
+def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
+    """Find what can be removed from a model, and why the rest cannot.
+
+    Args:
+        model: any model; it is not changed.
+        inexact: also prune through operators that mix along the removed axis.
+        ignore: patterns of group, layer or weight names (``*`` and ``?``) that must stay.
+
+    Raises:
+        OptionError: a pattern of ``ignore`` matches nothing.
+    """
+    facts = analyse(model, inexact=inexact)
+    origins = resolve_reads(facts)
+    blocks = settle_balances(facts, origins)
+    signature = sign(facts, origins)
+    return _Numbering(facts, origins, blocks, signature, ignore).number()
+
+
+class _Numbering:
+    """Turns the union-find into numbered units; lives for one call."""
+
+    def __init__(
+        self, facts: Facts, origins: Sequence[Origin], blocks: Sequence[Blocks], signature: Signature, ignore: Sequence[str]
+    ) -> None:
+        self._facts = facts
+        self._origins = origins
+        self._blocks = {block.key: block for block in blocks}
+        self._signature = signature
+        self._ignore = ignore
+        self._used: set[str] = set()
+        self._matched: set[str] = set()
+        self._units = np.full(facts.labels.count, -1, dtype=np.int64)
+
+    def number(self) -> Units:
+        groups: list[Group] = []
+        locked: list[LockedGroup] = []
+        count = 0
+        for members in self._signature.classes():
+            name, layers, tensors = self._describe(members)
+            reason = self._reason(members, name, layers, tensors)
+            if reason is not None:
+                if tensors:
+                    locked.append(LockedGroup(name, members.size, layers, tensors, reason))
+                continue
+            block = self._blocks.get(int(members[0]))
+            self._units[members] = np.arange(count, count + members.size)
+            groups.append(Group(name, count, members.size, layers, tensors, None if block is None else block.of(members)))
+            count += members.size
+        unmatched = [pattern for pattern in self._ignore if pattern not in self._matched]
+        if unmatched:
+            raise OptionError(
+                "--ignore",
+                expected="a pattern that matches a group, layer or weight",
+                found=f"{unmatched[0]!r}, which matches none of {len(groups) + len(locked)} groups",
+                way_out="list the names with `onnxadmm inspect`",
+            )
+        roots = self._facts.labels.roots(np.arange(self._facts.labels.count, dtype=np.int64))
+        number = self._units[roots]
+        return Units(
+            count=count,
+            groups=tuple(groups),
+            locked=tuple(locked),
+            readers=tuple(self._readers(number)),
+            axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
+            mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
+            parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),
+            shapes=self._facts.shapes,
+        )
+
+    def _describe(self, members: LabelArray) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """Return the name of a group, its layers and its weights."""
+        tensors = tuple(dict.fromkeys(name for name, _ in self._signature.axes_of(members)))
+        layers = tuple(dict.fromkeys(layer for name in tensors for layer in self._facts.owners.get(name, [])))
+        ranks = {name: len(self._facts.axes[name]) for name in tensors}
+        best = next((name for name in tensors if ranks[name] > 1), tensors[0] if tensors else f"padding_{members[0]}")
+        name, repeat = best, 1
+        while name in self._used:
+            repeat += 1
+            name = f"{best}#{repeat}"
+        self._used.add(name)
+        return name, layers, tensors
+
+    def _reason(
+        self, members: LabelArray, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]
+    ) -> str | None:
+        reason = self._facts.labels.reason(int(members[0]))
+        for pattern in self._ignore:
+            if any(fnmatchcase(candidate, pattern) for candidate in (name, *layers, *tensors)):
+                self._matched.add(pattern)
+                reason = reason or f"ignored by {pattern!r}"
+        if reason is None and members.size == 1:
+            reason = f"all its positions live and die together in {layers[0] if layers else name}"
+        return reason
+
+    def _readers(self, number: LabelArray) -> list[Reader]:
+        readers: list[Reader] = []
+        for tensor, axis in dict.fromkeys((origin.tensor, origin.axis) for origin in self._origins):
+            labels = self._facts.axes[tensor][axis]
+            units = None if labels is None else number[labels]
+            if units is not None and (units >= 0).any():
+                readers.append(Reader(tensor, axis, units))
+        return readers
+
+    def _parameters(self) -> list[MacTerm]:
+        terms: list[MacTerm] = []
+        for name, axes in self._facts.axes.items():
+            dtype = self._facts.shapes.dtype(name)
+            shape = self._facts.shapes.shape(name)
+            if name not in self._facts.constants or shape is None or not shape or dtype not in _WEIGHT_TYPES:
+                continue
+            constant = float(np.prod([size for size, axis in zip(shape, axes, strict=True) if axis is None], initial=1.0))
+            terms.append(MacTerm(name, constant, tuple(axis for axis in axes if axis is not None)))
+        return terms
+
+
+def _unit_axis(axis: LabelArray | None, number: LabelArray) -> LabelArray | None:
+    if axis is None:
+        return None
+    units = number[axis]
+    return units if (units >= 0).any() else None
+
+
+def _unit_term(term: MacTerm, number: LabelArray) -> MacTerm:
+    return MacTerm(term.node, term.constant, tuple(number[axis] for axis in term.axes))
