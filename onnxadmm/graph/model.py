@@ -1,13 +1,27 @@
-"""The door between ONNX files and the graph every room works on."""
+"""The door between ONNX files and the graph every room works on.
+
+A file's large weights are never parsed: they are mapped from where they lie, in the file or in its external data, so
+loading costs little more memory than the graph itself. What ``onnx_ir`` does not carry (sparse storage, training
+information) is kept beside the graph and written back.
+"""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 import onnx_ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 
-from onnxadmm.errors import ModelFileError, OutputError
+from onnxadmm.errors import ModelFileError
+from onnxadmm.graph import store
+from onnxadmm.graph.check import check_header, describe_bytes, passes_checker
+from onnxadmm.graph.sparse import densify
+from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
+from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
+
+_IN_MEMORY = "the model given in memory"
 
 
 @dataclass(frozen=True)
@@ -15,54 +29,222 @@ class Model:
     """A loaded ONNX model.
 
     Attributes:
-        ir: the graph; initializers are always dense.
+        ir: the graph; initializers are dense, and the nodes stand in topological order.
         path: the file it came from, None when it was given in memory.
         sha256: of the ``.onnx`` file's bytes, or of the serialised message given in memory.
         file_bytes: size of the ``.onnx`` file and of its external data together.
+        extras: what the graph cannot carry; ``clone`` and ``dataclasses.replace(model, ir=...)`` keep it.
     """
 
     ir: onnx_ir.Model
     path: Path | None
     sha256: str
     file_bytes: int
+    extras: store.Extras = field(default_factory=store.Extras)
 
 
 def load(source: str | Path | onnx.ModelProto | Model) -> Model:
-    """Load a model from a file or from memory; a ``Model`` is handed back as it is."""
+    """Load a model from a file or a protobuf message; a ``Model`` is handed back as it is.
+
+    Opset 7 to the newest that the ``onnx`` package knows, any IR version (kept as it is), weights inside the file or
+    in external data, dense or sparse. The file and its data must not be written to in place while the model lives:
+    large ones stay mapped. Replacing them, as ``save`` does, is fine.
+
+    Raises:
+        ModelFileError: the file is missing, no ONNX model, cut off, too old or too new, neither ONNX's checker nor
+            onnxruntime accepts it, or its external data are missing, too short or outside of its folder.
+    """
     if isinstance(source, Model):
         return source
     if isinstance(source, onnx.ModelProto):
         return from_proto(source)
     path = Path(source)
-    if not path.is_file():
-        raise ModelFileError(str(path), expected="an ONNX file", found="no such file", way_out="check the path")
-    data = path.read_bytes()
-    ir = onnx_ir.load(path)
-    return Model(ir=ir, path=path, sha256=hashlib.sha256(data).hexdigest(), file_bytes=len(data))
+    thing = str(source)
+    if path.is_dir():
+        raise ModelFileError(thing, expected="an ONNX file", found="a directory", way_out="give the file inside of it")
+    try:
+        data = read_file(path)
+    except FileNotFoundError:
+        raise ModelFileError(
+            thing, expected="an ONNX file", found="no such file", way_out="check the path and the spelling"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise ModelFileError(
+            thing, expected="a readable ONNX file", found=str(error), way_out="check the file and its permissions"
+        ) from error
+    if not len(data):
+        raise ModelFileError(
+            thing, expected="an ONNX file", found="an empty file", way_out="copy or export the model again"
+        )
+    return _from_bytes(data, thing=thing, path=path, folder=path.parent, whole=path)
 
 
 def from_proto(proto: onnx.ModelProto, *, path: Path | None = None) -> Model:
-    """Take a model from a protobuf message."""
-    data = proto.SerializeToString(deterministic=True)
-    ir = onnx_ir.from_proto(onnx.ModelProto.FromString(data))
-    return Model(ir=ir, path=path, sha256=hashlib.sha256(data).hexdigest(), file_bytes=len(data))
+    """Take a model from a protobuf message, which is copied.
+
+    Args:
+        path: the file the message was read from; needed only when its weights are external data next to that file.
+
+    Raises:
+        ModelFileError: as ``load``; also when the message is larger than the 2 GB that protobuf can serialise.
+    """
+    thing = _IN_MEMORY if path is None else str(path)
+    try:
+        data = proto.SerializeToString(deterministic=True)
+    except (ValueError, MemoryError) as error:
+        raise ModelFileError(
+            thing,
+            expected="a message of at most 2 GB",
+            found=str(error),
+            way_out="save it with external data and give the path",
+        ) from error
+    if not data:
+        raise ModelFileError(
+            thing, expected="a model", found="an empty message", way_out="give the message of a whole model"
+        )
+    folder = None if path is None else path.parent
+    return _from_bytes(memoryview(data), thing=thing, path=path, folder=folder, whole=data)
 
 
 def to_proto(model: Model) -> onnx.ModelProto:
-    """Return the model as one self-contained protobuf message."""
-    return onnx_ir.to_proto(model.ir)
+    """Return the model as one message that needs no other file: all weights inside and dense.
+
+    Raises:
+        ModelFileError: that would be more than the 2 GB that protobuf can serialise; ``save`` can write it.
+    """
+    return store.to_message(model.ir, model.extras, thing=_IN_MEMORY if model.path is None else str(model.path))
 
 
 def clone(model: Model) -> Model:
-    """Copy the structure; weights are shared."""
+    """Copy the structure, so that either copy may be edited; the weights' memory is shared."""
     return replace(model, ir=model.ir.clone())
 
 
 def save(model: Model, path: str | Path, *, sparse: bool = False, overwrite: bool = False) -> int:
-    """Write the model; returns the bytes written."""
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise OutputError(str(path), expected="a new file", found="an existing one", way_out="choose another name")
-    data = to_proto(model).SerializeToString()
-    path.write_bytes(data)
-    return len(data)
+    """Write the model to ``path``; under that name stands either the whole model or what stood there before.
+
+    Weights become external data in ``<name>.data`` next to the file when the source had external data or when they
+    exceed 2 GB. Initializers that were sparse in the source are sparse again.
+
+    Args:
+        sparse: also store every float initializer sparse when that takes fewer bytes (see ``onnxadmm.graph.sparse``);
+            without effect below IR version 6, which knows no sparse tensors.
+        overwrite: replace existing files.
+
+    Returns:
+        bytes written, external data included.
+
+    Raises:
+        OutputError: the file or its data exist and may not be overwritten, the folder is missing or cannot be written
+            to, or the disk is full. Nothing is left behind.
+    """
+    return store.write(model.ir, model.extras, Path(path), sparse=sparse, overwrite=overwrite)
+
+
+def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | None, whole: Path | bytes) -> Model:
+    proto = _parse(data, thing=thing)
+    check_header(proto, thing=thing)
+    files = WeightFiles(thing, data, folder)
+    sparse_names = densify(proto, thing=thing, files=files)
+    slices = [files.slice(tensor) for tensor in external_tensors(proto)]
+    in_order = passes_checker(proto, thing=thing, whole=whole)
+    tensors: dict[str, onnx_ir.TensorProtocol] = {}
+    for number, (tensor, content) in enumerate(zip(external_tensors(proto), slices, strict=True)):
+        location = f"{IN_FILE}{number}"
+        tensors[location] = mapped_tensor(tensor, content)
+        mark(tensor, location, 0, len(content))
+    training = tuple(info.SerializeToString(deterministic=True) for info in proto.training_info)
+    try:
+        ir = onnx_ir.from_proto(proto)
+        for graph in _graphs(ir):
+            _place_weights(graph, tensors)
+            if not in_order:
+                graph.sort()
+    except (ValueError, TypeError, KeyError, AssertionError, NotImplementedError, onnx_ir.serde.SerdeError) as error:
+        raise ModelFileError(
+            thing,
+            expected="a graph that can be read",
+            found=" ".join(_root_cause(error).split())[:200].rstrip("."),
+            way_out="export the model again",
+        ) from error
+    return Model(
+        ir=ir,
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        file_bytes=files.total_bytes,
+        extras=store.Extras(sparse_names=sparse_names, training_info=training, external_data=files.external),
+    )
+
+
+def _parse(data: Buffer, *, thing: str) -> onnx.ModelProto:
+    try:
+        proto = onnx.ModelProto()
+        proto.ParseFromString(lift_weights(data))
+    except WireError as error:
+        # Every exporter writes the IR version first: a file that begins with it was an ONNX file once.
+        if error.cut_off and data[0] == 0x08 and describe_bytes(data).endswith("something else"):
+            raise ModelFileError(
+                thing,
+                expected="a whole ONNX file",
+                found=f"one that is cut off after {len(data)} bytes",
+                way_out="copy or export the model again",
+            ) from error
+        raise _not_onnx(thing, data) from error
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise _not_onnx(thing, data) from error
+    if not proto.ir_version and not proto.HasField("graph"):
+        raise _not_onnx(thing, data)
+    return proto
+
+
+def _not_onnx(thing: str, data: Buffer) -> ModelFileError:
+    return ModelFileError(
+        thing, expected="an ONNX model", found=describe_bytes(data), way_out="export the model to ONNX first"
+    )
+
+
+def _graphs(ir: onnx_ir.Model) -> Iterator[onnx_ir.Graph]:
+    yield from ir.graphs()
+    for function in ir.functions.values():
+        yield function.graph
+        yield from function.subgraphs()
+
+
+def _place_weights(graph: onnx_ir.Graph, tensors: Mapping[str, onnx_ir.TensorProtocol]) -> None:
+    """Give initializers and attributes of ``graph`` their mapped tensors, and take small ones out of protobuf."""
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.const_value = _place(value.const_value, tensors)
+    for node in graph:
+        for attribute in list(node.attributes.values()):
+            if attribute.is_ref():
+                continue
+            if attribute.type == onnx_ir.AttributeType.TENSOR:
+                tensor = _place(attribute.as_tensor(), tensors)
+                node.attributes.add(onnx_ir.AttrTensor(attribute.name, tensor, doc_string=attribute.doc_string))
+            elif attribute.type == onnx_ir.AttributeType.TENSORS:
+                placed = [_place(tensor, tensors) for tensor in attribute.as_tensors()]
+                node.attributes.add(onnx_ir.AttrTensors(attribute.name, placed, doc_string=attribute.doc_string))
+
+
+def _place(
+    tensor: onnx_ir.TensorProtocol, tensors: Mapping[str, onnx_ir.TensorProtocol]
+) -> onnx_ir.TensorProtocol:
+    if isinstance(tensor, onnx_ir.ExternalTensor):
+        placed = tensors[str(tensor.location)]
+    elif isinstance(tensor, onnx_ir.TensorProtoTensor):
+        # Reading from protobuf copies at every access; an array of the values does not.
+        array = tensor.numpy()
+        placed = onnx_ir.Tensor(array, dtype=tensor.dtype, shape=onnx_ir.Shape(array.shape))
+    else:
+        return tensor
+    placed.name = tensor.name
+    placed.doc_string = tensor.doc_string
+    placed.metadata_props.update(tensor.metadata_props)
+    return placed
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__

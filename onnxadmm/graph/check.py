@@ -1,0 +1,135 @@
+"""What a file must satisfy before it is taken for a model.
+
+ONNX's checker decides, on a copy without weights. Some exported files fail it though every runtime loads them (nodes
+out of order, a graph without a name); so where the checker objects, onnxruntime has the last word, and only what
+neither accepts is refused.
+"""
+
+from pathlib import Path
+
+import onnx
+
+from onnxadmm.errors import ModelFileError
+from onnxadmm.graph.weights import external_tensors
+from onnxadmm.graph.wire import Buffer
+
+OLDEST_OPSET = 7
+NEWEST_OPSET = onnx.defs.onnx_opset_version()
+
+# How other formats begin: (offset, bytes, name).
+_OTHER_FORMATS = (
+    (0, b"PK\x03\x04", "a zip archive, such as PyTorch's and Keras' own formats"),
+    (0, b"\x89HDF", "an HDF5 file, such as Keras' own format"),
+    (0, b"GGUF", "a GGUF file"),
+    (4, b"TFL3", "a TensorFlow Lite file"),
+    (4, b"ORTM", "onnxruntime's own format"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file itself"),
+)
+
+
+def describe_bytes(data: Buffer) -> str:
+    """Say what ``data``, which are no ONNX model, seem to be."""
+    for offset, magic, name in _OTHER_FORMATS:
+        if bytes(data[offset : offset + len(magic)]) == magic:
+            return name
+    return f"{len(data)} bytes of something else"
+
+
+def check_header(proto: onnx.ModelProto, *, thing: str) -> None:
+    """Refuse a model without graph, outputs or opset, or with an opset that is not supported.
+
+    Raises:
+        ModelFileError: always one sentence about the first of these that holds.
+    """
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelFileError(thing, expected="a model with a graph", found="none", way_out="export the model again")
+    if not proto.graph.output:
+        raise ModelFileError(
+            thing, expected="a graph with outputs", found="no output", way_out="name the outputs when exporting"
+        )
+    if not proto.opset_import:
+        raise ModelFileError(
+            thing,
+            expected="a model that says its opset",
+            found="none, the file may be cut off",
+            way_out="copy or export the model again",
+        )
+    opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), None)
+    if opset is None:
+        return
+    if opset > NEWEST_OPSET:
+        raise ModelFileError(
+            thing,
+            expected=f"an opset of at most {NEWEST_OPSET}, which onnx {onnx.__version__} knows",
+            found=f"opset {opset}",
+            way_out="install a newer onnx, or export with an older opset",
+        )
+    if opset < OLDEST_OPSET:
+        raise ModelFileError(
+            thing,
+            expected=f"an opset of at least {OLDEST_OPSET}",
+            found=f"opset {opset}",
+            way_out="convert the model with onnx.version_converter",
+        )
+
+
+def passes_checker(proto: onnx.ModelProto, *, thing: str, whole: Path | bytes) -> bool:
+    """Run the checker on a copy of ``proto`` without weights; where it objects, try onnxruntime on the ``whole``.
+
+    Args:
+        proto: the model, its large weights marked as external data.
+        whole: the model with its weights, as file or as bytes.
+
+    Returns:
+        whether the checker passed; False means that only onnxruntime takes the model.
+
+    Raises:
+        ModelFileError: neither takes it.
+    """
+    light = onnx.ModelProto()
+    light.CopyFrom(proto)
+    for tensor in external_tensors(light):
+        # An empty tensor needs no data, and without inference the checker compares no shapes.
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        del tensor.dims[:]
+        tensor.dims.append(0)
+    try:
+        onnx.checker.check_model(light)
+    except (onnx.checker.ValidationError, ValueError, UnicodeDecodeError, RuntimeError) as error:
+        refusal = _first_line(error)
+    else:
+        return True
+    runtime_refusal = _try_onnxruntime(whole)
+    if runtime_refusal is None:
+        return False
+    raise ModelFileError(
+        thing,
+        expected="a model that ONNX's checker or onnxruntime accepts",
+        found=f"{refusal!r} from the first and {runtime_refusal!r} from the second",
+        way_out="export the model again",
+    )
+
+
+def _try_onnxruntime(whole: Path | bytes) -> str | None:
+    """Return why onnxruntime refuses the model, or None when it loads."""
+    # Imported here: it takes a second, and only models that fail the checker need it.
+    import onnxruntime  # type: ignore[import-untyped]  # it ships no types
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = whole if isinstance(whole, bytes) else str(whole)
+    try:
+        onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of a foreign error message, short enough for a sentence and without a full stop."""
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0].strip().rstrip(".")
+    return line if len(line) <= 160 else line[:157] + "..."

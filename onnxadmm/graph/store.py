@@ -1,0 +1,259 @@
+"""Writing models: streamed, atomic, with external data and sparse weights where they belong."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+import onnx_ir
+
+from onnxadmm.errors import ModelFileError, OutputError
+from onnxadmm.graph.sparse import OLDEST_IR_VERSION, to_sparse
+from onnxadmm.graph.wire import (
+    GRAPH_INITIALIZER,
+    IN_FILE,
+    MODEL_GRAPH,
+    RAW_DATA,
+    SMALLEST_LIFTED,
+    head,
+    mark,
+)
+
+# protobuf serialises less than 2 GiB; the rest is room for what is not weights.
+LARGEST_MESSAGE = 2**31 - 2**26
+_PAGE = 4096  # bytes; runtimes map external data by pages
+_SMALLEST_PAGED = 2**20
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a model file holds and ``onnx_ir`` does not.
+
+    Attributes:
+        sparse_names: initializers that were stored sparse.
+        training_info: serialised ``TrainingInfoProto`` messages.
+        external_data: whether weights were stored outside of the ``.onnx`` file.
+    """
+
+    sparse_names: frozenset[str] = frozenset()
+    training_info: tuple[bytes, ...] = ()
+    external_data: bool = False
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """A message without large weights.
+
+    Attributes:
+        proto: the model; ``graph.initializer`` is empty.
+        initializers: the main graph's, in order; those in ``weights`` have no data yet.
+        weights: large weights by name.
+    """
+
+    proto: onnx.ModelProto
+    initializers: tuple[onnx.TensorProto, ...]
+    weights: dict[str, onnx_ir.TensorProtocol]
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.weights.values())
+
+
+def to_message(ir: onnx_ir.Model, extras: Extras, *, thing: str) -> onnx.ModelProto:
+    """Return the model as one dense message.
+
+    Raises:
+        ModelFileError: it would be more than 2 GB.
+    """
+    skeleton = _skeleton(ir, extras)
+    if skeleton.weight_bytes > LARGEST_MESSAGE:
+        raise ModelFileError(
+            thing,
+            expected="at most 2 GB of weights in one message",
+            found=f"{skeleton.weight_bytes} bytes",
+            way_out="save the model to a file and use that",
+        )
+    for tensor in skeleton.initializers:
+        if tensor.name in skeleton.weights:
+            tensor.raw_data = skeleton.weights[tensor.name].tobytes()
+        skeleton.proto.graph.initializer.append(tensor)
+    return skeleton.proto
+
+
+def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, overwrite: bool) -> int:
+    """Write the model and return the bytes written; see ``onnxadmm.graph.model.save``."""
+    data_path = path.with_name(f"{path.name}.data")
+    _refuse_target(path, overwrite=overwrite)
+    skeleton = _skeleton(ir, extras)
+    _store_sparse(skeleton, ir, extras, everything=sparse and ir.ir_version >= OLDEST_IR_VERSION)
+    external = bool(skeleton.weights) and (extras.external_data or skeleton.weight_bytes > LARGEST_MESSAGE)
+    if external:
+        _refuse_target(data_path, overwrite=overwrite)
+    marker = uuid.uuid4().hex
+    temporary = path.with_name(f".{path.name}.{marker}")
+    temporary_data = path.with_name(f".{data_path.name}.{marker}")
+    written = 0
+    with ExitStack() as clean:
+        try:
+            if external:
+                clean.callback(temporary_data.unlink, missing_ok=True)
+                with temporary_data.open("xb") as file:
+                    written += _write_external(skeleton, file, location=data_path.name)
+            clean.callback(temporary.unlink, missing_ok=True)
+            with temporary.open("xb") as file:
+                written += _write_message(skeleton, file, weights_inside=not external)
+            _put_in_place({temporary: path} | ({temporary_data: data_path} if external else {}), marker=marker)
+        except (OSError, ValueError) as error:  # ValueError: the message exceeds 2 GB even without initializers
+            raise OutputError(
+                str(path), expected="a place to write to", found=str(error), way_out="choose another folder"
+            ) from error
+    return written
+
+
+def _refuse_target(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise OutputError(str(path), expected="the name of a file", found="a directory", way_out="add a file name")
+    if not path.parent.is_dir():
+        raise OutputError(
+            str(path), expected=f"an existing folder {path.parent}", found="none", way_out="create it first"
+        )
+    if path.exists() and not overwrite:
+        raise OutputError(
+            str(path),
+            expected="a file that does not exist yet",
+            found="one that does",
+            way_out="choose another name or allow overwriting",
+        )
+
+
+def _put_in_place(renames: dict[Path, Path], *, marker: str) -> None:
+    """Rename all files; when one cannot be, those already renamed are taken back."""
+    with ExitStack() as undo:
+        backups = []
+        for final in renames.values():
+            if len(renames) > 1 and final.exists():
+                backup = final.with_name(f".{final.name}.{marker}.old")
+                os.replace(final, backup)
+                undo.callback(os.replace, backup, final)
+                backups.append(backup)
+            elif len(renames) > 1:
+                undo.callback(final.unlink, missing_ok=True)
+        for temporary, final in renames.items():
+            os.replace(temporary, final)
+        undo.pop_all()
+        for backup in backups:
+            backup.unlink()
+
+
+def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
+    copy = ir.clone()
+    weights: dict[str, onnx_ir.TensorProtocol] = {}
+    for name, value in copy.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < SMALLEST_LIFTED or tensor.dtype == onnx_ir.DataType.STRING:
+            continue
+        weights[name] = tensor
+        value.const_value = onnx_ir.ExternalTensor(
+            IN_FILE,
+            0,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=onnx_ir.Shape(tensor.shape.numpy()),
+            name=name,
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+        )
+    proto = onnx_ir.to_proto(copy)
+    for serialised in extras.training_info:
+        proto.training_info.add().ParseFromString(serialised)
+    _drop_shapes_of(proto.graph, set(copy.graph.initializers))
+    initializers = []
+    for tensor in proto.graph.initializer:
+        kept = onnx.TensorProto()
+        kept.CopyFrom(tensor)
+        if kept.name in weights:
+            kept.ClearField("external_data")
+            kept.ClearField("data_location")
+        initializers.append(kept)
+    proto.graph.ClearField("initializer")
+    return _Skeleton(proto, tuple(initializers), weights)
+
+
+def _drop_shapes_of(graph: onnx.GraphProto, initializers: set[str]) -> None:
+    """Drop value infos that only repeat an initializer's shape: ``onnx_ir`` writes one for each of them."""
+    kept = [
+        info
+        for info in graph.value_info
+        if info.name not in initializers or info.doc_string or len(info.metadata_props)
+    ]
+    if len(kept) < len(graph.value_info):
+        copies = onnx.GraphProto(value_info=kept)
+        graph.ClearField("value_info")
+        graph.value_info.MergeFrom(copies.value_info)
+
+
+def _store_sparse(skeleton: _Skeleton, ir: onnx_ir.Model, extras: Extras, *, everything: bool) -> None:
+    """Move weights into ``sparse_initializer`` where that is smaller."""
+    public = {value.name for value in (*ir.graph.inputs, *ir.graph.outputs)}
+    for name, value in ir.graph.initializers.items():
+        if value.const_value is None or not (name in extras.sparse_names or (everything and name not in public)):
+            continue
+        sparse = to_sparse(name, value.const_value)
+        if sparse is None:
+            continue
+        skeleton.weights.pop(name, None)
+        skeleton.proto.graph.sparse_initializer.append(sparse)
+        infos = [info for info in skeleton.proto.graph.value_info if info.name == name]
+        for info in infos:
+            skeleton.proto.graph.value_info.remove(info)
+
+
+def _pieces(skeleton: _Skeleton, *, weights_inside: bool) -> Iterator[tuple[bytes, onnx_ir.TensorProtocol | None]]:
+    """The initializers as they stand in the file: a header, and the weight whose bytes follow it."""
+    stored_sparse = {sparse.values.name for sparse in skeleton.proto.graph.sparse_initializer}
+    for tensor in skeleton.initializers:
+        if tensor.name in stored_sparse:
+            continue
+        content = tensor.SerializeToString(deterministic=True)
+        weight = skeleton.weights.get(tensor.name) if weights_inside else None
+        if weight is None:
+            yield head(GRAPH_INITIALIZER, len(content)) + content, None
+        else:
+            raw = head(RAW_DATA, weight.nbytes)
+            yield head(GRAPH_INITIALIZER, len(content) + len(raw) + weight.nbytes) + content + raw, weight
+
+
+def _write_message(skeleton: _Skeleton, file: BinaryIO, *, weights_inside: bool) -> int:
+    """Stream the ``.onnx`` file: everything but the graph, then the graph, whose weights come last, one at a time."""
+    graph = skeleton.proto.graph.SerializeToString(deterministic=True)
+    outer = onnx.ModelProto()
+    outer.CopyFrom(skeleton.proto)
+    outer.ClearField("graph")
+    file.write(outer.SerializeToString(deterministic=True))
+    total = len(graph)
+    for piece, weight in _pieces(skeleton, weights_inside=weights_inside):
+        total += len(piece) + (0 if weight is None else weight.nbytes)
+    file.write(head(MODEL_GRAPH, total))
+    file.write(graph)
+    for piece, weight in _pieces(skeleton, weights_inside=weights_inside):
+        file.write(piece)
+        if weight is not None:
+            file.write(weight.tobytes())
+    return file.tell()
+
+
+def _write_external(skeleton: _Skeleton, file: BinaryIO, *, location: str) -> int:
+    """Write the large weights one after the other, and note in the skeleton where each one lies."""
+    for tensor in skeleton.initializers:
+        weight = skeleton.weights.get(tensor.name)
+        if weight is None:
+            continue
+        if weight.nbytes >= _SMALLEST_PAGED:
+            file.write(b"\0" * (-file.tell() % _PAGE))
+        mark(tensor, location, file.tell(), weight.nbytes)
+        file.write(weight.tobytes())
+    return file.tell()
