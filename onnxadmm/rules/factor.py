@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxadmm.rules.labels import LabelArray
-from onnxadmm.rules.visit import Axis, Facts, Factored
+from onnxadmm.rules.visit import Axis, Factored, Facts
 
 
 def resolve_factored(facts: Facts) -> None:

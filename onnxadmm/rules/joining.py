@@ -79,29 +79,14 @@ def _slices(visit: Visit, rank: int) -> list[tuple[int, int, int, int]]:
     return [(axis % rank, start, end, step) for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)]
 
 
-@rule("Slice", rewrite=lambda edit: _rewrite_slice(edit), keeps_zero=True, note="keeps a run of labels; steps lock")
-def slice_axes(visit: Visit) -> None:
-    data = visit.operand(0)
-    result = list(data.axes)
-    if any(axis is not None for axis in data.axes):
-        for axis, start, end, step in _slices(visit, data.rank):
-            labels = data.axes[axis]
-            selected = np.arange(data.shape[axis])[start:end:step]
-            if labels is None or selected.size == data.shape[axis] and step == 1:
-                continue
-            if step != 1:
-                raise LockNodeError("takes steps over it")
-            result[axis] = visit.select(labels, selected)
-    visit.give(result)
-
-
 def _rewrite_slice(edit: Edit) -> None:
     """A run of positions is again a run after removal: count what stays before and inside it."""
     data, result = edit.operand_name(0), edit.result_name()
     shape = edit.shape(data)
     old = edit.version < 10
-    read = (lambda name, index: edit.integers(name)) if old else (lambda name, index: edit.integers_of(index))
-    starts, ends, axes = read("starts", 1), read("ends", 2), read("axes", 3)
+    starts = edit.integers("starts") if old else edit.integers_of(1)
+    ends = edit.integers("ends") if old else edit.integers_of(2)
+    axes = edit.integers("axes") if old else edit.integers_of(3)
     if starts is None or ends is None:
         return  # its axes are whole, or the label function would have locked them
     axes = [axis % len(shape) for axis in axes] if axes is not None else list(range(len(starts)))
@@ -123,6 +108,22 @@ def _rewrite_slice(edit: Edit) -> None:
         edit.set_operand(2, new_ends)
 
 
+@rule("Slice", rewrite=_rewrite_slice, keeps_zero=True, note="keeps a run of labels; steps lock")
+def slice_axes(visit: Visit) -> None:
+    data = visit.operand(0)
+    result = list(data.axes)
+    if any(axis is not None for axis in data.axes):
+        for axis, start, end, step in _slices(visit, data.rank):
+            labels = data.axes[axis]
+            selected = np.arange(data.shape[axis])[start:end:step]
+            if labels is None or (selected.size == data.shape[axis] and step == 1):
+                continue
+            if step != 1:
+                raise LockNodeError("takes steps over it")
+            result[axis] = visit.select(labels, selected)
+    visit.give(result)
+
+
 def _pads(visit: Visit, rank: int) -> list[tuple[int, int]]:
     """Return (before, after) for each axis."""
     flat = visit.integers("pads") if visit.version < 11 else visit.known(1, "pads")
@@ -133,22 +134,6 @@ def _pads(visit: Visit, rank: int) -> list[tuple[int, int]]:
     for index, axis in enumerate(axes):
         pads[axis % rank] = (flat[index], flat[len(axes) + index])
     return pads
-
-
-@rule("Pad", rewrite=lambda edit: _rewrite_pad(edit), note="adds labels of its own, which may go as well")
-def pad(visit: Visit) -> None:
-    data = visit.operand(0)
-    constant = visit.text("mode", "constant") == "constant"
-    result: list[Axis] = []
-    labelled = any(axis is not None for axis in data.axes)
-    for axis, (before, after) in zip(data.axes, _pads(visit, data.rank) if labelled else [], strict=False):
-        if axis is None or before == after == 0:
-            result.append(axis)
-        elif not constant or before < 0 or after < 0:
-            raise LockNodeError("copies or cuts its positions")
-        else:
-            result.append(np.concatenate([visit.fresh(before), axis, visit.fresh(after)]))
-    visit.give(result if labelled else data.axes if constant else [None] * data.rank)
 
 
 def _rewrite_pad(edit: Edit) -> None:
@@ -173,3 +158,19 @@ def _rewrite_pad(edit: Edit) -> None:
         edit.set_integers("pads", pads)
     else:
         edit.set_operand(1, pads)
+
+
+@rule("Pad", rewrite=_rewrite_pad, note="adds labels of its own, which may go as well")
+def pad(visit: Visit) -> None:
+    data = visit.operand(0)
+    constant = visit.text("mode", "constant") == "constant"
+    result: list[Axis] = []
+    labelled = any(axis is not None for axis in data.axes)
+    for axis, (before, after) in zip(data.axes, _pads(visit, data.rank) if labelled else [], strict=False):
+        if axis is None or before == after == 0:
+            result.append(axis)
+        elif not constant or before < 0 or after < 0:
+            raise LockNodeError("copies or cuts its positions")
+        else:
+            result.append(np.concatenate([visit.fresh(before), axis, visit.fresh(after)]))
+    visit.give(result if labelled else data.axes if constant else [None] * data.rank)

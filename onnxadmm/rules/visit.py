@@ -233,7 +233,7 @@ class Visit:
                 self.lock(axis, why)
 
     def whole(self, weight: Operand, axes: Sequence[int]) -> None:
-        """Keep axes of a weight that are no units at all, such as kernel sizes: they stay without being called locked."""
+        """Keep axes of a weight that are no units at all, such as kernel sizes: they stay unmentioned."""
         for index in axes:
             self.lock(weight.axes[index], "needs it whole")
             self.facts.whole.add((weight.name, index))
@@ -290,7 +290,7 @@ class Visit:
         self.facts.factored.append(Factored(self.where, tuple(sources), tuple(targets)))
 
     def multiply_accumulates(self, sizes: Sequence[int], axes: Sequence[Axis]) -> None:
-        """State the node's MACs for one sample: the product of ``sizes``, each where its axis is None or kept length."""
+        """State the node's MACs for one sample: the product of ``sizes``, or kept length where labelled."""
         constant = 1.0
         labelled: list[LabelArray] = []
         for size, axis in zip(sizes, axes, strict=True):

@@ -20,11 +20,12 @@ class Signature:
     Attributes:
         roots: root labels of all units that occupy an axis of a weight, ascending.
         keys: one number per root; equal keys mean equal sets of axes and equal fate (locked or not).
+        names: the axes of weights that write units, in the order of the graph.
     """
 
     roots: LabelArray
     keys: NDArray[np.uint64]
-    _names: tuple[AxisName, ...]
+    names: tuple[AxisName, ...]
     _members: tuple[LabelArray, ...]
 
     def classes(self) -> list[LabelArray]:
@@ -39,7 +40,7 @@ class Signature:
         first = members[0]
         return [
             name
-            for name, occupied in zip(self._names, self._members, strict=True)
+            for name, occupied in zip(self.names, self._members, strict=True)
             if (index := int(np.searchsorted(occupied, first))) < occupied.size and occupied[index] == first
         ]
 

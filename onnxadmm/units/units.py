@@ -17,11 +17,11 @@ from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.visit import Facts, MacTerm
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.origins import Origin, resolve_reads
-from onnxadmm.units.signature import Signature, sign
+from onnxadmm.units.signature import AxisName, Signature, sign
 
 _WEIGHT_TYPES = frozenset(
     onnx_ir.DataType[name]
-    for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8", "INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2")
+    for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "FLOAT8E4M3FN", "FLOAT8E5M2", "INT8", "UINT8", "INT4")
 )
 
 UnitAxes = tuple[LabelArray | None, ...]
@@ -71,6 +71,7 @@ class Units:
         groups: the groups that may shrink, in the order of the graph.
         locked: the groups that may not.
         readers: the weight slices whose zeros hide a unit.
+        writers: the weight slices that produce a unit.
         axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
         mac_terms, parameter_terms: cost as products of kept lengths, for one sample.
         shapes: sample shapes of every value before removal.
@@ -80,6 +81,7 @@ class Units:
     groups: tuple[Group, ...]
     locked: tuple[LockedGroup, ...]
     readers: tuple[Reader, ...]
+    writers: tuple[Reader, ...]
     axes: Mapping[str, UnitAxes]
     mac_terms: tuple[MacTerm, ...]
     parameter_terms: tuple[MacTerm, ...]
@@ -131,7 +133,12 @@ class _Numbering:
     """Turns the union-find into numbered units; lives for one call."""
 
     def __init__(
-        self, facts: Facts, origins: Sequence[Origin], blocks: Sequence[Blocks], signature: Signature, ignore: Sequence[str]
+        self,
+        facts: Facts,
+        origins: Sequence[Origin],
+        blocks: Sequence[Blocks],
+        signature: Signature,
+        ignore: Sequence[str],
     ) -> None:
         self._facts = facts
         self._origins = origins
@@ -153,9 +160,10 @@ class _Numbering:
                 if tensors:
                     locked.append(LockedGroup(name, members.size, layers, tensors, reason))
                 continue
-            block = self._blocks.get(int(members[0]))
+            found = self._blocks.get(int(members[0]))
+            blocks = None if found is None else found.of(members)
             self._units[members] = np.arange(count, count + members.size)
-            groups.append(Group(name, count, members.size, layers, tensors, None if block is None else block.of(members)))
+            groups.append(Group(name, count, members.size, layers, tensors, blocks))
             count += members.size
         unmatched = [pattern for pattern in self._ignore if pattern not in self._matched]
         if unmatched:
@@ -171,7 +179,8 @@ class _Numbering:
             count=count,
             groups=tuple(groups),
             locked=tuple(locked),
-            readers=tuple(self._readers(number)),
+            readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
+            writers=tuple(self._slices(number, self._signature.names)),
             axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
             parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),
@@ -203,14 +212,15 @@ class _Numbering:
             reason = f"all its positions live and die together in {layers[0] if layers else name}"
         return reason
 
-    def _readers(self, number: LabelArray) -> list[Reader]:
-        readers: list[Reader] = []
-        for tensor, axis in dict.fromkeys((origin.tensor, origin.axis) for origin in self._origins):
+    def _slices(self, number: LabelArray, axes: Sequence[AxisName]) -> list[Reader]:
+        """Return the units at each position of some axes of weights, where there are any."""
+        slices: list[Reader] = []
+        for tensor, axis in dict.fromkeys(axes):
             labels = self._facts.axes[tensor][axis]
-            units = None if labels is None else number[labels]
-            if units is not None and (units >= 0).any():
-                readers.append(Reader(tensor, axis, units))
-        return readers
+            units = None if labels is None else _unit_axis(labels, number)
+            if units is not None:
+                slices.append(Reader(tensor, axis, units))
+        return slices
 
     def _parameters(self) -> list[MacTerm]:
         terms: list[MacTerm] = []
@@ -219,8 +229,8 @@ class _Numbering:
             shape = self._facts.shapes.shape(name)
             if name not in self._facts.constants or shape is None or not shape or dtype not in _WEIGHT_TYPES:
                 continue
-            constant = float(np.prod([size for size, axis in zip(shape, axes, strict=True) if axis is None], initial=1.0))
-            terms.append(MacTerm(name, constant, tuple(axis for axis in axes if axis is not None)))
+            whole = [size for size, axis in zip(shape, axes, strict=True) if axis is None]
+            terms.append(MacTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
         return terms
 
 

@@ -1,0 +1,171 @@
+"""The plan: which units go and which connections are zero, for one model. It is all that passes to the rewriter."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.errors import PlanError
+from onnxadmm.graph.model import Model
+from onnxadmm.units.units import Units
+
+SCHEMA = "onnxadmm.plan/1"
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """The units of one group that go, ascending, out of ``units``."""
+
+    name: str
+    units: int
+    removed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes, for the model with this sha256.
+
+    Attributes:
+        sha256: of the model's file.
+        groups: every group that could shrink, in the order of the graph.
+        inexact: whether operators that mix along the removed axis were pruned through.
+        ignored: the patterns of names that had to stay.
+        zeros: for each weight with pruned connections, bool of its original shape, True where it is zero.
+        note: how the plan was made, for people.
+    """
+
+    sha256: str
+    groups: tuple[GroupPlan, ...]
+    inexact: bool = False
+    ignored: tuple[str, ...] = ()
+    zeros: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def removed_count(self) -> int:
+        """How many units go."""
+        return sum(len(group.removed) for group in self.groups)
+
+    def keep(self, model: Model, units: Units) -> NDArray[np.bool_]:
+        """Return which units of a model stay: bool ``[units.count]``.
+
+        Raises:
+            PlanError: the plan was made for another model, or its groups are not the model's.
+        """
+        if self.sha256 != model.sha256:
+            raise PlanError(
+                "the plan",
+                expected=f"one for the model with sha256 {model.sha256[:12]}",
+                found=f"one for {self.sha256[:12]}",
+                way_out="make a plan for this model with `onnxadmm plan`",
+            )
+        keep = np.ones(units.count, dtype=np.bool_)
+        for planned in self.groups:
+            group = units.group(planned.name)
+            if group is None or group.count != planned.units or any(not 0 <= u < group.count for u in planned.removed):
+                raise PlanError(
+                    f"group {planned.name!r} of the plan",
+                    expected="a group of the model that may shrink, with its number of units",
+                    found="none of that name" if group is None else f"{group.count} units instead of {planned.units}",
+                    way_out="make the plan anew with `onnxadmm plan`",
+                )
+            keep[group.start + np.asarray(planned.removed, dtype=np.int64)] = False
+            _refuse_unbalanced(planned, keep[group.start : group.start + group.count], group.blocks)
+        return keep
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text; equal plans give equal bytes."""
+        document = {
+            "schema": SCHEMA,
+            "sha256": self.sha256,
+            "note": self.note,
+            "inexact": self.inexact,
+            "ignored": list(self.ignored),
+            "groups": [
+                {"name": group.name, "units": group.units, "removed": list(group.removed)} for group in self.groups
+            ],
+            "zeros": {name: _pack(zeros) for name, zeros in sorted(self.zeros.items())},
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str, *, source: str = "the plan") -> "Plan":
+        """Read a plan.
+
+        Raises:
+            PlanError: it is not JSON, or not a plan of this version.
+        """
+        try:
+            document = json.loads(text)
+            schema = document["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanError(
+                source, expected="a JSON plan", found=f"text that is none ({error})", way_out="give a plan.json"
+            ) from error
+        if schema != SCHEMA:
+            raise PlanError(source, expected=SCHEMA, found=repr(schema), way_out="make the plan anew with this version")
+        try:
+            return Plan(
+                sha256=str(document["sha256"]),
+                groups=tuple(
+                    GroupPlan(str(item["name"]), int(item["units"]), tuple(int(unit) for unit in item["removed"]))
+                    for item in document["groups"]
+                ),
+                inexact=bool(document["inexact"]),
+                ignored=tuple(str(pattern) for pattern in document["ignored"]),
+                zeros={str(name): _unpack(packed) for name, packed in document["zeros"].items()},
+                note=str(document["note"]),
+            )
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise PlanError(
+                source, expected=f"every field of {SCHEMA}", found=f"a damaged one ({error})", way_out="make it anew"
+            ) from error
+
+
+def make_plan(
+    model: Model,
+    units: Units,
+    keep: NDArray[np.bool_],
+    *,
+    inexact: bool = False,
+    ignored: tuple[str, ...] = (),
+    zeros: Mapping[str, NDArray[np.bool_]] | None = None,
+    note: str = "",
+) -> Plan:
+    """State which units go: ``keep`` is bool ``[units.count]``."""
+    groups = tuple(
+        GroupPlan(
+            group.name,
+            group.count,
+            tuple(int(unit) for unit in np.flatnonzero(~keep[group.start : group.start + group.count])),
+        )
+        for group in units.groups
+    )
+    return Plan(model.sha256, groups, inexact, ignored, zeros or {}, note)
+
+
+def _refuse_unbalanced(planned: GroupPlan, keep: NDArray[np.bool_], blocks: NDArray[np.int64] | None) -> None:
+    counts = np.bincount(np.zeros(keep.size, np.int64) if blocks is None else blocks, weights=keep)
+    if (counts != counts[0]).any() or counts[0] == 0:
+        raise PlanError(
+            f"group {planned.name!r} of the plan",
+            expected="at least one unit that stays, and equally many in every block",
+            found=f"{[int(count) for count in counts]}",
+            way_out="keep the blocks equal",
+        )
+
+
+def _pack(zeros: NDArray[np.bool_]) -> dict[str, Any]:
+    packed = zlib.compress(np.packbits(zeros.reshape(-1)).tobytes(), 9)
+    return {"shape": list(zeros.shape), "bits": base64.b64encode(packed).decode("ascii")}
+
+
+def _unpack(packed: Mapping[str, Any]) -> NDArray[np.bool_]:
+    shape = tuple(int(size) for size in packed["shape"])
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), dtype=np.uint8)
+    return np.unpackbits(bits, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
