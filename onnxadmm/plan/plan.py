@@ -35,6 +35,7 @@ class Plan:
         groups: every group that could shrink, in the order of the graph.
         inexact: whether operators that mix along the removed axis were pruned through.
         ignored: the patterns of names that had to stay.
+        simplified: whether the model was simplified before its units were found.
         zeros: for each weight with pruned connections, bool of its original shape, True where it is zero.
         note: how the plan was made, for people.
     """
@@ -43,6 +44,7 @@ class Plan:
     groups: tuple[GroupPlan, ...]
     inexact: bool = False
     ignored: tuple[str, ...] = ()
+    simplified: bool = False
     zeros: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     note: str = ""
 
@@ -86,6 +88,7 @@ class Plan:
             "note": self.note,
             "inexact": self.inexact,
             "ignored": list(self.ignored),
+            "simplified": self.simplified,
             "groups": [
                 {"name": group.name, "units": group.units, "removed": list(group.removed)} for group in self.groups
             ],
@@ -118,6 +121,7 @@ class Plan:
                 ),
                 inexact=bool(document["inexact"]),
                 ignored=tuple(str(pattern) for pattern in document["ignored"]),
+                simplified=bool(document["simplified"]),
                 zeros={str(name): _unpack(packed) for name, packed in document["zeros"].items()},
                 note=str(document["note"]),
             )
@@ -134,6 +138,7 @@ def make_plan(
     *,
     inexact: bool = False,
     ignored: tuple[str, ...] = (),
+    simplified: bool = False,
     zeros: Mapping[str, NDArray[np.bool_]] | None = None,
     note: str = "",
 ) -> Plan:
@@ -146,7 +151,15 @@ def make_plan(
         )
         for group in units.groups
     )
-    return Plan(model.sha256, groups, inexact, ignored, zeros or {}, note)
+    return Plan(
+        sha256=model.sha256,
+        groups=groups,
+        inexact=inexact,
+        ignored=ignored,
+        simplified=simplified,
+        zeros=zeros or {},
+        note=note,
+    )
 
 
 def _refuse_unbalanced(planned: GroupPlan, keep: NDArray[np.bool_], blocks: NDArray[np.int64] | None) -> None:

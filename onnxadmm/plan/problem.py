@@ -33,7 +33,9 @@ class Limits:
     def __post_init__(self) -> None:
         for option, value, least in (("--keep-at-least", self.keep_at_least, 1), ("--round-to", self.round_to, 1)):
             if value < least:
-                raise OptionError(option, expected=f"at least {least}", found=str(value), way_out="give a larger number")
+                raise OptionError(
+                    option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
+                )
         if not 0 < self.max_ratio <= 1:
             raise OptionError(
                 "--max-ratio", expected="above 0 and at most 1", found=f"{self.max_ratio:g}", way_out="give a share"

@@ -1,9 +1,12 @@
 """The masked original: same nodes, the readers of removed units set to zero."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from onnxadmm.errors import PlanError
 from onnxadmm.graph.constants import constant, set_constant
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.units.units import Units
@@ -38,13 +41,40 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     return masked
 
 
+def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Model:
+    """Return a copy of the model with single weights set to zero, the model itself when there are none.
+
+    Args:
+        model: it is not changed.
+        zeros: for each weight bool of its shape, True where it becomes zero.
+
+    Raises:
+        PlanError: a weight does not exist or has another shape.
+    """
+    if not zeros:
+        return model
+    result = clone(model)
+    values = constants_by_name(result)
+    for name, where in zeros.items():
+        array = constant(values[name]) if name in values else None
+        if array is None or array.shape != where.shape:
+            raise PlanError(
+                f"weight {name!r} of the plan",
+                expected=f"a constant of shape {list(where.shape)} in the model",
+                found="none of that name" if array is None else f"shape {list(array.shape)}",
+                way_out="make the plan anew for this model",
+            )
+        set_constant(result, values[name], np.where(where, np.zeros((), array.dtype), array))
+    return result
+
+
 def _blocks(removed: NDArray[np.bool_]) -> int:
     return removed.shape[0] if removed.ndim > 1 else 1
 
 
 def constants_by_name(model: Model) -> dict[str, onnx_ir.Value]:
     """Return every constant of the main graph: initializers and results of ``Constant`` nodes."""
-    found = {name: value for name, value in model.ir.graph.initializers.items()}
+    found = dict(model.ir.graph.initializers)
     for node in model.ir.graph:
         if node.op_type == "Constant" and node.outputs[0].name:
             found[node.outputs[0].name] = node.outputs[0]

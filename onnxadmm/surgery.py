@@ -1,0 +1,175 @@
+"""Pruning without training: find the groups, rank the units, mask, shrink, verify.
+
+Every function takes a path or a loaded model; a plan is made for one model, known by the sha256 of its file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnxadmm.bench.inputs import batch_is_free, random_inputs
+from onnxadmm.errors import OptionError
+from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.simplify import simplify
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.plan import Plan, make_plan
+from onnxadmm.plan.problem import Limits
+from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
+from onnxadmm.rewrite.mask import mask as mask_units
+from onnxadmm.rewrite.mask import zero_connections
+from onnxadmm.rewrite.shrink import shrink as shrink_units
+from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification
+from onnxadmm.rewrite.verify import verify as compare
+from onnxadmm.units.units import Units
+from onnxadmm.units.units import find_units as find
+
+Source = str | Path | onnx.ModelProto | Model
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A model with its plan applied as far as both sides of a comparison share it."""
+
+    model: Model
+    units: Units
+    keep: NDArray[np.bool_]
+
+
+def find_groups(model: Source, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
+    """Find the groups of a model: those that may shrink, and why the others may not.
+
+    Args:
+        model: path or model.
+        inexact: also prune through operators that mix along the removed axis.
+        ignore: patterns of names of groups, layers or weights that must stay.
+
+    Raises:
+        ModelFileError: the file is not a readable ONNX model.
+        OptionError: a pattern matches nothing.
+    """
+    return find(load(model), inexact=inexact, ignore=ignore)
+
+
+def rank(
+    model: Source,
+    budget: Budget | None = None,
+    *,
+    ratio: float | None = None,
+    by: Ranking = "magnitude",
+    limits: Limits | None = None,
+    ignore: Sequence[str] = (),
+    inexact: bool = False,
+    seed: int = 0,
+) -> Plan:
+    """Make a plan without training, from a budget or from the share of every group that goes.
+
+    Args:
+        model: path or model.
+        budget: what the result may cost; only ``macs`` or ``params``.
+        ratio: share of the units of every group that goes; instead of a budget.
+        by: ``"magnitude"`` or ``"random"``.
+        limits: how far a group may shrink.
+        ignore, inexact: as for ``find_groups``.
+        seed: of the random ranking.
+
+    Raises:
+        OptionError: both or neither of budget and ratio are given, or a value is out of range.
+        NothingToPruneError: no group may shrink.
+        BudgetError: the budget cannot be met.
+    """
+    if (budget is None) == (ratio is None):
+        raise OptionError(
+            "the plan",
+            expected="a budget or a ratio",
+            found="both" if ratio is not None else "neither",
+            way_out="give one of --macs, --params and --ratio",
+        )
+    if budget is not None and budget.connections is not None:
+        raise OptionError(
+            "--connections",
+            expected="a plan with training",
+            found="a ranking without training",
+            way_out="use `onnxadmm compress`, which prunes connections while it trains",
+        )
+    loaded = load(model)
+    units = find(loaded, inexact=inexact, ignore=ignore)
+    bounds = limits if limits is not None else Limits()
+    if budget is not None:
+        keep = rank_by_budget(loaded, units, budget, by=by, limits=bounds, seed=seed)
+        note = f"{budget.describe()} by {by}"
+    else:
+        assert ratio is not None  # one of the two is given
+        keep = rank_by_ratio(loaded, units, ratio, by=by, limits=bounds, seed=seed)
+        note = f"ratio {ratio:g} by {by}"
+    return make_plan(loaded, units, keep, inexact=inexact, ignored=tuple(ignore), note=note)
+
+
+def mask(model: Source, plan: Plan) -> Model:
+    """Return the masked original: the same nodes, the readers of removed units zero.
+
+    Raises:
+        PlanError: the plan was made for another model.
+    """
+    planned = _apply(model, plan)
+    return mask_units(planned.model, planned.units, planned.keep)
+
+
+def shrink(model: Source, plan: Plan) -> Model:
+    """Return the model without the units that the plan removes; it computes what ``mask`` computes.
+
+    Raises:
+        PlanError: the plan was made for another model.
+    """
+    planned = _apply(model, plan)
+    return shrink_units(planned.model, planned.units, planned.keep)
+
+
+def verify(
+    model: Source,
+    shrunk: Source,
+    plan: Plan,
+    *,
+    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    threshold_db: float = DEFAULT_THRESHOLD_DB,
+    seed: int = 0,
+) -> Verification:
+    """Run the masked original and the shrunk model on the same inputs and compare every output.
+
+    Args:
+        model: the original.
+        shrunk: what ``shrink`` made of it.
+        plan: what was removed.
+        inputs: batches to try; random ones that fit the model when None.
+        threshold_db: smallest signal-to-noise ratio that passes.
+        seed: of the random inputs.
+
+    Raises:
+        PlanError: the plan was made for another model.
+    """
+    planned = _apply(model, plan)
+    masked = mask_units(planned.model, planned.units, planned.keep)
+
+    def kept(name: str) -> tuple[NDArray[np.int64] | None, ...] | None:
+        return planned.units.positions(name, planned.keep)
+
+    feeds = inputs if inputs is not None else trial_inputs(planned.model, seed=seed)
+    return compare(masked, load(shrunk), feeds, threshold_db=threshold_db, kept=kept)
+
+
+def trial_inputs(model: Model, *, seed: int) -> list[dict[str, NDArray[Any]]]:
+    """Return random inputs for a verification: batches of one and three where the batch is free, else two of its own."""
+    batches = (1, 3) if batch_is_free(model) else (1, 1)
+    return [random_inputs(model, batch=batch, seed=seed + number) for number, batch in enumerate(batches)]
+
+
+def _apply(model: Source, plan: Plan) -> _Planned:
+    loaded = load(model)
+    ready = simplify(loaded).model if plan.simplified else loaded
+    units = find(ready, inexact=plan.inexact, ignore=plan.ignored)
+    keep = plan.keep(ready, units)
+    return _Planned(zero_connections(ready, plan.zeros), units, keep)
