@@ -1,0 +1,167 @@
+"""From a user's model to the graph that trains: a lowered copy of fixed batch size, a loss, and its backward pass.
+
+Nothing is written to disk. The user's graph is never changed; weights keep their initializer names throughout.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnxadmm.errors import NotTrainableError, OptionError
+from onnxadmm.graph.model import Model, to_proto
+from onnxadmm.train.differentiable import check_differentiable
+from onnxadmm.train.engine import IR_VERSION, build_gradient_graph
+from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
+from onnxadmm.train.lowering import lower
+from onnxadmm.train.normalise import convert_opset, normalise, stamp_shapes
+from onnxadmm.train.tail import Tail, cut_tail
+from onnxadmm.train.trainable import find_trainable
+from onnxadmm.train.workspace import Workspace
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of the training graph.
+
+    Attributes:
+        shape: with the batch size on axis 0.
+        dtype: numpy dtype the engine reads.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """A graph with its backward pass.
+
+    Attributes:
+        forward: loss graph without backward pass; weights and data are graph inputs.
+        gradient: the same with ``LOSS``, the logits and one gradient per weight as outputs.
+        inputs: what a batch must provide, labels and teacher logits excluded.
+        weights: initial values of what is trained, float32, C-contiguous, by the user's initializer names.
+        logits: name of the logits; ``logits_shape`` their shape, batch first.
+        labels: spec of the labels, None when the loss needs none.
+        teacher: spec of the teacher's logits, None when the loss needs none.
+        tail: what was cut off.
+        frozen: float initializers of the model's layers that no gradient reaches.
+    """
+
+    forward: onnx.ModelProto
+    gradient: onnx.ModelProto
+    inputs: tuple[InputSpec, ...]
+    weights: Mapping[str, FloatArray]
+    logits: str
+    logits_shape: tuple[int, ...]
+    labels: InputSpec | None
+    teacher: InputSpec | None
+    tail: Tail
+    frozen: tuple[str, ...]
+
+    @property
+    def batch_size(self) -> int:
+        return self.logits_shape[0]
+
+
+def prepare(
+    model: onnx.ModelProto | Model,
+    *,
+    loss: Loss,
+    batch_size: int,
+    trainable: Sequence[str] | None = None,
+    output: str | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Artifacts:
+    """Build everything a training step needs.
+
+    Args:
+        model: left as it is.
+        loss: what is minimised.
+        batch_size: samples per step, stamped on the copy everywhere.
+        trainable: names of the initializers to train; all weights of layers when omitted.
+        output: output the loss uses, needed when several lead to different logits.
+        input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
+
+    Raises:
+        NotTrainableError: an operator has no gradient, weights are not float32, or shapes stay unknown.
+        OptionError: an option names something the model has not, or a batch size below 1.
+        TrainingUnavailableError: the installed onnxruntime has no training API.
+    """
+    if batch_size < 1:
+        raise OptionError("batch size", expected="at least 1", found=str(batch_size), way_out="use 32 to 256")
+    proto = to_proto(model) if isinstance(model, Model) else model
+    copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
+    copy.ir_version = min(copy.ir_version, IR_VERSION)
+    copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
+    space = Workspace(copy)
+    normalise(space, names=lambda: find_trainable(space, chosen=trainable), batch_size=batch_size)
+    lower(space)
+    space.fold()
+    space.drop_dead()
+    shape = _logits_shape(space, tail.logits, batch_size)
+    candidates = frozenset(name for name in space.protected if name in space.constants)
+    reached = check_differentiable(space, weights=candidates, logits=tail.logits)
+    weights = {name: np.array(space.constants[name], np.float32, order="C") for name in sorted(reached)}
+    if not weights:
+        raise NotTrainableError(
+            "model",
+            expected="at least one float32 weight a gradient of the loss reaches",
+            found="none",
+            way_out="check that the chosen output depends on the weights",
+        )
+    forward = space.as_model(inputs=sorted(weights))
+    added = append_loss(forward, logits=tail.logits, shape=shape, loss=loss)
+    if all(value.name != tail.logits for value in forward.graph.output):
+        forward.graph.output.append(onnx.helper.make_tensor_value_info(tail.logits, onnx.TensorProto.FLOAT, shape))
+    forward = onnx.shape_inference.infer_shapes(forward, data_prop=True)
+    gradient = build_gradient_graph(forward, loss=LOSS, weights=sorted(weights), outputs=[tail.logits])
+    return Artifacts(
+        forward=forward,
+        gradient=gradient,
+        inputs=_input_specs(forward, skip={*weights, *added}),
+        weights=weights,
+        logits=tail.logits,
+        logits_shape=shape,
+        labels=InputSpec(LABELS, loss.label_shape(shape), np.dtype(loss.label_dtype())) if LABELS in added else None,
+        teacher=InputSpec(TEACHER, shape, np.dtype(np.float32)) if TEACHER in added else None,
+        tail=tail,
+        frozen=tuple(sorted(candidates - reached)),
+    )
+
+
+def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, ...]:
+    shape, kind = space.shape(logits), space.element_type(logits)
+    if kind != onnx.TensorProto.FLOAT:
+        name = "unknown" if not kind else onnx.TensorProto.DataType.Name(kind).lower()
+        raise NotTrainableError(
+            f"logits {logits}",
+            expected="float32",
+            found=name,
+            way_out="choose another output, or convert the model to float32 first",
+        )
+    if shape is None or not shape or shape[0] != batch_size:
+        raise NotTrainableError(
+            f"logits {logits}",
+            expected=f"a known shape with the batch size {batch_size} on axis 0",
+            found="an unknown shape" if shape is None else f"shape {list(shape)}",
+            way_out="export the model with a symbolic batch dimension, or use its fixed batch size",
+        )
+    return shape
+
+
+def _input_specs(forward: onnx.ModelProto, *, skip: set[str]) -> tuple[InputSpec, ...]:
+    specs = []
+    for value in forward.graph.input:
+        if value.name not in skip:
+            tensor = value.type.tensor_type
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            specs.append(InputSpec(value.name, tuple(d.dim_value for d in tensor.shape.dim), np.dtype(dtype)))
+    return tuple(specs)

@@ -1,0 +1,213 @@
+"""The one door to the training build of onnxruntime: gradient graphs, and sessions bound to numpy memory.
+
+The training wheels carry the gradient builder and the backward kernels inside the module ``onnxruntime``
+itself, so nothing of the package ``onnxruntime.training`` (which imports torch) is needed: the gradient
+builder writes an ordinary ONNX graph, an ordinary session runs it, and weights, gradients and logits are
+numpy arrays bound as its inputs and outputs. The engine reads and writes that memory, without copies.
+"""
+
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
+
+AnyArray = NDArray[Any]
+
+#: Newest IR version and opset the last training release (1.19.2) reads.
+IR_VERSION = 10
+OPSET = 21
+
+PROVIDERS = ("onnxruntime-training-cpu", "onnxruntime-training", "onnxruntime", "onnxruntime-gpu")
+REQUIREMENT = (
+    "onnxruntime-training-cpu 1.19.2 (wheels for CPython 3.9 to 3.12 on Linux x86-64, macOS and Windows) "
+    "as the only provider of the module onnxruntime"
+)
+_SEVERITY_ERROR = 3
+
+
+def providers(
+    version_of: Callable[[str], str] = importlib.metadata.version,
+) -> dict[str, str]:
+    """Installed distributions that own the module ``onnxruntime``, with their versions, in a fixed order."""
+    found: dict[str, str] = {}
+    for name in PROVIDERS:
+        try:
+            found[name] = version_of(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def unavailable_reason(installed: Mapping[str, str] | None = None) -> str | None:
+    """Why training does not work here, in a few words, or None when it does.
+
+    Args:
+        installed: what ``providers()`` returned; looked up when omitted.
+    """
+    owners = providers() if installed is None else installed
+    listing = ", ".join(f"{name} {version}" for name, version in owners.items())
+    if len(owners) > 1:
+        return f"{len(owners)} distributions that overwrite each other's module onnxruntime ({listing})"
+    if not owners:
+        return "no onnxruntime at all"
+    if next(iter(owners)) not in ("onnxruntime-training-cpu", "onnxruntime-training"):
+        return f"{listing} without the training API, on CPython {platform.python_version()} ({platform.machine()})"
+    try:
+        _native()
+    except ImportError as error:
+        return f"{listing}, which fails to import ({error})"
+    return None
+
+
+def available() -> bool:
+    """Whether gradients can be computed with the installed onnxruntime."""
+    return unavailable_reason() is None
+
+
+def require() -> None:
+    """Raise ``TrainingUnavailableError`` unless training works here."""
+    reason = unavailable_reason()
+    if reason is not None:
+        raise TrainingUnavailableError(
+            "training",
+            expected=REQUIREMENT,
+            found=reason,
+            way_out="uninstall every onnxruntime distribution, then install onnxruntime-training-cpu==1.19.2 "
+            "under Python 3.11 or 3.12 (plan, shrink, verify and bench work without it)",
+        )
+
+
+def _runtime() -> ModuleType:
+    runtime = importlib.import_module("onnxruntime")
+    runtime.set_default_logger_severity(_SEVERITY_ERROR)
+    return runtime
+
+
+def _native() -> ModuleType:
+    _runtime()
+    native = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    if not hasattr(native, "GradientGraphBuilder"):
+        raise ImportError("no GradientGraphBuilder in the module onnxruntime")
+    return native
+
+
+def gradient_name(weight: str) -> str:
+    """Name the gradient builder gives to the gradient of a weight."""
+    return f"{weight}_grad"
+
+
+def build_gradient_graph(
+    forward: onnx.ModelProto, *, loss: str, weights: Sequence[str], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """Append the backward pass of ``loss`` to a forward graph.
+
+    Args:
+        forward: graph with every shape known, whose inputs include ``weights`` and whose outputs include ``loss``.
+        loss: name of a float32 scalar output.
+        weights: graph inputs to differentiate by.
+        outputs: names of further tensors the result must put out.
+
+    Returns:
+        The graph with outputs ``loss``, then ``outputs``, then the gradient of each weight, named by
+        ``gradient_name``, in the order of ``weights``.
+
+    Raises:
+        TrainingUnavailableError: the installed onnxruntime has no training API.
+        NotTrainableError: the builder cannot differentiate the graph, or found no path to some weight.
+    """
+    require()
+    native = _native()
+    options = _runtime().SessionOptions()
+    options.log_severity_level = _SEVERITY_ERROR
+    try:
+        builder = native.GradientGraphBuilder(forward.SerializeToString(), {loss}, set(weights), loss, options)
+        builder.build()
+    except RuntimeError as error:
+        raise NotTrainableError(
+            f"gradient of {loss}",
+            expected="a graph the training engine can differentiate",
+            found=" ".join(str(error).split())[:400],
+            way_out="freeze or replace the operator it names",
+        ) from error
+    graph = onnx.load_from_string(builder.get_model())
+    made = {output.name: output for output in graph.graph.output}
+    wanted = [loss, *outputs, *(gradient_name(name) for name in weights)]
+    missing = [name for name in wanted if name not in made]
+    if missing:
+        raise NotTrainableError(
+            f"gradient of {loss}",
+            expected=f"a gradient for each of {len(weights)} weights",
+            found=f"none for {', '.join(missing)}",
+            way_out="freeze these weights",
+        )
+    del graph.graph.output[:]
+    graph.graph.output.extend(made[name] for name in wanted)
+    graph.ir_version = min(graph.ir_version, IR_VERSION)
+    return graph
+
+
+def inference_session(model: onnx.ModelProto | bytes, *, threads: int) -> Any:
+    """Open a quiet CPU session of the installed onnxruntime.
+
+    Args:
+        model: a model below 2 GB.
+        threads: intra-op threads; 0 leaves the choice to onnxruntime.
+    """
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = _SEVERITY_ERROR
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    blob = model if isinstance(model, bytes) else model.SerializeToString()
+    return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+
+
+class BoundSession:
+    """A session whose inputs and outputs are numpy arrays in place.
+
+    Bound arrays are held here as long as they are bound, so their memory outlives every run.
+    """
+
+    def __init__(self, model: onnx.ModelProto, *, threads: int) -> None:
+        runtime = _runtime()
+        self._session = inference_session(model, threads=threads)
+        self._binding = self._session.io_binding()
+        self._run_options = runtime.RunOptions()
+        self._run_options.log_severity_level = _SEVERITY_ERROR
+        self._held: dict[str, AnyArray] = {}
+
+    def bind_input(self, name: str, array: AnyArray) -> None:
+        """Let the engine read ``array`` (C-contiguous, the dtype and shape of the input) as input ``name``."""
+        self._held[name] = array
+        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def bind_output(self, name: str, array: AnyArray) -> None:
+        """Let the engine write output ``name`` into ``array`` (C-contiguous, writable, of its dtype and shape)."""
+        self._held[name] = array
+        self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Read every bound input, overwrite every bound output."""
+        self._session.run_with_iobinding(self._binding, self._run_options)
+
+    def close(self) -> None:
+        """Free the session and let go of all bound arrays."""
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+        self._held.clear()
+        del self._binding, self._session
+
+
+def require_contiguous(array: AnyArray, *, name: str) -> AnyArray:
+    """Return ``array`` itself when C-contiguous, else a contiguous copy of it, refusing objects."""
+    if array.dtype == np.dtype(object):
+        raise TypeError(f"{name} holds Python objects")
+    return np.ascontiguousarray(array)

@@ -1,0 +1,167 @@
+"""From stored pixels to what a model reads: scaling, standardisation, augmentation; whole batches at a time."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.errors import OptionError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """y = x factor + offset, then the model's dtype.
+
+    Attributes:
+        factor: float32, broadcasts against a batch; None leaves values as they are.
+        offset: the same shape as ``factor``.
+        dtype: numpy dtype of the model's input.
+    """
+
+    factor: NDArray[np.float32] | None
+    offset: NDArray[np.float32] | None
+    dtype: np.dtype[Any]
+
+    def apply(self, samples: Array) -> Array:
+        """Convert a batch; the result is C-contiguous and never the argument's memory when values change."""
+        if self.factor is None or self.offset is None:
+            return np.ascontiguousarray(samples, self.dtype)
+        values = np.multiply(samples, self.factor, dtype=np.float32)
+        values += self.offset
+        return np.ascontiguousarray(values, self.dtype)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of images that keep their labels.
+
+    Attributes:
+        flip: mirror each image left to right with probability 1/2.
+        crop: pad by this many zero pixels on every side, then cut the size out again at random; 0 does not.
+        channels_last: layout of the batches, ``[N, H, W, C]`` instead of ``[N, C, H, W]``.
+    """
+
+    flip: bool
+    crop: int
+    channels_last: bool
+
+    def apply(self, images: Array, generator: np.random.Generator) -> Array:
+        """Change a batch ``[N, C, H, W]`` or ``[N, H, W, C]``; the argument stays as it is."""
+        count = len(images)
+        rows, columns = (1, 2) if self.channels_last else (2, 3)
+        if self.crop:
+            height, width = images.shape[rows], images.shape[columns]
+            margin = [(0, 0)] * 4
+            margin[rows] = margin[columns] = (self.crop, self.crop)
+            windows = np.lib.stride_tricks.sliding_window_view(np.pad(images, margin), (height, width), (rows, columns))
+            y, x = generator.integers(0, 2 * self.crop + 1, (2, count))
+            each = np.arange(count)
+            if self.channels_last:
+                images = windows[each, y, x].transpose(0, 2, 3, 1)  # [N, C, H, W] -> [N, H, W, C]
+            else:
+                images = windows[each, :, y, x]  # [N, C, H, W]
+        if self.flip:
+            turned = generator.random(count) < 0.5
+            images = np.where(turned[:, None, None, None], np.flip(images, columns), images)
+        return images
+
+
+def parse_augmentation(text: str, *, channels_last: bool) -> Augmentation | None:
+    """Read ``"flip,crop4"``; None for an empty text.
+
+    Raises:
+        OptionError: a word is neither ``flip`` nor ``cropN``.
+    """
+    flip, crop = False, 0
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        match = re.fullmatch(r"crop([1-9]\d{0,3})", word)
+        if word == "flip":
+            flip = True
+        elif match is not None:
+            crop = int(match.group(1))
+        else:
+            raise OptionError(
+                "augmentation",
+                expected="flip and cropN (N pixels, e.g. crop4), separated by commas",
+                found=word,
+                way_out="write flip,crop4",
+            )
+    return Augmentation(flip, crop, channels_last) if words else None
+
+
+def make_transform(
+    *,
+    stored: np.dtype[Any],
+    dtype: np.dtype[Any],
+    channel_axis: int | None,
+    channels: int,
+    rank: int,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    scale: float | None,
+) -> Transform:
+    """Compose (x scale - mean) / std into one product and one sum.
+
+    Args:
+        stored: dtype the samples are kept in; uint8 is scaled by 1/255 unless ``scale`` is given.
+        dtype: dtype of the model's input; scaling and standardisation need a floating one.
+        channel_axis: axis of a batch that ``mean`` and ``std`` run along; None allows single numbers only.
+        channels: length of that axis.
+        rank: number of axes of a batch.
+        mean: one number, or one per channel, after scaling.
+        std: the same.
+        scale: factor on the stored values.
+
+    Raises:
+        OptionError: wrong number of values, a deviation of 0, or values for an input of integers.
+    """
+    asked = mean is not None or std is not None or scale is not None
+    if dtype.kind != "f":
+        if asked:
+            raise OptionError(
+                "mean, std and scale",
+                expected="a model with a floating-point input",
+                found=f"an input of {dtype}",
+                way_out="leave them out",
+            )
+        return Transform(None, None, dtype)
+    factor = scale if scale is not None else (1.0 / 255.0 if stored == np.uint8 else 1.0)
+    if not asked and factor == 1.0:
+        return Transform(None, None, dtype)
+    means = _per_channel("mean", mean, 0.0, channels, channel_axis is not None)
+    deviations = _per_channel("std", std, 1.0, channels, channel_axis is not None)
+    if not (np.isfinite(factor) and np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations > 0).all()):
+        raise OptionError(
+            "mean, std and scale",
+            expected="finite numbers, std above 0",
+            found=f"mean {means.tolist()}, std {deviations.tolist()}, scale {factor}",
+            way_out="give the statistics of the training data on the 0-1 scale",
+        )
+    shape = [1] * rank
+    if channel_axis is not None and max(means.size, deviations.size) > 1:
+        shape[channel_axis] = channels
+        means, deviations = np.broadcast_to(means, channels), np.broadcast_to(deviations, channels)
+    return Transform(
+        (factor / deviations).astype(np.float32).reshape(shape),
+        (-means / deviations).astype(np.float32).reshape(shape),
+        dtype,
+    )
+
+
+def _per_channel(
+    name: str, values: tuple[float, ...] | None, default: float, channels: int, has_channels: bool
+) -> NDArray[np.float64]:
+    array = np.array((default,) if values is None else values, np.float64)
+    if array.size != 1 and (not has_channels or array.size != channels):
+        raise OptionError(
+            name,
+            expected=f"1 number or {channels}, one per channel" if has_channels else "1 number",
+            found=f"{array.size} numbers",
+            way_out="give one number per channel of the model's input",
+        )
+    return array

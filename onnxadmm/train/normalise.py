@@ -1,0 +1,197 @@
+"""Bringing a copy of any exported graph into the one form that lowering expects."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, inliner, numpy_helper, version_converter
+
+from onnxadmm.errors import DataError, NotTrainableError
+from onnxadmm.train.engine import OPSET
+from onnxadmm.train.workspace import Workspace, attribute, opset_of, set_attribute
+
+#: The loss needs 13; a copy of an older opset is raised to this one, which every gradient was checked with.
+RAISED_OPSET = 17
+OLDEST_OPSET = 13
+
+
+def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring the copy to an opset the engine trains, when it is too new or too old for the loss.
+
+    Raises:
+        NotTrainableError: ONNX's version converter cannot do it.
+    """
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    opset = opset_of(model)
+    if OLDEST_OPSET <= opset <= OPSET:
+        return model
+    target = OPSET if opset > OPSET else RAISED_OPSET
+    try:
+        # The converter stops at inferred shapes that disagree with recorded ones.
+        del model.graph.value_info[:]
+        converted = version_converter.convert_version(model, target)
+    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+        raise NotTrainableError(
+            f"opset {opset}",
+            expected=f"opset {OLDEST_OPSET} to {OPSET} for training",
+            found=f"a graph that cannot be converted to {target} ({' '.join(str(error).split())[:200]})",
+            way_out=f"export the model with opset {OPSET} or older",
+        ) from error
+    if opset_of(converted) != target:
+        raise NotTrainableError(
+            f"opset {opset}",
+            expected=f"opset {OLDEST_OPSET} to {OPSET} for training",
+            found=f"a graph the converter left at {opset_of(converted)}",
+            way_out=f"export the model with opset {OPSET} or older",
+        )
+    return converted
+
+
+def stamp_shapes(
+    model: onnx.ModelProto, *, batch_size: int, input_shapes: Mapping[str, tuple[int, ...]]
+) -> onnx.ModelProto:
+    """Fix every dimension of the inputs: the batch to ``batch_size``, others to the sample's shape.
+
+    Args:
+        model: changed in place and returned.
+        input_shapes: shape of one sample per input name, without the batch.
+
+    Raises:
+        DataError: a sample's shape contradicts the model's.
+        NotTrainableError: a dimension is open and no sample shape was given.
+    """
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
+        declared = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+        sample = input_shapes.get(value.name)
+        if sample is None:
+            sample = tuple(0 if size is None else size for size in declared[1:])
+        fits = len(sample) == len(declared) - 1 or not tensor.HasField("shape")
+        if not fits or any(want not in (None, have) for want, have in zip(declared[1:], sample, strict=False)):
+            raise DataError(
+                f"input {value.name}",
+                expected=f"samples of shape {['?' if s is None else s for s in declared[1:]]}",
+                found=str(list(sample)),
+                way_out="give data of the model's shape",
+            )
+        if 0 in sample:
+            raise NotTrainableError(
+                f"input {value.name}",
+                expected="known dimensions besides the batch",
+                found=str(["?" if s is None else s for s in declared]),
+                way_out="give the shape of one sample",
+            )
+        value.CopyFrom(helper.make_tensor_value_info(value.name, tensor.elem_type, [batch_size, *sample]))
+    outputs = [(value.name, value.type.tensor_type.elem_type) for value in model.graph.output]
+    del model.graph.output[:], model.graph.value_info[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in outputs)
+    return model
+
+
+def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_size: int) -> None:
+    """Lift constants, drop Identity and Dropout, fold what is known, make padding explicit.
+
+    Args:
+        names: finds what will be trained, called once constants are lifted; folding spares these.
+    """
+    _lift_constants(space)
+    _drop_transparent(space)
+    space.protected = names()
+    space.infer()
+    _rebatch_reshapes(space, batch_size)
+    space.fold()
+    _explicit_pads(space)
+    space.drop_dead()
+    space.infer()
+
+
+def _lift_constants(space: Workspace) -> None:
+    def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+            return None
+        for item in node.attribute:
+            value = helper.get_attribute_value(item)
+            if item.name == "value":
+                space.constants[node.output[0]] = numpy_helper.to_array(value)
+            elif item.name in ("value_float", "value_floats"):
+                space.constants[node.output[0]] = np.array(value, np.float32)
+            elif item.name in ("value_int", "value_ints"):
+                space.constants[node.output[0]] = np.array(value, np.int64)
+            else:
+                return None
+        return []
+
+    space.replace_nodes(rewrite)
+
+
+def _drop_transparent(space: Workspace) -> None:
+    """Let readers of Identity, and of Dropout and of Cast to the same type, read what stands before it."""
+    outputs = {value.name for value in space.graph.output}
+    renamed: dict[str, str] = {}
+
+    def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ("Identity", "Dropout"):
+            return None
+        if node.op_type == "Dropout" and len(node.output) > 1 and node.output[1]:
+            return None
+        source = renamed.get(node.input[0], node.input[0])
+        if node.output[0] in outputs:
+            return [helper.make_node("Identity", [source], [node.output[0]], name=node.name)]
+        renamed[node.output[0]] = source
+        return []
+
+    space.replace_nodes(rewrite)
+    space.rename_uses(renamed)
+
+
+def _rebatch_reshapes(space: Workspace, batch_size: int) -> None:
+    """Give literal batch sizes in Reshape targets (a model exported with a fixed batch) the training batch size."""
+    for node in space.graph.node:
+        target = space.constants.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
+        source = space.shape(node.input[0]) if target is not None else None
+        if target is None or source is None or not source or target.size == 0 or attribute(node, "allowzero", 0):
+            continue
+        known = [int(size) for size in target if size > 0]
+        if source[0] != batch_size or target[0] <= 0 or target[0] == batch_size:
+            continue
+        elements = int(np.prod(source))
+        if (target == -1).any() and elements % int(np.prod(known[1:]) * batch_size) != 0:
+            continue
+        if not (target == -1).any() and not (target == 0).any() and int(np.prod(known)) == elements:
+            continue
+        fixed = target.copy()
+        fixed[0] = batch_size
+        node.input[1] = space.constant(f"{node.input[1]}/batch", fixed)
+        space.infer()
+
+
+def _explicit_pads(space: Workspace) -> None:
+    """Replace auto_pad by numbers: the engine's gradients are wrong with it."""
+    for node in space.graph.node:
+        mode = attribute(node, "auto_pad", "NOTSET")
+        if mode == "NOTSET" or node.domain not in ("", "ai.onnx"):
+            continue
+        shape = space.shape(node.input[0])
+        kernel = attribute(node, "kernel_shape", None)
+        if kernel is None and len(node.input) > 1 and (weight := space.shape(node.input[1])) is not None:
+            kernel = list(weight[2:])
+        if shape is None or kernel is None or node.op_type not in ("Conv", "MaxPool", "AveragePool"):
+            continue
+        rank = len(kernel)
+        strides = attribute(node, "strides", [1] * rank)
+        dilations = attribute(node, "dilations", [1] * rank)
+        before, after = [], []
+        for size, k, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
+            total = max((-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)
+            if mode == "VALID":
+                total = 0
+            small, large = total // 2, total - total // 2
+            before.append(large if mode == "SAME_LOWER" else small)
+            after.append(small if mode == "SAME_LOWER" else large)
+        set_attribute(node, "auto_pad", None)
+        set_attribute(node, "pads", before + after)
