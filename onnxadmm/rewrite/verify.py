@@ -1,0 +1,302 @@
+"""Proof on numbers that the shrunk model computes what the masked original computes.
+
+Both models run node by node, without graph optimisations (see ``running``); what remains between equal networks is
+the order of summation inside a product, about 120 dB in float32.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.errors import ModelFileError, OptionError, VerificationError
+from onnxadmm.graph.model import Model, clone
+from onnxadmm.rewrite.comparing import Gap, compare
+from onnxadmm.rewrite.running import Runner
+
+Array = NDArray[Any]
+Kept = Callable[[str], tuple[NDArray[np.int64] | None, ...] | None]
+
+DEFAULT_THRESHOLD_DB: Final = 80.0
+
+# Rounding after every node bounds what two equal networks can agree to: 11 bits of significand give about 66 dB for
+# one rounding, 8 bits about 48; a few layers and roundings that fall the other way cost the rest.
+_ATTAINABLE_DB: Final = {onnx_ir.DataType.FLOAT16: 40.0, onnx_ir.DataType.BFLOAT16: 25.0}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the comparison of two models found.
+
+    Attributes:
+        passed: every output of every input agreed.
+        snr_db: worst signal-to-noise ratio over outputs and inputs, 10 log10(sum ref^2 / sum (ref - new)^2), in dB;
+            inf where all are identical, -inf where one could not be compared.
+        max_abs_error: largest absolute difference of a float output.
+        outputs: names of the outputs that were compared.
+        inputs_tried: how many input batches were run.
+        threshold_db: the ratio that was demanded: the caller's, or less for a model that computes in 16-bit floats
+            (40 dB for float16, 25 dB for bfloat16).
+        exact_mismatch: largest share of an output's integer, boolean or text elements that differed.
+        first_difference: one sentence on the first thing that disagreed; None when ``passed``.
+    """
+
+    passed: bool
+    snr_db: float
+    max_abs_error: float
+    outputs: tuple[str, ...]
+    inputs_tried: int
+    threshold_db: float
+    exact_mismatch: float
+    first_difference: str | None
+
+    def __post_init__(self) -> None:
+        if self.passed != (self.first_difference is None):
+            raise ValueError("a verification either passes or names a difference")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first tensor, in the order of computation, that differs between two models.
+
+    Attributes:
+        tensor: its name.
+        operator: type of the node that computes it.
+        node: name of that node; its tensor's name where the node has none.
+        found: what differs, with the numbers.
+    """
+
+    tensor: str
+    operator: str
+    node: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"tensor {self.tensor}, computed by {self.operator} ({self.node}), is the first to differ: {self.found}"
+
+
+def verify(
+    masked: Model,
+    shrunk: Model,
+    inputs: Sequence[Mapping[str, Array]],
+    *,
+    threshold_db: float = DEFAULT_THRESHOLD_DB,
+    threads: int = 1,
+    exact_may_differ: float = 0.0,
+    kept: Kept | None = None,
+) -> Verification:
+    """Run both models on the same inputs and compare every output.
+
+    Floats are compared by signal-to-noise ratio over the whole output; NaN and infinities must stand at the same
+    positions. Integers, booleans, text, and the keys of maps are compared exactly. Where the reference is zero
+    everywhere, at most 1e-6 in absolute value passes.
+
+    Args:
+        masked: the original with the readers of removed units set to zero.
+        shrunk: the same network without those units.
+        inputs: batches to run, each an array per graph input.
+        threshold_db: smallest ratio that passes.
+        threads: threads of one operator.
+        exact_may_differ: share of an output's exactly compared elements that may differ, 0 to 1: an ArgMax whose two
+            best scores are equal up to rounding may fall either way.
+        kept: the surviving positions on every axis of a masked tensor, None for a whole axis; when it is given, a
+            failure names the first tensor that differs (see ``locate``) and not only the output.
+
+    Raises:
+        OptionError: ``inputs`` is empty, or a number is out of its range.
+        ModelFileError: the masked original itself does not load or run.
+        InputError: the module onnxruntime is missing or broken.
+    """
+    _check_options(inputs, threads=threads, exact_may_differ=exact_may_differ)
+    limit = min(threshold_db, _attainable_db(masked))
+    reference = Runner(masked, threads=threads)
+    expected = [reference.run(feed) for feed in inputs]
+    gaps: list[Gap] = []
+    complaints: list[str] = []
+    tried = 0
+    try:
+        result = Runner(shrunk, threads=threads)
+        if result.outputs != reference.outputs:
+            complaints.append(f"outputs should be {list(reference.outputs)} and are {list(result.outputs)}")
+        for feed, wanted in zip(inputs, expected, strict=True):
+            found = result.run(feed, reference.outputs)
+            tried += 1
+            for name in reference.outputs:
+                gaps.append(compare(wanted[name], found[name]))
+                complaint = gaps[-1].complaint(limit=limit, exact_may_differ=exact_may_differ)
+                complaints += [] if complaint is None else [f"output {name}: {complaint}"]
+    except ModelFileError as error:
+        # The masked original has run already, so this is the shrunk model.
+        complaints.append(f"the shrunk model does not run: {error.found}")
+        gaps.append(Gap(-math.inf, math.inf, 0.0, complaints[-1]))
+    difference = complaints[0] if complaints else None
+    if difference is not None and kept is not None:
+        located = locate(masked, shrunk, inputs, kept, threshold_db=limit, threads=threads)
+        difference = difference if located is None else f"{difference}; {located}"
+    return Verification(
+        passed=difference is None,
+        snr_db=min(gap.snr_db for gap in gaps),
+        max_abs_error=max(gap.max_abs_error for gap in gaps),
+        outputs=reference.outputs,
+        inputs_tried=tried,
+        threshold_db=limit,
+        exact_mismatch=max(gap.exact_mismatch for gap in gaps),
+        first_difference=difference,
+    )
+
+
+def require(verification: Verification) -> Verification:
+    """Hand a passed verification back.
+
+    Raises:
+        VerificationError: it did not pass; the sentence names what differs, and the tensor where it was located.
+    """
+    if verification.passed:
+        return verification
+    raise VerificationError(
+        "the shrunk model",
+        expected=f"the outputs of the masked original to {verification.threshold_db:g} dB",
+        found=verification.first_difference or "a difference",
+        way_out="keep the original, lock the groups around that operator with --ignore, and report the operator",
+    )
+
+
+def locate(
+    masked: Model,
+    shrunk: Model,
+    inputs: Sequence[Mapping[str, Array]],
+    kept: Kept,
+    *,
+    threshold_db: float = DEFAULT_THRESHOLD_DB,
+    threads: int = 1,
+) -> Difference | None:
+    """Find the first tensor, in the order of computation, that differs at its surviving positions.
+
+    Every result of every node is made an output on both sides. Integer results are passed over, since a shape that
+    is computed while running differs by right, and so is whatever is computed from such shapes alone.
+
+    Args:
+        masked: the original with the readers of removed units set to zero.
+        shrunk: the same network without those units.
+        inputs: batches to run.
+        kept: for the name of a masked tensor the surviving positions on every axis, ascending, None for a whole axis;
+            None where the whole tensor stays.
+        threshold_db: smallest ratio that counts as equal.
+        threads: threads of one operator.
+
+    Returns:
+        The first difference, or None where all tensors that both models compute agree.
+
+    Raises:
+        OptionError: ``inputs`` is empty.
+        ModelFileError: the masked original does not run.
+    """
+    _check_options(inputs, threads=threads, exact_may_differ=0.0)
+    limit = min(threshold_db, _attainable_db(masked))
+    writers = dict(_results_of_data(masked.ir.graph))
+    present = {value.name for node in shrunk.ir.graph for value in node.outputs}
+    names = [name for name in writers if name in present]
+    reference = Runner(_exposed(masked, names), threads=threads)
+    for feed in inputs:
+        expected = reference.run(feed, names)
+        for name, found in _results(shrunk, feed, names, threads=threads):
+            if np.asarray(expected[name]).dtype.kind not in "fcV":
+                continue
+            complaint = found if isinstance(found, str) else _complaint(expected[name], found, kept(name), limit=limit)
+            if complaint is not None:
+                node = writers[name]
+                return Difference(tensor=name, operator=node.op_type, node=node.name or name, found=complaint)
+    return None
+
+
+def _results(
+    shrunk: Model, feed: Mapping[str, Array], names: Sequence[str], *, threads: int
+) -> Iterator[tuple[str, Any]]:
+    """Yield every named result in order; text in place of the first that cannot be computed."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(ModelFileError):
+        found = Runner(_exposed(shrunk, names), threads=threads).run(feed, names)
+    yield from found.items()
+    # Where the whole does not run, take the graph in steps, each up to one result.
+    for name in names if not found else ():
+        try:
+            yield name, Runner(_up_to(shrunk, name), threads=threads).run(feed, [name])[name]
+        except ModelFileError as error:
+            yield name, f"it cannot be computed, {error.found}"
+
+
+def _complaint(
+    expected: Any, found: Any, positions: tuple[NDArray[np.int64] | None, ...] | None, *, limit: float
+) -> str | None:
+    survivors = np.asarray(expected)
+    for axis, stays in enumerate(positions or ()):
+        if stays is not None:
+            survivors = np.take(survivors, stays, axis=axis)
+    return compare(survivors, found).complaint(limit=limit, exact_may_differ=0.0)
+
+
+def _check_options(inputs: Sequence[Mapping[str, Array]], *, threads: int, exact_may_differ: float) -> None:
+    if not inputs:
+        raise OptionError("verification", expected="at least one input", found="none", way_out="pass some inputs")
+    if threads < 1:
+        raise OptionError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
+    if not 0.0 <= exact_may_differ <= 1.0:
+        raise OptionError(
+            "exact_may_differ", expected="a share from 0 to 1", found=str(exact_may_differ), way_out="give a share"
+        )
+
+
+def _exposed(model: Model, names: Sequence[str]) -> Model:
+    """A copy whose outputs include the named results."""
+    copy = clone(model)
+    graph = copy.ir.graph
+    wanted = set(names) - {value.name for value in graph.outputs}
+    graph.outputs.extend(value for node in graph for value in node.outputs if value.name in wanted)
+    return copy
+
+
+def _up_to(model: Model, name: str) -> Model:
+    """A copy that computes one result and holds no node that it does not need."""
+    copy = clone(model)
+    graph = copy.ir.graph
+    result = next(value for node in graph for value in node.outputs if value.name == name)
+    graph.outputs[:] = [result]
+    for node in reversed(graph):
+        if not any(value.uses() or value is result for value in node.outputs):
+            graph.remove(node, safe=True)
+    return copy
+
+
+def _results_of_data(graph: onnx_ir.Graph) -> Iterator[tuple[str, onnx_ir.Node]]:
+    """Name and writer of every result that is not a constant or made from shapes alone, in the order of computation."""
+    from_shapes: set[str] = set()
+    constants = set(graph.initializers)
+    for node in graph:
+        sources = {value.name for value in node.inputs if value is not None}
+        shapes_only = node.op_type in ("Shape", "Size") or (
+            bool(sources & from_shapes) and sources <= from_shapes | constants
+        )
+        for value in node.outputs:
+            if not value.name:
+                continue
+            if shapes_only:
+                from_shapes.add(value.name)
+            elif node.op_type == "Constant":
+                constants.add(value.name)
+            else:
+                yield value.name, node
+
+
+def _attainable_db(model: Model) -> float:
+    """The ratio two equal models reach at the lowest precision this one computes in; inf above 16 bits."""
+    graph = model.ir.graph
+    kinds = {value.dtype for value in [*graph.inputs, *graph.outputs, *graph.initializers.values()]}
+    kinds |= {value.dtype for node in graph for value in node.outputs}
+    casts = [node.attributes["to"].as_int() for node in graph if node.op_type == "Cast" and "to" in node.attributes]
+    kinds |= {onnx_ir.DataType(kind) for kind in casts}
+    return min((limit for kind, limit in _ATTAINABLE_DB.items() if kind in kinds), default=math.inf)
