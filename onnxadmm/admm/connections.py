@@ -120,7 +120,9 @@ class Connections:
 
     def zeros(self, keep: KeepArray) -> dict[str, MaskArray]:
         """Entries to be zero if the run ended now: bool by name, empty when connections are left alone."""
+        if not self.active:
+            return {}
         remaining = remaining_entries(self._problem, keep, self._shapes)
         share = self._problem.connection_share
-        kept = largest_entries(self._weights, remaining, share=share, per_layer=self._per_layer) if self.active else {}
+        kept = largest_entries(self._weights, remaining, share=share, per_layer=self._per_layer)
         return {name: ~mask for name, mask in kept.items()}
