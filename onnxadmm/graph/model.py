@@ -227,9 +227,7 @@ def _place_weights(graph: onnx_ir.Graph, tensors: Mapping[str, onnx_ir.TensorPro
                 node.attributes.add(onnx_ir.AttrTensors(attribute.name, placed, doc_string=attribute.doc_string))
 
 
-def _place(
-    tensor: onnx_ir.TensorProtocol, tensors: Mapping[str, onnx_ir.TensorProtocol]
-) -> onnx_ir.TensorProtocol:
+def _place(tensor: onnx_ir.TensorProtocol, tensors: Mapping[str, onnx_ir.TensorProtocol]) -> onnx_ir.TensorProtocol:
     if isinstance(tensor, onnx_ir.ExternalTensor):
         placed = tensors[str(tensor.location)]
     elif isinstance(tensor, onnx_ir.TensorProtoTensor):

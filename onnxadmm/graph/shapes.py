@@ -1,86 +1,382 @@
-"""Shapes of every tensor, with free input dimensions replaced by samples."""
+"""Shapes of every tensor without running the model, and what is known of small values.
 
-from collections.abc import Mapping
+Free input dimensions are replaced by concrete lengths, twice; what differs between the two is dynamic. The walk goes
+node by node: ONNX's own inference gives the shapes, ``onnxadmm.graph.fold`` the values that it needs to know.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir
 from numpy.typing import NDArray
+from onnx import numpy_helper, shape_inference
 
 from onnxadmm.graph.constants import constant
-from onnxadmm.graph.model import Model, to_proto
+from onnxadmm.graph.fold import Known, fold, small_enough
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 
 Array = NDArray[Any]
+
+_MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
+_LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
+_WINDOWED = frozenset({"Conv", "ConvTranspose", "AveragePool", "LpPool", "MaxPool"})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What is known of one tensor.
+
+    Attributes:
+        dtype: element type.
+        shape: at the first sample; None when any length is unknown.
+        dynamic: for each axis of ``shape``, whether its length differs at the second sample.
+        known: its value, where small.
+    """
+
+    dtype: onnx_ir.DataType | None
+    shape: tuple[int, ...] | None
+    dynamic: tuple[bool, ...] | None
+    known: Known | None
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """What is known about the tensors of a model without running it."""
+    """What is known of the tensors of the main graph; of names that are not there, nothing is.
 
-    _shapes: Mapping[str, tuple[int, ...]]
-    _dynamic: Mapping[str, tuple[bool, ...]]
-    _values: Mapping[str, Array]
-    _dtypes: Mapping[str, onnx_ir.DataType]
+    Attributes:
+        tensors: by name.
+        samples: the two lengths that each symbol of a free input dimension was given; ``"?1"`` stands for the
+            dimensions at axis 1 that have no name.
+        contradictions: nodes whose inputs do not fit together at any lengths that were tried.
+    """
+
+    tensors: Mapping[str, Tensor]
+    samples: Sample
+    contradictions: tuple[str, ...]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """Shape at the first sample of the free input dimensions."""
-        return self._shapes.get(name)
+        """Lengths of all axes at the first sample of the free input dimensions."""
+        tensor = self.tensors.get(name)
+        return None if tensor is None else tensor.shape
 
     def dynamic(self, name: str) -> tuple[bool, ...] | None:
         """For each axis, whether its length varies with the free input dimensions."""
-        return self._dynamic.get(name)
-
-    def value(self, name: str) -> Array | None:
-        """Value of a small tensor that does not depend on free input dimensions."""
-        return self._values.get(name)
-
-    def partial(self, name: str) -> tuple[int | None, ...] | None:
-        """Elements of a 1-D integer tensor, None where one depends on a free input dimension."""
-        value = self._values.get(name)
-        return None if value is None or value.ndim != 1 else tuple(int(element) for element in value)
+        tensor = self.tensors.get(name)
+        return None if tensor is None else tensor.dynamic
 
     def dtype(self, name: str) -> onnx_ir.DataType | None:
-        """Element type."""
-        return self._dtypes.get(name)
+        """Element type; None for what is no tensor."""
+        tensor = self.tensors.get(name)
+        return None if tensor is None else tensor.dtype
+
+    def value(self, name: str) -> Array | None:
+        """Value of a small tensor no element of which depends on a free input dimension.
+
+        Small are integers and booleans of up to 4096 elements and other numbers of up to 64.
+        """
+        known = self._known(name)
+        return None if known is None or known.free.any() else known.first
+
+    def partial(self, name: str) -> tuple[int | None, ...] | None:
+        """Elements of a small 1-D integer tensor, None for each that depends on a free input dimension."""
+        known = self._known(name)
+        if known is None or known.first.ndim != 1 or known.first.shape != known.second.shape:
+            return None
+        if not np.issubdtype(known.first.dtype, np.integer):
+            return None
+        fixed = ~known.free & (known.first == known.second)
+        return tuple(int(element) if keep else None for element, keep in zip(known.first, fixed, strict=True))
+
+    def _known(self, name: str) -> Known | None:
+        tensor = self.tensors.get(name)
+        return None if tensor is None else tensor.known
 
 
 def infer(model: Model) -> Shapes:
-    """Infer shapes at two samples of the free input dimensions."""
-    first, dtypes = _sample(model, (2, 64))
-    second, _ = _sample(model, (3, 96))
-    shapes = {name: shape for name, shape in first.items() if len(second.get(name, ())) == len(shape)}
-    dynamic = {name: tuple(a != b for a, b in zip(shape, second[name], strict=True)) for name, shape in shapes.items()}
-    values: dict[str, Array] = {}
-    candidates = list(model.ir.graph.initializers.values())
-    candidates += [value for node in model.ir.graph for value in node.outputs]
-    for value in candidates:
-        array = constant(value)
-        if array is not None and array.size <= 4096:
-            values[value.name or ""] = array
-    return Shapes(shapes, dynamic, values, dtypes)
+    """Infer shapes and small values of all tensors of the main graph.
+
+    Weights are not read. Operators of unknown domains give what the file states about their outputs; nothing is
+    known about sequences and optional values. Lengths that contradict the graph (a window larger than the image)
+    are tried again with others; when none fits, those with the fewest contradictions stand.
+    """
+    free = free_dimensions(model)
+    protos: dict[str, onnx.NodeProto] = {}
+    best: Shapes | None = None
+    visits = 0
+    for sample in samples(free):
+        shapes = _Walk(model, free, sample, protos).run()
+        if best is None or len(shapes.contradictions) < len(best.contradictions):
+            best = shapes
+        visits += len(model.ir.graph)
+        if not best.contradictions or not free.symbols or visits > _MOST_NODE_VISITS:
+            break
+    assert best is not None  # there is always a first sample
+    return best
 
 
-def _sample(
-    model: Model, sizes: tuple[int, int]
-) -> tuple[dict[str, tuple[int, ...]], dict[str, onnx_ir.DataType]]:
-    proto = to_proto(model)
-    del proto.graph.value_info[:]
-    for item in proto.graph.input:
-        for axis, dim in enumerate(item.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value"):
-                dim.dim_value = sizes[min(axis, 1)]
-    for item in proto.graph.output:
-        item.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    shapes: dict[str, tuple[int, ...]] = {}
-    dtypes: dict[str, onnx_ir.DataType] = {}
-    for item in [*inferred.input, *inferred.value_info, *inferred.output]:
-        tensor = item.type.tensor_type
-        dtypes[item.name] = onnx_ir.DataType(tensor.elem_type)
-        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
-            shapes[item.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
-    for initializer in inferred.initializer:
-        shapes[initializer.name] = tuple(initializer.dims)
-        dtypes[initializer.name] = onnx_ir.DataType(initializer.data_type)
-    return shapes, dtypes
+@dataclass(frozen=True)
+class _Info:
+    types: tuple[onnx.TypeProto | None, onnx.TypeProto | None]
+    known: Known | None
+
+
+class _Walk:
+    """One pass over the main graph at one pair of samples."""
+
+    def __init__(self, model: Model, free: FreeDimensions, sample: Sample, protos: dict[str, onnx.NodeProto]) -> None:
+        self._model = model
+        self._free = free
+        self._sample = sample
+        self._lengths = tuple({symbol: pair[number] for symbol, pair in sample.items()} for number in (0, 1))
+        self._protos = protos
+        self._opsets = [
+            onnx.OperatorSetIdProto(domain=domain, version=version)
+            for domain, version in model.ir.opset_imports.items()
+        ]
+        self._infos: dict[str, _Info] = {}
+        self._contradictions: list[str] = []
+
+    def run(self) -> Shapes:
+        graph = self._model.ir.graph
+        for value in graph.inputs:
+            symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
+            self._note(value, self._stated(value, symbols))
+        for value in graph.initializers.values():
+            self._note_constant(value)
+        for position, node in enumerate(graph):
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                self._note_constant(node.outputs[0])
+            else:
+                self._visit(node, f"{position}")
+        tensors = {name: _summary(info) for name, info in self._infos.items()}
+        return Shapes(tensors, self._sample, tuple(self._contradictions))
+
+    def _note(self, value: onnx_ir.Value, info: _Info) -> None:
+        if value.name:
+            self._infos[value.name] = info
+
+    def _stated(self, value: onnx_ir.Value, symbols: Mapping[int, str]) -> _Info:
+        first, second = (type_of(value, lengths, symbols) for lengths in self._lengths)
+        return _Info((first, second), None)
+
+    def _note_constant(self, value: onnx_ir.Value) -> None:
+        """Note a constant: type and shape from its tensor's description, the value only where it is small."""
+        node = value.producer()
+        attribute = None if node is None else node.attributes.get("value")
+        if value.const_value is not None and value.is_initializer():
+            dtype, shape = value.const_value.dtype, tuple(value.const_value.shape.numpy())
+        elif attribute is not None and not attribute.is_ref():
+            dtype, shape = attribute.as_tensor().dtype, tuple(attribute.as_tensor().shape.numpy())
+        else:
+            array = constant(value)
+            if array is None or array.dtype == np.object_:
+                return
+            dtype, shape = onnx_ir.DataType.from_numpy(array.dtype), array.shape
+        stated = onnx.helper.make_tensor_type_proto(dtype.value, shape)
+        content = constant(value) if small_enough(dtype, prod(shape)) else None
+        self._note(value, _Info((stated, stated), None if content is None else Known.constant(content)))
+
+    def _visit(self, node: onnx_ir.Node, key: str) -> None:
+        inputs = [None if value is None or not value.name else self._infos.get(value.name) for value in node.inputs]
+        inferred: tuple[dict[str, onnx.TypeProto], ...] = ({}, {})
+        proto = self._proto(node, key)
+        if proto is not None:
+            inferred = tuple(self._infer(node, proto, inputs, number) for number in (0, 1))
+        for value in node.outputs:
+            if not value.name:
+                continue
+            stated = self._stated(value, {})
+            first, second = (
+                _merge(types.get(value.name), given) for types, given in zip(inferred, stated.types, strict=True)
+            )
+            self._infos[value.name] = _Info((first, second), None)
+        if proto is not None and node.domain in ("", "ai.onnx"):
+            self._fold(node, proto, inputs)
+
+    def _proto(self, node: onnx_ir.Node, key: str) -> onnx.NodeProto | None:
+        """The node as a message, kept for the next try; None when its bodies are too large to copy."""
+        if key not in self._protos:
+            weight = 0
+            for attribute in node.attributes.values():
+                if attribute.type == onnx_ir.AttributeType.GRAPH and not attribute.is_ref():
+                    weight += _weight_bytes(attribute.as_graph())
+            if weight > _LARGEST_SUBGRAPH:
+                return None
+            self._protos[key] = onnx_ir.to_proto(node)
+        return self._protos[key]
+
+    def _infer(
+        self, node: onnx_ir.Node, proto: onnx.NodeProto, inputs: Sequence[_Info | None], number: int
+    ) -> dict[str, onnx.TypeProto]:
+        """Types of the outputs at one sample, by name; empty when nothing is known."""
+        types = {}
+        data = {}
+        for value, info in zip(node.inputs, inputs, strict=True):
+            if value is None or not value.name:
+                continue
+            given = None if info is None else info.types[number]
+            if info is None or given is None:
+                types[value.name] = onnx.TypeProto()
+                continue
+            types[value.name] = given
+            if info.known is not None:
+                data[value.name] = numpy_helper.from_array((info.known.first, info.known.second)[number])
+        complete = all(_lengths(given) is not None for given in types.values())
+        try:
+            results = self._infer_types(node, proto, types, data, number)
+            fault = complete and not _plausible(proto, types, results)
+        except Exception:  # onnx raises several classes for inputs that do not fit, none of them public
+            results, fault = {}, complete
+        if fault and number == 0:
+            self._contradictions.append(node.name or f"{node.op_type} ({', '.join(proto.output)})")
+        return {} if fault else results
+
+    def _infer_types(
+        self,
+        node: onnx_ir.Node,
+        proto: onnx.NodeProto,
+        types: dict[str, onnx.TypeProto],
+        data: dict[str, onnx.TensorProto],
+        number: int,
+    ) -> dict[str, onnx.TypeProto]:
+        function = self._model.ir.functions.get(node.op_identifier())
+        if function is not None:
+            given = [types[name] if name else onnx.TypeProto() for name in proto.input]
+            outputs = shape_inference.infer_function_output_types(
+                onnx_ir.to_proto(function), given, list(proto.attribute)
+            )
+            return dict(zip(proto.output, outputs, strict=False))
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = self._model.ir.opset_imports.get(domain)
+        if version is None or not onnx.defs.has(node.op_type, version, domain):
+            return {}
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        if proto.op_type in ("If", "Loop", "Scan"):
+            # Bodies see the whole outer scope.
+            outer = {name: info.types[number] for name, info in self._infos.items() if name not in types}
+            types = types | {name: given for name, given in outer.items() if given is not None}
+        results = shape_inference.infer_node_outputs(
+            schema, proto, types, data, opset_imports=self._opsets, ir_version=self._model.ir.ir_version
+        )
+        return dict(results)
+
+    def _fold(self, node: onnx_ir.Node, proto: onnx.NodeProto, inputs: Sequence[_Info | None]) -> None:
+        results: list[Known] | None
+        if node.op_type in ("Shape", "Size"):
+            results = _shape_value(node, inputs[0])
+        else:
+            present = [info for value, info in zip(node.inputs, inputs, strict=True) if value is not None]
+            if not present or any(info is None or info.known is None for info in present):
+                return
+            if not all(self._is_small(value) for value in node.outputs if value.name):
+                return
+            known = [None if info is None else info.known for info in inputs]
+            results = fold(proto, known, self._model.ir.opset_imports.get("", 1))
+        named = [value for value in node.outputs if value.name]
+        if results is None or len(results) != len(named):
+            return
+        for value, result in zip(named, results, strict=True):
+            if small_enough(onnx_ir.DataType.from_numpy(result.first.dtype), result.first.size):
+                types = tuple(_type_of_array(array) for array in (result.first, result.second))
+                self._infos[value.name or ""] = _Info((types[0], types[1]), result)
+
+    def _is_small(self, value: onnx_ir.Value) -> bool:
+        for given in self._infos[value.name or ""].types:
+            lengths = _lengths(given)
+            if given is None or lengths is None:
+                return False
+            if not small_enough(onnx_ir.DataType(given.tensor_type.elem_type), prod(lengths)):
+                return False
+        return True
+
+
+def _lengths(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
+    """All lengths of a tensor type, None when one is unknown."""
+    if given is None or not given.HasField("tensor_type") or not given.tensor_type.HasField("shape"):
+        return None
+    dims = given.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") for dim in dims):
+        return None
+    return tuple(int(dim.dim_value) for dim in dims)
+
+
+def _type_of_array(array: Array) -> onnx.TypeProto:
+    return onnx.helper.make_tensor_type_proto(onnx_ir.DataType.from_numpy(array.dtype).value, array.shape)
+
+
+def _merge(inferred: onnx.TypeProto | None, stated: onnx.TypeProto | None) -> onnx.TypeProto | None:
+    """What inference found; what the file states fills in lengths that it left open."""
+    if inferred is None or not inferred.WhichOneof("value"):
+        return stated
+    if stated is None or not inferred.HasField("tensor_type") or not stated.tensor_type.HasField("shape"):
+        return inferred
+    if not inferred.tensor_type.HasField("shape"):
+        inferred.tensor_type.shape.CopyFrom(stated.tensor_type.shape)
+    elif len(inferred.tensor_type.shape.dim) == len(stated.tensor_type.shape.dim):
+        for dim, other in zip(inferred.tensor_type.shape.dim, stated.tensor_type.shape.dim, strict=True):
+            if not dim.HasField("dim_value") and other.HasField("dim_value"):
+                dim.dim_value = other.dim_value
+    return inferred
+
+
+def _shape_value(node: onnx_ir.Node, info: _Info | None) -> list[Known] | None:
+    """Value of Shape (with ``start`` and ``end`` of opset 15) or Size."""
+    first, second = (None, None) if info is None else (_lengths(given) for given in info.types)
+    if first is None or second is None or len(first) != len(second):
+        return None
+    if node.op_type == "Size":
+        sizes = np.array(prod(first), dtype=np.int64), np.array(prod(second), dtype=np.int64)
+        return [Known(*sizes, np.array(first != second))]
+    end = node.attributes.get_int("end", len(first))
+    wanted = slice(node.attributes.get_int("start", 0), end)
+    return [Known.dimensions(first[wanted], second[wanted])]
+
+
+def _plausible(
+    proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], results: Mapping[str, onnx.TypeProto]
+) -> bool:
+    """Whether the lengths fit together, as far as ONNX's inference does not look at that itself."""
+    if proto.domain not in ("", "ai.onnx"):
+        return True
+    given = [_lengths(types[name]) if name else None for name in proto.input]
+    attributes = {attribute.name: attribute.i for attribute in proto.attribute}
+    outputs = [_lengths(result) or () for result in results.values()]
+    if any(length < 0 for lengths in outputs for length in lengths):
+        return False
+    if proto.op_type in _WINDOWED and given[0] is not None and 0 not in given[0] and any(0 in out for out in outputs):
+        return False
+    if proto.op_type == "Reshape" and given[0] is not None and proto.output[0] in results:
+        target = _lengths(results[proto.output[0]])
+        return target is None or prod(target) == prod(given[0])
+    if len(given) < 2 or given[0] is None or given[1] is None:
+        return True
+    if proto.op_type == "Conv":
+        return bool(given[0][1] == given[1][1] * attributes.get("group", 1))
+    if proto.op_type == "Gemm":
+        inner = given[0][0 if attributes.get("transA", 0) else 1]
+        return bool(inner == given[1][1 if attributes.get("transB", 0) else 0])
+    return True
+
+
+def _summary(info: _Info) -> Tensor:
+    first, second = info.types
+    dtype = None
+    if first is not None and first.HasField("tensor_type") and first.tensor_type.elem_type:
+        dtype = onnx_ir.DataType(first.tensor_type.elem_type)
+    shape, other = _lengths(first), _lengths(second)
+    if shape is None:
+        return Tensor(dtype, None, None, info.known)
+    if other is None or len(other) != len(shape):
+        return Tensor(dtype, shape, (True,) * len(shape), info.known)
+    return Tensor(dtype, shape, tuple(a != b for a, b in zip(shape, other, strict=True)), info.known)
+
+
+def _weight_bytes(graph: onnx_ir.Graph) -> int:
+    graphs = [graph, *graph.subgraphs()]
+    values = [value for each in graphs for value in each.initializers.values()]
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)

@@ -105,9 +105,7 @@ def _densify_constants(nodes: Iterable[onnx.NodeProto], *, thing: str, files: We
                 _make_dense(sparse, attribute.t, thing=thing, files=files)
 
 
-def _make_dense(
-    sparse: onnx.SparseTensorProto, dense: onnx.TensorProto, *, thing: str, files: WeightFiles
-) -> None:
+def _make_dense(sparse: onnx.SparseTensorProto, dense: onnx.TensorProto, *, thing: str, files: WeightFiles) -> None:
     shape = tuple(sparse.dims)
     try:
         values = _array(sparse.values, files).reshape(-1)
