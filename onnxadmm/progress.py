@@ -8,28 +8,49 @@ from typing import Final, Protocol
 
 
 @dataclass(frozen=True)
-class Iteration:
-    """One outer iteration of the splitting, as shown on the console, in ``history.jsonl`` and in the report.
+class Residuals:
+    """How far one splitting is from agreement.
 
     Attributes:
-        iteration: number from 1.
-        loss: mean training loss over the iteration.
-        heldout: held-out accuracy in [0, 1] (or the held-out metric of the loss), None when it was not measured.
-        primal: norm of x - z; None where there is no splitting (retraining).
-        dual: norm of rho (z - z_previous); None where there is no splitting.
-        rho: penalty weight; None where there is no splitting.
-        cost: what the units kept now cost, in the unit of the budget; None without a budget.
-        budget: what they may cost at this iteration, in the same unit; None without a budget.
+        primal: norm of ``x - z``.
+        dual: norm of ``rho (z - z_previous)``.
+        rho: penalty weight.
     """
 
+    primal: float
+    dual: float
+    rho: float
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration of training, as shown on the console, in ``history.jsonl`` and in the report.
+
+    Attributes:
+        stage: which training this is, e.g. ``"prune"`` or ``"retrain"``.
+        iteration: number within the stage, from 1.
+        epoch: passes over the training data so far within the stage, a fraction within an epoch.
+        loss: mean training loss over the iteration, without penalties.
+        heldout: held-out accuracy in [0, 1] (or the held-out metric of another loss), None when not measured.
+        learning_rate: of the iteration's last step.
+        neurons: residuals of the gates, None where there is no such splitting (retraining).
+        connections: residuals of the single weights, None where connections are left alone.
+        cost: what the units kept now cost, in the unit of the budget; None without a budget.
+        budget: what they may cost at this iteration, in the same unit; None without a budget.
+        kept_units: units that would stay now; None where units are not chosen.
+    """
+
+    stage: str
     iteration: int
+    epoch: float
     loss: float
     heldout: float | None
-    primal: float | None
-    dual: float | None
-    rho: float | None
+    learning_rate: float
+    neurons: Residuals | None
+    connections: Residuals | None
     cost: float | None
     budget: float | None
+    kept_units: int | None
 
 
 class Progress(Protocol):
@@ -44,7 +65,7 @@ class Progress(Protocol):
         ...
 
     def iteration(self, row: Iteration) -> None:
-        """An outer iteration ended."""
+        """An iteration of training ended."""
         ...
 
     def note(self, sentence: str) -> None:

@@ -1,0 +1,124 @@
+"""What the figures of a report say that a reader could miss: one plain sentence each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from onnxadmm.report.report import BudgetLine, Column, GroupLine, LatencyLine, Score, VerificationLine
+from onnxadmm.report.words import large, percent, plural
+
+# A drop that is worth a sentence: more than one point of accuracy.
+_NOTABLE_DROP: Final = 0.01
+_MOST_NAMES: Final = 8
+
+
+def find_warnings(
+    *,
+    before: Column,
+    after: Column,
+    budgets: Sequence[BudgetLine],
+    latency: Sequence[LatencyLine],
+    verification: VerificationLine | None,
+    groups: Sequence[GroupLine],
+    simd_floats: int,
+) -> tuple[str, ...]:
+    """Compare the two columns and say what is worse than one would expect.
+
+    Args:
+        simd_floats: float32 values per vector register of the machine the latency was measured on.
+
+    Returns:
+        Sentences, most important first; empty when there is nothing to say.
+    """
+    return (
+        *_about_proof(verification),
+        *_about_quality("held-out", before.heldout, after.heldout),
+        *_about_quality("test", before.test, after.test),
+        *_about_budgets(budgets),
+        *_about_size(before, after),
+        *_about_speed(before, after, latency, simd_floats),
+        *_about_groups(groups),
+    )
+
+
+def _about_proof(verification: VerificationLine | None) -> Iterator[str]:
+    if verification is None:
+        yield "The result was not verified against the masked original."
+    elif not verification.passed:
+        yield (
+            f"Verification failed: the result agrees with the masked original to {verification.snr_db:.1f} dB, "
+            f"{verification.threshold_db:.0f} dB were asked."
+        )
+
+
+def _about_quality(data: str, before: Score | None, after: Score | None) -> Iterator[str]:
+    if before is None or after is None or before.metric != after.metric:
+        return
+    if before.metric == "accuracy":
+        drop = before.value - after.value
+        if drop > _NOTABLE_DROP:
+            was, now = percent(before.value), percent(after.value)
+            yield f"The {data} accuracy fell by {100 * drop:.2f} points, from {was} to {now}."
+    elif after.value > before.value * (1 + _NOTABLE_DROP):
+        yield f"The {data} loss ({after.metric}) rose from {before.value:.4g} to {after.value:.4g}."
+
+
+def _about_budgets(budgets: Sequence[BudgetLine]) -> Iterator[str]:
+    for budget in budgets:
+        if not budget.met:
+            yield (
+                f"The budget --{budget.kind} {budget.asked} was not met: {large(budget.limit)} allowed, "
+                f"{large(budget.reached)} left."
+            )
+
+
+def _about_size(before: Column, after: Column) -> Iterator[str]:
+    if after.file_bytes > before.file_bytes:
+        yield f"The file grew from {before.file_bytes:,} to {after.file_bytes:,} bytes."
+
+
+def _about_speed(before: Column, after: Column, latency: Sequence[LatencyLine], simd_floats: int) -> Iterator[str]:
+    smaller = _smaller_by(before, after)
+    if smaller is None:
+        return
+    for line in latency:
+        if line.speedup_low > 1:
+            continue
+        interval = f"95 % interval {line.speedup_low:.2f} to {line.speedup_high:.2f}"
+        setting = f"at batch {line.batch} on {plural(line.threads, 'thread')}"
+        sentence = (
+            f"Smaller but not faster: the result has {smaller}, but {setting} it runs at {line.speedup:.2f} times "
+            f"the speed of the original ({interval})"
+        )
+        if simd_floats > 1:
+            sentence += (
+                f"; numbers of channels that are multiples of {simd_floats} run best on this processor "
+                f"(--round-to {simd_floats})"
+            )
+        yield sentence + "."
+
+
+def _smaller_by(before: Column, after: Column) -> str | None:
+    """In which respect the result does less work, None when it does not."""
+    if before.macs and after.macs:
+        if after.macs < before.macs:
+            return f"{before.macs / after.macs:.1f} times fewer MACs"
+        return None
+    if 0 < after.parameters < before.parameters:
+        return f"{before.parameters / after.parameters:.1f} times fewer parameters"
+    return None
+
+
+def _about_groups(groups: Sequence[GroupLine]) -> Iterator[str]:
+    free = [group for group in groups if group.locked is None]
+    whole = [group for group in free if group.units_after == group.units_before]
+    if groups and not free:
+        yield "Every group is locked, so no unit was removed."
+    elif free and len(whole) == len(free):
+        yield "Nothing shrank: every group kept all its units."
+    elif len(whole) == 1:
+        (group,) = whole
+        yield f"Nothing shrank in group {group.name}: all its {plural(group.units_before, 'unit')} stayed."
+    elif whole:
+        names = ", ".join(group.name for group in whole[:_MOST_NAMES])
+        more = f" and {len(whole) - _MOST_NAMES} more" if len(whole) > _MOST_NAMES else ""
+        yield f"Nothing shrank in {len(whole)} of {len(free)} groups that may shrink: {names}{more}."

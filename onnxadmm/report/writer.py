@@ -1,0 +1,142 @@
+"""Writing report.json, report.md and history.jsonl so that nobody ever reads half of one."""
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from onnxadmm.errors import InputError, OutputError
+from onnxadmm.progress import Iteration
+from onnxadmm.report.codec import MismatchError, decode, dumps, encode
+from onnxadmm.report.markdown import to_markdown
+from onnxadmm.report.report import Report, to_document
+
+JSON_NAME: Final = "report.json"
+MARKDOWN_NAME: Final = "report.md"
+HISTORY_NAME: Final = "history.jsonl"
+
+
+def write_report(report: Report, folder: str | Path, *, overwrite: bool = False) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.md`` into an existing folder.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        OutputError: a file exists and ``overwrite`` is False, or it cannot be written.
+    """
+    paths = (Path(folder) / JSON_NAME, Path(folder) / MARKDOWN_NAME)
+    texts = (dumps(to_document(report), indent=2) + "\n", to_markdown(report))
+    if not overwrite:
+        for path in paths:
+            if path.exists():
+                raise OutputError(
+                    str(path), expected="a new file", found="an existing one", way_out="use --force to overwrite it"
+                )
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
+    return paths
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by ``text`` in UTF-8 at once: under its name stands the old content or the new.
+
+    Raises:
+        OutputError: it cannot be written; what was there stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        # Paths may hold bytes that are no text; they are shown, not refused.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+class HistoryWriter:
+    """Appends iterations to ``history.jsonl``, one complete line at a time.
+
+    Each line is one write to a file opened for appending, so a crash leaves whole lines; half a line that a power cut
+    left behind is cut off when the file is opened again.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("ab", buffering=0)
+            _cut_half_line(self.path)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def append(self, row: Iteration) -> None:
+        """Write one line.
+
+        Raises:
+            OutputError: the disk is full, or the file is gone.
+        """
+        try:
+            self._file.write(dumps(encode(row)).encode() + b"\n")
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "HistoryWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_history(path: str | Path) -> tuple[Iteration, ...]:
+    """Read ``history.jsonl``.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not an iteration.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "something else"
+        raise InputError(str(path), expected="a readable text file", found=reason, way_out="check the path") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(decode(Iteration, json.loads(line)))
+        except (MismatchError, ValueError) as error:
+            raise InputError(
+                f"{path}, line {number}",
+                expected="one iteration as JSON",
+                found=str(error),
+                way_out="remove the line, or give the file as it was written",
+            ) from error
+    return tuple(rows)
+
+
+def _cut_half_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        str(path),
+        expected="a file that can be written",
+        found=error.strerror or type(error).__name__,
+        way_out="choose another folder",
+    )
