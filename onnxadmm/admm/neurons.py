@@ -9,7 +9,7 @@ from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.projections import project_box_budget, project_sphere
 from onnxadmm.admm.selection import select, select_per_group
 from onnxadmm.admm.settings import Settings
-from onnxadmm.admm.splitting import Splitting
+from onnxadmm.admm.splitting import Splitting, norm
 
 DoubleArray = NDArray[np.float64]
 
@@ -55,39 +55,46 @@ def _choose(score: DoubleArray, problem: Problem, settings: Settings, budget: fl
 class ImportancePerCost:
     """Default method: ``z`` is the selection by ``h_j / c_j`` under the budget of the moment.
 
-    ``h_j`` is a running mean of ``(dL/dv_j)^2`` and ``c_j`` the marginal cost. Weights adapt while the penalty draws
-    the gates to ``z``. The gate step is proximal in the penalty, so that no ``rho`` is too large for it:
+    ``c_j`` is the marginal cost and ``h_j`` a running mean of ``(v_j dL/dv_j)^2``: the squared first-order change of
+    the loss when the gate closes from where it stands (Molchanov et al., "Importance estimation for neural network
+    pruning", 2019, eq. 8). The factor ``v_j`` matters: without it a closed unit in a network that has just been cut
+    looks important, comes back, and the choice never settles.
 
-        v = argmin_v |v - v_before|^2 / (2 step) + rho/2 |v - z + u|^2, clipped to [0, 1].
+    While the penalty draws the gates to ``z`` the weights adapt. The gate step is the proximal one of the penalty, so
+    that no ``rho`` is too large for it:
+
+        v = argmin_v |v - v_before|^2 / (2 step) + rho/2 |v - z|^2.
+
+    There is no dual: ``z`` does not depend on ``v + u``, so a dual would only make the gates overshoot.
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self._problem = problem
         self._settings = settings
         self.gates: DoubleArray = np.ones(problem.unit_count)
-        self._state = Splitting(self.gates)
+        self._target: DoubleArray = np.ones(problem.unit_count)
         self._sum = np.zeros(problem.unit_count)
         self._steps = 0
         self._importance = np.zeros(problem.unit_count)
-        self._weight = 0.0
 
     def step(self, gradient: DoubleArray, *, rho: float) -> None:
-        self._sum += np.square(gradient)
+        self._sum += np.square(self.gates * gradient)
         self._steps += 1
         pull = self._settings.gate_step * rho
-        self.gates += (pull / (1.0 + pull)) * (self._state.target - self.gates)
-        np.clip(self.gates, 0.0, 1.0, out=self.gates)
+        self.gates += (pull / (1.0 + pull)) * (self._target - self.gates)
 
     def iterate(self, *, budget: float) -> tuple[float, float]:
         forget = 1.0 / self._settings.importance_memory
         self._importance += forget * (self._sum / max(self._steps, 1) - self._importance)
         self._sum[...] = 0.0
         self._steps = 0
-        keep = self.keep(budget=budget)
-        return self._state.update(self.gates, project=lambda x: keep.astype(np.float64))
+        target = self.keep(budget=budget).astype(np.float64)
+        moved = norm(target - self._target)
+        self._target = target
+        return norm(self.gates - target), moved
 
     def rescale(self, factor: float) -> None:
-        self._state.rescale(factor)
+        """Without a dual there is nothing to rescale."""
 
     def keep(self, *, budget: float) -> KeepArray:
         return _choose(self._importance, self._problem, self._settings, budget)

@@ -24,7 +24,7 @@ class Settings:
         warm_up: share of the run in which the learning rate rises.
         budget_ramp: share of the run in which the budget falls from the whole network to the target; 0 asks for
             the target from the start.
-        importance_memory: iterations over which the running mean of the squared gate gradients forgets.
+        importance_memory: iterations over which the running mean of the units' importance forgets.
         gate_step: step size of the gates (default method: of the proximal step; paper: learning rate of Adam).
         gate_penalty: first and last ``rho`` of the neurons; it grows geometrically.
         connection_penalty: first and last ``rho`` of the connections.

@@ -12,9 +12,7 @@ from tests.admm.tiny import TinyData, TinyTrainer, tiny_problem
 def test_gate_and_weight_gradients_match_finite_differences():
     trainer, batch = TinyTrainer(), next(TinyData()(0))
     problem = tiny_problem()
-    gated = GatedWeights(
-        trainer.weights, trainer.gradients, readers=problem.readers, unit_count=problem.unit_count
-    )
+    gated = GatedWeights(trainer.weights, trainer.gradients, readers=problem.readers, unit_count=problem.unit_count)
     gates = np.random.default_rng(1).uniform(0.0, 1.2, problem.unit_count)
     masters = trainer.weights["second.weight"].astype(np.float64)
 
@@ -83,9 +81,7 @@ def test_every_kind_of_reader_scales_and_collects_as_loops_do(shape, readers):
     v = generator.uniform(0.1, 1.0, 5)
     gated = GatedWeights({"w": weight}, {"w": gradient}, readers=readers, unit_count=5)
     gated.write(v)
-    scales = [
-        spread_by_hand(v, r.units, shape, r.axis, r.units.shape[0] if r.units.ndim == 2 else 1) for r in readers
-    ]
+    scales = [spread_by_hand(v, r.units, shape, r.axis, r.units.shape[0] if r.units.ndim == 2 else 1) for r in readers]
     effective = master * np.prod(scales, axis=0)
     np.testing.assert_allclose(weight, effective, rtol=1e-5)
 
