@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, OptionError
-from onnxadmm.graph.model import Model, to_proto
+from onnxadmm.graph.model import Model
 from onnxadmm.train.differentiable import check_differentiable
 from onnxadmm.train.engine import IR_VERSION, build_gradient_graph
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
@@ -20,7 +21,7 @@ from onnxadmm.train.lowering import lower
 from onnxadmm.train.normalise import convert_opset, normalise, stamp_shapes
 from onnxadmm.train.tail import Tail, cut_tail
 from onnxadmm.train.trainable import find_trainable
-from onnxadmm.train.workspace import Workspace
+from onnxadmm.train.workspace import Workspace, as_proto
 
 FloatArray = NDArray[np.float32]
 
@@ -97,7 +98,7 @@ def prepare(
     """
     if batch_size < 1:
         raise OptionError("batch size", expected="at least 1", found=str(batch_size), way_out="use 32 to 256")
-    proto = to_proto(model) if isinstance(model, Model) else model
+    proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
     copy.ir_version = min(copy.ir_version, IR_VERSION)
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
@@ -135,6 +136,13 @@ def prepare(
         tail=tail,
         frozen=tuple(sorted(candidates - reached)),
     )
+
+
+def inference_graph(artifacts: Artifacts) -> onnx.ModelProto:
+    """The forward graph up to the logits, weights and data as inputs."""
+    lost = {spec.name for spec in (artifacts.labels, artifacts.teacher) if spec is not None}
+    inputs = [value.name for value in artifacts.forward.graph.input if value.name not in lost]
+    return onnx.utils.Extractor(artifacts.forward).extract_model(inputs, [artifacts.logits])
 
 
 def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Data that fit the model: layout, dtype, labels and their ranges, or a refusal with numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnxadmm.errors import DataError, OptionError
-from onnxadmm.graph.model import Model, to_proto
+from onnxadmm.graph.model import Model
 from onnxadmm.train.batches import ArrayDataset
 from onnxadmm.train.images import Augmentation, Transform, make_transform, parse_augmentation
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.sources import INPUT_NAMES, MEMORY_LIMIT, Raw, read_source
 from onnxadmm.train.tail import cut_tail
+from onnxadmm.train.workspace import as_proto
 
 Array = NDArray[Any]
 
@@ -64,7 +65,7 @@ def signature_of(model: onnx.ModelProto | Model, *, output: str | None = None) -
     Raises:
         NotTrainableError, OptionError: as ``cut_tail`` does.
     """
-    proto = to_proto(model) if isinstance(model, Model) else model
+    proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output)
     inferred = onnx.shape_inference.infer_shapes(copy)
     weights = {tensor.name for tensor in copy.graph.initializer}
@@ -320,8 +321,3 @@ def _class_labels(name: str, raw: Raw, logits: tuple[int | None, ...] | None) ->
                 name, expected=f"classes 0{top}", found=f"{low} to {high}", way_out="number the classes from 0"
             )
     return np.ascontiguousarray(labels, np.int64)
-
-
-def input_shapes(data: ArrayDataset) -> Mapping[str, tuple[int, ...]]:
-    """Shape of one sample per input, as ``prepare`` takes them."""
-    return data.sample_shapes

@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping
 import onnx
 
 from onnxadmm.errors import NotTrainableError
-from onnxadmm.train.workspace import Workspace, attribute, label, reads
+from onnxadmm.train.workspace import Workspace, attribute, label, reads, words
 
 Objection = Callable[[Workspace, onnx.NodeProto], str | None]
 
 #: Operators of the default domain whose gradient exists in the engine and is right on the CPU.
-DIFFERENTIABLE = frozenset(
+DIFFERENTIABLE = words(
     "Abs Add AveragePool Cast Clip Concat Conv Cos Div Erf Exp Expand Flatten Gather GatherElements GatherND Gelu Gemm "
     "GlobalAveragePool Identity LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow "
     "Reciprocal ReduceL2 ReduceLogSumExp ReduceMean ReduceSum Relu Reshape ScatterElements ScatterND Sigmoid Sin Slice "
-    "Softmax SoftmaxCrossEntropyLoss Split Sqrt Squeeze Sub Tanh Tile TopK Transpose Trilu Unsqueeze Where".split()
+    "Softmax SoftmaxCrossEntropyLoss Split Sqrt Squeeze Sub Tanh Tile TopK Transpose Trilu Unsqueeze Where"
 )
 #: The same for the domain com.microsoft.
 DIFFERENTIABLE_MICROSOFT = frozenset({"Gelu", "QuickGelu", "FastGelu", "BiasGelu"})
@@ -44,9 +44,9 @@ INDEX_INPUTS: Mapping[str, frozenset[int]] = {
     "Where": frozenset({0}),
 }
 #: Operators whose results carry no gradient whatever they read: what lies above them is not reached by training.
-STOPS = frozenset(
-    "ArgMax ArgMin And Ceil Equal Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonZero Not OneHot Or Round "
-    "Shape Sign Size".split()
+STOPS = words(
+    "ArgMax ArgMin And Ceil Equal Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonZero Not OneHot Or "
+    "Round Shape Sign Size"
 )
 
 
@@ -114,4 +114,3 @@ def _check_node(space: Workspace, node: onnx.NodeProto) -> None:
         found=found,
         way_out="replace it, or leave the weights before it out of training",
     )
-

@@ -60,10 +60,9 @@ class Augmentation:
             windows = np.lib.stride_tricks.sliding_window_view(np.pad(images, margin), (height, width), (rows, columns))
             y, x = generator.integers(0, 2 * self.crop + 1, (2, count))
             each = np.arange(count)
-            if self.channels_last:
-                images = windows[each, y, x].transpose(0, 2, 3, 1)  # [N, C, H, W] -> [N, H, W, C]
-            else:
-                images = windows[each, :, y, x]  # [N, C, H, W]
+            # [N, rows, columns, C, H, W], or with C in front of rows: either way [N, C, H, W] is picked.
+            picked = windows[each, y, x] if self.channels_last else windows[each, :, y, x]
+            images = np.moveaxis(picked, 1, 3) if self.channels_last else picked
         if self.flip:
             turned = generator.random(count) < 0.5
             images = np.where(turned[:, None, None, None], np.flip(images, columns), images)
@@ -135,7 +134,8 @@ def make_transform(
         return Transform(None, None, dtype)
     means = _per_channel("mean", mean, 0.0, channels, channel_axis is not None)
     deviations = _per_channel("std", std, 1.0, channels, channel_axis is not None)
-    if not (np.isfinite(factor) and np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations > 0).all()):
+    finite = np.isfinite(factor) and np.isfinite(means).all() and np.isfinite(deviations).all()
+    if not finite or not (deviations > 0).all():
         raise OptionError(
             "mean, std and scale",
             expected="finite numbers, std above 0",

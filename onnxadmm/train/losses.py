@@ -17,6 +17,7 @@ student that equals its teacher has a loss of exactly 0.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import onnx
@@ -97,7 +98,7 @@ class _Nodes:
         self._graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
         return name
 
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         name = output if output is not None else self.name()
         self._graph.node.append(helper.make_node(operator, inputs, [name], name=f"{name}/{operator}", **attributes))
         return name

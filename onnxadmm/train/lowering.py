@@ -5,6 +5,7 @@ what is derived from them is computed inside the graph, so gradients arrive at t
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ class _Writer:
         self._hint = node.output[0]
         self.nodes: Nodes = []
 
-    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         node = self._space.node(operator, inputs, f"{self._hint}/{operator}", **attributes)
         self.nodes.append(node)
         return str(node.output[0])
@@ -339,4 +340,3 @@ def lower(space: Workspace) -> None:
         return made
 
     space.replace_nodes(rewrite)
-

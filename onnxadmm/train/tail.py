@@ -72,7 +72,10 @@ def cut_tail(
     names = [value.name for value in model.graph.output]
     if output is not None and output not in names:
         raise OptionError(
-            f"output {output}", expected=f"one of {', '.join(names)}", found="no such output", way_out="name one of them"
+            f"output {output}",
+            expected=f"one of {', '.join(names)}",
+            found="no such output",
+            way_out="name one of them",
         )
     chosen = [output] if output is not None else names
     walks = {name: _walk(model.graph, name, keep_sigmoid=keep_sigmoid) for name in chosen}

@@ -9,11 +9,14 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import DataError
-from onnxadmm.graph.model import Model
-from onnxadmm.train.artifacts import Artifacts, InputSpec, prepare
-from onnxadmm.train.batches import Batch
+from onnxadmm.graph.constants import constant, set_constant
+from onnxadmm.graph.model import Model, clone
+from onnxadmm.train.artifacts import Artifacts, InputSpec, inference_graph, prepare
+from onnxadmm.train.batches import Batch, Dataset
 from onnxadmm.train.engine import AnyArray, BoundSession, gradient_name
+from onnxadmm.train.evaluate import Teacher, require_answers
 from onnxadmm.train.losses import LOSS, Loss
+from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.optimizer import AdamW
 
 FloatArray = NDArray[np.float32]
@@ -70,6 +73,10 @@ class OrtTrainer:
         self._weights = MappingProxyType(weights)
         self._gradients = MappingProxyType(gradients)
         self._optimizer = AdamW(self._weights_flat.size, weight_decay=weight_decay)
+        self._kind = loss
+        self._threads = threads
+        self._forward: BoundSession | None = None
+        self._predicted = np.zeros(self.artifacts.logits_shape, np.float32)
         self._loss = np.zeros((), np.float32)
         self._logits = np.zeros(self.artifacts.logits_shape, np.float32)
         self._session = BoundSession(self.artifacts.gradient, threads=threads)
@@ -103,11 +110,11 @@ class OrtTrainer:
             DataError: an array of the batch is missing or has another shape or dtype than the training graph.
         """
         for spec in self.artifacts.inputs:
-            self._bind(spec, batch.inputs.get(spec.name))
+            self._bind(self._session, spec, batch.inputs.get(spec.name))
         if self.artifacts.labels is not None:
-            self._bind(self.artifacts.labels, batch.labels)
+            self._bind(self._session, self.artifacts.labels, batch.labels)
         if self.artifacts.teacher is not None:
-            self._bind(self.artifacts.teacher, batch.teacher)
+            self._bind(self._session, self.artifacts.teacher, batch.teacher)
         self._session.run()
         return float(self._loss)
 
@@ -128,9 +135,54 @@ class OrtTrainer:
         for name, array in weights.items():
             self._weights[name][...] = array
 
+    def evaluate(self, data: Dataset, *, teacher: Teacher | None = None) -> Metrics:
+        """Loss and accuracy at the current weights, forward only; gradients and ``logits`` stay as they are.
+
+        Args:
+            teacher: counts in the loss, and stands in for labels the data do not have.
+
+        Raises:
+            DataError: neither labels nor a teacher, or data of another shape than the training graph.
+        """
+        require_answers(data, teacher)
+        meter = Meter(self._kind)
+        for batch in data.batches(self.batch_size, pad_last=True):
+            whole = batch if teacher is None else teacher.label(batch)
+            logits = self._predict(whole)[: whole.count]
+            labels = None if whole.labels is None else whole.labels[: whole.count]
+            targets = None if whole.teacher is None else whole.teacher[: whole.count]
+            meter.add(logits, labels, targets)
+        return meter.result()
+
+    def trained(self, model: Model) -> Model:
+        """A copy of the model this trainer was made from, with the weights as they are now.
+
+        Args:
+            model: the same graph; its operators, opset and metadata are kept.
+
+        Raises:
+            ValueError: it has no constant of the name and shape of a trained weight.
+        """
+        result = clone(model)
+        graph = result.ir.graph
+        constants = dict(graph.initializers)
+        for node in graph:
+            if node.op_type == "Constant":
+                constants.update({value.name: value for value in node.outputs if value.name})
+        for name, array in self._weights.items():
+            value = constants.get(name)
+            old = constant(value) if value is not None else None
+            if value is None or old is None or old.shape != array.shape:
+                raise ValueError(f"the model has no constant {name} of shape {list(array.shape)}")
+            set_constant(result, value, array.copy())
+        return result
+
     def close(self) -> None:
         """Free the engine; ``weights`` and ``gradients`` stay readable."""
         self._session.close()
+        if self._forward is not None:
+            self._forward.close()
+            self._forward = None
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +192,19 @@ class OrtTrainer:
     ) -> None:
         self.close()
 
-    def _bind(self, spec: InputSpec, array: AnyArray | None) -> None:
+    def _predict(self, batch: Batch) -> FloatArray:
+        """Logits of a whole batch at the current weights, a view the next call overwrites."""
+        if self._forward is None:
+            self._forward = BoundSession(inference_graph(self.artifacts), threads=self._threads)
+            for name, array in self._weights.items():
+                self._forward.bind_input(name, array)
+            self._forward.bind_output(self.artifacts.logits, self._predicted)
+        for spec in self.artifacts.inputs:
+            self._bind(self._forward, spec, batch.inputs.get(spec.name))
+        self._forward.run()
+        return self._predicted
+
+    def _bind(self, session: BoundSession, spec: InputSpec, array: AnyArray | None) -> None:
         if array is None or array.shape != spec.shape or array.dtype != spec.dtype:
             found = "nothing" if array is None else f"{array.dtype} of shape {list(array.shape)}"
             raise DataError(
@@ -149,7 +213,7 @@ class OrtTrainer:
                 found=found,
                 way_out="give whole batches of the trainer's batch size",
             )
-        self._session.bind_input(spec.name, np.ascontiguousarray(array))
+        session.bind_input(spec.name, np.ascontiguousarray(array))
 
 
 def _buffer(arrays: Mapping[str, FloatArray]) -> tuple[FloatArray, dict[str, FloatArray]]:

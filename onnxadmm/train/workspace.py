@@ -11,15 +11,22 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxadmm.errors import NotTrainableError
+from onnxadmm.graph.model import Model, from_proto, to_proto
 
 Array = NDArray[Any]
 
+
+def words(text: str) -> frozenset[str]:
+    """Names written one after the other."""
+    return frozenset(text.split())
+
+
 #: Operators whose result is computed here once all their inputs are known. Kept to what shapes and constants are made
 #: of, so that folding never replaces a layer's arithmetic.
-FOLDABLE = frozenset(
+FOLDABLE = words(
     "Abs Add And Cast CastLike Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater Identity Less "
     "Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape ScatterND Size "
-    "Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where".split()
+    "Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where"
 )
 
 
@@ -71,7 +78,7 @@ class Workspace:
         self.constants[name] = array
         return name
 
-    def node(self, operator: str, inputs: Sequence[str], hint: str, **attributes: object) -> onnx.NodeProto:
+    def node(self, operator: str, inputs: Sequence[str], hint: str, **attributes: Any) -> onnx.NodeProto:
         """Make (not add) a node of one output with a fresh name."""
         output = self.fresh(hint)
         return helper.make_node(operator, inputs, [output], name=output, **attributes)
@@ -195,12 +202,24 @@ class Workspace:
         return []
 
 
+def as_proto(model: onnx.ModelProto | Model) -> onnx.ModelProto:
+    """The model as one message with dense weights; a message that is so already is handed back, not copied.
+
+    Raises:
+        ModelFileError: the model is broken or too large for one message.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return to_proto(from_proto(model)) if model.graph.sparse_initializer else model
+    return to_proto(model)
+
+
 def evaluate_node(node: onnx.NodeProto, inputs: dict[str, Array], *, opset: int) -> list[Array]:
     """Run one node on arrays with ONNX's own reference implementation."""
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
     graph = helper.make_graph(
         [node],
         "node",
-        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in inputs.items()],
+        [helper.make_tensor_value_info(name, kinds[name], array.shape) for name, array in inputs.items()],
         [helper.make_empty_tensor_value_info(name) for name in node.output],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

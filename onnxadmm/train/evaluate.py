@@ -1,0 +1,187 @@
+"""Running a model on data in a plain session: its logits, its metrics, and its logits as a teacher."""
+
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnxadmm.errors import DataError, ModelFileError
+from onnxadmm.graph.model import Model
+from onnxadmm.train.batches import Batch, Dataset
+from onnxadmm.train.engine import IR_VERSION, inference_session
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.metrics import Meter, Metrics
+from onnxadmm.train.tail import Tail, cut_tail
+from onnxadmm.train.workspace import as_proto
+
+FloatArray = NDArray[np.float32]
+Array = NDArray[Any]
+
+
+class Predictor:
+    """A model's logits, from a plain session, in batches of any size.
+
+    Args:
+        model: left as it is.
+        task: decides where the tail is cut, as for training.
+        threads: intra-op threads; 0 leaves the choice to onnxruntime.
+        output: output the loss uses, needed when several lead to different logits.
+
+    Raises:
+        NotTrainableError, OptionError: as ``cut_tail`` does.
+        ModelFileError: the installed onnxruntime does not load the model.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto | Model, *, task: Task, threads: int = 1, output: str | None = None
+    ) -> None:
+        proto = as_proto(model)
+        copy, self.tail = cut_tail(proto, output=output, keep_sigmoid=task is Task.MSE)
+        self._session = _open(copy, threads)
+        first = self._session.get_inputs()[0]
+        size = first.shape[0] if first.shape else None
+        self._fixed = size if isinstance(size, int) and size > 0 else None
+
+    def logits(self, inputs: dict[str, Array]) -> FloatArray:
+        """Logits ``[n, ...]`` of samples; a model of fixed batch size is run as often as it takes, the rest padded."""
+        count = len(next(iter(inputs.values())))
+        if self._fixed is None or self._fixed == count:
+            return self._run(inputs)
+        parts = []
+        for start in range(0, count, self._fixed):
+            part = {name: array[start : start + self._fixed] for name, array in inputs.items()}
+            size = len(next(iter(part.values())))
+            parts.append(self._run({name: _padded(array, self._fixed) for name, array in part.items()})[:size])
+        return np.concatenate(parts)
+
+    def _run(self, inputs: dict[str, Array]) -> FloatArray:
+        (result,) = self._session.run([self.tail.logits], inputs)
+        return np.asarray(result, np.float32)
+
+
+def _open(copy: onnx.ModelProto, threads: int) -> Any:
+    copy.ir_version = min(copy.ir_version, IR_VERSION)
+    try:
+        return inference_session(copy, threads=threads)
+    except (RuntimeError, ValueError) as error:
+        raise ModelFileError(
+            copy.graph.name or "model",
+            expected="a model the installed onnxruntime runs",
+            found=" ".join(str(error).split())[:300],
+            way_out="export it with an older opset",
+        ) from error
+
+
+def _padded(array: Array, size: int) -> Array:
+    missing = size - len(array)
+    return array if missing == 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def evaluate(
+    model: onnx.ModelProto | Model,
+    data: Dataset,
+    *,
+    loss: Loss,
+    batch_size: int = 256,
+    threads: int = 1,
+    output: str | None = None,
+    teacher: "Teacher | None" = None,
+) -> Metrics:
+    """Loss and accuracy of a model on data.
+
+    Args:
+        loss: names the task; its teacher term counts only where ``teacher`` is given.
+        teacher: stands in for labels the data do not have.
+
+    Raises:
+        DataError: neither labels nor a teacher.
+        ModelFileError, NotTrainableError, OptionError: as ``Predictor`` does.
+    """
+    require_answers(data, teacher)
+    predictor = Predictor(model, task=loss.task, threads=threads, output=output)
+    meter = Meter(loss)
+    for batch in data.batches(batch_size):
+        whole = batch if teacher is None else teacher.label(batch)
+        meter.add(predictor.logits(dict(whole.inputs)), whole.labels, whole.teacher)
+    return meter.result()
+
+
+def require_answers(data: Dataset, teacher: "Teacher | None") -> None:
+    """Refuse to measure on data without samples, or without labels and teacher.
+
+    Raises:
+        DataError: so it is.
+    """
+    if len(data) == 0:
+        raise DataError("data", expected="at least one sample", found="none", way_out="give data")
+    if not data.has_labels and teacher is None:
+        raise DataError(
+            "data", expected="labels to measure with", found="none", way_out="give labels, or a teacher in their place"
+        )
+
+
+class Teacher:
+    """The original network, whose logits a smaller one learns from.
+
+    Logits of samples that are not augmented are computed once and kept, float32, by the sample's number.
+
+    Args:
+        model: left as it is.
+        loss: names the task.
+        threads, output: as for ``Predictor``.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto | Model, *, loss: Loss, threads: int = 1, output: str | None = None
+    ) -> None:
+        self._predictor = Predictor(model, task=loss.task, threads=threads, output=output)
+        self._kept: FloatArray | None = None
+        self._known = np.zeros(0, bool)
+
+    @property
+    def tail(self) -> Tail:
+        return self._predictor.tail
+
+    def label(self, batch: Batch) -> Batch:
+        """The batch with the teacher's logits."""
+        inputs = dict(batch.inputs)
+        if batch.augmented or batch.indices is None:
+            return replace(batch, teacher=self._predictor.logits(inputs))
+        indices = batch.indices
+        self._grow(int(indices.max()) + 1)
+        if self._kept is None or not self._known[indices].all():
+            logits = self._predictor.logits(inputs)
+            if self._kept is None:
+                self._kept = np.empty((len(self._known), *logits.shape[1:]), np.float32)
+            self._kept[indices] = logits
+            self._known[indices] = True
+            return replace(batch, teacher=logits)
+        return replace(batch, teacher=self._kept[indices])
+
+    def _grow(self, size: int) -> None:
+        if size <= len(self._known):
+            return
+        length = max(size, 2 * len(self._known))
+        known = np.zeros(length, bool)
+        known[: len(self._known)] = self._known
+        if self._kept is not None:
+            kept = np.empty((length, *self._kept.shape[1:]), np.float32)
+            kept[: len(self._kept)] = self._kept
+            self._kept = kept
+        self._known = known
+
+    def close(self) -> None:
+        """Forget the logits that were kept."""
+        self._kept = None
+        self._known = np.zeros(0, bool)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,127 @@
+"""Loss and accuracy of logits, in numpy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.train.losses import Loss, Task
+
+Array = NDArray[Any]
+DoubleArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How well a model does on some samples.
+
+    Attributes:
+        loss: mean of the training loss over the samples.
+        accuracy: share of right classes (of right positions, for logits of rank above 2; of right signs, for
+            bce), from 0 to 1; None for mse.
+        count: samples.
+        against: ``"labels"``, or ``"teacher"`` where the data have no labels and the teacher's classes stand in.
+    """
+
+    loss: float
+    accuracy: float | None
+    count: int
+    against: str
+
+
+class Meter:
+    """Adds up metrics batch by batch."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self._sum = 0.0
+        self._right = 0
+        self._answers = 0
+        self._count = 0
+        self._against = "labels"
+
+    def add(self, logits: Array, labels: Array | None, teacher: Array | None) -> None:
+        """Add samples: logits ``[n, ...]``, labels and teacher logits as a batch holds them."""
+        if labels is None and teacher is None:
+            raise ValueError("nothing to compare the logits with")
+        scores = logits.astype(np.float64)
+        self._sum += float(sample_losses(scores, labels, teacher, self._loss).sum())
+        self._count += len(logits)
+        if labels is None:
+            self._against = "teacher"
+        right = _right(scores, labels, teacher, self._loss.task)
+        if right is not None:
+            self._right += int(right.sum())
+            self._answers += right.size
+
+    def result(self) -> Metrics:
+        """Metrics of everything added.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        if self._count == 0:
+            raise ValueError("no samples were added")
+        accuracy = self._right / self._answers if self._answers else None
+        return Metrics(self._sum / self._count, accuracy, self._count, self._against)
+
+
+def sample_losses(logits: DoubleArray, labels: Array | None, teacher: Array | None, loss: Loss) -> DoubleArray:
+    """The loss of each sample, float64 ``[n]``; a term whose labels or teacher are missing is left out.
+
+    Their mean is what training minimises, see ``onnxadmm.train.losses``.
+    """
+    share = loss.distillation if teacher is not None and labels is not None else float(labels is None)
+    total = np.zeros(len(logits))
+    if labels is not None and share < 1.0:
+        total += (1.0 - share) * _flat_mean(_label_losses(logits, labels, loss.task))
+    if teacher is not None and share > 0.0:
+        total += share * _flat_mean(_teacher_losses(logits, teacher.astype(np.float64), loss))
+    return total
+
+
+def _flat_mean(values: DoubleArray) -> DoubleArray:
+    return np.asarray(values.reshape(len(values), -1).mean(axis=1), np.float64)
+
+
+def _label_losses(logits: DoubleArray, labels: Array, task: Task) -> DoubleArray:
+    if task is Task.CROSS_ENTROPY:
+        picked = np.take_along_axis(log_softmax(logits), labels[:, None].astype(np.int64), axis=1)
+        return -picked
+    if task is Task.MSE:
+        return (logits - labels) ** 2
+    return np.logaddexp(0.0, logits) - logits * labels
+
+
+def _teacher_losses(logits: DoubleArray, teacher: DoubleArray, loss: Loss) -> DoubleArray:
+    if loss.task is Task.MSE:
+        return (logits - teacher) ** 2
+    student, target = logits / loss.temperature, teacher / loss.temperature
+    if loss.task is Task.CROSS_ENTROPY:
+        log_target = log_softmax(target)
+        divergence = (np.exp(log_target) * (log_target - log_softmax(student))).sum(axis=1, keepdims=True)
+    else:
+        share = 1.0 / (1.0 + np.exp(-np.clip(target, -700, 700)))
+        divergence = np.logaddexp(0.0, student) - np.logaddexp(0.0, target) + (target - student) * share
+    return np.asarray(loss.temperature**2 * divergence, np.float64)
+
+
+def log_softmax(logits: DoubleArray) -> DoubleArray:
+    """Log-probabilities over axis 1."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
+
+
+def _right(logits: DoubleArray, labels: Array | None, teacher: Array | None, task: Task) -> NDArray[np.bool_] | None:
+    if task is Task.MSE:
+        return None
+    if task is Task.CROSS_ENTROPY:
+        if labels is None:
+            assert teacher is not None
+            labels = teacher.argmax(axis=1)
+        return np.asarray(logits.argmax(axis=1) == labels)
+    if labels is None:
+        assert teacher is not None
+        return np.asarray((logits > 0) == (teacher > 0))
+    return np.asarray((logits > 0) == (labels > 0.5))

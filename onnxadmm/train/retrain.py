@@ -1,0 +1,92 @@
+"""Training the small network: connection zeros held exactly, the best state on held-out data kept."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.schedule import learning_rate_at
+from onnxadmm.errors import DivergedError
+from onnxadmm.train.batches import Batch
+from onnxadmm.train.trainer import OrtTrainer
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of retraining left behind.
+
+    Attributes:
+        epoch: number, from 1.
+        loss: mean training loss.
+        score: of the held-out data, more is better.
+        learning_rate: of the last step.
+    """
+
+    epoch: int
+    loss: float
+    score: float
+    learning_rate: float
+
+
+def retrain(
+    trainer: OrtTrainer,
+    *,
+    zeros: Mapping[str, NDArray[np.bool_]],
+    batches: Callable[[int], Iterable[Batch]],
+    steps_per_epoch: int,
+    epochs: int,
+    peak: float,
+    warm_up: float,
+    score: Callable[[Mapping[str, FloatArray]], float],
+    on_epoch: Callable[[Epoch], None],
+) -> dict[str, FloatArray]:
+    """Train with AdamW and a cosine learning rate; return the weights that scored best, the first ones included.
+
+    Args:
+        trainer: holds the small network.
+        zeros: entries that stay exactly zero, bool of each weight's shape.
+        batches: batches of an epoch, given its number from 0.
+        steps_per_epoch: how many of them make an epoch.
+        epochs: passes over the data; 0 changes nothing.
+        peak: highest learning rate.
+        warm_up: share of the run in which it rises.
+        score: how good weights are on held-out data, more is better; called before the first and after every epoch.
+        on_epoch: told about every epoch.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite; the trainer holds the best weights.
+    """
+    _hold(trainer, zeros)
+    best = trainer.snapshot()
+    best_score = score(trainer.weights) if epochs else 0.0
+    steps = epochs * steps_per_epoch
+    for epoch in range(epochs):
+        total, rate = 0.0, 0.0
+        for step, batch in enumerate(batches(epoch)):
+            rate = learning_rate_at((epoch * steps_per_epoch + step + 0.5) / steps, peak=peak, warm_up=warm_up)
+            loss = trainer.backward(batch)
+            if not np.isfinite(loss):
+                trainer.restore(best)
+                raise DivergedError(
+                    f"retraining, epoch {epoch + 1}",
+                    expected="a finite loss",
+                    found=str(loss),
+                    way_out="lower the learning rate of retraining",
+                )
+            trainer.update(rate)
+            _hold(trainer, zeros)
+            total += loss
+        current = score(trainer.weights)
+        on_epoch(Epoch(epoch + 1, total / steps_per_epoch, current, rate))
+        if current >= best_score:
+            best, best_score = trainer.snapshot(), current
+    trainer.restore(best)
+    return best
+
+
+def _hold(trainer: OrtTrainer, zeros: Mapping[str, NDArray[np.bool_]]) -> None:
+    for name, where in zeros.items():
+        trainer.weights[name][where] = 0.0
