@@ -1,5 +1,6 @@
 """Reading and replacing constants: initializers and ``Constant`` nodes look the same from here."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,27 @@ def constant(value: onnx_ir.Value) -> Array | None:
         if attribute.name == "value_strings":
             return np.array(attribute.as_strings(), dtype=np.object_)
     return None
+
+
+def constants_by_name(model: Model) -> dict[str, onnx_ir.Value]:
+    """Return every constant of the main graph: initializers and results of ``Constant`` nodes."""
+    found = dict(model.ir.graph.initializers)
+    for node in model.ir.graph:
+        output = node.outputs[0] if node.outputs else None
+        if node.op_type == "Constant" and output is not None and output.name:
+            found[output.name] = output
+    return found
+
+
+def set_constants(model: Model, arrays: Mapping[str, Array]) -> None:
+    """Replace constants of the main graph by name, as ``set_constant`` does.
+
+    Raises:
+        KeyError: there is no constant of a name.
+    """
+    values = constants_by_name(model)
+    for name, array in arrays.items():
+        set_constant(model, values[name], array)
 
 
 def set_constant(model: Model, value: onnx_ir.Value, array: Array) -> None:

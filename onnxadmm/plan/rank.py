@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnxadmm.admm.problem import GateGroup, Reader
 from onnxadmm.admm.selection import select
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.constants import constant
+from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_nothing_to_prune, state_problem
@@ -86,9 +86,7 @@ def score(model: Model, units: Units, *, by: Ranking, seed: int) -> NDArray[np.f
 def _squares(model: Model, units: Units, slices: tuple[Reader, ...]) -> NDArray[np.float64]:
     """Return the sum of squares of the weights of each unit."""
     totals = np.zeros(units.count + 1)  # the last element takes what belongs to no unit
-    values = {value.name: value for value in model.ir.graph.initializers.values()}
-    for node in model.ir.graph:
-        values.update({value.name: value for value in node.outputs} if node.op_type == "Constant" else {})
+    values = constants_by_name(model)
     for part in slices:
         array = constant(values[part.tensor])
         if array is None or array.ndim < 2 or not np.issubdtype(array.dtype, np.floating):

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
-from onnxadmm.graph.constants import constant, set_constant
+from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.units.units import Units
 
@@ -70,12 +69,3 @@ def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Mo
 
 def _blocks(removed: NDArray[np.bool_]) -> int:
     return removed.shape[0] if removed.ndim > 1 else 1
-
-
-def constants_by_name(model: Model) -> dict[str, onnx_ir.Value]:
-    """Return every constant of the main graph: initializers and results of ``Constant`` nodes."""
-    found = dict(model.ir.graph.initializers)
-    for node in model.ir.graph:
-        if node.op_type == "Constant" and node.outputs[0].name:
-            found[node.outputs[0].name] = node.outputs[0]
-    return found

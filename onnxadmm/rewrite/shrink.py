@@ -6,10 +6,9 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import constant, set_constant
+from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.clean import remove_dead
-from onnxadmm.rewrite.mask import constants_by_name
 from onnxadmm.rules.edit import Edit, Positions
 from onnxadmm.rules.table import find_rule
 from onnxadmm.units.units import Units

@@ -1,0 +1,85 @@
+"""The output folder: files appear under their names when the run has succeeded, the model last."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from onnxadmm.errors import OutputError
+
+MODEL_NAME: Final = "model.onnx"
+PLAN_NAME: Final = "plan.json"
+CHECKPOINT_NAME: Final = "checkpoint.npz"
+_NAMES: Final = (CHECKPOINT_NAME, "history.jsonl", PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
+
+
+class OutputFolder:
+    """Collects files in a folder of its own beside the final one.
+
+    Used as a context: ``work`` is where files are written; ``publish`` moves them under their final names. A run
+    that ends in an error leaves the final folder as it was.
+
+    Raises:
+        OutputError: the folder holds a result already and ``force`` is False, or it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, force: bool) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(str(path), expected="a folder", found="a file", way_out="choose another name")
+        present = [name for name in _NAMES if (self.path / name).exists()]
+        if present and not force:
+            raise OutputError(
+                str(path),
+                expected="a folder without a result",
+                found=", ".join(present),
+                way_out="choose another folder, or use --force to replace it",
+            )
+        self._created: list[Path] = []
+        base = self.path
+        try:
+            missing = [folder for folder in (base, *base.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                folder.mkdir()
+                self._created.append(folder)
+            self.work = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.path))
+        except OSError as error:
+            self._remove_created()
+            raise OutputError(
+                str(path),
+                expected="a folder that can be written",
+                found=error.strerror or type(error).__name__,
+                way_out="choose another folder",
+            ) from error
+
+    def publish(self) -> None:
+        """Move every file under its final name, the model last; what stood there of an older result goes."""
+        files = [*self.work.iterdir()]
+        self._move(files)
+        for name in set(_NAMES) - {file.name for file in files}:
+            (self.path / name).unlink(missing_ok=True)
+
+    def keep_last_good_state(self) -> tuple[Path, ...]:
+        """Move checkpoint and history under their final names: what a run that diverged leaves behind."""
+        kept = [self.work / name for name in (CHECKPOINT_NAME, "history.jsonl") if (self.work / name).exists()]
+        self._move(kept)
+        return tuple(self.path / file.name for file in kept)
+
+    def _move(self, files: list[Path]) -> None:
+        for file in sorted(files, key=lambda file: _NAMES.index(file.name)):
+            file.replace(self.path / file.name)
+        self._created.clear()
+
+    def _remove_created(self) -> None:
+        for folder in reversed(self._created):
+            folder.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        self._remove_created()

@@ -1,0 +1,100 @@
+"""How a compression trains: every choice the user may make, with the defaults that measured best."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
+from onnxadmm.errors import OptionError
+from onnxadmm.train.losses import Loss, Task
+
+LossName = Literal["cross-entropy", "mse", "bce"]
+
+# A run is measured in steps, since small data sets need many passes and large ones few.
+_PRUNE_STEPS = 2200
+_RETRAIN_STEPS = 6500
+_MOST_EPOCHS = 300
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a compression trains.
+
+    Attributes:
+        loss: what the logits mean.
+        distillation: weight of the original network as teacher, 0 to 1; 1 needs no labels.
+        temperature: of the teacher's and student's probabilities.
+        mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
+        method: ``"default"`` or ``"paper"`` (box and sphere splitting).
+        epochs: passes over the training data while units are chosen; None: about 2,200 steps.
+        retrain_epochs: passes while the small network is trained; None: about 6,500 steps.
+        batch_size: samples per step.
+        learning_rate: highest one while units are chosen.
+        retrain_learning_rate: highest one of retraining.
+        weight_decay: decoupled, per unit of learning rate.
+        held_out: share of the training data that every decision is made with.
+        threads: threads of one operator; 0 leaves the choice to onnxruntime.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
+
+    loss: LossName = "cross-entropy"
+    distillation: float = 0.5
+    temperature: float = 2.0
+    mode: Mode = "holistic"
+    method: Method = "default"
+    epochs: int | None = None
+    retrain_epochs: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    retrain_learning_rate: float = 3e-3
+    weight_decay: float = 0.0
+    held_out: float = 0.1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for option, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--retrain-epochs", self.retrain_epochs, 0),
+            ("--batch-size", self.batch_size, 1),
+            ("--threads", self.threads, 0),
+        ):
+            if value is not None and value < least:
+                raise OptionError(option, expected=f"at least {least}", found=str(value), way_out="give a larger number")
+        for option, rate in (("--lr", self.learning_rate), ("--retrain-lr", self.retrain_learning_rate)):
+            if not 0 < rate < math.inf:
+                raise OptionError(option, expected="above 0", found=f"{rate:g}", way_out="1e-3 is usual")
+        if self.loss not in ("cross-entropy", "mse", "bce"):
+            raise OptionError(
+                "--loss", expected="cross-entropy, mse or bce", found=repr(self.loss), way_out="choose one of them"
+            )
+        self.objective()
+        self.settings(steps_per_epoch=1)
+
+    def objective(self) -> Loss:
+        """Return the loss of training.
+
+        Raises:
+            OptionError: a weight or temperature is out of range.
+        """
+        return Loss(task=Task(self.loss), distillation=self.distillation, temperature=self.temperature)
+
+    def settings(self, *, steps_per_epoch: int) -> Settings:
+        """Return the solver's settings for data of this length."""
+        epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
+        if self.method == "paper":
+            return paper_settings(mode=self.mode, epochs=epochs)
+        # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
+        iterations = max(1, min(8, round(40 / epochs)))
+        return Settings(
+            mode=self.mode, epochs=epochs, iterations_per_epoch=iterations, learning_rate=self.learning_rate
+        )
+
+    def retraining_epochs(self, *, steps_per_epoch: int) -> int:
+        """Return the passes over the data of retraining."""
+        return self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+
+
+def _epochs(steps: int, steps_per_epoch: int) -> int:
+    return min(_MOST_EPOCHS, max(3, math.ceil(steps / steps_per_epoch)))
