@@ -53,11 +53,11 @@ def _about_proof(verification: VerificationLine | None) -> Iterator[str]:
 def _about_quality(data: str, before: Score | None, after: Score | None) -> Iterator[str]:
     if before is None or after is None or before.metric != after.metric:
         return
-    if before.metric == "accuracy":
+    if before.is_share:
         drop = before.value - after.value
         if drop > _NOTABLE_DROP:
             was, now = percent(before.value), percent(after.value)
-            yield f"The {data} accuracy fell by {100 * drop:.2f} points, from {was} to {now}."
+            yield f"The {data} {before.metric} fell by {100 * drop:.2f} points, from {was} to {now}."
     elif after.value > before.value * (1 + _NOTABLE_DROP):
         yield f"The {data} loss ({after.metric}) rose from {before.value:.4g} to {after.value:.4g}."
 

@@ -47,14 +47,20 @@ class Score:
     """Quality of a model on some data.
 
     Attributes:
-        metric: ``"accuracy"`` (a share in [0, 1], more is better) or a loss (less is better).
+        metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes (shares in [0, 1], more
+            is better), or a loss (less is better).
         value: the figure.
         samples: how many samples it was measured on.
     """
 
-    metric: Literal["accuracy", "cross-entropy", "mse", "bce", "distillation"]
+    metric: Literal["accuracy", "agreement", "cross-entropy", "mse", "bce", "distillation"]
     value: float
     samples: int
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is a share in [0, 1] of which more is better."""
+        return self.metric in ("accuracy", "agreement")
 
 
 @dataclass(frozen=True)

@@ -74,20 +74,20 @@ def _fewer(before: int, after: int, less: str, more: str) -> str:
 
 
 def _quality(data: str, before: Score | None, after: Score | None) -> Iterator[Row]:
-    if before is None and after is None:
+    some = before or after
+    if some is None:
         return
-    metric = (before or after or Score("accuracy", 0.0, 0)).metric
     change = ""
     if before is not None and after is not None:
         difference = after.value - before.value
-        change = f"{100 * difference:+.2f} points" if metric == "accuracy" else f"{difference:+.4g}"
-    yield Row(f"{data} {metric}", _score(before), _score(after), change)
+        change = f"{100 * difference:+.2f} points" if some.is_share else f"{difference:+.4g}"
+    yield Row(f"{data} {some.metric}", _score(before), _score(after), change)
 
 
 def _score(score: Score | None) -> str:
     if score is None:
         return "-"
-    return percent(score.value) if score.metric == "accuracy" else f"{score.value:.4g}"
+    return percent(score.value) if score.is_share else f"{score.value:.4g}"
 
 
 def _latency(line: LatencyLine) -> Row:
