@@ -107,9 +107,10 @@ def prepare(
     lower(space)
     space.fold()
     space.drop_dead()
-    shape = _logits_shape(space, tail.logits, batch_size)
     candidates = frozenset(name for name in space.protected if name in space.constants)
+    # Operators first: one that nobody knows also hides the shape of what follows it.
     reached = check_differentiable(space, weights=candidates, logits=tail.logits)
+    shape = _logits_shape(space, tail.logits, batch_size)
     weights = {name: np.array(space.constants[name], np.float32, order="C") for name in sorted(reached)}
     if not weights:
         raise NotTrainableError(
