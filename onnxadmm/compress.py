@@ -17,9 +17,9 @@ from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import DivergedError
 from onnxadmm.graph.constants import set_constants
-from onnxadmm.graph.model import Model, clone, load, save
+from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
-from onnxadmm.measure import Trial, make_report
+from onnxadmm.measure import Quality, Trial, make_report
 from onnxadmm.output import CHECKPOINT_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
@@ -114,7 +114,7 @@ def compress(
         budget=budget,
         recipe=recipe if recipe is not None else Recipe(),
         preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
-        limits=limits if limits is not None else Limits(round_to=this_machine().simd.floats),
+        limits=limits if limits is not None else Limits(round_to=this_machine().simd_floats),
         ignore=tuple(ignore),
         inexact=inexact,
         seed=seed,
@@ -203,7 +203,7 @@ class _Run:
             if history is not None:
                 history.close()
         with self._stage("measure"):
-            saved = result
+            saved = from_proto(to_proto(result)) if folder is None else result
             if folder is not None:
                 save(result, folder.work / MODEL_NAME, sparse=sparse)
                 saved = load(folder.work / MODEL_NAME)
@@ -217,16 +217,12 @@ class _Run:
                 limit=self.problem.budget,
                 verification=verification,
             )
-            scores = {
-                "held_out": (self._score(self.model, self.held_out), self._score(saved, self.held_out)),
-                "test": (
-                    None if self.test is None else self._score(self.model, self.test),
-                    None if self.test is None else self._score(saved, self.test),
-                ),
-            }
+            held_out = Quality(self._score(self.model, self.held_out), self._score(saved, self.held_out))
+            test = Quality(self._score(self.model, self.test), self._score(saved, self.test))
         report = make_report(
             trial,
-            scores=scores,
+            held_out=held_out,
+            test=test,
             options=options,
             seed=self.seed,
             notes=tuple(self.notes),
@@ -370,8 +366,8 @@ class _Run:
         teacher = None if data.has_labels else self.teacher
         return evaluate(model, data, loss=self.recipe.objective(), threads=self.recipe.threads, teacher=teacher)
 
-    def _score(self, model: Model, data: ArrayDataset) -> Metrics:
-        return self._metrics(model, data)
+    def _score(self, model: Model, data: ArrayDataset | None) -> Metrics | None:
+        return None if data is None else self._metrics(model, data)
 
     def _tell(self, row: Iteration, history: HistoryWriter | None) -> None:
         self.history.append(row)
@@ -401,7 +397,7 @@ def _with_weights(model: Model, weights: Mapping[str, FloatArray]) -> Model:
 
 
 def _checkpoint(folder: OutputFolder, weights: Mapping[str, FloatArray]) -> None:
-    np.savez(folder.work / CHECKPOINT_NAME, **weights)
+    np.savez(folder.work / CHECKPOINT_NAME, allow_pickle=False, **weights)
 
 
 def _row_of(record: Record, held_out: float) -> Iteration:
