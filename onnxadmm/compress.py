@@ -23,7 +23,7 @@ from onnxadmm.measure import Quality, Trial, make_report
 from onnxadmm.output import CHECKPOINT_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
-from onnxadmm.plan.problem import Limits, state_problem
+from onnxadmm.plan.problem import Limits, describe_goal, refuse_contradictions, state_problem
 from onnxadmm.progress import SILENT, Iteration, Progress, Residuals
 from onnxadmm.recipe import Recipe
 from onnxadmm.report.report import Report, StageTime
@@ -67,7 +67,8 @@ def compress(
     model: Source,
     *,
     data: object,
-    budget: Budget,
+    budget: Budget | None = None,
+    targets: Mapping[str, float] | None = None,
     out: str | Path | None = None,
     test: object | None = None,
     recipe: Recipe | None = None,
@@ -87,7 +88,8 @@ def compress(
     Args:
         model: path or model.
         data: training data, see ``onnxadmm.train.sources.read_source``: a path, arrays or an iterable of batches.
-        budget: what the result may cost.
+        budget: what the result may cost; may be left out when targets are given.
+        targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
         out: folder for ``model.onnx``, ``plan.json``, ``report.json``, ``report.md``, ``history.jsonl`` and the
             checkpoint; None writes nothing.
         test: test data, used for the last line of the report and nothing else.
@@ -109,10 +111,13 @@ def compress(
         VerificationError: the shrunk model does not compute what the masked original computes; nothing was written.
         DivergedError: training blew up; the last good state is in ``out``.
     """
+    chosen = recipe if recipe is not None else Recipe()
+    refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
     run = _Run(
         model=load(model),
         budget=budget,
-        recipe=recipe if recipe is not None else Recipe(),
+        targets=dict(targets or {}),
+        recipe=chosen,
         preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
         limits=limits if limits is not None else Limits(round_to=this_machine().simd_floats),
         ignore=tuple(ignore),
@@ -134,7 +139,8 @@ class _Run:
     """One run of ``compress``; its methods are the steps of the walk, in order."""
 
     model: Model
-    budget: Budget
+    budget: Budget | None
+    targets: dict[str, float]
     recipe: Recipe
     preprocessing: Preprocessing
     limits: Limits
@@ -163,7 +169,9 @@ class _Run:
                 self.notes.append(result.note)
             self.simplified = self.ready is not self.model
             self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
-            self.problem = state_problem(self.ready, self.units, self.budget, self.limits)
+            self.problem = state_problem(
+                self.ready, self.units, self.budget, self.limits, targets=self.targets
+            )
             refuse_unreachable(self.problem)
 
     def read(self, data: object, test: object | None) -> None:
@@ -239,7 +247,7 @@ class _Run:
                 ignored=self.ignore,
                 simplified=self.simplified,
                 zeros=solution.zeros,
-                note=f"{self.budget.describe()}, trained",
+                note=describe_goal(self.budget, self.targets),
             )
             write_text(folder.work / PLAN_NAME, plan.to_json())
             write_report(report, folder.work)

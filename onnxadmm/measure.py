@@ -56,7 +56,7 @@ class Trial:
     units: Units
     keep: NDArray[np.bool_]
     zeros: Mapping[str, NDArray[np.bool_]]
-    budget: Budget
+    budget: Budget | None
     limit: float
     verification: Verification
 
@@ -151,7 +151,9 @@ def _score(metrics: Metrics | None) -> Score | None:
 
 
 def _budgets(trial: Trial) -> list[BudgetLine]:
-    lines = []
+    lines: list[BudgetLine] = []
+    if trial.budget is None:
+        return lines
     if trial.budget.amount is not None:
         kind = trial.budget.kind
         lines.append(

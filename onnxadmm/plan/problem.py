@@ -1,8 +1,10 @@
 """From units and a budget to what the solver is given."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import GateGroup, Problem
 from onnxadmm.errors import NothingToPruneError, OptionError
@@ -54,24 +56,103 @@ class Limits:
         )
 
 
-def state_problem(model: Model, units: Units, budget: Budget, limits: Limits) -> Problem:
+def state_problem(
+    model: Model,
+    units: Units,
+    budget: Budget | None,
+    limits: Limits,
+    *,
+    targets: Mapping[str, float] | None = None,
+) -> Problem:
     """State the optimisation problem of a model.
+
+    Args:
+        budget: what the result may cost; with targets it may be None, and is then what the targets cost.
+        targets: share of the units that stays, by pattern of group, layer or weight names; groups that no pattern
+            matches stay whole. The first pattern that matches counts.
 
     Raises:
         NothingToPruneError: no group may shrink; the message names the first reason.
+        OptionError: a pattern matches nothing, or a share is out of range.
     """
     refuse_nothing_to_prune(units)
-    cost = Cost(units, budget.kind)
+    cost = Cost(units, "params" if budget is None else budget.kind)
+    keep_counts = None if not targets else _keep_counts(units, targets)
+    amount = cost.dense() if budget is None else budget.resolve(cost.dense())
+    if keep_counts is not None and (budget is None or budget.amount is None):
+        amount = cost.total(_first_units(units, keep_counts))
     return Problem(
         unit_count=units.count,
         groups=tuple(limits.of(group) for group in units.groups),
         readers=units.readers,
         writers=units.writers,
         cost=cost,
-        budget=budget.resolve(cost.dense()),
+        budget=amount,
+        keep_counts=keep_counts,
         connections=connection_weights(model),
-        connection_share=budget.connections if budget.connections is not None else 1.0,
+        connection_share=1.0 if budget is None or budget.connections is None else budget.connections,
     )
+
+
+def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *, layer_wise: bool) -> None:
+    """Refuse a goal that is missing, or targets per layer where there is one budget for all.
+
+    Raises:
+        OptionError: so it is.
+    """
+    if budget is None and not targets:
+        raise OptionError(
+            "the budget",
+            expected="an amount",
+            found="none",
+            way_out="give --macs, --params, --connections, or --mode joint with --target",
+        )
+    if targets and not layer_wise:
+        raise OptionError(
+            "--target", expected="--mode joint", found="--mode holistic", way_out="give --mode joint as well"
+        )
+
+
+def describe_goal(budget: Budget | None, targets: Mapping[str, float]) -> str:
+    """Return budget and targets in words."""
+    parts = [] if budget is None else [budget.describe()]
+    parts += [f"{pattern} keeps {share:g}" for pattern, share in targets.items()]
+    return ", ".join(parts)
+
+
+def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
+    """Return how many units of each group stay, equally many in every block."""
+    matched: set[str] = set()
+    counts = []
+    for group in units.groups:
+        pattern = next((pattern for pattern in targets if group.matches(pattern)), None)
+        share = 1.0 if pattern is None else targets[pattern]
+        matched.update(pattern for pattern in targets if group.matches(pattern))
+        if not 0 < share <= 1:
+            raise OptionError(
+                "--target", expected="a share above 0 and at most 1", found=f"{share:g}", way_out="give what stays"
+            )
+        size = group.count // group.block_count
+        counts.append(max(1, round(share * size)) * group.block_count)
+    unmatched = [pattern for pattern in targets if pattern not in matched]
+    if unmatched:
+        raise OptionError(
+            "--target",
+            expected="a pattern that matches a group, layer or weight that may shrink",
+            found=f"{unmatched[0]!r}, which matches none of {len(units.groups)}",
+            way_out="list the names with `onnxadmm inspect`",
+        )
+    return tuple(counts)
+
+
+def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
+    """Keep the first units of every block: what any choice of so many costs."""
+    keep = np.zeros(units.count, dtype=np.bool_)
+    for group, count in zip(units.groups, counts, strict=True):
+        blocks = np.zeros(group.count, dtype=np.int64) if group.blocks is None else group.blocks
+        for block in range(group.block_count):
+            keep[group.start + np.flatnonzero(blocks == block)[: count // group.block_count]] = True
+    return keep
 
 
 def refuse_nothing_to_prune(units: Units) -> None:

@@ -45,6 +45,10 @@ class Group:
     tensors: tuple[str, ...]
     blocks: LabelArray | None
 
+    def matches(self, pattern: str) -> bool:
+        """Tell whether a pattern (``*`` and ``?``) fits the group's name, a layer or a weight of it."""
+        return any(fnmatchcase(name, pattern) for name in (self.name, *self.layers, *self.tensors))
+
     @property
     def block_count(self) -> int:
         """Number of blocks; 1 when the units are free."""

@@ -1,0 +1,128 @@
+"""What ``inspect`` shows: the groups of a model, what they weigh, and what locks the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich import box
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnxadmm.report.words import large, percent, plural
+from onnxadmm.units.cost import Cost
+from onnxadmm.units.units import Units
+
+_MOST_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class InspectedGroup:
+    """One group.
+
+    Attributes:
+        name: of the group.
+        units: how many units it has.
+        blocks: blocks that must keep equally many; 1 when the units are free.
+        layers: nodes that own the weights it occupies.
+        parameters: share of the model's parameters that go when the whole group goes, others staying.
+        macs: likewise.
+        locked: why it may not shrink, None when it may.
+    """
+
+    name: str
+    units: int
+    blocks: int
+    layers: tuple[str, ...]
+    parameters: float | None
+    macs: float | None
+    locked: str | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model in groups.
+
+    Attributes:
+        model: its name.
+        parameters, macs: of the whole model, for one sample.
+        groups: those that may shrink, in the order of the graph, then the locked ones.
+    """
+
+    model: str
+    parameters: int
+    macs: int
+    groups: tuple[InspectedGroup, ...]
+
+
+def inspect_units(name: str, units: Units) -> Inspection:
+    """Weigh the groups of a model."""
+    macs, parameters = Cost(units, "macs"), Cost(units, "params")
+    groups: list[InspectedGroup] = []
+    for group in units.groups:
+        without = np.ones(units.count, dtype=np.bool_)
+        without[group.start : group.start + group.count] = False
+        groups.append(
+            InspectedGroup(
+                name=group.name,
+                units=group.count,
+                blocks=group.block_count,
+                layers=group.layers,
+                parameters=_share(parameters, without),
+                macs=_share(macs, without),
+                locked=None,
+            )
+        )
+    groups += [InspectedGroup(lock.name, lock.count, 1, lock.layers, None, None, lock.reason) for lock in units.locked]
+    return Inspection(name, round(parameters.dense()), round(macs.dense()), tuple(groups))
+
+
+def _share(cost: Cost, keep: np.ndarray) -> float:
+    dense = cost.dense()
+    return (dense - cost.total(keep)) / dense if dense else 0.0
+
+
+def inspection_view(inspection: Inspection) -> RenderableType:
+    """Return tables for the console."""
+    free = [group for group in inspection.groups if group.locked is None]
+    locked = [group for group in inspection.groups if group.locked is not None]
+    head = Text(
+        f"{inspection.model}: {large(inspection.parameters)} parameters, {large(inspection.macs)} MACs per sample, "
+        f"{plural(len(free), 'group')} that may shrink, {len(locked)} locked"
+    )
+    parts: list[RenderableType] = [head]
+    if free:
+        parts.append(_free_table(free))
+    if locked:
+        parts.append(_locked_table(locked))
+    return Lines(*parts)
+
+
+def _free_table(groups: Sequence[InspectedGroup]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group", overflow="fold")
+    for title in ("units", "params", "MACs"):
+        table.add_column(title, justify="right")
+    table.add_column("layers", overflow="fold")
+    for group in groups:
+        count = f"{group.units}" if group.blocks == 1 else f"{group.units} in {group.blocks} equal blocks"
+        assert group.parameters is not None  # free groups are weighed
+        assert group.macs is not None
+        table.add_row(Text(group.name), count, percent(group.parameters), percent(group.macs), Text(_names(group.layers)))
+    return table
+
+
+def _locked_table(groups: Sequence[InspectedGroup]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("locked", overflow="fold")
+    table.add_column("units", justify="right")
+    table.add_column("why", overflow="fold")
+    for group in groups:
+        table.add_row(Text(group.name), str(group.units), Text(group.locked or ""))
+    return table
+
+
+def _names(layers: Sequence[str]) -> str:
+    more = len(layers) - _MOST_LAYERS
+    return ", ".join(layers[:_MOST_LAYERS]) + (f" and {more} more" if more > 0 else "")
