@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.model import Model, clone
-from onnxadmm.rewrite.clean import remove_dead
+from onnxadmm.rewrite.clean import is_used, remove_dead
 from onnxadmm.rules.edit import Edit, Positions
 from onnxadmm.rules.table import find_rule
 from onnxadmm.units.units import Units
@@ -38,10 +38,17 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             array = constant(value)
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
-    for node in list(small.ir.graph):
+    used_nodes = {id(node) for node in small.ir.graph if is_used(node)}
+    # Users first: a size that its users now spell out needs no keeping where it was computed.
+    for node in reversed(list(small.ir.graph)):
+        if id(node) in used_nodes and not is_used(node):
+            small.ir.graph.remove(node, safe=True)
+            continue
         rule = find_rule(node.domain, node.op_type)
-        if rule is not None and rule.rewrite is not None:
-            rule.rewrite(Edit(small, node, units.shapes, kept.get))
+        edit = Edit(small, node, units.shapes, kept.get)
+        names = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
+        if rule is not None and rule.rewrite is not None and any(edit.changed(name) for name in names):
+            rule.rewrite(edit)
     _restate_shapes(small, kept)
     remove_dead(small, used)
     small.ir.metadata_props[METADATA_KEY] = _record(units, keep)
@@ -91,7 +98,7 @@ def _restate_shapes(model: Model, kept: dict[str, tuple[Positions | None, ...]])
                 continue
             dims = list(value.shape.dims)
             value.shape = onnx_ir.Shape(
-                [dim if axis is None else int(axis.size) for dim, axis in zip(dims, positions, strict=True)]
+                [dim if axis is None else int(axis.shape[-1]) for dim, axis in zip(dims, positions, strict=True)]
             )
 
 
