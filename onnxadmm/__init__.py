@@ -1,0 +1,35 @@
+"""Make an ONNX model smaller and faster: ADMM joint pruning, structured removal proven equivalent, a report."""
+
+from importlib.metadata import version
+
+from onnxadmm.compress import Preprocessing, compress
+from onnxadmm.errors import OnnxAdmmError
+from onnxadmm.graph.model import Model, load, save
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.plan import Plan
+from onnxadmm.plan.problem import Limits
+from onnxadmm.recipe import Recipe
+from onnxadmm.report.report import Report
+from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
+
+__version__ = version("onnxadmm")
+
+__all__ = [
+    "Budget",
+    "Limits",
+    "Model",
+    "OnnxAdmmError",
+    "Plan",
+    "Preprocessing",
+    "Recipe",
+    "Report",
+    "bench",
+    "compress",
+    "find_groups",
+    "load",
+    "mask",
+    "rank",
+    "save",
+    "shrink",
+    "verify",
+]

@@ -95,7 +95,7 @@ def compress(
         test: test data, used for the last line of the report and nothing else.
         recipe: how to train.
         preprocessing: what is done to stored values.
-        limits: how far a group may shrink; kept counts of large groups are multiples of the CPU's SIMD block when None.
+        limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
         simplified: simplify the model first.
@@ -119,7 +119,7 @@ def compress(
         targets=dict(targets or {}),
         recipe=chosen,
         preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
-        limits=limits if limits is not None else Limits(round_to=this_machine().simd_floats),
+        limits=_with_simd_block(limits if limits is not None else Limits()),
         ignore=tuple(ignore),
         inexact=inexact,
         seed=seed,
@@ -390,6 +390,10 @@ class _Run:
         start = time.perf_counter()
         yield
         self.stages.append(StageTime(name, time.perf_counter() - start))
+
+
+def _with_simd_block(limits: Limits) -> Limits:
+    return limits if limits.round_to is not None else replace(limits, round_to=this_machine().simd_floats)
 
 
 def _goodness(metrics: Metrics) -> float:

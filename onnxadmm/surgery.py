@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import batch_is_free, random_inputs
+from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.simplify import simplify
@@ -159,6 +160,24 @@ def verify(
 
     feeds = inputs if inputs is not None else trial_inputs(planned.model, seed=seed)
     return compare(masked, load(shrunk), feeds, threshold_db=threshold_db, kept=kept)
+
+
+def bench(models: Sequence[Source], *, large: int = 64, threads: int = 1, seconds: float = 3.0, seed: int = 0) -> Latencies:
+    """Time models side by side on this CPU, in turns, at batch 1 and a larger batch.
+
+    Args:
+        models: paths or models; the first one is the yardstick.
+        large: the larger batch size, where the batch is free.
+        threads: threads of one operator.
+        seconds: time per batch size.
+        seed: of the random inputs.
+
+    Raises:
+        ModelFileError: a model does not run, or they do not accept the same inputs.
+    """
+    loaded = [load(model) for model in models]
+    names = [str(model.path or f"model {number}") for number, model in enumerate(loaded)]
+    return measure_latency(loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed)
 
 
 def trial_inputs(model: Model, *, seed: int) -> list[dict[str, NDArray[Any]]]:

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,22 @@ class Plan:
             "zeros": {name: _pack(zeros) for name, zeros in sorted(self.zeros.items())},
         }
         return json.dumps(document, indent=1) + "\n"
+
+    @staticmethod
+    def read(path: str | Path) -> "Plan":
+        """Read ``plan.json``.
+
+        Raises:
+            PlanError: the file cannot be read, or is not a plan of this version.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "something else"
+            raise PlanError(
+                str(path), expected="a readable text file", found=reason, way_out="check the path"
+            ) from error
+        return Plan.from_json(text, source=str(path))
 
     @staticmethod
     def from_json(text: str, *, source: str = "the plan") -> "Plan":

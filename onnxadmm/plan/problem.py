@@ -22,7 +22,8 @@ class Limits:
     Attributes:
         keep_at_least: fewest units that stay in a group.
         max_ratio: largest share of a group's units that goes.
-        round_to: kept counts of large groups are multiples of this; the CPU's SIMD block is a good choice, 1 is free.
+        round_to: kept counts of large groups are multiples of this; None: the CPU's SIMD block where a plan is trained,
+            free elsewhere.
 
     Raises:
         OptionError: a limit is out of range.
@@ -30,11 +31,11 @@ class Limits:
 
     keep_at_least: int = 1
     max_ratio: float = 1.0
-    round_to: int = 1
+    round_to: int | None = None
 
     def __post_init__(self) -> None:
         for option, value, least in (("--keep-at-least", self.keep_at_least, 1), ("--round-to", self.round_to, 1)):
-            if value < least:
+            if value is not None and value < least:
                 raise OptionError(
                     option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
                 )
@@ -51,7 +52,7 @@ class Limits:
             count=group.count,
             keep_at_least=min(max(1, self.keep_at_least // group.block_count), group.count // group.block_count),
             keep_at_most_removed=int(self.max_ratio * group.count + 1e-9),
-            multiple=self.round_to,
+            multiple=self.round_to if self.round_to is not None else 1,
             blocks=group.blocks,
         )
 
