@@ -6,6 +6,7 @@ information) is kept beside the graph and written back.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def load(source: str | Path | onnx.ModelProto | Model) -> Model:
         return from_proto(source)
     path = Path(source)
     thing = str(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelFileError(thing, expected="an ONNX file", found="a directory", way_out="give the file inside of it")
     try:
         data = read_file(path)

@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -86,42 +86,55 @@ def to_message(ir: onnx_ir.Model, extras: Extras, *, thing: str) -> onnx.ModelPr
 
 def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, overwrite: bool) -> int:
     """Write the model and return the bytes written; see ``onnxadmm.graph.model.save``."""
-    data_path = path.with_name(f"{path.name}.data")
     _refuse_target(path, overwrite=overwrite)
+    data_path = path.with_name(f"{path.name}.data")
     skeleton = _skeleton(ir, extras)
     _store_sparse(skeleton, ir, extras, everything=sparse and ir.ir_version >= OLDEST_IR_VERSION)
     external = bool(skeleton.weights) and (extras.external_data or skeleton.weight_bytes > LARGEST_MESSAGE)
     if external:
         _refuse_target(data_path, overwrite=overwrite)
-    marker = uuid.uuid4().hex
+    marker = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{marker}")
     temporary_data = path.with_name(f".{data_path.name}.{marker}")
     written = 0
     with ExitStack() as clean:
         try:
             if external:
-                clean.callback(temporary_data.unlink, missing_ok=True)
+                clean.callback(_discard, temporary_data)
                 with temporary_data.open("xb") as file:
                     written += _write_external(skeleton, file, location=data_path.name)
-            clean.callback(temporary.unlink, missing_ok=True)
+            clean.callback(_discard, temporary)
             with temporary.open("xb") as file:
                 written += _write_message(skeleton, file, weights_inside=not external)
             _put_in_place({temporary: path} | ({temporary_data: data_path} if external else {}), marker=marker)
-        except (OSError, ValueError) as error:  # ValueError: the message exceeds 2 GB even without initializers
-            raise OutputError(
-                str(path), expected="a place to write to", found=str(error), way_out="choose another folder"
-            ) from error
+        except OSError as error:
+            raise _cannot_write(path, error.strerror or str(error)) from error
+        except ValueError as error:  # protobuf: more than 2 GB even without initializers
+            raise _cannot_write(path, str(error)) from error
     return written
 
 
+def _cannot_write(path: Path, reason: str) -> OutputError:
+    return OutputError(
+        str(path), expected="a place to write to", found=repr(reason), way_out="choose another folder or name"
+    )
+
+
+def _discard(path: Path) -> None:
+    """Remove a file if it is there and can be removed; what went wrong before matters more."""
+    with suppress(OSError):
+        path.unlink()
+
+
 def _refuse_target(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
+    # os.path and not pathlib: a name that the file system cannot hold is no folder then, instead of an OSError.
+    if os.path.isdir(path):
         raise OutputError(str(path), expected="the name of a file", found="a directory", way_out="add a file name")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(
             str(path), expected=f"an existing folder {path.parent}", found="none", way_out="create it first"
         )
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise OutputError(
             str(path),
             expected="a file that does not exist yet",
@@ -141,7 +154,7 @@ def _put_in_place(renames: dict[Path, Path], *, marker: str) -> None:
                 undo.callback(os.replace, backup, final)
                 backups.append(backup)
             elif len(renames) > 1:
-                undo.callback(final.unlink, missing_ok=True)
+                undo.callback(_discard, final)
         for temporary, final in renames.items():
             os.replace(temporary, final)
         undo.pop_all()
