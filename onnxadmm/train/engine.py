@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -31,6 +30,10 @@ REQUIREMENT = (
     "as the only provider of the module onnxruntime"
 )
 _SEVERITY_ERROR = 3
+
+
+class SessionError(RuntimeError):
+    """onnxruntime does not load a model; callers say which and what to do."""
 
 
 def providers(
@@ -99,6 +102,14 @@ def _native() -> ModuleType:
     return native
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: classes of its own, which share no parent but Exception, or RuntimeError."""
+    native = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = ("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel")
+    own = [getattr(native, name) for name in (*names, "NotImplemented", "RuntimeException") if hasattr(native, name)]
+    return (RuntimeError, ValueError, *own)
+
+
 def gradient_name(weight: str) -> str:
     """Name the gradient builder gives to the gradient of a weight."""
     return f"{weight}_grad"
@@ -130,12 +141,13 @@ def build_gradient_graph(
     try:
         builder = native.GradientGraphBuilder(forward.SerializeToString(), {loss}, set(weights), loss, options)
         builder.build()
-    except RuntimeError as error:
+    except _failures() as error:
         raise NotTrainableError(
             f"gradient of {loss}",
             expected="a graph the training engine can differentiate",
-            found=" ".join(str(error).split())[:400],
-            way_out="freeze or replace the operator it names",
+            # Before "was false." stand the C++ signature and the condition that failed.
+            found=" ".join(str(error).rpartition("was false.")[2].split())[:400].rstrip("."),
+            way_out="freeze the weight or replace the operator it names",
         ) from error
     graph = onnx.load_from_string(builder.get_model())
     made = {output.name: output for output in graph.graph.output}
@@ -160,6 +172,9 @@ def inference_session(model: onnx.ModelProto | bytes, *, threads: int) -> Any:
     Args:
         model: a model below 2 GB.
         threads: intra-op threads; 0 leaves the choice to onnxruntime.
+
+    Raises:
+        SessionError: onnxruntime does not load the model.
     """
     runtime = _runtime()
     options = runtime.SessionOptions()
@@ -167,7 +182,10 @@ def inference_session(model: onnx.ModelProto | bytes, *, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     blob = model if isinstance(model, bytes) else model.SerializeToString()
-    return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+    try:
+        return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+    except _failures() as error:
+        raise SessionError(" ".join(str(error).split())) from error
 
 
 class BoundSession:
@@ -204,10 +222,3 @@ class BoundSession:
         self._binding.clear_binding_outputs()
         self._held.clear()
         del self._binding, self._session
-
-
-def require_contiguous(array: AnyArray, *, name: str) -> AnyArray:
-    """Return ``array`` itself when C-contiguous, else a contiguous copy of it, refusing objects."""
-    if array.dtype == np.dtype(object):
-        raise TypeError(f"{name} holds Python objects")
-    return np.ascontiguousarray(array)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from onnxadmm.errors import DataError, ModelFileError
 from onnxadmm.graph.model import Model
 from onnxadmm.train.batches import Batch, Dataset
-from onnxadmm.train.engine import IR_VERSION, inference_session
+from onnxadmm.train.engine import IR_VERSION, OPSET, SessionError, inference_session
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
+from onnxadmm.train.normalise import convert_opset
 from onnxadmm.train.tail import Tail, cut_tail
-from onnxadmm.train.workspace import as_proto
+from onnxadmm.train.workspace import as_proto, opset_of
 
 FloatArray = NDArray[np.float32]
 Array = NDArray[Any]
@@ -65,12 +66,18 @@ class Predictor:
 def _open(copy: onnx.ModelProto, threads: int) -> Any:
     copy.ir_version = min(copy.ir_version, IR_VERSION)
     try:
-        return inference_session(copy, threads=threads)
-    except (RuntimeError, ValueError) as error:
+        try:
+            return inference_session(copy, threads=threads)
+        except SessionError:
+            # Newer onnxruntimes read newer opsets; only one that cannot is given a converted copy.
+            if opset_of(copy) <= OPSET:
+                raise
+            return inference_session(convert_opset(copy), threads=threads)
+    except SessionError as error:
         raise ModelFileError(
             copy.graph.name or "model",
             expected="a model the installed onnxruntime runs",
-            found=" ".join(str(error).split())[:300],
+            found=str(error)[:300],
             way_out="export it with an older opset",
         ) from error
 

@@ -212,7 +212,8 @@ def _from_batches(source: Iterable[object], limit: int) -> Raw:
                 way_out="give fewer samples, uint8 images, or a folder or file",
             )
         for key, array in batch.inputs.items():
-            inputs.setdefault(key, []).append(np.array(array) if array.base is not None else array)
+            # A copy: loaders may fill the same buffer again.
+            inputs.setdefault(key, []).append(np.array(array))
         if batch.labels is not None:
             labels.append(np.array(batch.labels))
     if not inputs:

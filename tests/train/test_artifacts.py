@@ -106,7 +106,7 @@ def test_shape_chain_of_a_dynamic_reshape_is_folded() -> None:
     assert set(artifacts.weights) == {"w", "v"}
 
 
-@pytest.mark.parametrize("opset", [7, 9, 11, 12, 13, 17, 18, 20, 21, 22, 23])
+@pytest.mark.parametrize("opset", [7, 9, 11, 12, 13, 17, 18, 20, 21, 22, 23, onnx.defs.onnx_opset_version()])
 def test_opsets_from_old_to_new_train(opset: int) -> None:
     target = random([3, 3], seed=1)
     error = gradient_error(

@@ -170,7 +170,9 @@ def test_student_that_equals_its_teacher_has_no_loss_and_no_gradient() -> None:
     ],
 )
 def test_loss_of_the_metrics_equals_loss_of_the_engine(loss: Loss) -> None:
-    labels: Array = LABELS if loss.task is Task.CROSS_ENTROPY else sigmoid(TARGETS.astype(np.float64)).astype(np.float32)
+    labels: Array = (
+        LABELS if loss.task is Task.CROSS_ENTROPY else sigmoid(TARGETS.astype(np.float64)).astype(np.float32)
+    )
     with OrtTrainer(mlp(), loss=loss, batch_size=5) as trainer:
         value = trainer.backward(Batch(X, labels, TEACHER, 5))
         meter = Meter(loss)

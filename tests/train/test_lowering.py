@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,9 @@ pytestmark = pytest.mark.skipif(not available(), reason="needs the training buil
 MSE = Loss(Task.MSE)
 
 
-def around(nodes: Sequence[onnx.NodeProto], *, more: dict[str, Array] | None = None, opset: int = 17) -> onnx.ModelProto:
+def around(
+    nodes: Sequence[onnx.NodeProto], *, more: dict[str, Array] | None = None, opset: int = 17
+) -> onnx.ModelProto:
     """Conv from ``x`` to ``h`` [N, 4, 6, 6], the nodes from ``h`` to ``y``, then flattening and a linear layer."""
     return model_of(
         [
@@ -50,9 +53,9 @@ def error_of(model: onnx.ModelProto, *, width: int, entries: int = 12, planted: 
     )
 
 
-def one(operator: str, *inputs: str, outputs: int = 1, **attributes: object) -> onnx.NodeProto:
+def one(operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> onnx.NodeProto:
     names = ["y", *(f"y{index}" for index in range(1, outputs))]
-    return helper.make_node(operator, ["h", *inputs], names, name="node", **attributes)  # type: ignore[arg-type]
+    return helper.make_node(operator, ["h", *inputs], names, name="node", **attributes)
 
 
 def numbers(*values: float) -> Array:
@@ -165,7 +168,7 @@ def test_indices_in_column_major_order_are_dropped_when_nobody_reads_them() -> N
     assert error_of(around([node]), width=36) < 2e-4
 
 
-STATISTICS = {
+STATISTICS: dict[str, Array] = {
     "scale": random([4], seed=11),
     "shift": random([4], seed=12),
     "mean": random([4], seed=13),
@@ -240,7 +243,7 @@ def test_sum_and_mean_of_several_inputs_are_additions(operator: str, count: int)
     assert error_of(around(nodes), width=144) < 2e-4
 
 
-CONVOLUTIONS = {
+CONVOLUTIONS: dict[str, tuple[list[int], dict[str, Any], int]] = {
     "grouped": ([4, 2, 3, 3], {"group": 2, "pads": [1, 1, 1, 1]}, 144),
     "depthwise": ([4, 1, 3, 3], {"group": 4, "pads": [1, 1, 1, 1]}, 144),
     "strided": ([5, 4, 3, 3], {"strides": [2, 2], "pads": [1, 1, 1, 1]}, 45),

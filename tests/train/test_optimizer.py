@@ -8,7 +8,8 @@ def textbook(
     weights: np.ndarray, gradients: list[np.ndarray], *, rate: float, decay: float, epsilon: float = 1e-8
 ) -> np.ndarray:
     """Algorithm 2 of the AdamW paper, in float64, as it is printed."""
-    w, m, v = weights.astype(np.float64), 0.0, 0.0
+    w = weights.astype(np.float64)
+    m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients, start=1):
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g**2

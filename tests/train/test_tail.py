@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -33,7 +35,7 @@ def with_tail(*nodes: onnx.NodeProto, outputs: tuple[str, ...], ml: bool = False
 def test_tail_is_cut_down_to_the_logits(chain: list[str]) -> None:
     nodes, name = [], "logits"
     for index, operator in enumerate(chain):
-        attributes = {"to": TensorProto.FLOAT} if operator == "Cast" else {}
+        attributes: dict[str, Any] = {"to": TensorProto.FLOAT} if operator == "Cast" else {}
         nodes.append(helper.make_node(operator, [name], [f"t{index}"], name=f"tail{index}", **attributes))
         name = f"t{index}"
     copy, tail = cut_tail(with_tail(*nodes, outputs=(name,)))

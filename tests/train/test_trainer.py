@@ -113,7 +113,7 @@ def test_batch_of_another_size_or_dtype_is_refused_with_numbers() -> None:
         good = batch()
         with pytest.raises(DataError, match=r"float32.*float64"):
             trainer.backward(Batch({"x": good.inputs["x"].astype(np.float64)}, good.labels, None, 8))
-        with pytest.raises(DataError, match="labels.*nothing"):
+        with pytest.raises(DataError, match=r"labels.*nothing"):
             trainer.backward(Batch(good.inputs, None, None, 8))
 
 

@@ -1,0 +1,115 @@
+import importlib.metadata
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
+from onnxadmm.train import engine
+from onnxadmm.train.engine import (
+    available,
+    build_gradient_graph,
+    gradient_name,
+    inference_session,
+    providers,
+    require,
+    unavailable_reason,
+)
+from tests.train.graphs import model_of, random
+
+training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+
+
+def installed(**versions: str) -> Callable[[str], str]:
+    def version_of(name: str) -> str:
+        if name.replace("-", "_") in versions:
+            return versions[name.replace("-", "_")]
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    return version_of
+
+
+def test_plain_onnxruntime_is_said_to_lack_training() -> None:
+    owners = providers(installed(onnxruntime="1.32.0"))
+    assert owners == {"onnxruntime": "1.32.0"}
+    reason = unavailable_reason(owners)
+    assert reason is not None
+    assert "onnxruntime 1.32.0 without the training API" in reason
+
+
+def test_two_providers_are_said_to_overwrite_each_other() -> None:
+    owners = providers(installed(onnxruntime="1.32.0", onnxruntime_training_cpu="1.19.2"))
+    reason = unavailable_reason(owners)
+    assert reason is not None
+    assert "2 distributions that overwrite each other" in reason
+    assert "onnxruntime 1.32.0" in reason
+    assert "onnxruntime-training-cpu 1.19.2" in reason
+
+
+def test_no_provider_is_said_to_be_missing() -> None:
+    assert unavailable_reason(providers(installed())) == "no onnxruntime at all"
+
+
+def test_refusal_is_one_sentence_that_says_what_training_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "providers", lambda: {"onnxruntime": "1.32.0"})
+    with pytest.raises(TrainingUnavailableError) as caught:
+        require()
+    message = str(caught.value)
+    assert "onnxruntime-training-cpu 1.19.2" in message
+    assert "CPython 3.9 to 3.12" in message
+    assert "\n" not in message
+    assert caught.value.exit_status == 2
+
+
+def test_building_a_gradient_without_the_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "providers", lambda: {"onnxruntime": "1.32.0"})
+    with pytest.raises(TrainingUnavailableError):
+        build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
+
+
+def square() -> onnx.ModelProto:
+    """loss = sum (x w)^2"""
+    model = model_of(
+        [
+            helper.make_node("Mul", ["x", "w"], ["p"]),
+            helper.make_node("Mul", ["p", "p"], ["s"]),
+            helper.make_node("ReduceSum", ["s"], ["loss"], keepdims=0),
+        ],
+        inputs={"x": [3], "w": [3], "unused": [2]},
+        outputs=["loss"],
+        weights={},
+    )
+    model.graph.output[0].type.tensor_type.shape.Clear()
+    return model
+
+
+@training
+def test_gradient_graph_computes_what_calculus_says() -> None:
+    graph = build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
+    assert [value.name for value in graph.graph.output] == ["loss", gradient_name("w")]
+    x, w = random([3], seed=1), random([3], seed=2)
+    feeds = {"x": x, "w": w, "unused": np.zeros(2, np.float32)}
+    loss, gradient = inference_session(graph, threads=1).run(None, feeds)
+    assert loss == pytest.approx(float(((x * w) ** 2).sum()), rel=1e-5)
+    np.testing.assert_allclose(gradient, 2 * x**2 * w, rtol=1e-5)
+
+
+@training
+def test_weight_the_loss_does_not_depend_on_is_refused_by_name() -> None:
+    with pytest.raises(NotTrainableError, match="unused"):
+        build_gradient_graph(square(), loss="loss", weights=["w", "unused"], outputs=[])
+
+
+@training
+def test_torch_is_never_imported() -> None:
+    build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
+    assert "torch" not in sys.modules
+    assert "onnxruntime.training" not in sys.modules
+
+
+@training
+def test_environment_of_these_tests_has_one_provider() -> None:
+    assert len(providers()) == 1
