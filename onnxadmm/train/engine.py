@@ -110,6 +110,12 @@ def _failures() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *own)
 
 
+def _reason(error: Exception) -> str:
+    """The words of a failed check, without the C++ signature and the condition that stand before them."""
+    text = str(error).rpartition("was false.")[2].rpartition("&) ")[2]
+    return " ".join(text.split())[:400].rstrip(".") or "one that it refuses without a reason"
+
+
 def gradient_name(weight: str) -> str:
     """Name the gradient builder gives to the gradient of a weight."""
     return f"{weight}_grad"
@@ -145,8 +151,7 @@ def build_gradient_graph(
         raise NotTrainableError(
             f"gradient of {loss}",
             expected="a graph the training engine can differentiate",
-            # Before "was false." stand the C++ signature and the condition that failed.
-            found=" ".join(str(error).rpartition("was false.")[2].split())[:400].rstrip("."),
+            found=_reason(error),
             way_out="freeze the weight or replace the operator it names",
         ) from error
     graph = onnx.load_from_string(builder.get_model())
