@@ -1,7 +1,5 @@
 """Make an ONNX model smaller and faster: ADMM joint pruning, structured removal proven equivalent, a report."""
 
-from importlib.metadata import version
-
 from onnxadmm.compress import Preprocessing, compress
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.graph.model import Model, load, save
@@ -12,7 +10,7 @@ from onnxadmm.recipe import Recipe
 from onnxadmm.report.report import Report
 from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
 
-__version__ = version("onnxadmm")
+__version__ = "0.1.0"
 
 __all__ = [
     "Budget",
