@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
@@ -33,11 +34,26 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         array = constant(value)
         assert array is not None  # readers name constants
         weight = np.array(array)
+        blank = _blank(weight, values, units.zero_points.get(reader.tensor))
         blocks = weight.reshape(-1, weight.shape[0] // _blocks(removed), *weight.shape[1:])  # [blocks, rows, ...]
-        for block, gone in zip(blocks, np.atleast_2d(removed), strict=True):
-            np.moveaxis(block, reader.axis, 0)[gone] = 0
+        blanks = blank.reshape(blocks.shape)
+        for block, empty, gone in zip(blocks, blanks, np.atleast_2d(removed), strict=True):
+            np.moveaxis(block, reader.axis, 0)[gone] = np.moveaxis(empty, reader.axis, 0)[gone]
         set_constant(masked, value, weight)
     return masked
+
+
+def _blank(weight: np.ndarray, values: Mapping[str, onnx_ir.Value], point: str | None) -> np.ndarray:
+    """Return what stands for zero at each element of a weight, in its shape.
+
+    A zero point is one number, or one per position of the axis that its length fits (the first or the last).
+    """
+    array = constant(values[point]) if point is not None and point in values else None
+    if array is None:
+        return np.broadcast_to(np.zeros((), weight.dtype), weight.shape)
+    if array.size > 1:
+        array = array.reshape(-1, *([1] * (weight.ndim - 1))) if array.size == weight.shape[0] else array
+    return np.broadcast_to(array, weight.shape)
 
 
 def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Model:

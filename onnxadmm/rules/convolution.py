@@ -2,12 +2,12 @@
 
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import LockNodeError, Operand, Visit, product
+from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, product
 
 _SLIDES = "slides over it"
 
 
-def _rewrite_groups(edit: Edit) -> None:
+def rewrite_groups(edit: Edit) -> None:
     """A depthwise convolution has as many groups as channels; other groups keep their number."""
     channels = edit.operand_name(0)
     groups = edit.integer("group", 1)
@@ -15,23 +15,41 @@ def _rewrite_groups(edit: Edit) -> None:
         edit.set_integer("group", edit.size(channels, 1))
 
 
-def _weight(visit: Visit) -> Operand:
-    if not visit.is_constant(1):
+def constant_weight(visit: Visit, index: int) -> Operand:
+    """Return an operand that has to be a weight.
+
+    Raises:
+        LockNodeError: it is computed while running.
+    """
+    if not visit.is_constant(index):
         raise LockNodeError("has a weight that is computed while running")
-    return visit.operand(1)
+    return visit.operand(index)
 
 
-@rule("Conv", rewrite=_rewrite_groups, note="reads input channels, writes filters; groups keep equally many channels")
+@rule("Conv", "ConvInteger", rewrite=rewrite_groups, note="reads input channels, writes filters; groups stay equal")
 def convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[M, C/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
-    data, weight = visit.operand(0), _weight(visit)
+    weight = constant_weight(visit, 1)
+    written = weight.axes[0]
+    if visit.node.op_type == "Conv" and visit.has(2):
+        written = visit.tie(written, visit.operand(2).axes[0])
+    elif visit.has(3):
+        state_zero_point(visit, weight, 3)
+    visit.give(convolve(visit, visit.operand(0), weight, written))
+
+
+def convolve(visit: Visit, data: Operand, weight: Operand, written: Axis) -> list[Axis]:
+    """State what any convolution ties and reads, and its MACs; return the axes of its result.
+
+    Args:
+        data: ``[N, C, ...]``.
+        weight: ``[M, C/groups, ...]``.
+        written: the filters, already tied to whatever else has one entry per filter.
+    """
     groups = visit.integer("group", 1)
     filters, channels = weight.shape[0], data.shape[1]
     visit.lock_others(data, (0, 1), _SLIDES)
     visit.whole(weight, range(2, weight.rank))
-    written = weight.axes[0]
-    if visit.has(2):
-        written = visit.tie(written, visit.operand(2).axes[0])
     read = data.axes[1]
     if groups == 1:
         visit.tie(read, weight.axes[1], "reads channels that stay")
@@ -48,13 +66,21 @@ def convolution(visit: Visit) -> None:
             visit.cut_weight_by_blocks(weight, 1, blocks)
         _balance_filters(visit, weight, groups)
     shape = visit.result_shape()
-    visit.give([data.axes[0], written, *([None] * (data.rank - 2))])
     reading = visit.facts.axes[weight.name][1] if groups < channels else None
     visit.multiply_accumulates(
         [visit.samples(shape, visit.node.outputs[0].name) * product(shape[2:]) * product(weight.shape[2:]), filters,
          weight.shape[1]],
         [None, written, reading],
     )  # fmt: skip
+    return [data.axes[0], written, *([None] * (data.rank - 2))]
+
+
+def state_zero_point(visit: Visit, weight: Operand, index: int) -> None:
+    """State which value of a quantised weight stands for zero; one value per filter goes with the filter."""
+    point = visit.operand(index)
+    if any(axis is not None for axis in point.axes):
+        visit.tie(weight.axes[0], point.axes[0])
+    visit.facts.zero_points[weight.name] = point.name
 
 
 def _register_read(visit: Visit, weight: Operand) -> None:
@@ -85,10 +111,10 @@ def _balance_filters(visit: Visit, weight: Operand, groups: int) -> None:
         visit.balance(written.reshape(groups, -1))
 
 
-@rule("ConvTranspose", rewrite=_rewrite_groups, note="reads input channels, writes filters; groups lock unless depthwise")
+@rule("ConvTranspose", rewrite=rewrite_groups, note="reads input channels, writes filters; groups lock unless depthwise")
 def transposed_convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[C, M/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
-    data, weight = visit.operand(0), _weight(visit)
+    data, weight = visit.operand(0), constant_weight(visit, 1)
     groups = visit.integer("group", 1)
     channels = data.shape[1]
     visit.lock_others(data, (0, 1), _SLIDES)

@@ -76,6 +76,7 @@ class Units:
         locked: the groups that may not.
         readers: the weight slices whose zeros hide a unit.
         writers: the weight slices that produce a unit.
+        zero_points: for a quantised weight, the constant that says which value stands for zero.
         axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
         mac_terms, parameter_terms: cost as products of kept lengths, for one sample.
         shapes: sample shapes of every value before removal.
@@ -86,6 +87,7 @@ class Units:
     locked: tuple[LockedGroup, ...]
     readers: tuple[Reader, ...]
     writers: tuple[Reader, ...]
+    zero_points: Mapping[str, str]
     axes: Mapping[str, UnitAxes]
     mac_terms: tuple[MacTerm, ...]
     parameter_terms: tuple[MacTerm, ...]
@@ -185,6 +187,7 @@ class _Numbering:
             locked=tuple(locked),
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
             writers=tuple(self._slices(number, self._signature.names)),
+            zero_points=self._facts.zero_points,
             axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
             parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),

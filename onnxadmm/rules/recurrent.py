@@ -1,0 +1,66 @@
+"""LSTM, GRU and RNN: a unit is a hidden position, with all its gates, in every direction."""
+
+import numpy as np
+
+from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.labels import LabelArray
+from onnxadmm.rules.table import rule
+from onnxadmm.rules.visit import Axis, LockNodeError, Visit
+
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_PEEPHOLES = 3
+
+
+def _rewrite_hidden_size(edit: Edit) -> None:
+    recurrence = edit.operand_name(2)
+    if edit.positions(recurrence, 2) is not None:
+        edit.set_integer("hidden_size", edit.size(recurrence, 2))
+
+
+@rule("LSTM", "GRU", "RNN", rewrite=_rewrite_hidden_size, note="hidden positions go with all their gates")
+def recurrence(visit: Visit) -> None:
+    """X ``[T, B, I]``, W ``[D, G*H, I]``, R ``[D, G*H, H]``, B ``[D, 2*G*H]``, states ``[D, B, H]``, P ``[D, 3*H]``.
+
+    Y is ``[T, D, B, H]``, the last states ``[D, B, H]``; with layout 1 the batch stands first.
+    """
+    gates = _GATES[visit.node.op_type]
+    if not (visit.is_constant(1) and visit.is_constant(2)):
+        raise LockNodeError("has weights that are computed while running")
+    data, weight, recurrent = visit.operand(0), visit.operand(1), visit.operand(2)
+    hidden = recurrent.axes[2]
+    if hidden is None:
+        raise LockNodeError("has a single hidden position")
+    visit.lock(data.axes[0], "runs along it")
+    visit.whole(weight, (0,))
+    visit.whole(recurrent, (0,))
+    reading = visit.tie(data.axes[2], weight.axes[2], "reads features that stay")
+    if weight.axes[2] is not None:
+        visit.read(weight, 2, weight.axes[2])
+    visit.read(recurrent, 2, hidden)
+    _tie_gates(visit, weight.axes[1], hidden, gates)
+    _tie_gates(visit, recurrent.axes[1], hidden, gates)
+    if visit.has(3):
+        bias = visit.operand(3)
+        visit.whole(bias, (0,))
+        _tie_gates(visit, bias.axes[1], hidden, 2 * gates)
+    for index in (5, 6):
+        if visit.has(index):
+            visit.tie(visit.operand(index).axes[2], hidden, "starts from a state that stays")
+    if visit.has(7):
+        peepholes = visit.operand(7)
+        visit.whole(peepholes, (0,))
+        _tie_gates(visit, peepholes.axes[1], hidden, _PEEPHOLES)
+    for result in range(len(visit.node.outputs)):
+        if visit.node.outputs[result].name:
+            rank = len(visit.result_shape(result))
+            axes: list[Axis] = [None] * (rank - 1)
+            visit.give([*axes, hidden], result=result)
+    directions, size = weight.shape[0], recurrent.shape[2]
+    steps = data.shape[0] if visit.integer("layout", 0) == 0 else data.shape[1]
+    visit.multiply_accumulates([steps * directions * gates, size, data.shape[2]], [None, hidden, reading])
+    visit.multiply_accumulates([steps * directions * gates, size, size], [None, hidden, hidden])
+
+
+def _tie_gates(visit: Visit, axis: Axis, hidden: LabelArray, count: int) -> None:
+    """Tie an axis that holds the hidden positions ``count`` times over, gate after gate."""
+    visit.tie(axis, np.tile(hidden, count))
