@@ -29,6 +29,7 @@ class Batch:
         count: samples that are real; those behind them repeat the last one to fill the batch.
         indices: number of each sample in the data it was loaded from, int64 ``[N]``; None when unknown.
         augmented: whether the inputs were drawn at random, so that nothing computed of them may be reused.
+        origin: stands for the data that ``indices`` number; None when unknown.
     """
 
     inputs: Mapping[str, Array]
@@ -37,6 +38,7 @@ class Batch:
     count: int
     indices: IndexArray | None = None
     augmented: bool = False
+    origin: object | None = None
 
 
 class Dataset(Protocol):
@@ -155,7 +157,7 @@ class ArrayDataset:
                 samples = self.augmentation[name].apply(samples, generator)
             inputs[name] = self.transforms[name].apply(samples)
         labels = None if self.labels is None else self.labels[chosen]
-        return Batch(inputs, labels, None, count, indices=chosen, augmented=generator is not None)
+        return Batch(inputs, labels, None, count, indices=chosen, augmented=generator is not None, origin=self.inputs)
 
 
 def hold_out(

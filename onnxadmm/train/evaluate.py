@@ -130,10 +130,38 @@ def require_answers(data: Dataset, teacher: "Teacher | None") -> None:
         )
 
 
+class _Kept:
+    """Logits of some samples of one origin, which is held so that no other object takes its identity."""
+
+    def __init__(self, origin: object) -> None:
+        self._origin = origin
+        self._known = np.zeros(0, bool)
+        self._logits = np.zeros((0, 0), np.float32)
+
+    def find(self, indices: NDArray[np.int64]) -> FloatArray | None:
+        """Logits of samples, or None unless all of them are here."""
+        if int(indices.max()) >= len(self._known) or not self._known[indices].all():
+            return None
+        return np.asarray(self._logits[indices], np.float32)
+
+    def store(self, indices: NDArray[np.int64], logits: FloatArray) -> None:
+        """Keep logits, growing as numbers grow."""
+        size = int(indices.max()) + 1
+        if size > len(self._known):
+            length = max(size, 2 * len(self._known))
+            known, kept = np.zeros(length, bool), np.empty((length, *logits.shape[1:]), np.float32)
+            known[: len(self._known)] = self._known
+            if len(self._known):
+                kept[: len(self._logits)] = self._logits
+            self._known, self._logits = known, kept
+        self._logits[indices] = logits
+        self._known[indices] = True
+
+
 class Teacher:
     """The original network, whose logits a smaller one learns from.
 
-    Logits of samples that are not augmented are computed once and kept, float32, by the sample's number.
+    Logits of samples that are not augmented are computed once and kept, float32, by data and number of the sample.
 
     Args:
         model: left as it is.
@@ -145,8 +173,7 @@ class Teacher:
         self, model: onnx.ModelProto | Model, *, loss: Loss, threads: int = 1, output: str | None = None
     ) -> None:
         self._predictor = Predictor(model, task=loss.task, threads=threads, output=output)
-        self._kept: FloatArray | None = None
-        self._known = np.zeros(0, bool)
+        self._kept: dict[int, _Kept] = {}
 
     @property
     def tail(self) -> Tail:
@@ -155,35 +182,18 @@ class Teacher:
     def label(self, batch: Batch) -> Batch:
         """The batch with the teacher's logits."""
         inputs = dict(batch.inputs)
-        if batch.augmented or batch.indices is None:
+        if batch.augmented or batch.indices is None or batch.origin is None:
             return replace(batch, teacher=self._predictor.logits(inputs))
-        indices = batch.indices
-        self._grow(int(indices.max()) + 1)
-        if self._kept is None or not self._known[indices].all():
+        kept = self._kept.setdefault(id(batch.origin), _Kept(batch.origin))
+        logits = kept.find(batch.indices)
+        if logits is None:
             logits = self._predictor.logits(inputs)
-            if self._kept is None:
-                self._kept = np.empty((len(self._known), *logits.shape[1:]), np.float32)
-            self._kept[indices] = logits
-            self._known[indices] = True
-            return replace(batch, teacher=logits)
-        return replace(batch, teacher=self._kept[indices])
-
-    def _grow(self, size: int) -> None:
-        if size <= len(self._known):
-            return
-        length = max(size, 2 * len(self._known))
-        known = np.zeros(length, bool)
-        known[: len(self._known)] = self._known
-        if self._kept is not None:
-            kept = np.empty((length, *self._kept.shape[1:]), np.float32)
-            kept[: len(self._kept)] = self._kept
-            self._kept = kept
-        self._known = known
+            kept.store(batch.indices, logits)
+        return replace(batch, teacher=logits)
 
     def close(self) -> None:
         """Forget the logits that were kept."""
-        self._kept = None
-        self._known = np.zeros(0, bool)
+        self._kept.clear()
 
     def __enter__(self) -> Self:
         return self

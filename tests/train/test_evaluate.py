@@ -94,15 +94,28 @@ def test_teacher_runs_once_per_sample_unless_it_is_augmented(monkeypatch: pytest
     monkeypatch.setattr("onnxadmm.train.evaluate.Predictor", Counting)
     Counting.calls = 0
     teacher = Teacher(mlp(), loss=Loss())
+    data = data_of()
     for seed in range(4):
-        for batch in data_of().batches(5, shuffle=seed > 0, seed=seed):
+        for batch in data.batches(5, shuffle=seed > 0, seed=seed):
             teacher.label(batch)
     assert Counting.calls == 5
-    changed = Batch({"x": X + 1}, Y, None, 23, indices=np.arange(23), augmented=True)
+    origin = next(iter(data.batches(1))).origin
+    changed = Batch({"x": X + 1}, Y, None, 23, indices=np.arange(23), augmented=True, origin=origin)
     result = teacher.label(changed)
     assert Counting.calls == 6
     assert result.teacher is not None
     assert not np.allclose(result.teacher, LOGITS)
+
+
+def test_teacher_does_not_mix_up_two_sets_of_samples_with_the_same_numbers() -> None:
+    teacher = Teacher(mlp(), loss=Loss())
+    other = load_data((X + 1, Y), signature=signature_of(mlp()), loss=Loss())
+    (first,) = (teacher.label(batch) for batch in data_of().batches(23))
+    (second,) = (teacher.label(batch) for batch in other.batches(23))
+    assert second.teacher is not None
+    np.testing.assert_allclose(second.teacher, DoubleGraph(mlp()).run({"x": X + 1}), atol=1e-5)
+    assert first.teacher is not None
+    assert not np.allclose(first.teacher, second.teacher)
 
 
 def test_model_the_runtime_cannot_load_is_refused() -> None:
