@@ -3,11 +3,9 @@
 import json
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from onnxadmm import surgery
@@ -77,6 +75,7 @@ def inspect(
 
 @app.command("compress")
 def compress_command(
+    context: typer.Context,
     model: ModelArgument,
     data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
     out: Annotated[Path, typer.Option("--out", help="folder for the results")],
@@ -120,7 +119,6 @@ def compress_command(
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
-    context = click.get_current_context()
     options = {name: _plain(value) for name, value in context.params.items() if value is not None}
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
@@ -374,26 +372,24 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    run: Callable[..., Any] = typer.main.get_command(app)
     try:
-        status = run([word for word in words if word != "--debug"], prog_name="onnxadmm", standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        app([word for word in words if word != "--debug"], prog_name="onnxadmm")
+    except SystemExit as stop:
+        # typer ends every command this way: 0, 2 for a wrong option, or the status of a typer.Exit.
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except OnnxAdmmError as error:
         if debug:
             traceback.print_exc()
         print_error(error, stderr_console())
         return error.exit_status
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except click.Abort:
-        stderr_console().print("stopped")
-        return 1
     except Exception as error:
         if debug:
             traceback.print_exc()
-        stderr_console().print(f"Error: a defect of onnxadmm: {type(error).__name__}: {error}; use --debug to see where")
+        stderr_console().print(
+            f"Error: a defect of onnxadmm: {type(error).__name__}: {error}; use --debug to see where"
+        )
         return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -169,9 +169,7 @@ class _Run:
                 self.notes.append(result.note)
             self.simplified = self.ready is not self.model
             self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
-            self.problem = state_problem(
-                self.ready, self.units, self.budget, self.limits, targets=self.targets
-            )
+            self.problem = state_problem(self.ready, self.units, self.budget, self.limits, targets=self.targets)
             refuse_unreachable(self.problem)
 
     def read(self, data: object, test: object | None) -> None:
@@ -298,9 +296,7 @@ class _Run:
             feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.seed)]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
             feeds.append(next(iter(self.held_out.batches(real, pad_last=True))).inputs)
-            verification = verify(
-                masked, small, feeds, kept=lambda name: self.units.positions(name, solution.keep)
-            )
+            verification = verify(masked, small, feeds, kept=lambda name: self.units.positions(name, solution.keep))
             return small, require(verification)
 
     def _retrain(self, small: Model, solution: Solution, history: HistoryWriter | None) -> Model:
@@ -426,5 +422,3 @@ def _row_of(record: Record, held_out: float) -> Iteration:
         budget=record.budget,
         kept_units=record.kept,
     )
-
-

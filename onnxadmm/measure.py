@@ -1,10 +1,8 @@
 """Before and after in figures: what a run puts into its report."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from onnxadmm.bench.identity import identify
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.sizes import measure_sizes
+from onnxadmm.doctor import package_versions
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
@@ -32,8 +31,6 @@ from onnxadmm.rewrite.verify import Verification
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units, find_units
-
-_PACKAGES = ("onnxadmm", "onnx", "onnx-ir", "onnxsim", "numpy", "onnxruntime-training-cpu", "onnxruntime")
 
 Option = str | int | float | bool | None
 
@@ -113,7 +110,7 @@ def make_report(
         command="compress",
         options=dict(options),
         seed=seed,
-        versions=_versions(),
+        versions=package_versions(),
         machine=machine,
         before=before,
         after=after,
@@ -145,9 +142,9 @@ def _column(model: Model, held_out: Metrics | None, test: Metrics | None) -> Col
 def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
-    if metrics.accuracy is not None:
-        return Score("accuracy", metrics.accuracy, metrics.count)
-    return Score("mse", metrics.loss, metrics.count)
+    if metrics.accuracy is None:
+        return Score("mse", metrics.loss, metrics.count)
+    return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 
 def _budgets(trial: Trial) -> list[BudgetLine]:
@@ -180,14 +177,7 @@ def _groups(trial: Trial) -> list[GroupLine]:
         GroupLine(group.name, group.layers, group.count, int(trial.keep[group.start :][: group.count].sum()), None)
         for group in trial.units.groups
     ]
-    return [*free, *(GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason) for lock in trial.units.locked)]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return [
+        *free,
+        *(GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason) for lock in trial.units.locked),
+    ]

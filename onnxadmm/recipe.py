@@ -61,7 +61,9 @@ class Recipe:
             ("--threads", self.threads, 0),
         ):
             if value is not None and value < least:
-                raise OptionError(option, expected=f"at least {least}", found=str(value), way_out="give a larger number")
+                raise OptionError(
+                    option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
+                )
         for option, rate in (("--lr", self.learning_rate), ("--retrain-lr", self.retrain_learning_rate)):
             if not 0 < rate < math.inf:
                 raise OptionError(option, expected="above 0", found=f"{rate:g}", way_out="1e-3 is usual")

@@ -162,7 +162,9 @@ def verify(
     return compare(masked, load(shrunk), feeds, threshold_db=threshold_db, kept=kept)
 
 
-def bench(models: Sequence[Source], *, large: int = 64, threads: int = 1, seconds: float = 3.0, seed: int = 0) -> Latencies:
+def bench(
+    models: Sequence[Source], *, large: int = 64, threads: int = 1, seconds: float = 3.0, seed: int = 0
+) -> Latencies:
     """Time models side by side on this CPU, in turns, at batch 1 and a larger batch.
 
     Args:

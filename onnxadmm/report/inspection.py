@@ -109,7 +109,9 @@ def _free_table(groups: Sequence[InspectedGroup]) -> Table:
         count = f"{group.units}" if group.blocks == 1 else f"{group.units} in {group.blocks} equal blocks"
         assert group.parameters is not None  # free groups are weighed
         assert group.macs is not None
-        table.add_row(Text(group.name), count, percent(group.parameters), percent(group.macs), Text(_names(group.layers)))
+        table.add_row(
+            Text(group.name), count, percent(group.parameters), percent(group.macs), Text(_names(group.layers))
+        )
     return table
 
 

@@ -83,9 +83,7 @@ def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
     return Signature(roots, keys, tuple(names), tuple(members))
 
 
-def _add(
-    keys: NDArray[np.uint64], roots: LabelArray, occupied: LabelArray, generator: np.random.Generator
-) -> None:
+def _add(keys: NDArray[np.uint64], roots: LabelArray, occupied: LabelArray, generator: np.random.Generator) -> None:
     """Add one random number to the keys of the roots of an axis."""
     number = generator.integers(0, np.iinfo(np.uint64).max, dtype=np.uint64, endpoint=True)
     keys[np.searchsorted(roots, occupied)] += number

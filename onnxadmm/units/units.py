@@ -207,9 +207,7 @@ class _Numbering:
         self._used.add(name)
         return name, layers, tensors
 
-    def _reason(
-        self, members: LabelArray, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]
-    ) -> str | None:
+    def _reason(self, members: LabelArray, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]) -> str | None:
         reason = self._facts.labels.reason(int(members[0]))
         for pattern in self._ignore:
             if any(fnmatchcase(candidate, pattern) for candidate in (name, *layers, *tensors)):
