@@ -5,9 +5,13 @@ out of order, a graph without a name); so where the checker objects, onnxruntime
 neither accepts is refused.
 """
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped]  # protobuf ships no types
 
 from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.weights import external_tensors
@@ -74,6 +78,28 @@ def check_header(proto: onnx.ModelProto, *, thing: str) -> None:
         )
 
 
+def check_text(proto: onnx.ModelProto, *, thing: str) -> None:
+    """Refuse names and doc strings that are not UTF-8: protobuf reads them, but nothing can write them again.
+
+    Raises:
+        ModelFileError: with the bytes of the first such text.
+    """
+    waiting: list[Any] = [proto]
+    while waiting:
+        for field, content in waiting.pop().ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                waiting.extend([content] if isinstance(content, Message) else content)
+            elif field.type == field.TYPE_STRING:
+                for text in [content] if isinstance(content, str | bytes) else content:
+                    if isinstance(text, bytes):
+                        raise ModelFileError(
+                            thing,
+                            expected=f"UTF-8 text as {field.name}",
+                            found=repr(text[:60]),
+                            way_out="copy or export the model again",
+                        )
+
+
 def passes_checker(proto: onnx.ModelProto, *, thing: str, whole: Path | bytes) -> bool:
     """Run the checker on a copy of ``proto`` without weights; where it objects, try onnxruntime on the ``whole``.
 
@@ -122,7 +148,8 @@ def _try_onnxruntime(whole: Path | bytes) -> str | None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = whole if isinstance(whole, bytes) else str(whole)
     try:
-        onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with redirect_stdout(StringIO()):  # it prints before it raises
+            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
         return _first_line(error)
     return None

@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from onnxadmm.errors import ModelFileError, OutputError
-from onnxadmm.graph.model import from_proto, load, save
+from onnxadmm.graph.model import from_proto, load, save, to_proto
+from onnxadmm.graph.shapes import infer
 from tests.graph.models import small_network
 
 Maker = Callable[[Path], Path]
@@ -107,6 +109,12 @@ def _sparse_index_too_large(proto: onnx.ModelProto) -> None:
     proto.graph.sparse_initializer[0].indices.int64_data[0] = 4
 
 
+def _not_utf8(folder: Path) -> Path:
+    proto = small_network()
+    proto.graph.node[1].doc_string = "a unique doc string"
+    return _bytes(proto.SerializeToString().replace(b"a unique doc", b"\xff unique doc"))(folder)
+
+
 REFUSALS: dict[str, tuple[Maker, str]] = {
     "missing file": (lambda folder: folder / "model.onnx", "no such file"),
     "missing folder": (lambda folder: folder / "nowhere" / "model.onnx", "no such file"),
@@ -124,6 +132,7 @@ REFUSALS: dict[str, tuple[Maker, str]] = {
     "opset too new": (_proto(_opset(onnx.defs.onnx_opset_version() + 1)), "install a newer onnx"),
     "opset too old": (_proto(_opset(6)), "opset 6"),
     "unknown operator": (_proto(_unknown_operator), "Frobnicate"),
+    "doc string that is no text": (_not_utf8, "UTF-8"),
     "large weight of another size": (_proto(_wrong_size), "conv.weight"),
     "small weight of another size": (_proto(_wrong_small_size), "expected"),
     "negative sparse index": (_proto(_negative_sparse_index), "sparse tensor 's'"),
@@ -264,3 +273,27 @@ def test_save_leaves_the_old_files_when_a_rename_fails(
     with pytest.raises(OutputError, match="no space left"):
         save(model, tmp_path / "new.onnx", overwrite=True)
     assert _disk(tmp_path) == before
+
+
+def test_damaged_files_load_or_are_refused_and_nothing_else(tmp_path: Path) -> None:
+    whole = small_network().SerializeToString()
+    generator = np.random.default_rng(0)
+    path = tmp_path / "model.onnx"
+    outcomes = {"loaded": 0, "refused": 0}
+    for number in range(400):
+        damaged = bytearray(whole[: generator.integers(1, len(whole))] if number % 5 == 0 else whole)
+        edge = min(600, len(damaged))  # names and nodes stand at the two ends, weights between them
+        for _ in range(generator.integers(1, 4)):
+            place = int(generator.integers(-edge, edge))
+            damaged[place] = int(generator.integers(256))
+        path.write_bytes(damaged)
+        try:
+            model = load(path)
+        except ModelFileError as error:
+            assert _is_one_sentence(error), str(error)
+            outcomes["refused"] += 1
+        else:
+            infer(model)
+            to_proto(model)
+            outcomes["loaded"] += 1
+    assert min(outcomes.values()) > 50, outcomes
