@@ -1,0 +1,42 @@
+# Every target sets up .venv itself; the first one to run takes the time of the installation.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# make test TESTS=tests/test_cli.py
+TESTS ?= tests
+
+.PHONY: help demo test lint types clean
+
+help:
+	@echo "make demo    compress a small network for handwritten digits into out/demo"
+	@echo "make test    run the tests"
+	@echo "make lint    check style"
+	@echo "make types   check types"
+	@echo "make clean   remove .venv and the caches"
+
+demo: $(VENV)/.package
+	$(BIN)/onnxadmm demo --out out/demo --force
+
+test: $(VENV)/.developer
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.developer
+	$(BIN)/mypy onnxadmm samples benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.package: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.developer: pyproject.toml $(VENV)/.package
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
