@@ -6,7 +6,23 @@ import onnx_ir
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import infer
-from onnxadmm.rules import convolution, elementwise, joining, products, reshaping  # noqa: F401  (fill the table)
+from onnxadmm.rules import (  # noqa: F401  (fill the table)
+    attention,
+    convolution,
+    einsum,
+    elementwise,
+    indexing,
+    joining,
+    microsoft,
+    normalization,
+    products,
+    quantised,
+    recurrent,
+    reducing,
+    reshaping,
+    sizes,
+    spatial,
+)
 from onnxadmm.rules.factor import resolve_factored
 from onnxadmm.rules.table import find_rule
 from onnxadmm.rules.visit import Facts, LockNodeError, Visit
@@ -24,7 +40,8 @@ def analyse(model: Model, *, inexact: bool = False) -> Facts:
     facts = Facts(shapes=infer(model))
     graph = model.ir.graph
     for value in graph.inputs:
-        _stay(facts, value)
+        if value.name not in graph.initializers:  # older files list their weights among the inputs
+            _stay(facts, value)
     for value in graph.initializers.values():
         if value.name:
             facts.constants[value.name] = value
@@ -32,6 +49,10 @@ def analyse(model: Model, *, inexact: bool = False) -> Facts:
         _visit(facts, node, inexact=inexact)
     for value in graph.outputs:
         lock_value(facts, value, f"reaches graph output {value.name}")
+    for name, reason in facts.rigid.items():
+        for axis in facts.axes.get(name, ()):
+            if axis is not None:
+                facts.labels.lock(np.unique(axis), reason)
     resolve_factored(facts)
     return facts
 
@@ -51,6 +72,8 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
         if captured:
             raise LockNodeError("has a subgraph that reads it")
         known.label(visit)
+        for unread in visit.uncovered():
+            facts.rigid.setdefault(unread.name or "", f"{visit.where} reads its values")
         for output in node.outputs:
             if output.name and output.name not in facts.axes:
                 raise LockNodeError("has a result that its rule does not cover")

@@ -111,7 +111,7 @@ def _balance_filters(visit: Visit, weight: Operand, groups: int) -> None:
         visit.balance(written.reshape(groups, -1))
 
 
-@rule("ConvTranspose", rewrite=rewrite_groups, note="reads input channels, writes filters; groups lock unless depthwise")
+@rule("ConvTranspose", rewrite=rewrite_groups, note="reads input channels, writes filters; depthwise ties")
 def transposed_convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[C, M/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
     data, weight = visit.operand(0), constant_weight(visit, 1)

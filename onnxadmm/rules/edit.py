@@ -66,6 +66,16 @@ class Edit:
         name = self.operand_name(index)
         return None if name is None else self._shapes.partial(name)
 
+    def partial_result(self) -> tuple[int | None, ...] | None:
+        """Return the elements of a one-dimensional first result before removal, as ``partial`` does."""
+        name = self.result_name()
+        return None if name is None else self._shapes.partial(name)
+
+    def values_of(self, value: onnx_ir.Value) -> list[int] | None:
+        """Return the integers of any small value before removal; None when it is computed while running."""
+        array = self._shapes.value(value.name or "")
+        return None if array is None else [int(number) for number in array.reshape(-1)]
+
     def integer(self, name: str, default: int) -> int:
         """Return an integer attribute."""
         attribute = self.node.attributes.get(name)
@@ -107,13 +117,70 @@ class Edit:
             self.node.resize_inputs(index + 1)
         self.node.replace_input_with(index, replacement)
 
-    def set_known_elements(self, index: int, values: Sequence[int | None]) -> None:
-        """Replace the elements of an operand that are given; those given as None are still computed while running."""
+    def set_elements(self, index: int, values: Sequence[int | None]) -> None:
+        """Replace an operand by these elements; those given as None are still computed while running."""
+        if None not in values:
+            self.set_operand(index, [value for value in values if value is not None])
+            return
+        old = self.node.inputs[index]
+        before = self.partial(index)
+        assert old is not None  # it was read before
+        assert before is not None  # likewise
+        chosen = self._choose(old, before, values)
+        self.node.prepend(chosen)
+        self.node.replace_input_with(index, chosen.outputs[0])
+
+    def keep_result(
+        self, after: Sequence[int | None], values: Sequence[int | None], needs: Callable[[onnx_ir.Node, int], bool]
+    ) -> None:
+        """Let some users of the first result see other elements than removal leaves there.
+
+        Args:
+            after: the elements after removal; None where they are computed while running.
+            values: the elements wanted; None at the same places.
+            needs: tells of a user and the index of its operand whether it is to see them.
+        """
+        result = self.node.outputs[0]
+        uses = [use for use in result.uses() if needs(use.node, use.idx)]
+        if not uses:
+            return
+        if None in values:
+            chosen = self._choose(result, after, values)
+            self.node.append(chosen)
+            kept = chosen.outputs[0]
+        else:
+            known = np.asarray([value for value in values if value is not None], dtype=np.int64)
+            kept = new_initializer(self._model, f"{result.name}_kept", known)
+        for use in uses:
+            use.node.replace_input_with(use.idx, kept)
+
+    def gather_operand(self, index: int, axis: int, positions: Sequence[int] | Positions) -> None:
+        """Let the node read only some positions of an axis of an operand, in this order."""
         old = self.node.inputs[index]
         assert old is not None  # the operand was read before
-        known = new_initializer(self._model, f"{old.name}_known", np.asarray([size is not None for size in values]))
-        sizes = new_initializer(self._model, f"{old.name}_pruned", np.asarray([size or 0 for size in values], np.int64))
-        choice = onnx_ir.Node("", "Where", inputs=[known, sizes, old])
-        choice.outputs[0].name = f"{sizes.name}_chosen"
-        self.node.prepend(choice)
-        self.node.replace_input_with(index, choice.outputs[0])
+        where = new_initializer(self._model, f"{old.name}_positions", np.asarray(positions, dtype=np.int64))
+        picked = onnx_ir.Node("", "Gather", inputs=[old, where], attributes=[onnx_ir.AttrInt64("axis", axis)])
+        picked.outputs[0].name = f"{where.name}_picked"
+        self.node.prepend(picked)
+        self.node.replace_input_with(index, picked.outputs[0])
+
+    def _choose(
+        self, old: onnx_ir.Value, before: Sequence[int | None], wanted: Sequence[int | None]
+    ) -> onnx_ir.Node:
+        """Return a node, not yet in the graph, that gives ``wanted``, and elements of ``old`` where that is None.
+
+        Where is younger than the oldest operator sets; there the difference to what ``old`` holds is added.
+        """
+        if self.version < 9:
+            pairs = zip(wanted, before, strict=True)
+            difference = [0 if new is None or now is None else new - now for new, now in pairs]
+            added = new_initializer(self._model, f"{old.name}_pruned", np.asarray(difference, dtype=np.int64))
+            choice = onnx_ir.Node("", "Add", inputs=[old, added])
+        else:
+            known = new_initializer(self._model, f"{old.name}_known", np.asarray([size is not None for size in wanted]))
+            added = new_initializer(
+                self._model, f"{old.name}_pruned", np.asarray([size or 0 for size in wanted], np.int64)
+            )
+            choice = onnx_ir.Node("", "Where", inputs=[known, added, old])
+        choice.outputs[0].name = f"{added.name}_chosen"
+        return choice

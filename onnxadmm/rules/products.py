@@ -5,7 +5,7 @@ from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Axis, Operand, Visit
 
 
-def _contract(visit: Visit, first: Operand, first_axis: int, second: Operand, second_axis: int) -> Axis:
+def contract(visit: Visit, first: Operand, first_axis: int, second: Operand, second_axis: int) -> Axis:
     """Tie the contracted axes; a constant operand is the reader. Returns the axis when it may shrink."""
     left, right = first.axes[first_axis], second.axes[second_axis]
     if first.constant == second.constant:
@@ -21,13 +21,14 @@ def _contract(visit: Visit, first: Operand, first_axis: int, second: Operand, se
     return tied
 
 
+@rule("FusedGemm", domain="com.microsoft", note="as Gemm, with an activation behind it")
 @rule("Gemm", note="reads rows or columns of its weight, writes the others")
 def general_matrix_product(visit: Visit) -> None:
     """A ``[M, K]`` or transposed, B ``[K, N]`` or transposed, C broadcast to ``[M, N]``."""
     first, second = visit.operand(0), visit.operand(1)
     first_inner = 0 if visit.integer("transA", 0) else 1
     second_inner = 1 if visit.integer("transB", 0) else 0
-    inner = _contract(visit, first, first_inner, second, second_inner)
+    inner = contract(visit, first, first_inner, second, second_inner)
     result: list[Axis] = [first.axes[1 - first_inner], second.axes[1 - second_inner]]
     shape = visit.result_shape()
     if visit.has(2):
@@ -43,7 +44,7 @@ def matrix_product(visit: Visit) -> None:
     """A ``[..., M, K]`` times B ``[..., K, N]``; an operand of rank one has no outer axis."""
     first, second = visit.operand(0), visit.operand(1)
     first_inner, second_inner = first.rank - 1, max(second.rank - 2, 0)
-    inner = _contract(visit, first, first_inner, second, second_inner)
+    inner = contract(visit, first, first_inner, second, second_inner)
     shape = visit.result_shape()
     first_outer = [first.axes[-2]] if first.rank > 1 else []
     second_outer = [second.axes[-1]] if second.rank > 1 else []
@@ -61,34 +62,3 @@ def matrix_product(visit: Visit) -> None:
     visit.give(result)
     samples = visit.samples(shape, visit.node.outputs[0].name)
     visit.multiply_accumulates([samples, *shape[1:], first.shape[first_inner]], [*(result or [None]), inner])
-
-
-@rule("Softmax", "LogSoftmax", note="mixes along its axis, which locks; passes the others")
-def softmax(visit: Visit) -> None:
-    data = visit.operand(0)
-    axis = visit.axis_attribute("axis", -1 if visit.version >= 13 else 1, data.rank)
-    mixed = range(axis, data.rank) if visit.version < 13 else [axis]
-    for index in mixed:
-        visit.lock(data.axes[index], "mixes along it")
-    visit.give([None if index in mixed else labels for index, labels in enumerate(data.axes)])
-
-
-@rule(
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
-    note="mixes along its axes, which lock; passes the others",
-)  # fmt: skip
-def reduction(visit: Visit) -> None:
-    data = visit.operand(0)
-    axes = visit.known(1, "axes") if visit.has(1) else visit.integers("axes")
-    if not axes:
-        axes = [] if visit.integer("noop_with_empty_axes", 0) else list(range(data.rank))
-    reduced = {axis % data.rank for axis in axes}
-    for index in sorted(reduced):
-        visit.lock(data.axes[index], "mixes along it")
-    if visit.integer("keepdims", 1):
-        visit.give([None if index in reduced else labels for index, labels in enumerate(data.axes)])
-    else:
-        visit.give([labels for index, labels in enumerate(data.axes) if index not in reduced])
-
-

@@ -53,8 +53,10 @@ def regroup(visit: Visit, data: Operand, shape: Sequence[int], dynamic: Sequence
         if len(left) == 1 and len(right) == 1:
             result[right[0]] = data.axes[left[0]]
         elif any(dynamic[index] for index in right):
-            for _, axis in sources:
-                visit.lock(axis, "mixes it with a size that is not known")
+            for index, (_, axis) in enumerate(sources):
+                if index > 0 or dynamic[right[0]]:
+                    visit.lock(axis, "mixes it with a size that is not known")
+            result[right[0]] = _lead(visit, sources[0], shape[right[0]]) if not dynamic[right[0]] else None
         elif len(right) == 1 and len(labelled) == 1:
             result[right[0]] = _spread(sources, labelled[0])
         else:
@@ -63,6 +65,24 @@ def regroup(visit: Visit, data: Operand, shape: Sequence[int], dynamic: Sequence
                 result[index] = labels
             visit.factor(sources, [(shape[index], labels) for index, labels in zip(right, targets, strict=True)])
     return result
+
+
+def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
+    """Return the labels of the first axis of a run whose later axes have free sizes.
+
+    The first axes count blocks of the run: where one count divides the other, blocks hold whole blocks,
+    whatever the sizes behind them.
+    """
+    length, axis = source
+    if axis is None:
+        return None
+    if length % size != 0 and size % length != 0:
+        visit.lock(axis, "mixes it with a size that is not known")
+        return None
+    labels = visit.fresh(size)
+    shared = max(length, size)
+    visit.tie(axis.repeat(shared // length), labels.repeat(shared // size))
+    return labels
 
 
 def _spread(sources: Sequence[tuple[int, Axis]], carrier: int) -> Axis:
@@ -76,14 +96,16 @@ def _spread(sources: Sequence[tuple[int, Axis]], carrier: int) -> Axis:
 
 def _rewrite_target(edit: Edit) -> None:
     """New literal sizes; -1, 0 and sizes that follow the batch are left as they are."""
-    result = edit.result_name()
+    data, result = edit.operand_name(0), edit.result_name()
     target = edit.partial(1)
     if not edit.changed(result) or target is None:
         return
     shape = edit.shape(result)
-    copies = 0 if not edit.integer("allowzero", 0) else None
+    copies = not edit.integer("allowzero", 0)
     wanted = [
-        edit.size(result, index) if size is not None and size not in (-1, copies) else size
+        size
+        if size in (None, -1) or (size == 0 and copies and edit.size(data, index) == edit.size(result, index))
+        else edit.size(result, index)
         for index, size in enumerate(target)
     ]
     if wanted == list(target):
@@ -94,7 +116,7 @@ def _rewrite_target(edit: Edit) -> None:
     elif len(free) == 1 and -1 not in wanted and 0 not in shape:
         edit.set_operand(1, [-1 if size is None else size for size in wanted])
     else:
-        edit.set_known_elements(1, wanted)
+        edit.set_elements(1, wanted)
 
 
 @rule("Reshape", rewrite=_rewrite_target, keeps_zero=True, note="follows positions in row-major order")
@@ -105,11 +127,28 @@ def reshape(visit: Visit) -> None:
     target = None if visit.node.inputs[1] is None else visit.facts.shapes.partial(visit.node.inputs[1].name or "")
     if target is None and not data.constant and any(axis is not None for axis in data.axes):
         raise LockNodeError("reshapes to sizes that are computed while running")
-    visit.give(regroup(visit, data, shape, visit.facts.shapes.dynamic(name or "") or [True] * len(shape)))
+    axes = regroup(visit, data, shape, visit.facts.shapes.dynamic(name or "") or [True] * len(shape))
+    for index, axis in enumerate(axes):
+        if target is None or target[index] is None:
+            visit.lock(axis, "reshapes it to a size that is computed while running")
+    visit.give(axes)
+
+
+def _rewrite_squeeze(edit: Edit) -> None:
+    """Without axes every axis of size one goes, also one that has just shrunk to that."""
+    data, result = edit.operand_name(0), edit.result_name()
+    if edit.node.op_type != "Squeeze" or edit.operand_name(1) is not None or edit.integers("axes"):
+        return
+    if edit.changed(result):
+        axes = [index for index, size in enumerate(edit.shape(data)) if size == 1]
+        if edit.version < 13:
+            edit.set_integers("axes", axes)
+        else:
+            edit.set_operand(1, axes)
 
 
 @rule("Flatten", keeps_zero=True, note="follows positions in row-major order")
-@rule("Squeeze", "Unsqueeze", keeps_zero=True, note="drops or adds axes of size one")
+@rule("Squeeze", "Unsqueeze", rewrite=_rewrite_squeeze, keeps_zero=True, note="drops or adds axes of size one")
 def flatten(visit: Visit) -> None:
     shape = visit.result_shape()
     name = visit.node.outputs[0].name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from onnxadmm.rules.edit import Edit
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LabelFunction = Callable[["Visit"], None]
 RewriteFunction = Callable[["Edit"], None]
+Effect = Literal["exact", "locks", "inexact"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Rule:
         rewrite: adapts attributes and constant operands after removal; None when nothing names a size.
         keeps_zero: zero in gives zero out at the same position, so that a weight behind this operator can
             be zeroed at its origin.
+        effect: what becomes of an axis that it works along: ``"exact"``, it may shrink and nothing else changes;
+            ``"locks"``, it stays; ``"inexact"``, it stays unless inexact pruning is wanted.
         note: one line for the operator table of the documentation.
     """
 
@@ -37,6 +40,7 @@ class Rule:
     label: LabelFunction
     rewrite: RewriteFunction | None
     keeps_zero: bool
+    effect: Effect
     note: str
 
 
@@ -48,6 +52,7 @@ def rule(
     domain: str = "",
     rewrite: RewriteFunction | None = None,
     keeps_zero: bool = False,
+    effect: Effect = "exact",
     note: str,
 ) -> Callable[[LabelFunction], LabelFunction]:
     """Register a label function for some operators.
@@ -61,7 +66,7 @@ def rule(
             key = (domain, operator)
             if key in _TABLE:
                 raise ValueError(f"two rules for {operator!r} of domain {domain!r}")
-            _TABLE[key] = Rule(operator, domain, label, rewrite, keeps_zero, note)
+            _TABLE[key] = Rule(operator, domain, label, rewrite, keeps_zero, effect, note)
         return label
 
     return register

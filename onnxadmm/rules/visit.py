@@ -84,6 +84,9 @@ class Facts:
     mac_terms: list[MacTerm] = field(default_factory=list)
     owners: dict[str, list[str]] = field(default_factory=dict)
     whole: set[tuple[str, int]] = field(default_factory=set)
+    zero_points: dict[str, str] = field(default_factory=dict)
+    rigid: dict[str, str] = field(default_factory=dict)
+    inexact: list[str] = field(default_factory=list)
 
 
 class Visit:
@@ -96,6 +99,7 @@ class Visit:
         name = node.name or next((output.name for output in node.outputs if output.name), "unnamed")
         self.where = f"{node.op_type} ({name})"
         self.name = name
+        self._covered: set[int] = set()
 
     # -- what is there -------------------------------------------------------------------------------
 
@@ -114,6 +118,7 @@ class Visit:
         Raises:
             LockNodeError: the operand is absent or its shape is not known.
         """
+        self._covered.add(index)
         value = self.node.inputs[index] if index < len(self.node.inputs) else None
         if value is None or value.name is None:
             raise LockNodeError(f"operand {index} is absent")
@@ -140,6 +145,24 @@ class Visit:
         """Tell whether an operand is computed from constants alone."""
         value = self.node.inputs[index]
         return value is not None and (value.name in self.facts.constants or value.name in self.facts.derived)
+
+    def ignore(self, index: int) -> None:
+        """State that nothing depends on the sizes or values of an operand."""
+        self._covered.add(index)
+
+    def uncovered(self) -> list[onnx_ir.Value]:
+        """Return the operands whose labels the rule has not looked at: it reads them as plain values."""
+        return [
+            value for index, value in enumerate(self.node.inputs) if value is not None and index not in self._covered
+        ]
+
+    def partial(self, index: int) -> tuple[int | None, ...] | None:
+        """Return the elements of a one-dimensional operand of integers, None for those that a free size decides.
+
+        None when nothing is known of it.
+        """
+        value = self.node.inputs[index] if self.has(index) else None
+        return None if value is None or value.name is None else self.facts.shapes.partial(value.name)
 
     def value(self, index: int) -> np.ndarray | None:
         """Return the value of a small operand that is known before running, or None."""
@@ -225,6 +248,21 @@ class Visit:
         """Make the positions of an axis stay."""
         if axis is not None:
             self.facts.labels.lock(axis, f"{self.where} {why}")
+
+    def mix(self, axis: Axis, why: str = "mixes along it") -> Axis:
+        """State that removing positions of an axis changes the others: they stay, unless inexact pruning is wanted.
+
+        Returns:
+            the axis when it may shrink nevertheless.
+        """
+        if axis is None:
+            return None
+        if not self.inexact:
+            self.lock(axis, why)
+            return None
+        if self.where not in self.facts.inexact:
+            self.facts.inexact.append(self.where)
+        return axis
 
     def lock_others(self, operand: Operand, free: Sequence[int], why: str) -> None:
         """Lock every axis of an operand but those in ``free``."""

@@ -1,0 +1,148 @@
+"""Operators that pick or place positions by index."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.table import rule
+from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+
+_PICKS = "picks positions that are computed while running"
+_PLACES = "counts its positions"
+
+
+def _rewrite_gather(edit: Edit) -> None:
+    """Indices count kept positions: each is replaced by how many stay before it."""
+    data, result = edit.operand_name(0), edit.result_name()
+    rank = len(edit.shape(data))
+    axis = edit.integer("axis", 0) % rank
+    kept = edit.positions(data, axis)
+    indices = edit.value(1)
+    if kept is None or indices is None:
+        return
+    found = indices.astype(np.int64) % edit.shape(data)[axis]
+    stays = edit.positions(result, axis) if found.ndim == 1 else None
+    edit.set_operand(1, np.searchsorted(kept, found if stays is None else found[stays]))
+
+
+@rule(
+    "Gather", rewrite=_rewrite_gather, keeps_zero=True,
+    note="picks labels by known indices; indices that are computed lock the axis; passes the others",
+)  # fmt: skip
+def gather(visit: Visit) -> None:
+    """data ``[..., d, ...]``, indices ``[i...]`` -> ``[..., i..., ...]``."""
+    data = visit.operand(0)
+    axis = visit.axis_attribute("axis", 0, data.rank)
+    labels, indices = data.axes[axis], visit.value(1)
+    picked: list[Axis]
+    if labels is None or indices is None:
+        if data.constant:
+            visit.whole(data, [axis])
+        visit.lock(labels, _PICKS)
+        picked = list(visit.operand(1).axes) if not visit.is_constant(1) else [None] * _rank(visit, data)
+    elif indices.ndim == 1 and indices.size > 1:
+        picked = [visit.select(labels, indices.astype(np.int64) % data.shape[axis])]
+    else:
+        # A single position is not an axis that could shrink, and a box of positions need not stay a box.
+        visit.lock(labels[np.unique(indices.astype(np.int64) % data.shape[axis])], "picks it by its number")
+        picked = [None] * indices.ndim
+    visit.give([*data.axes[:axis], *picked, *data.axes[axis + 1 :]])
+
+
+def _rank(visit: Visit, data: Operand) -> int:
+    return len(visit.result_shape()) - data.rank + 1
+
+
+def _follow(visit: Visit, data: Operand, others: Sequence[Operand], axis: int) -> list[Axis]:
+    """Tie operands position by position on all axes but one, which locks; return the axes of the first of them."""
+    visit.lock(data.axes[axis], _PICKS)
+    for index in range(data.rank):
+        for other in others:
+            if index == axis:
+                continue
+            if other.shape[index] == data.shape[index]:
+                visit.tie(data.axes[index], other.axes[index], "picks at positions that stay")
+            else:
+                visit.lock(data.axes[index], "picks at some of its positions")
+                visit.lock(other.axes[index], "picks at some of its positions")
+    return list(others[0].axes)
+
+
+@rule("GatherElements", effect="locks", note="picks along its axis, which locks; ties the others to the indices")
+def gather_elements(visit: Visit) -> None:
+    data, indices = visit.operand(0), visit.operand(1)
+    visit.give(_follow(visit, data, [indices], visit.axis_attribute("axis", 0, data.rank)))
+
+
+@rule(
+    "ScatterElements", "Scatter", effect="locks",
+    note="places along its axis, which locks; ties the others to indices and updates",
+)  # fmt: skip
+def scatter_elements(visit: Visit) -> None:
+    data, indices, updates = visit.operand(0), visit.operand(1), visit.operand(2)
+    axis = visit.axis_attribute("axis", 0, data.rank)
+    visit.tie(indices.axes[axis], updates.axes[axis])
+    _follow(visit, data, [indices, updates], axis)
+    visit.give([None if index == axis else labels for index, labels in enumerate(data.axes)])
+
+
+@rule("GatherND", effect="locks", note="picks along the axes that its indices count, which lock; passes the others")
+def gather_tuples(visit: Visit) -> None:
+    data, indices = visit.operand(0), visit.operand(1)
+    batch, length = visit.integer("batch_dims", 0), indices.shape[-1]
+    visit.lock(indices.axes[-1], "are tuples of indices")
+    for axis in data.axes[batch : batch + length]:
+        visit.lock(axis, _PICKS)
+    shared = [
+        visit.tie(first, second) for first, second in zip(data.axes[:batch], indices.axes[:batch], strict=True)
+    ]
+    visit.give([*shared, *indices.axes[batch:-1], *data.axes[batch + length :]])
+
+
+@rule("ScatterND", effect="locks", note="places along the axes that its indices count, which lock; ties the others")
+def scatter_tuples(visit: Visit) -> None:
+    data, indices, updates = visit.operand(0), visit.operand(1), visit.operand(2)
+    length, places = indices.shape[-1], indices.rank - 1
+    visit.lock(indices.axes[-1], "are tuples of indices")
+    for axis in data.axes[:length]:
+        visit.lock(axis, _PLACES)
+    for first, second in zip(indices.axes[:-1], updates.axes[:places], strict=True):
+        visit.tie(first, second)
+    behind = [
+        visit.tie(first, second, "places positions that stay")
+        for first, second in zip(data.axes[length:], updates.axes[places:], strict=True)
+    ]
+    visit.give([*([None] * length), *behind])
+
+
+@rule("OneHot", note="adds an axis that stays; passes the others")
+def one_hot(visit: Visit) -> None:
+    indices = visit.operand(0)
+    axis = visit.axis_attribute("axis", -1, indices.rank + 1)
+    visit.give([*indices.axes[:axis], None, *indices.axes[axis:]])
+
+
+@rule("Trilu", keeps_zero=True, effect="locks", note="compares positions of its last two axes; passes the others")
+def triangle(visit: Visit) -> None:
+    data = visit.operand(0)
+    for axis in data.axes[-2:]:
+        visit.lock(axis, "compares its positions")
+    visit.give([*data.axes[:-2], None, None])
+
+
+@rule("ReverseSequence", effect="locks", note="reverses along time, which locks; passes the others")
+def reverse_sequence(visit: Visit) -> None:
+    data, lengths = visit.operand(0), visit.operand(1)
+    batch, time = visit.axis_attribute("batch_axis", 1, data.rank), visit.axis_attribute("time_axis", 0, data.rank)
+    if batch == time:
+        raise LockNodeError("names one axis twice")
+    visit.lock(data.axes[time], "reverses it")
+    shared = visit.tie(data.axes[batch], lengths.axes[0])
+    visit.give([None if index == time else shared if index == batch else axis for index, axis in enumerate(data.axes)])
+
+
+@rule("CastLike", note="works position by position")
+def cast_like(visit: Visit) -> None:
+    visit.ignore(1)
+    visit.give(visit.operand(0).axes)

@@ -1,0 +1,114 @@
+"""Normalisations: over features, groups of channels, space or neighbours."""
+
+import numpy as np
+
+from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.table import rule
+from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+
+_MIXES = "normalises over it"
+
+
+def _tie_trailing(visit: Visit, data: Operand, axes: list[Axis], index: int) -> None:
+    """Tie a scale or shift, which is broadcast against the last axes of the data."""
+    if not visit.has(index):
+        return
+    parameter = visit.operand(index)
+    for back in range(1, parameter.rank + 1):
+        if parameter.shape[-back] == data.shape[-back] and parameter.shape[-back] > 1:
+            axes[-back] = visit.tie(axes[-back], parameter.axes[-back], "normalises positions that stay")
+
+
+def _feature_normalization(visit: Visit, parameters: tuple[int, ...]) -> None:
+    """x ``[..., n...]`` normalised over its axes from ``axis`` on."""
+    data = visit.operand(0)
+    first = visit.axis_attribute("axis", -1, data.rank)
+    axes = list(data.axes)
+    for index in parameters:
+        _tie_trailing(visit, data, axes, index)
+    axes = [visit.mix(axis, _MIXES) if index >= first else axis for index, axis in enumerate(axes)]
+    visit.give(axes)
+    for result in (1, 2):
+        visit.give([*axes[:first], *([None] * (data.rank - first))], result=result)
+
+
+@rule("LayerNormalization", effect="inexact", note="normalises over its last axes, which lock; passes the others")
+def layer_normalization(visit: Visit) -> None:
+    _feature_normalization(visit, (1, 2))
+
+
+@rule("RMSNormalization", effect="inexact", note="normalises over its last axes, which lock; passes the others")
+def root_mean_square_normalization(visit: Visit) -> None:
+    _feature_normalization(visit, (1,))
+
+
+@rule("InstanceNormalization", note="ties the channels to scale and shift; normalises over space, which locks")
+def instance_normalization(visit: Visit) -> None:
+    data = visit.operand(0)
+    visit.lock_others(data, (0, 1), _MIXES)
+    channels = data.axes[1]
+    for index in (1, 2):
+        channels = visit.tie(channels, visit.operand(index).axes[0], "normalises channels that stay")
+    visit.give([data.axes[0], channels, *([None] * (data.rank - 2))])
+
+
+def _rewrite_group_count(edit: Edit) -> None:
+    """Groups go as a whole, so that each keeps its size; with inexact pruning every group keeps channels."""
+    data = edit.operand_name(0)
+    groups = edit.integer("num_groups", 1)
+    kept = edit.positions(data, 1)
+    if kept is not None:
+        edit.set_integer("num_groups", np.unique(kept // (edit.shape(data)[1] // groups)).size)
+
+
+@rule(
+    "GroupNormalization", rewrite=_rewrite_group_count, effect="inexact",
+    note="whole groups may go; channels of a group may with inexact pruning, equally many of each",
+)  # fmt: skip
+def group_normalization(visit: Visit) -> None:
+    """x ``[N, C, ...]``; scale and shift ``[groups]`` in opset 18 to 20, ``[C]`` from 21 on."""
+    data = visit.operand(0)
+    groups = visit.integer("num_groups", 1)
+    visit.lock_others(data, (0, 1), _MIXES)
+    channels = data.axes[1]
+    parameters = [visit.operand(1), visit.operand(2)]
+    for parameter in parameters:
+        if parameter.shape[0] == data.shape[1]:
+            channels = visit.tie(channels, parameter.axes[0], "normalises channels that stay")
+    if channels is not None:
+        blocks = channels.reshape(groups, -1)
+        if visit.inexact and blocks.shape[1] > 1:
+            visit.mix(channels)
+            visit.balance(blocks)
+        else:
+            for column in range(1, blocks.shape[1]):
+                visit.tie(blocks[:, 0], blocks[:, column])
+    for parameter in parameters:
+        if parameter.shape[0] != data.shape[1]:
+            if visit.inexact or channels is None:
+                visit.lock(parameter.axes[0], "belongs to groups that stay")
+            else:
+                visit.tie(channels.reshape(groups, -1)[:, 0] if groups > 1 else None, parameter.axes[0])
+    visit.give([data.axes[0], channels, *([None] * (data.rank - 2))])
+
+
+@rule("LpNormalization", effect="inexact", note="normalises over its axis, which locks; passes the others")
+def norm_normalization(visit: Visit) -> None:
+    data = visit.operand(0)
+    along = visit.axis_attribute("axis", -1, data.rank)
+    visit.give([visit.mix(axis, _MIXES) if index == along else axis for index, axis in enumerate(data.axes)])
+
+
+@rule("MeanVarianceNormalization", effect="inexact", note="normalises over its axes, which lock; passes the others")
+def mean_variance_normalization(visit: Visit) -> None:
+    data = visit.operand(0)
+    over = {axis % data.rank for axis in visit.integers("axes") or [0, 2, 3]}
+    visit.give([visit.mix(axis, _MIXES) if index in over else axis for index, axis in enumerate(data.axes)])
+
+
+@rule("LRN", effect="inexact", note="mixes neighbouring channels, which lock; passes space")
+def local_response_normalization(visit: Visit) -> None:
+    data = visit.operand(0)
+    if data.rank < 2:
+        raise LockNodeError("has no channels")
+    visit.give([data.axes[0], visit.mix(data.axes[1], "mixes neighbours"), *data.axes[2:]])

@@ -1,0 +1,74 @@
+"""Operators that work along axes: reductions, softmax, sorting, running sums."""
+
+from onnxadmm.rules.table import rule
+from onnxadmm.rules.visit import Axis, Visit
+
+_ORDERS = "orders its positions"
+
+
+@rule("Softmax", "LogSoftmax", effect="inexact", note="mixes along its axis, which locks; passes the others")
+def softmax(visit: Visit) -> None:
+    """Below opset 13 the axis and all behind it are one."""
+    data = visit.operand(0)
+    axis = visit.axis_attribute("axis", -1 if visit.version >= 13 else 1, data.rank)
+    mixed = range(axis, data.rank) if visit.version < 13 else [axis]
+    visit.give([visit.mix(labels) if index in mixed else labels for index, labels in enumerate(data.axes)])
+
+
+@rule("Hardmax", effect="locks", note="finds the largest along its axis, which locks; passes the others")
+def hardmax(visit: Visit) -> None:
+    data = visit.operand(0)
+    axis = visit.axis_attribute("axis", -1 if visit.version >= 13 else 1, data.rank)
+    mixed = range(axis, data.rank) if visit.version < 13 else [axis]
+    for index in mixed:
+        visit.lock(data.axes[index], _ORDERS)
+    visit.give([None if index in mixed else labels for index, labels in enumerate(data.axes)])
+
+
+@rule(
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare",
+    effect="inexact", note="mixes along its axes, which lock; passes the others",
+)  # fmt: skip
+def reduction(visit: Visit) -> None:
+    data = visit.operand(0)
+    axes = visit.known(1, "axes") if visit.has(1) else visit.integers("axes")
+    if not axes:
+        axes = [] if visit.integer("noop_with_empty_axes", 0) else list(range(data.rank))
+    reduced = {axis % data.rank for axis in axes}
+    for index in sorted(reduced):
+        visit.mix(data.axes[index])
+    _give_reduced(visit, data.axes, reduced)
+
+
+def _give_reduced(visit: Visit, axes: tuple[Axis, ...], reduced: set[int]) -> None:
+    if visit.integer("keepdims", 1):
+        visit.give([None if index in reduced else labels for index, labels in enumerate(axes)])
+    else:
+        visit.give([labels for index, labels in enumerate(axes) if index not in reduced])
+
+
+@rule("ArgMax", "ArgMin", effect="locks", note="returns positions along its axis, which locks; passes the others")
+def arguments(visit: Visit) -> None:
+    data = visit.operand(0)
+    axis = visit.axis_attribute("axis", 0, data.rank)
+    visit.lock(data.axes[axis], "returns its positions")
+    _give_reduced(visit, data.axes, {axis})
+
+
+@rule("TopK", effect="locks", note="orders along its axis, which locks; passes the others")
+def largest(visit: Visit) -> None:
+    data = visit.operand(0)
+    along = visit.axis_attribute("axis", -1, data.rank)
+    visit.lock(data.axes[along], _ORDERS)
+    for result in range(2):
+        visit.give([None if index == along else axis for index, axis in enumerate(data.axes)], result=result)
+
+
+@rule("CumSum", effect="locks", note="sums up along its axis, which locks; passes the others")
+def running_sum(visit: Visit) -> None:
+    data = visit.operand(0)
+    (axis,) = visit.known(1, "axis")
+    along = axis % data.rank
+    visit.lock(data.axes[along], "sums up along it")
+    visit.give([None if index == along else labels for index, labels in enumerate(data.axes)])
