@@ -12,7 +12,7 @@ from onnxadmm import surgery
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.compress import Preprocessing, compress
 from onnxadmm.console import ConsoleProgress, print_error, print_json, stderr_console, stdout_console
-from onnxadmm.demo import demo_files
+from onnxadmm.demo import require_bar, run_demo
 from onnxadmm.doctor import diagnose, diagnosis_view
 from onnxadmm.errors import OnnxAdmmError, OptionError, VerificationError
 from onnxadmm.graph.model import load, save
@@ -299,25 +299,13 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Compress a small network for handwritten digits that comes with the package."""
-    files = demo_files()
     with ConsoleProgress(stderr_console()) as progress:
-        report = compress(
-            files.model,
-            data=files.training,
-            test=files.test,
-            budget=Budget(params=0.15),
-            out=out,
-            recipe=Recipe(batch_size=64),
-            limits=Limits(),
-            seed=seed,
-            force=force,
-            progress=progress,
-            options={"demo": True},
-        )
+        report = run_demo(out, seed=seed, force=force, progress=progress)
     if as_json:
         print_json(to_document(report))
     else:
         stdout_console().print(report_view(report))
+    require_bar(report)
 
 
 def _budget(macs: str | None, params: str | None, connections: float | None) -> Budget | None:

@@ -1,13 +1,25 @@
-"""The demo's embedded files: a trained network for handwritten digits, and the data it was trained on."""
+"""The demo: a trained network for handwritten digits and its data, compressed, and held to a bar."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from onnxadmm.errors import InputError
+from onnxadmm.compress import Preprocessing, compress
+from onnxadmm.errors import InputError, OnnxAdmmError
+from onnxadmm.plan.budget import Budget
+from onnxadmm.progress import SILENT, Progress
+from onnxadmm.recipe import Recipe
+from onnxadmm.report.report import Report
 
 #: Stored pixel values run from 0 to 16; the network reads them on the 0-1 scale.
 SCALE: Final = 1 / 16
+
+_BUDGET: Final = Budget(params=0.1)
+_RECIPE: Final = Recipe(epochs=20, retrain_epochs=40, batch_size=64)
+# The bar: what the result must reach on any machine and with any seed.
+_FEWER_PARAMETERS: Final = 5.0
+_FEWER_MACS: Final = 2.0
+_POINTS_LOST: Final = 1.0
 
 _HERE: Final = Path(__file__).resolve().parent
 # An installed package carries the files inside; in a checkout they stand beside it.
@@ -44,4 +56,60 @@ def demo_files() -> DemoFiles:
         expected="its files in samples/digits",
         found="none",
         way_out="install the package again",
+    )
+
+
+def run_demo(out: str | Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> Report:
+    """Compress the demo's network to a tenth of its parameters.
+
+    Args:
+        out: folder for the results.
+        seed: of every random choice.
+        force: replace an older result in ``out``.
+        progress: told what happens.
+
+    Raises:
+        InputError: the files are missing, the folder cannot be used, or training does not work here.
+    """
+    files = demo_files()
+    return compress(
+        files.model,
+        data=files.training,
+        test=files.test,
+        budget=_BUDGET,
+        out=out,
+        recipe=_RECIPE,
+        preprocessing=Preprocessing(scale=SCALE),
+        seed=seed,
+        force=force,
+        progress=progress,
+        options={"demo": True, "scale": SCALE, "epochs": _RECIPE.epochs, "retrain_epochs": _RECIPE.retrain_epochs},
+    )
+
+
+def require_bar(report: Report) -> None:
+    """Hold a report of the demo to its bar.
+
+    Raises:
+        OnnxAdmmError: fewer than 5x fewer parameters or 2x fewer MACs, more than 1 point of test accuracy lost, or
+            nothing was verified.
+    """
+    before, after = report.before, report.after
+    proven = report.verification is not None and report.verification.passed
+    if before.test is None or after.test is None or before.macs is None or after.macs is None or not proven:
+        found = "a report without test accuracy, MACs or verification"
+    else:
+        parameters = before.parameters / max(1, after.parameters)
+        macs = before.macs / max(1, after.macs)
+        lost = 100 * (before.test.value - after.test.value)
+        # The margin is for the rounding of a difference of two shares.
+        if parameters >= _FEWER_PARAMETERS and macs >= _FEWER_MACS and lost <= _POINTS_LOST + 1e-9:
+            return
+        found = f"{parameters:.2f}x fewer parameters, {macs:.2f}x fewer MACs and {lost:.2f} points lost"
+    raise OnnxAdmmError(
+        "the demo",
+        expected=f"at least {_FEWER_PARAMETERS:g}x fewer parameters and {_FEWER_MACS:g}x fewer MACs with at most "
+        f"{_POINTS_LOST:g} point of test accuracy lost",
+        found=found,
+        way_out="run `onnxadmm doctor` to see whether training works here",
     )
