@@ -1,0 +1,95 @@
+"""A smoke test of an installed package, without pytest: ``python tests/smoke.py``, from outside the checkout.
+
+With a training engine: a training step and a small ``compress``. Without one: ``plan``, ``shrink``, ``verify`` and
+``bench``, and the refusal of ``compress`` in one sentence.
+"""
+
+import contextlib
+import io
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import onnxadmm
+from onnxadmm.cli import main
+from onnxadmm.demo import demo_files
+from onnxadmm.train.engine import available, providers
+
+
+def run(*words: object, status: int = 0) -> tuple[str, str]:
+    """Run a command in this process; return what it wrote to stdout and stderr."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        found = main([str(word) for word in words])
+    check(found == status, f"{words[0]}: status {found}, expected {status}\n{stdout.getvalue()}{stderr.getvalue()}")
+    return stdout.getvalue(), stderr.getvalue()
+
+
+def check(holds: bool, sentence: str) -> None:
+    if not holds:
+        sys.exit(f"smoke test failed: {sentence}")
+
+
+def without_training(folder: Path) -> None:
+    """Plan, shrink, verify and bench, which need nothing but an inference runtime."""
+    model, plan, small = demo_files().model, folder / "plan.json", folder / "small.onnx"
+    groups = json.loads(run("inspect", model, "--json")[0])
+    check(bool(groups), "inspect found nothing")
+    run("plan", model, "--params", "0.3", "-o", plan)
+    run("shrink", model, plan, "-o", small)
+    check(small.stat().st_size < 0.35 * model.stat().st_size, "shrink left a large file")
+    proof = json.loads(run("verify", model, small, plan, "--json")[0])
+    check(proof["passed"], f"verification failed: {proof}")
+    table, _ = run("bench", model, small, "--seconds", "0.3", "--json")
+    check(bool(json.loads(table)), "bench measured nothing")
+
+
+def training(folder: Path) -> None:
+    """A step of training, and a small compression."""
+    diagnosis, _ = run("doctor", "--json")
+    check(bool(json.loads(diagnosis)), "doctor said nothing")
+    files = demo_files()
+    report, _ = run(*_compress(files.model, files.training, folder / "out"), "--test", files.test, "--json")
+    found: dict[str, Any] = json.loads(report)
+    check(found["verification"]["passed"], "verification failed")
+    check(found["after"]["parameters"] <= 0.3 * found["before"]["parameters"], "the budget was not met")
+    accuracy = found["after"]["test"]["value"]
+    check(accuracy >= 0.9, f"test accuracy {accuracy}")
+
+
+def refusal(folder: Path) -> None:
+    """Without a training engine ``compress`` says what it needs and writes nothing."""
+    files = demo_files()
+    _, said = run(*_compress(files.model, files.training, folder / "out"), status=2)
+    check("onnxruntime-training-cpu" in said and len(said.strip().splitlines()) == 1, f"the refusal was: {said}")
+    check(not (folder / "out").exists(), "a refused run left a folder")
+
+
+def _compress(model: Path, data: Path, out: Path) -> tuple[object, ...]:
+    budget = ("--params", "0.3", "--epochs", "4", "--retrain-epochs", "4", "--batch-size", "64")
+    return ("compress", model, "--data", data, "--scale", 1 / 16, "--out", out, *budget)
+
+
+def everything() -> None:
+    """Run what this interpreter can do, and say what it was."""
+    trains = available()
+    expected = sys.version_info < (3, 13) and platform.system() == "Linux" and platform.machine() == "x86_64"
+    check(trains or not expected, f"training is missing on CPython {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as name:
+        without_training(Path(name))
+        (training if trains else refusal)(Path(name))
+    owners = ", ".join(f"{owner} {version}" for owner, version in providers().items())
+    done = "a training step and a compression" if trains else "the refusal of compress"
+    print(
+        f"onnxadmm {onnxadmm.__version__} on CPython {platform.python_version()}, {owners}, numpy {np.__version__}: "
+        f"plan, shrink, verify, bench, {done}: all work"
+    )
+
+
+if __name__ == "__main__":
+    everything()
