@@ -156,6 +156,7 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
         tensors[location] = mapped_tensor(tensor, content)
         mark(tensor, location, 0, len(content))
     training = tuple(info.SerializeToString(deterministic=True) for info in proto.training_info)
+    map_types = store.take_map_types(proto.graph)
     try:
         ir = onnx_ir.from_proto(proto)
         for graph in _graphs(ir):
@@ -174,7 +175,9 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         file_bytes=files.total_bytes,
-        extras=store.Extras(sparse_names=sparse_names, training_info=training, external_data=files.external),
+        extras=store.Extras(
+            sparse_names=sparse_names, training_info=training, external_data=files.external, map_types=map_types
+        ),
     )
 
 

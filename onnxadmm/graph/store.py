@@ -2,9 +2,9 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,11 +37,24 @@ class Extras:
         sparse_names: initializers that were stored sparse.
         training_info: serialised ``TrainingInfoProto`` messages.
         external_data: whether weights were stored outside of the ``.onnx`` file.
+        map_types: serialised ``TypeProto`` messages of values that hold maps, by name: what ZipMap puts out.
     """
 
     sparse_names: frozenset[str] = frozenset()
     training_info: tuple[bytes, ...] = ()
     external_data: bool = False
+    map_types: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def take_map_types(graph: onnx.GraphProto) -> dict[str, bytes]:
+    """Take the types of values that hold maps out of a graph; ``onnx_ir`` reads none, and no weight has one."""
+    taken: dict[str, bytes] = {}
+    for value in (*graph.output, *graph.value_info):
+        kind = value.type.sequence_type.elem_type if value.type.HasField("sequence_type") else value.type
+        if kind.HasField("map_type"):
+            taken[value.name] = value.type.SerializeToString(deterministic=True)
+            value.ClearField("type")
+    return taken
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,9 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
     for serialised in extras.training_info:
         proto.training_info.add().ParseFromString(serialised)
     _drop_shapes_of(proto.graph, set(copy.graph.initializers))
+    for value in (*proto.graph.output, *proto.graph.value_info):
+        if value.name in extras.map_types:
+            value.type.ParseFromString(extras.map_types[value.name])
     initializers = []
     for tensor in proto.graph.initializer:
         kept = onnx.TensorProto()
