@@ -1,6 +1,7 @@
 """What a rewrite function sees: one node of the shrinking graph, and which positions of each axis stay."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir
@@ -110,9 +111,9 @@ class Edit:
         self.node.attributes[name] = onnx_ir.AttrInt64s(name, list(values))
 
     def set_operand(self, index: int, values: Sequence[int] | NDArray[np.int64]) -> None:
-        """Replace an operand by a new one-dimensional int64 constant."""
+        """Replace an operand by a new constant of integers; int64 where it had no type."""
         old = self.operand_name(index) or "operand"
-        replacement = new_initializer(self._model, f"{old}_pruned", np.asarray(values, dtype=np.int64))
+        replacement = new_initializer(self._model, f"{old}_pruned", np.asarray(values, self._integers(old)))
         if index >= len(self.node.inputs):
             self.node.resize_inputs(index + 1)
         self.node.replace_input_with(index, replacement)
@@ -149,8 +150,8 @@ class Edit:
             self.node.append(chosen)
             kept = chosen.outputs[0]
         else:
-            known = np.asarray([value for value in values if value is not None], dtype=np.int64)
-            kept = new_initializer(self._model, f"{result.name}_kept", known)
+            known = np.asarray([value for value in values if value is not None], np.int64)
+            kept = new_initializer(self._model, f"{result.name}_pruned", known)
         for use in uses:
             use.node.replace_input_with(use.idx, kept)
 
@@ -158,11 +159,16 @@ class Edit:
         """Let the node read only some positions of an axis of an operand, in this order."""
         old = self.node.inputs[index]
         assert old is not None  # the operand was read before
-        where = new_initializer(self._model, f"{old.name}_positions", np.asarray(positions, dtype=np.int64))
+        where = new_initializer(self._model, f"{old.name}_pruned", np.asarray(positions, dtype=np.int64))
         picked = onnx_ir.Node("", "Gather", inputs=[old, where], attributes=[onnx_ir.AttrInt64("axis", axis)])
         picked.outputs[0].name = f"{where.name}_picked"
         self.node.prepend(picked)
         self.node.replace_input_with(index, picked.outputs[0])
+
+    def _integers(self, name: str | None) -> type[np.signedinteger[Any]]:
+        """Return the type of integers of a value: operands that go together have to have the same."""
+        dtype = None if name is None else self._shapes.dtype(name)
+        return np.int32 if dtype == onnx_ir.DataType.INT32 else np.int64
 
     def _choose(
         self, old: onnx_ir.Value, before: Sequence[int | None], wanted: Sequence[int | None]
@@ -174,12 +180,14 @@ class Edit:
         if self.version < 9:
             pairs = zip(wanted, before, strict=True)
             difference = [0 if new is None or now is None else new - now for new, now in pairs]
-            added = new_initializer(self._model, f"{old.name}_pruned", np.asarray(difference, dtype=np.int64))
+            added = new_initializer(
+                self._model, f"{old.name}_pruned", np.asarray(difference, self._integers(old.name))
+            )
             choice = onnx_ir.Node("", "Add", inputs=[old, added])
         else:
             known = new_initializer(self._model, f"{old.name}_known", np.asarray([size is not None for size in wanted]))
             added = new_initializer(
-                self._model, f"{old.name}_pruned", np.asarray([size or 0 for size in wanted], np.int64)
+                self._model, f"{old.name}_pruned", np.asarray([size or 0 for size in wanted], self._integers(old.name))
             )
             choice = onnx_ir.Node("", "Where", inputs=[known, added, old])
         choice.outputs[0].name = f"{added.name}_chosen"

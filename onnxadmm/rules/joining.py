@@ -63,74 +63,98 @@ def split(visit: Visit) -> None:
         start += size
 
 
-def _slices(visit: Visit, rank: int) -> list[tuple[int, int, int, int]]:
-    """Return (axis, start, end, step) for each sliced axis, as written."""
+def _slices(visit: Visit, rank: int) -> list[tuple[int, slice | None]]:
+    """Return each sliced axis and its slice, None where that is computed while running."""
+    starts: Sequence[int | None] | None
+    ends: Sequence[int | None] | None
     if visit.version < 10:
         starts, ends = visit.integers("starts"), visit.integers("ends")
         axes, steps = visit.integers("axes"), None
-        if starts is None or ends is None:
-            raise LockNodeError("has no starts or ends")
     else:
-        starts, ends = visit.known(1, "starts"), visit.known(2, "ends")
+        starts, ends = visit.partial(1), visit.partial(2)
         axes = visit.known(3, "axes") if visit.has(3) else None
         steps = visit.known(4, "steps") if visit.has(4) else None
+    if starts is None and axes is not None:
+        starts = [None] * len(axes)
+    if starts is None:
+        raise LockNodeError("has starts that are computed while running")
     axes = axes if axes is not None else list(range(len(starts)))
-    steps = steps if steps is not None else [1] * len(starts)
-    return [(axis % rank, start, end, step) for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)]
+    if ends is None:
+        ends = [None] * len(starts)
+    return [
+        (axis % rank, None if start is None or end is None else _as_slice(start, end, step))
+        for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=True)
+    ]
+
+
+def _as_slice(start: int, end: int, step: int) -> slice:
+    """Going backwards, an end far below zero means through the first, which Python spells None."""
+    return slice(start, None if step < 0 and end < -(2**31) else end, step)
 
 
 def _rewrite_slice(edit: Edit) -> None:
-    """A run of positions is again a run after removal: count what stays before and inside it."""
+    """A run of positions is again a run after removal: count what stays before and inside it.
+
+    Positions in steps are no run any more; they are gathered before the slice.
+    """
     data, result = edit.operand_name(0), edit.result_name()
     shape = edit.shape(data)
     old = edit.version < 10
-    starts = edit.integers("starts") if old else edit.integers_of(1)
-    ends = edit.integers("ends") if old else edit.integers_of(2)
+    starts: Sequence[int | None] | None = edit.integers("starts") if old else edit.partial(1)
+    ends: Sequence[int | None] | None = edit.integers("ends") if old else edit.partial(2)
     axes = edit.integers("axes") if old else edit.integers_of(3)
     if starts is None or ends is None:
         return  # its axes are whole, or the label function would have locked them
     axes = [axis % len(shape) for axis in axes] if axes is not None else list(range(len(starts)))
-    new_starts, new_ends = list(starts), list(ends)
+    steps = edit.integers_of(4) or [1] * len(starts)
+    new_starts, new_ends, new_steps = list(starts), list(ends), list(steps)
     for index, axis in enumerate(axes):
-        kept = edit.positions(data, axis)
-        if kept is None:
+        kept, start, end = edit.positions(data, axis), starts[index], ends[index]
+        if kept is None or start is None or end is None:
             continue
-        first = range(shape[axis])[starts[index] : ends[index]].start
-        new_starts[index] = int(np.searchsorted(kept, first))
-        new_ends[index] = new_starts[index] + edit.size(result, axis)
-    if (new_starts, new_ends) == (list(starts), list(ends)):
-        return
+        wanted = np.arange(shape[axis])[_as_slice(start, end, steps[index])]
+        if steps[index] == 1:
+            new_starts[index] = int(np.searchsorted(kept, wanted[0] if wanted.size else 0))
+        else:
+            stays = edit.positions(result, axis)
+            edit.gather_operand(0, axis, np.searchsorted(kept, wanted if stays is None else wanted[stays]))
+            new_starts[index], new_steps[index] = 0, 1
+        new_ends[index] = (new_starts[index] or 0) + edit.size(result, axis)
     if old:
-        edit.set_integers("starts", new_starts)
-        edit.set_integers("ends", new_ends)
-    else:
-        edit.set_operand(1, new_starts)
-        edit.set_operand(2, new_ends)
+        edit.set_integers("starts", [start for start in new_starts if start is not None])
+        edit.set_integers("ends", [end for end in new_ends if end is not None])
+        return
+    for operand, new, before in ((1, new_starts, starts), (2, new_ends, ends), (4, new_steps, steps)):
+        if new != list(before):
+            edit.set_elements(operand, new)
 
 
-@rule("Slice", rewrite=_rewrite_slice, keeps_zero=True, note="keeps a run of labels; steps lock")
+@rule("Slice", rewrite=_rewrite_slice, keeps_zero=True, note="keeps some of the labels")
 def slice_axes(visit: Visit) -> None:
     data = visit.operand(0)
     result = list(data.axes)
     if any(axis is not None for axis in data.axes):
-        for axis, start, end, step in _slices(visit, data.rank):
+        for axis, chosen in _slices(visit, data.rank):
             labels = data.axes[axis]
-            selected = np.arange(data.shape[axis])[start:end:step]
-            if labels is None or (selected.size == data.shape[axis] and step == 1):
+            if labels is None:
                 continue
-            if step != 1:
-                raise LockNodeError("takes steps over it")
-            result[axis] = visit.select(labels, selected)
+            if chosen is None:
+                visit.lock(labels, "cuts it at positions that are computed while running")
+                result[axis] = None
+                continue
+            selected = np.arange(data.shape[axis])[chosen]
+            if not np.array_equal(selected, np.arange(data.shape[axis])):
+                result[axis] = visit.select(labels, selected)
     visit.give(result)
 
 
-def _pads(visit: Visit, rank: int) -> list[tuple[int, int]]:
-    """Return (before, after) for each axis."""
-    flat = visit.integers("pads") if visit.version < 11 else visit.known(1, "pads")
-    if flat is None:
-        raise LockNodeError("has no pads")
+def _pads(visit: Visit, rank: int) -> list[tuple[int | None, int | None]]:
+    """Return (before, after) for each axis, None where that is computed while running."""
+    flat: Sequence[int | None] | None = visit.integers("pads") if visit.version < 11 else visit.partial(1)
     axes = visit.known(3, "axes") if visit.version >= 18 and visit.has(3) else list(range(rank))
-    pads = [(0, 0)] * rank
+    if flat is None:
+        flat = [None] * (2 * len(axes))
+    pads: list[tuple[int | None, int | None]] = [(0, 0)] * rank
     for index, axis in enumerate(axes):
         pads[axis % rank] = (flat[index], flat[len(axes) + index])
     return pads
@@ -139,7 +163,7 @@ def _pads(visit: Visit, rank: int) -> list[tuple[int, int]]:
 def _rewrite_pad(edit: Edit) -> None:
     data, result = edit.operand_name(0), edit.result_name()
     shape = edit.shape(data)
-    flat = edit.integers("pads") if edit.version < 11 else edit.integers_of(1)
+    flat: Sequence[int | None] | None = edit.integers("pads") if edit.version < 11 else edit.partial(1)
     axes = edit.integers_of(3) if edit.version >= 18 else None
     if flat is None or not edit.changed(result):
         return
@@ -150,14 +174,16 @@ def _rewrite_pad(edit: Edit) -> None:
         if kept is None:
             continue
         before = flat[index]
+        if before is None:
+            continue
         pads[index] = int(np.count_nonzero(kept < before))
         pads[len(axes) + index] = int(np.count_nonzero(kept >= before + shape[axis]))
     if pads == list(flat):
         return
     if edit.version < 11:
-        edit.set_integers("pads", pads)
+        edit.set_integers("pads", [size for size in pads if size is not None])
     else:
-        edit.set_operand(1, pads)
+        edit.set_elements(1, pads)
 
 
 @rule("Pad", rewrite=_rewrite_pad, note="adds labels of its own, which may go as well")
@@ -169,6 +195,9 @@ def pad(visit: Visit) -> None:
     for axis, (before, after) in zip(data.axes, _pads(visit, data.rank) if labelled else [], strict=False):
         if axis is None or before == after == 0:
             result.append(axis)
+        elif before is None or after is None:
+            visit.lock(axis, "pads it as far as is computed while running")
+            result.append(None)
         elif not constant or before < 0 or after < 0:
             raise LockNodeError("copies or cuts its positions")
         else:

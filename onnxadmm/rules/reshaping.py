@@ -53,10 +53,12 @@ def regroup(visit: Visit, data: Operand, shape: Sequence[int], dynamic: Sequence
         if len(left) == 1 and len(right) == 1:
             result[right[0]] = data.axes[left[0]]
         elif any(dynamic[index] for index in right):
+            before = visit.facts.shapes.dynamic(data.name) or [True] * data.rank
+            leads_free = dynamic[right[0]] or before[left[0]]
             for index, (_, axis) in enumerate(sources):
-                if index > 0 or dynamic[right[0]]:
+                if index > 0 or leads_free:
                     visit.lock(axis, "mixes it with a size that is not known")
-            result[right[0]] = _lead(visit, sources[0], shape[right[0]]) if not dynamic[right[0]] else None
+            result[right[0]] = None if leads_free else _lead(visit, sources[0], shape[right[0]])
         elif len(right) == 1 and len(labelled) == 1:
             result[right[0]] = _spread(sources, labelled[0])
         else:

@@ -147,7 +147,7 @@ def _rewrite_tile(edit: Edit) -> None:
         edit.set_elements(1, wanted)
 
 
-@rule("Tile", rewrite=_rewrite_tile, keeps_zero=True, note="ties the copies of a position, unless its axis has size one")
+@rule("Tile", rewrite=_rewrite_tile, keeps_zero=True, note="ties copies of a position, unless its axis has size one")
 def tile(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()
