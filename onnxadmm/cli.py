@@ -20,6 +20,7 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.recipe import Recipe
+from onnxadmm.report.drawing import draw_groups, page_of_groups
 from onnxadmm.report.inspection import inspect_units, inspection_view
 from onnxadmm.report.report import read_report, to_document
 from onnxadmm.report.table import latency_table, report_view
@@ -62,11 +63,24 @@ def _main(
 
 @app.command()
 def inspect(
-    model: ModelArgument, ignore: IgnoreOption = None, inexact: InexactOption = False, as_json: JsonOption = False
+    model: ModelArgument,
+    ignore: IgnoreOption = None,
+    inexact: InexactOption = False,
+    svg: Annotated[Path | None, typer.Option("--svg", help="draw the groups into this file")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="the same as a page")] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the groups that may shrink, and what locks the others."""
+    for path in (svg, html):
+        if path is not None:
+            _refuse_existing(path, force=force)
     units = surgery.find_groups(model, inexact=inexact, ignore=ignore or ())
     inspection = inspect_units(model.name, units)
+    if svg is not None:
+        write_text(svg, draw_groups(inspection, units))
+    if html is not None:
+        write_text(html, page_of_groups(inspection, units))
     if as_json:
         print_json(inspection)
     else:
