@@ -23,6 +23,8 @@ from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samp
 Array = NDArray[Any]
 
 _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
+# ONNX infers these through a function body that needs more context than one node gives.
+_SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 _LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
 _WINDOWED = frozenset({"Conv", "ConvTranspose", "AveragePool", "LpPool", "MaxPool"})
 
@@ -255,6 +257,8 @@ class _Walk:
         version = self._model.ir.opset_imports.get(domain)
         if version is None or not onnx.defs.has(node.op_type, version, domain):
             return {}
+        if not domain and node.op_type in _SHAPED_AS_OPERAND:
+            return {proto.output[0]: types[proto.input[0]]}
         schema = onnx.defs.get_schema(node.op_type, version, domain)
         if proto.op_type in ("If", "Loop", "Scan"):
             # Bodies see the whole outer scope.
