@@ -10,6 +10,7 @@ import typer
 
 from onnxadmm import surgery
 from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bisect import bisect, write_culprit
 from onnxadmm.compress import Preprocessing, compress
 from onnxadmm.console import ConsoleProgress, print_error, print_json, stderr_console, stdout_console
 from onnxadmm.demo import require_bar, run_demo
@@ -236,11 +237,20 @@ def verify_command(
     model: ModelArgument,
     shrunk: Annotated[Path, typer.Argument(metavar="SHRUNK", help="what shrink wrote")],
     plan: PlanArgument,
+    narrow: Annotated[
+        Path | None,
+        typer.Option(
+            "--bisect", metavar="FOLDER", help="when it fails, write a small model that shows why, without your weights"
+        ),
+    ] = None,
     seed: SeedOption = 0,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
     verification = surgery.verify(model, shrunk, Plan.read(plan), seed=seed)
+    if narrow is not None and not verification.passed:
+        stderr_console().print(_narrow(model, Plan.read(plan), narrow, force=force, seed=seed), soft_wrap=True)
     if as_json:
         print_json(verification)
         if not verification.passed:
@@ -320,6 +330,19 @@ def demo(
     else:
         stdout_console().print(report_view(report))
     require_bar(report)
+
+
+def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int) -> str:
+    culprit = bisect(model, plan, seed=seed)
+    if culprit is None:
+        return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
+    model_path, plan_path = write_culprit(culprit, folder, overwrite=force)
+    shows = "shows" if culprit.reproduced else "did not show"
+    return (
+        f"Group {culprit.group!r} fails when unit {', '.join(map(str, culprit.units))} goes: "
+        f"{culprit.verification.first_difference}. {model_path} ({culprit.nodes} nodes, random weights) with "
+        f"{plan_path} {shows} the same."
+    )
 
 
 def _budget(macs: str | None, params: str | None, connections: float | None) -> Budget | None:

@@ -33,8 +33,14 @@ Source = str | Path | onnx.ModelProto | Model
 
 
 @dataclass(frozen=True)
-class _Planned:
-    """A model with its plan applied as far as both sides of a comparison share it."""
+class Planned:
+    """A model with its plan applied as far as both sides of a comparison share it.
+
+    Attributes:
+        model: simplified where the plan was, pruned connections set to zero.
+        units: its units.
+        keep: which of them stay, bool ``[units.count]``.
+    """
 
     model: Model
     units: Units
@@ -116,7 +122,7 @@ def mask(model: Source, plan: Plan) -> Model:
     Raises:
         PlanError: the plan was made for another model.
     """
-    planned = _apply(model, plan)
+    planned = apply_plan(model, plan)
     return mask_units(planned.model, planned.units, planned.keep)
 
 
@@ -126,7 +132,7 @@ def shrink(model: Source, plan: Plan) -> Model:
     Raises:
         PlanError: the plan was made for another model.
     """
-    planned = _apply(model, plan)
+    planned = apply_plan(model, plan)
     return shrink_units(planned.model, planned.units, planned.keep)
 
 
@@ -152,7 +158,7 @@ def verify(
     Raises:
         PlanError: the plan was made for another model.
     """
-    planned = _apply(model, plan)
+    planned = apply_plan(model, plan)
     masked = mask_units(planned.model, planned.units, planned.keep)
 
     def kept(name: str) -> tuple[NDArray[np.int64] | None, ...] | None:
@@ -183,14 +189,19 @@ def bench(
 
 
 def trial_inputs(model: Model, *, seed: int) -> list[dict[str, NDArray[Any]]]:
-    """Return random inputs for a verification: batches of one and three where the batch is free, else two of its own."""
+    """Return random inputs for a verification: batches of one and three where the batch is free, else two others."""
     batches = (1, 3) if batch_is_free(model) else (1, 1)
     return [random_inputs(model, batch=batch, seed=seed + number) for number, batch in enumerate(batches)]
 
 
-def _apply(model: Source, plan: Plan) -> _Planned:
+def apply_plan(model: Source, plan: Plan) -> Planned:
+    """Find the units of a model again and read off the plan which of them stay.
+
+    Raises:
+        PlanError: the plan was made for another model.
+    """
     loaded = load(model)
     ready = simplify(loaded).model if plan.simplified else loaded
     units = find(ready, inexact=plan.inexact, ignore=plan.ignored)
     keep = plan.keep(ready, units)
-    return _Planned(zero_connections(ready, plan.zeros), units, keep)
+    return Planned(zero_connections(ready, plan.zeros), units, keep)

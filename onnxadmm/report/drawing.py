@@ -105,9 +105,11 @@ def _arcs(units: Units, titles: Sequence[str]) -> list[tuple[int, int]]:
     """Return (group read, group written) for every weight that reads one group and writes another."""
     place = {title: index for index, title in enumerate(titles)}
     owner: dict[str, list[int]] = {}
-    for group in (*units.groups, *units.locked):
-        for tensor in group.tensors:
-            owner.setdefault(tensor, []).append(place[group.name])
+    written = [(group.name, group.tensors) for group in units.groups]
+    written += [(group.name, group.tensors) for group in units.locked]
+    for name, tensors in written:
+        for tensor in tensors:
+            owner.setdefault(tensor, []).append(place[name])
     arcs: dict[tuple[int, int], None] = {}
     for reader in units.readers:
         for group in units.groups:
