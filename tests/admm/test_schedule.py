@@ -1,5 +1,7 @@
 """Curves: ends, monotony, known points."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ def test_the_budget_falls_from_the_whole_network_to_the_target_and_stays():
     assert curve[0] == 100.0
     assert curve[30] == pytest.approx(10.0 + 90.0 / 8)
     assert all(value == 10.0 for value in curve[60:])
-    assert all(a >= b for a, b in zip(curve[:-1], curve[1:], strict=True))
+    assert all(a >= b for a, b in itertools.pairwise(curve))
 
 
 def test_a_ramp_of_zero_asks_for_the_target_at_once():

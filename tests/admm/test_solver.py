@@ -1,5 +1,6 @@
 """The whole run on a tiny network: it prunes, it adapts, it is deterministic, it refuses, it recovers."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -101,8 +102,8 @@ def test_the_history_follows_the_schedules():
     assert history[-1].epoch == 12.0
     assert all(record.cost <= record.budget for record in history)
     assert history[-1].budget == 36.0
-    assert all(a.budget >= b.budget for a, b in zip(history[:-1], history[1:], strict=True))
-    assert all(a.neuron_rho < b.neuron_rho for a, b in zip(history[:-1], history[1:], strict=True))
+    assert all(a.budget >= b.budget for a, b in itertools.pairwise(history))
+    assert all(a.neuron_rho < b.neuron_rho for a, b in itertools.pairwise(history))
     assert history[-1].neuron_primal < 0.05 < max(record.neuron_primal for record in history)
     assert history[-1].connection_primal < history[len(history) // 2].connection_primal
     assert history[-1].loss < 0.5

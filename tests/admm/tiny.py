@@ -1,5 +1,6 @@
 """A two-layer network in numpy with hand-written gradients and AdamW: what the solver needs, and nothing else."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -122,12 +123,12 @@ class ChainCost:
 
     def _widths(self, keep: NDArray[np.bool_]) -> list[float]:
         edges = np.cumsum((0, *self.sizes))
-        kept = [float(keep[start:end].sum()) for start, end in zip(edges[:-1], edges[1:], strict=True)]
+        kept = [float(keep[start:end].sum()) for start, end in itertools.pairwise(edges)]
         return [float(self.inputs), *kept, float(self.outputs)]
 
     def total(self, keep: NDArray[np.bool_]) -> float:
         widths = self._widths(keep)
-        return float(sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True)))
+        return float(sum(a * b for a, b in itertools.pairwise(widths)))
 
     def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         widths = self._widths(keep)
