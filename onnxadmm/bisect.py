@@ -1,7 +1,7 @@
 """Narrowing a failed verification down to the smallest removal that shows it, in a model that can be handed on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxadmm.bench.inputs import random_inputs
 from onnxadmm.errors import ModelFileError, OnnxAdmmError
 from onnxadmm.graph.constants import constant, constants_by_name, set_constants
-from onnxadmm.graph.model import Model, clone, from_proto, save, to_proto
+from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
@@ -80,7 +80,8 @@ def write_culprit(culprit: Culprit, folder: Path, *, overwrite: bool) -> tuple[P
     folder.mkdir(parents=True, exist_ok=True)
     model_path, plan_path = folder / "reproduce.onnx", folder / "reproduce.json"
     save(culprit.model, model_path, overwrite=overwrite)
-    plan_path.write_text(culprit.plan.to_json(), encoding="utf-8")
+    plan = replace(culprit.plan, sha256=load(model_path).sha256)  # the file's bytes, not the message's
+    plan_path.write_text(plan.to_json(), encoding="utf-8")
     return model_path, plan_path
 
 

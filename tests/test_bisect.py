@@ -94,5 +94,5 @@ def test_nothing_is_overwritten_without_force(model: Path, tmp_path: Path, monke
     culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
     assert culprit is not None
     write_culprit(culprit, tmp_path / "report", overwrite=False)
-    with pytest.raises(onnxadmm.OnnxAdmmError, match="existing"):
+    with pytest.raises(onnxadmm.OnnxAdmmError, match="does not exist yet"):
         write_culprit(culprit, tmp_path / "report", overwrite=False)
