@@ -90,7 +90,11 @@ class Recipe:
         # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
         iterations = max(1, min(8, round(40 / epochs)))
         return Settings(
-            mode=self.mode, epochs=epochs, iterations_per_epoch=iterations, learning_rate=self.learning_rate
+            mode=self.mode,
+            method=self.method,
+            epochs=epochs,
+            iterations_per_epoch=iterations,
+            learning_rate=self.learning_rate,
         )
 
     def retraining_epochs(self, *, steps_per_epoch: int) -> int:
