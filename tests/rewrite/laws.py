@@ -1,0 +1,328 @@
+"""What must hold for every network and every plan, one function per law. Each raises AssertionError by itself."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument as OrtError
+
+from onnxadmm.graph.model import Model, load, to_proto
+from onnxadmm.rewrite.mask import mask
+from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.rewrite.verify import Verification, verify
+from onnxadmm.units.cost import Cost
+from onnxadmm.units.units import Units, find_units
+from tests.graphs import feeds
+
+Array = NDArray[np.generic]
+#: What computes a shape while the model runs, and may go once the shape is spelled out.
+SHAPE_ARITHMETIC = ("Constant", "Shape", "Size", "Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast", "Mul")
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a plan, and what the package made of them."""
+
+    original: onnx.ModelProto
+    model: Model
+    units: Units
+    keep: NDArray[np.bool_]
+    masked: Model
+    shrunk: Model
+
+    @property
+    def removed(self) -> int:
+        return int((~self.keep).sum())
+
+
+def prune(original: onnx.ModelProto, model: Model, units: Units, keep: NDArray[np.bool_]) -> Case:
+    """Apply a plan; the model it is applied to must not change."""
+    before = to_proto(model).SerializeToString(deterministic=True)
+    case = Case(original, model, units, keep, mask(model, units, keep), shrink(model, units, keep))
+    assert to_proto(model).SerializeToString(deterministic=True) == before, "the original was changed"
+    return case
+
+
+def units_of(original: onnx.ModelProto) -> tuple[Model, Units]:
+    model = load(original)
+    return model, find_units(model)
+
+
+def law_masked_equals_shrunk(case: Case) -> Verification:
+    """mask == shrink, at every batch size, and the first difference is named."""
+    batches = (3, 1) if case.original.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_param") else (3,)
+    verification = verify(
+        case.masked,
+        case.shrunk,
+        [feeds(case.original, batch=batch, seed=batch) for batch in batches],
+        kept=lambda name: case.units.positions(name, case.keep),
+    )
+    assert verification.passed, verification.first_difference
+    return verification
+
+
+def law_shrunk_is_valid(case: Case) -> None:
+    """Checker and strict shape inference pass; the declared outputs are what shape inference finds."""
+    proto = to_proto(case.shrunk)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.checker.check_model(to_proto(case.masked), full_check=True)
+    if inferred_outputs(case.original) is None:
+        return  # onnx cannot follow some operators; where it follows the original it must follow the result
+    inferred = inferred_outputs(proto)
+    assert inferred is not None, "strict shape inference fails"
+    for found, declared in zip(inferred, case.original.graph.output, strict=True):
+        for left, right in zip(found.type.tensor_type.shape.dim, declared.type.tensor_type.shape.dim, strict=False):
+            if left.HasField("dim_value") and right.HasField("dim_value"):
+                assert left.dim_value == right.dim_value, f"{found.name}: {left.dim_value} for {right.dim_value}"
+
+
+def law_face_is_unchanged(case: Case) -> None:
+    """Inputs, outputs, opset, metadata, doc strings, and the names of nodes and weights survive."""
+    before = case.original
+    for after in (to_proto(case.shrunk), to_proto(case.masked)):
+        stored = {tensor.name for tensor in before.graph.initializer}
+        assert [v for v in after.graph.input if v.name not in stored] == [
+            v for v in before.graph.input if v.name not in stored
+        ]
+        assert list(after.graph.output) == list(before.graph.output)
+        assert sorted((entry.domain, entry.version) for entry in after.opset_import) == sorted(
+            (entry.domain, entry.version) for entry in before.opset_import
+        )
+        assert after.ir_version == before.ir_version
+        assert (after.producer_name, after.doc_string) == (before.producer_name, before.doc_string)
+        assert (after.graph.name, after.graph.doc_string) == (before.graph.name, before.graph.doc_string)
+        metadata = {entry.key: entry.value for entry in after.metadata_props}
+        assert metadata.items() >= {entry.key: entry.value for entry in before.metadata_props}.items()
+    shrunk = to_proto(case.shrunk)
+    documented = [(node.op_type, node.name, node.doc_string, list(node.output)) for node in before.graph.node]
+    survivors = [(node.op_type, node.name, node.doc_string, list(node.output)) for node in shrunk.graph.node]
+    added = [entry for entry in survivors if entry not in documented]
+    lost = [entry for entry in documented if entry not in survivors]
+    assert [e for e in survivors if e not in added] == [e for e in documented if e not in lost], "nodes changed places"
+    assert all(operator in SHAPE_ARITHMETIC for operator, *_ in lost), f"nodes were lost: {lost}"
+    # A size that is partly computed, and a slice in steps, take a helper node.
+    assert all(operator in ("Where", "Gather") for operator, *_ in added), f"nodes were added: {added}"
+    weights = {tensor.name for tensor in before.graph.initializer if tensor.data_type in FLOATS}
+    assert {tensor.name for tensor in shrunk.graph.initializer} >= weights
+    new = {tensor.name for tensor in shrunk.graph.initializer} - {tensor.name for tensor in before.graph.initializer}
+    assert all("_pruned" in name or "_known" in name for name in new), new
+
+
+def law_record_says_what_was_removed(case: Case) -> None:
+    """The shrunk file's metadata count the units that went; an untouched file records nothing."""
+    record = {entry.key: entry.value for entry in to_proto(case.shrunk).metadata_props}.get("onnxadmm.pruned")
+    if not case.removed:
+        assert record is None
+        return
+    assert record is not None
+    counts = json.loads(record)["units"].values()
+    assert sum(before - after for before, after in counts) == case.removed
+
+
+def law_masked_differs_only_in_zeros(case: Case) -> None:
+    """Same nodes, same weights; where a weight differs it is zero."""
+    before, after = case.original.graph, to_proto(case.masked).graph
+    old, new = constants(before), constants(after)
+    assert list(old) == list(new)
+    for name, array in old.items():
+        assert array.shape == new[name].shape
+        assert array.dtype == new[name].dtype
+        different = array != new[name]
+        assert not new[name][different].any(), f"{name} holds new numbers"
+    gone = ~np.append(case.keep, True)
+    for reader in case.units.readers:
+        rows = new[reader.tensor].reshape(*reader.units.shape[:-1], -1, *new[reader.tensor].shape[1:])
+        for block, removed in zip(
+            rows if reader.units.ndim > 1 else [rows], np.atleast_2d(gone[reader.units]), strict=True
+        ):
+            assert not np.moveaxis(block, reader.axis, 0)[removed].any(), f"{reader.tensor} still reads a removed unit"
+    assert [(n.op_type, n.name, list(n.input), list(n.output)) for n in after.node] == [
+        (n.op_type, n.name, list(n.input), list(n.output)) for n in before.node
+    ]
+
+
+def law_removed_units_cannot_be_seen(case: Case) -> None:
+    """Whatever writes a removed unit may hold anything: the masked original must not notice.
+
+    This is the definition of a unit that is gone, and shares nothing with ``shrink``.
+    """
+    scrambled = onnx.ModelProto.FromString(to_proto(case.masked).SerializeToString())
+    arrays = constants(scrambled.graph)
+    gone = ~np.append(case.keep, True)
+    readers = {(reader.tensor, reader.axis) for reader in case.units.readers}
+    garbage: dict[str, Array] = {}
+    for writer in case.units.writers:
+        if (writer.tensor, writer.axis) in readers or writer.units.ndim > 1:
+            continue
+        array = garbage.get(writer.tensor, arrays[writer.tensor]).copy()
+        view = np.moveaxis(array, writer.axis, 0)
+        # Readers of other removed units share the tensor; what is zero there stays zero.
+        view[gone[writer.units]] = np.where(view[gone[writer.units]] == 0, 0, view[gone[writer.units]] * 2 + 0.5)
+        garbage[writer.tensor] = array
+    replace_constants(scrambled.graph, garbage)
+    inputs = [feeds(case.original, seed=5)]
+    verification = verify(case.masked, load(scrambled), inputs)
+    assert verification.passed, f"a removed unit is still seen: {verification.first_difference}"
+
+
+def law_shrunk_runs_optimised(case: Case) -> None:
+    """onnxruntime loads the result with every optimisation and computes what it computes without.
+
+    Not asked where its optimiser already breaks the original.
+    """
+    feed = feeds(case.original, seed=4)
+    try:
+        run(case.original, feed)
+    except OrtError:
+        return
+    outputs = run(to_proto(case.shrunk), feed)
+    for expected, found in zip(run(to_proto(case.masked), feed, optimise=False), outputs, strict=True):
+        assert snr_db(expected, found) > 70
+
+
+def law_reference_agrees(case: Case) -> bool:
+    """onnx's own evaluation of the masked graph is what onnxruntime computes on the shrunk one.
+
+    Returns False where that evaluator is no witness: it lacks an operator, or differs on the original already.
+    """
+    feed = feeds(case.original, seed=3)
+    original = evaluate(case.original, feed)
+    if original is None or not agree(original, run(case.original, feed, optimise=False)):
+        return False
+    masked = evaluate(to_proto(case.masked), feed)
+    assert masked is not None
+    assert agree(masked, run(to_proto(case.shrunk), feed, optimise=False))
+    return True
+
+
+def law_cost_is_counted_on_the_shrunk_graph(case: Case) -> None:
+    """The parameters and MACs that the units say are saved are those the shrunk graph really lacks."""
+    everything = np.ones_like(case.keep)
+    for kind, count in (("params", count_parameters), ("macs", count_macs)):
+        cost = Cost(case.units, kind)
+        before, after = count(to_proto(case.model)), count(to_proto(case.shrunk))
+        if before is None or after is None:
+            continue
+        saved = before - after
+        assert math.isclose(cost.total(everything) - cost.total(case.keep), saved, abs_tol=0.5), kind
+
+
+def law_nothing_removed_changes_nothing(original: onnx.ModelProto, model: Model, units: Units) -> None:
+    """Keeping everything gives the bytes that came in."""
+    case = prune(original, model, units, np.ones(units.count, np.bool_))
+    before = to_proto(model).SerializeToString(deterministic=True)
+    assert to_proto(case.shrunk).SerializeToString(deterministic=True) == before
+    assert to_proto(case.masked).SerializeToString(deterministic=True) == before
+
+
+# Oracles
+
+
+def inferred_outputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto] | None:
+    """The outputs as strict shape inference finds them, not as the file declares them; None where it fails."""
+    stripped = onnx.ModelProto.FromString(model.SerializeToString())
+    for value in stripped.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        return list(shape_inference.infer_shapes(stripped, strict_mode=True, data_prop=True).graph.output)
+    except shape_inference.InferenceError:
+        return None
+
+
+def snr_db(expected: Array, found: Array) -> float:
+    """10 log10(signal / noise) in dB, inf where nothing differs."""
+    left, right = np.asarray(expected, np.float64), np.asarray(found, np.float64)
+    noise = float(((left - right) ** 2).sum())
+    return math.inf if noise == 0 else 10 * math.log10(max(float((left**2).sum()), 1e-30) / noise)
+
+
+def agree(expected: list[Array], found: list[Array]) -> bool:
+    """Equal shapes, and at most rounding between the numbers."""
+    pairs = list(zip(expected, found, strict=True))
+    return all(left.shape == right.shape and snr_db(left, right) > 80 for left, right in pairs)
+
+
+def evaluate(model: onnx.ModelProto, feed: dict[str, NDArray[np.float32]]) -> list[Array] | None:
+    """What onnx's reference evaluator computes; None where it fails, which it does in many ways."""
+    try:
+        return [np.asarray(output) for output in ReferenceEvaluator(model).run(None, feed)]
+    except Exception:
+        return None
+
+
+def run(model: onnx.ModelProto, feed: dict[str, NDArray[np.float32]], *, optimise: bool = True) -> list[Array]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [np.asarray(output) for output in session.run(None, feed)]
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, Array]:
+    """Every initializer and every result of a Constant node."""
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            value = helper.get_attribute_value(node.attribute[0])
+            is_tensor = isinstance(value, TensorProto)
+            array = numpy_helper.to_array(value) if is_tensor else np.asarray(value)
+            if not is_tensor:
+                array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+            found[node.output[0]] = array
+    return found
+
+
+def replace_constants(graph: onnx.GraphProto, arrays: dict[str, Array]) -> None:
+    for tensor in graph.initializer:
+        if tensor.name in arrays:
+            tensor.CopyFrom(numpy_helper.from_array(arrays[tensor.name], tensor.name))
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] in arrays:
+            del node.attribute[:]
+            tensor = numpy_helper.from_array(arrays[node.output[0]])
+            node.attribute.append(helper.make_attribute("value", tensor))
+
+
+def count_parameters(model: onnx.ModelProto) -> int:
+    """Elements of all float constants."""
+    return sum(array.size for array in constants(model.graph).values() if array.dtype.kind == "f")
+
+
+def count_macs(model: onnx.ModelProto) -> int | None:
+    """Multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul for one sample; None where a shape is not known."""
+    fixed = onnx.ModelProto.FromString(model.SerializeToString())
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.HasField("dim_param"):
+                axis.dim_value = 1
+    del fixed.graph.value_info[:]
+    fixed = shape_inference.infer_shapes(fixed, data_prop=True)
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*fixed.graph.input, *fixed.graph.value_info, *fixed.graph.output)
+    }
+    shapes |= {name: list(array.shape) for name, array in constants(fixed.graph).items()}
+    total = 0
+    for node in fixed.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and not all(
+            shapes.get(name) and 0 not in shapes[name] for name in (*node.input[:2], node.output[0])
+        ):
+            return None
+        if node.op_type in ("Conv", "ConvTranspose"):
+            weight = shapes[node.input[1]]
+            positions = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            total += math.prod(positions) * math.prod(weight[1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            transposed = any(a.name == "transA" and a.i for a in node.attribute)
+            inner = shapes[node.input[0]][0 if transposed else -1]
+            total += math.prod(shapes[node.output[0]]) * inner
+    return total
