@@ -131,6 +131,8 @@ class _Run(Generic[Batch]):
             problem, weights=self._weights, gradients=gradients, per_layer=settings.mode == "joint"
         )
         self._neurons = make_neurons(problem, settings)
+        # Refuses targets of joint mode that cost more than the budget, before any training.
+        self._neurons.keep(budget=problem.budget)
         # The last good state: masters and gates.
         self._good = {name: array.copy() for name, array in self._weights.items()}
         self._good_gates = self._neurons.gates.copy()

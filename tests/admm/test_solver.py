@@ -138,6 +138,13 @@ def test_an_unreachable_budget_is_refused_before_training():
         np.testing.assert_array_equal(array, trainer.weights[name])
 
 
+def test_joint_targets_that_cost_more_than_the_budget_are_refused_before_training():
+    trainer = TinyTrainer()
+    with pytest.raises(BudgetError, match="at least 45"):
+        run(problem=tiny_problem(keep_counts=(5,)), settings=replace(QUICK, mode="joint"), trainer=trainer)
+    assert trainer.updates == 0
+
+
 class Failing(TinyTrainer):
     """Turns bad at one step: returns ``loss`` from then on, and spoils the weights."""
 
@@ -173,7 +180,7 @@ def test_divergence_names_the_iteration_and_restores_the_last_good_weights(loss)
 def test_a_loss_that_rises_from_almost_nothing_is_not_divergence():
     class Offset(TinyTrainer):
         def backward(self, batch):
-            return super().backward(batch) * 1e-9 if self._updates < 40 else super().backward(batch)
+            return super().backward(batch) * 1e-9 if self.updates < 40 else super().backward(batch)
 
     run(trainer=Offset())
 

@@ -26,7 +26,7 @@ class TinyTrainer:
         self._gradients = {name: np.zeros_like(array) for name, array in self._weights.items()}
         self._mean = {name: np.zeros_like(array) for name, array in self._weights.items()}
         self._square = {name: np.zeros_like(array) for name, array in self._weights.items()}
-        self._updates = 0
+        self.updates = 0
 
     @property
     def weights(self) -> dict[str, FloatArray]:
@@ -71,13 +71,13 @@ class TinyTrainer:
         return loss
 
     def update(self, learning_rate: float) -> None:
-        self._updates += 1
+        self.updates += 1
         for name, weight in self._weights.items():
             gradient = self._gradients[name]
             self._mean[name] += np.float32(0.1) * (gradient - self._mean[name])
             self._square[name] += np.float32(0.001) * (gradient**2 - self._square[name])
-            mean = self._mean[name] / (1 - 0.9**self._updates)
-            square = self._square[name] / (1 - 0.999**self._updates)
+            mean = self._mean[name] / (1 - 0.9**self.updates)
+            square = self._square[name] / (1 - 0.999**self.updates)
             weight -= np.float32(learning_rate) * (mean / (np.sqrt(square) + 1e-8) + np.float32(1e-4) * weight)
 
 
