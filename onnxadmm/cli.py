@@ -12,9 +12,10 @@ from onnxadmm import surgery
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bisect import bisect, write_culprit
 from onnxadmm.compress import Preprocessing, compress
-from onnxadmm.console import ConsoleProgress, print_error, print_json, stderr_console, stdout_console
+from onnxadmm.console import ConsoleProgress, print_error, print_json, print_line, stderr_console, stdout_console
 from onnxadmm.demo import require_bar, run_demo
 from onnxadmm.doctor import diagnose, diagnosis_view
+from onnxadmm.doctor import to_document as diagnosis_document
 from onnxadmm.errors import OnnxAdmmError, OptionError, VerificationError
 from onnxadmm.graph.model import load, save
 from onnxadmm.plan.budget import Budget
@@ -211,7 +212,9 @@ def plan_command(
         print_json(json.loads(text))
     else:
         units = sum(group.units for group in plan.groups)
-        stdout_console().print(f"{output}: {plan.removed_count} of {units} units go, from {len(plan.groups)} groups")
+        print_line(
+            f"{output}: {plan.removed_count} of {units} units go, from {len(plan.groups)} groups", stdout_console()
+        )
 
 
 @app.command("mask")
@@ -250,17 +253,18 @@ def verify_command(
     """Check that the shrunk model computes what the masked original computes."""
     verification = surgery.verify(model, shrunk, Plan.read(plan), seed=seed)
     if narrow is not None and not verification.passed:
-        stderr_console().print(_narrow(model, Plan.read(plan), narrow, force=force, seed=seed), soft_wrap=True)
+        print_line(_narrow(model, Plan.read(plan), narrow, force=force, seed=seed), stderr_console())
     if as_json:
         print_json(verification)
         if not verification.passed:
             raise typer.Exit(VerificationError.exit_status)
         return
     require(verification)
-    stdout_console().print(
+    print_line(
         f"{shrunk}: equal to the masked original on {verification.inputs_tried} inputs, "
         f"{verification.snr_db:.1f} dB (at least {verification.threshold_db:g} dB asked), "
-        f"largest absolute error {verification.max_abs_error:.2g}"
+        f"largest absolute error {verification.max_abs_error:.2g}",
+        stdout_console(),
     )
 
 
@@ -308,7 +312,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, and whether training really works."""
     diagnosis = diagnose()
     if as_json:
-        print_json(diagnosis)
+        print_json(diagnosis_document(diagnosis))
     else:
         stdout_console().print(diagnosis_view(diagnosis))
     if not diagnosis.ok:
@@ -386,7 +390,7 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
 
 def _write_model(model: Any, output: Path, *, force: bool, sparse: bool) -> None:
     size = save(model, output, sparse=sparse, overwrite=force)
-    stdout_console().print(f"{output}: {size:,} bytes")
+    print_line(f"{output}: {size:,} bytes", stdout_console())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -410,9 +414,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        stderr_console().print(
-            f"Error: a defect of onnxadmm: {type(error).__name__}: {error}; use --debug to see where"
-        )
+        defect = f"Error: a defect of onnxadmm: {type(error).__name__}: {error}; use --debug to see where"
+        print_line(defect, stderr_console())
         return 1
     return 0
 

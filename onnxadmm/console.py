@@ -70,6 +70,11 @@ def print_error(error: OnnxAdmmError, console: Console) -> None:
     console.print(line, soft_wrap=True)
 
 
+def print_line(sentence: str, console: Console) -> None:
+    """Print a sentence as it is: unbroken, and brackets in a path are no markup."""
+    console.print(Text(sentence), soft_wrap=True)
+
+
 class ConsoleProgress:
     """A ``Progress`` that shows what happens: bars on a terminal, plain lines elsewhere.
 
@@ -132,7 +137,7 @@ class ConsoleProgress:
 
     def note(self, sentence: str) -> None:
         """Print a sentence."""
-        self._console.print(Text(sentence), soft_wrap=True)
+        print_line(sentence, self._console)
 
     def _state(self, elapsed: float) -> str:
         if self._total is None:

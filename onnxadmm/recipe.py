@@ -1,7 +1,7 @@
 """How a compression trains: every choice the user may make, with the defaults that measured best."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
@@ -86,7 +86,7 @@ class Recipe:
         """Return the solver's settings for data of this length."""
         epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
         if self.method == "paper":
-            return paper_settings(mode=self.mode, epochs=epochs)
+            return replace(paper_settings(mode=self.mode, epochs=epochs), learning_rate=self.learning_rate)
         # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
         iterations = max(1, min(8, round(40 / epochs)))
         return Settings(

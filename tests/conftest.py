@@ -1,12 +1,16 @@
 """What several rooms' tests share: the embedded digits, cut down, and commands run in this process."""
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 
@@ -23,17 +27,26 @@ class Ran:
 Command = Callable[..., Ran]
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
+def run_command(*words: object) -> Ran:
     """Run ``onnxadmm`` with some words in this process."""
-
-    def run(*words: object) -> Ran:
-        capsys.readouterr()
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Ran(status, captured.out, captured.err)
+    return Ran(status, stdout.getvalue(), stderr.getvalue())
 
-    return run
+
+@pytest.fixture
+def command() -> Command:
+    """Run ``onnxadmm`` with some words in this process."""
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def quick_latency() -> Iterator[None]:
+    """Time models for a tenth of a second instead of three in the report of a run: how long they take is not tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxadmm.measure.measure_latency", partial(measure_latency, seconds=0.1))
+        yield
 
 
 @pytest.fixture(scope="session")
