@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import onnx
 
 from onnxadmm.errors import NotTrainableError
-from onnxadmm.train.workspace import Workspace, attribute, label, reads, words
+from onnxadmm.train.workspace import MICROSOFT_ACTIVATIONS, Workspace, attribute, label, reads, words
 
 Objection = Callable[[Workspace, onnx.NodeProto], str | None]
 
@@ -16,8 +16,6 @@ DIFFERENTIABLE = words(
     "Reciprocal ReduceL2 ReduceLogSumExp ReduceMean ReduceSum Relu Reshape ScatterElements ScatterND Sigmoid Sin Slice "
     "Softmax SoftmaxCrossEntropyLoss Split Sqrt Squeeze Sub Tanh Tile TopK Transpose Trilu Unsqueeze Where"
 )
-#: The same for the domain com.microsoft.
-DIFFERENTIABLE_MICROSOFT = frozenset({"Gelu", "QuickGelu", "FastGelu", "BiasGelu"})
 
 #: Inputs of an operator through which no gradient flows, by index.
 INDEX_INPUTS: Mapping[str, frozenset[int]] = {
@@ -98,7 +96,7 @@ def _has_body(node: onnx.NodeProto) -> bool:
 
 
 def _check_node(space: Workspace, node: onnx.NodeProto) -> None:
-    microsoft = node.domain == "com.microsoft" and node.op_type in DIFFERENTIABLE_MICROSOFT
+    microsoft = node.domain == "com.microsoft" and node.op_type in MICROSOFT_ACTIVATIONS
     if not microsoft and (node.domain not in ("", "ai.onnx") or node.op_type not in DIFFERENTIABLE):
         domain = f" of domain {node.domain}" if node.domain else ""
         found = f"{node.op_type}{domain}, which has none"

@@ -31,7 +31,7 @@ def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         # The converter stops at inferred shapes that disagree with recorded ones.
         del model.graph.value_info[:]
         converted = version_converter.convert_version(model, target)
-    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+    except (version_converter.ConvertError, RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
         raise NotTrainableError(
             f"opset {opset}",
             expected=f"opset {OLDEST_OPSET} to {OPSET} for training",

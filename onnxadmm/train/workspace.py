@@ -30,6 +30,10 @@ FOLDABLE = words(
 )
 
 
+#: Operators of the domain com.microsoft, unknown to ONNX's inference, that keep the shape of their first input.
+MICROSOFT_ACTIVATIONS = frozenset({"Gelu", "QuickGelu", "FastGelu", "BiasGelu"})
+
+
 class Workspace:
     """The training copy of a model.
 
@@ -155,6 +159,9 @@ class Workspace:
         del self.graph.value_info[:]
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
+        for node in model.graph.node:
+            if node.domain == "com.microsoft" and node.op_type in MICROSOFT_ACTIVATIONS:
+                node.CopyFrom(helper.make_node("Identity", [node.input[0]], list(node.output)))
         for name, array in self.constants.items():
             if array.size <= 4096:
                 model.graph.initializer.append(numpy_helper.from_array(array, name))

@@ -60,16 +60,36 @@ def mlp(*, inputs: int = 6, hidden: int = 5, outputs: int = 4, batch: int | str 
 
 
 def in_double(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in float64, for the reference evaluator."""
+    """The same graph in float64, for the reference evaluator; Constant nodes become initializers."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    constants = [node for node in copy.graph.node if node.op_type == "Constant"]
+    for node in constants:
+        copy.graph.initializer.append(numpy_helper.from_array(_constant_of(node), node.output[0]))
+        copy.graph.node.remove(node)
+    tensors = {tensor.name for tensor in copy.graph.initializer}
+    inputs = [value for value in copy.graph.input if value.name not in tensors]
+    del copy.graph.input[:], copy.graph.value_info[:]
+    copy.graph.input.extend(inputs)
     for value in (*copy.graph.input, *copy.graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for tensor in list(copy.graph.initializer):
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for node in copy.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
     return copy
+
+
+def _constant_of(node: onnx.NodeProto) -> Array:
+    (attribute,) = node.attribute
+    value = helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return numpy_helper.to_array(value)
+    return np.array(value, np.float32 if "float" in attribute.name else np.int64)
 
 
 class DoubleGraph:
