@@ -170,7 +170,9 @@ def _weights(model: Any) -> int:
     kinds = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
     tensors = list(model.graph.initializer)
     for node in model.graph.node:
-        tensors += [attribute.t for attribute in node.attribute if node.op_type == "Constant" and attribute.HasField("t")]
+        tensors += [
+            attribute.t for attribute in node.attribute if node.op_type == "Constant" and attribute.HasField("t")
+        ]
     return sum(int(np.prod(tensor.dims)) for tensor in tensors if tensor.data_type in kinds and tensor.dims)
 
 

@@ -51,7 +51,7 @@ class WaveNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, total = self.enter(x), torch.zeros(())
-        for gate, kernel, residual, skip in zip(self.gates, self.filters, self.residual, self.skip):
+        for gate, kernel, residual, skip in zip(self.gates, self.filters, self.residual, self.skip, strict=True):
             inner = torch.tanh(kernel(x)) * torch.sigmoid(gate(x))
             x, total = x + residual(inner), total + skip(inner)
         return self.leave(total)
