@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
-from onnxadmm.bench.session import Session, open_session
+from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.progress import SILENT, Progress

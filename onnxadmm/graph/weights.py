@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,6 +17,8 @@ from onnxadmm.graph.wire import IN_FILE, Buffer
 # A mapped file must not be truncated by others while the model lives, so only what is worth it is mapped.
 SMALLEST_MAPPED = 64 * 2**20  # bytes
 
+_mapped: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()
+
 
 def read_file(path: Path) -> Buffer:
     """Return the bytes of a file: mapped when it is large, read when it is not.
@@ -25,8 +28,20 @@ def read_file(path: Path) -> Buffer:
     """
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size >= SMALLEST_MAPPED:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _mapped.add(mapped)
+            return memoryview(mapped)
         return memoryview(file.read())
+
+
+def give_back_pages() -> None:
+    """Let the system take back the memory of mapped files; it is read from the files again when it is needed.
+
+    Pages that were read once count as this process's memory until then, which adds up when a large model is copied.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for mapped in _mapped:
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class WeightFiles:

@@ -1,7 +1,8 @@
 """Proof on numbers that the shrunk model computes what the masked original computes.
 
-Both models run node by node, without graph optimisations (see ``running``); what remains between equal networks is
-the order of summation inside a product, about 120 dB in float32.
+Both models run node by node, without graph optimisations (see ``open_session``), one after the other, so that a large
+model is in memory once; what remains between equal networks is the order of summation inside a product, about 120 dB
+in float32.
 """
 
 import contextlib
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError, OptionError, VerificationError
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.graph.runtime import open_session
 from onnxadmm.rewrite.comparing import Gap, compare
-from onnxadmm.rewrite.running import Runner
 
 Array = NDArray[Any]
 Kept = Callable[[str], tuple[NDArray[np.int64] | None, ...] | None]
@@ -114,22 +115,22 @@ def verify(
     """
     _check_options(inputs, threads=threads, exact_may_differ=exact_may_differ)
     limit = min(threshold_db, _attainable_db(masked))
-    reference = Runner(masked, threads=threads)
-    expected = [reference.run(feed) for feed in inputs]
+    with open_session(masked, threads=threads, as_written=True) as reference:
+        expected = [reference.run(feed) for feed in inputs]
     gaps: list[Gap] = []
     complaints: list[str] = []
     tried = 0
     try:
-        result = Runner(shrunk, threads=threads)
-        if result.outputs != reference.outputs:
-            complaints.append(f"outputs should be {list(reference.outputs)} and are {list(result.outputs)}")
-        for feed, wanted in zip(inputs, expected, strict=True):
-            found = result.run(feed, reference.outputs)
-            tried += 1
-            for name in reference.outputs:
-                gaps.append(compare(wanted[name], found[name]))
-                complaint = gaps[-1].complaint(limit=limit, exact_may_differ=exact_may_differ)
-                complaints += [] if complaint is None else [f"output {name}: {complaint}"]
+        with open_session(shrunk, threads=threads, as_written=True) as result:
+            if result.outputs != reference.outputs:
+                complaints.append(f"outputs should be {list(reference.outputs)} and are {list(result.outputs)}")
+            for feed, wanted in zip(inputs, expected, strict=True):
+                found = result.run(feed, reference.outputs)
+                tried += 1
+                for name in reference.outputs:
+                    gaps.append(compare(wanted[name], found[name]))
+                    complaint = gaps[-1].complaint(limit=limit, exact_may_differ=exact_may_differ)
+                    complaints += [] if complaint is None else [f"output {name}: {complaint}"]
     except ModelFileError as error:
         # The masked original has run already, so this is the shrunk model.
         complaints.append(f"the shrunk model does not run: {error.found}")
@@ -201,7 +202,7 @@ def locate(
     writers = dict(_results_of_data(masked.ir.graph))
     present = {value.name for node in shrunk.ir.graph for value in node.outputs}
     names = [name for name in writers if name in present]
-    reference = Runner(_exposed(masked, names), threads=threads)
+    reference = open_session(_exposed(masked, names), threads=threads, as_written=True)
     for feed in inputs:
         expected = reference.run(feed, names)
         for name, found in _results(shrunk, feed, names, threads=threads):
@@ -220,12 +221,13 @@ def _results(
     """Yield every named result in order; text in place of the first that cannot be computed."""
     found: dict[str, Any] = {}
     with contextlib.suppress(ModelFileError):
-        found = Runner(_exposed(shrunk, names), threads=threads).run(feed, names)
+        found = open_session(_exposed(shrunk, names), threads=threads, as_written=True).run(feed, names)
     yield from found.items()
     # Where the whole does not run, take the graph in steps, each up to one result.
     for name in names if not found else ():
         try:
-            yield name, Runner(_up_to(shrunk, name), threads=threads).run(feed, [name])[name]
+            part = open_session(_up_to(shrunk, name), threads=threads, as_written=True)
+            yield name, part.run(feed, [name])[name]
         except ModelFileError as error:
             yield name, f"it cannot be computed, {error.found}"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs, required_inputs
-from onnxadmm.bench.session import open_session
+from onnxadmm.graph.runtime import open_session
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.model import Model
 from tests.bench.models import dense, from_text, relu

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxadmm.bench import session as session_room
-from onnxadmm.bench.session import import_runtime, open_session
+from onnxadmm.graph import runtime as session_room
+from onnxadmm.graph.runtime import import_runtime, open_session
 from onnxadmm.errors import InputError, ModelFileError
 from onnxadmm.graph.model import to_proto
 from tests.bench.models import dense, from_text, relu
@@ -75,7 +75,7 @@ def test_a_model_too_big_for_one_message_goes_through_a_file(monkeypatch: pytest
     model = dense(8)
     x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
     expected = open_session(model).run({"x": x})["y"]
-    monkeypatch.setattr(session_room, "_PROTOBUF_BYTES", 0)
+    monkeypatch.setattr(session_room, "_MESSAGE_BYTES", 0)
     np.testing.assert_array_equal(open_session(replace(model, path=None)).run({"x": x})["y"], expected)
 
 

@@ -1,0 +1,238 @@
+"""The door to onnxruntime's inference: a model that runs, or one sentence why it does not."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from onnxadmm.errors import InputError, ModelFileError
+from onnxadmm.graph.model import Model, clone, save, to_proto
+from onnxadmm.graph.weights import give_back_pages
+
+Array = NDArray[Any]
+
+# Larger models go through a file: in a message every weight would be in memory three times while loading.
+_MESSAGE_BYTES: Final = 2**26
+# The reference evaluator is Python; larger models would take hours.
+_REFERENCE_BYTES: Final = 2**27
+# onnxruntime's log level "fatal": what goes wrong is raised, and need not be on stderr as well.
+_LOG_FATAL: Final = 4
+_IR_LIMIT: Final = re.compile(r"max supported IR version: (\d+)")
+_OPSET_LIMIT: Final = re.compile(
+    r"Opset (\d+) is under development.*support for domain (\S+) is till opset (\d+)", re.S
+)
+
+
+class Session:
+    """A model loaded for inference on the CPU.
+
+    Attributes:
+        name: how messages call the model.
+        inputs: names of the inputs that must be fed.
+        outputs: names of the outputs, in the model's order.
+        threads: threads one operator may use; operators run one after the other.
+    """
+
+    def __init__(self, loaded: Any, *, name: str, threads: int, files: ExitStack) -> None:
+        self._loaded = loaded
+        self._files = files
+        self.name = name
+        self.threads = threads
+        reference = isinstance(loaded, ReferenceEvaluator)
+        self.inputs: tuple[str, ...] = tuple(loaded.input_names if reference else _names(loaded.get_inputs()))
+        self.outputs: tuple[str, ...] = tuple(loaded.output_names if reference else _names(loaded.get_outputs()))
+
+    def run(self, feed: Mapping[str, Array], names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Run the model once.
+
+        Args:
+            feed: one array per name in ``inputs``.
+            names: the outputs wanted; all when None.
+
+        Returns:
+            One result per name: an array, or a list or dict where the model puts out sequences or maps.
+
+        Raises:
+            ModelFileError: onnxruntime refuses the inputs or fails inside the model.
+        """
+        wanted = list(self.outputs if names is None else names)
+        if not wanted:
+            return {}
+        try:
+            results = self._loaded.run(wanted, dict(feed))
+        except Exception as error:
+            # onnxruntime's errors have no common root below Exception.
+            shapes = ", ".join(f"{name} {list(np.shape(array))} {_dtype(array)}" for name, array in feed.items())
+            raise ModelFileError(
+                self.name,
+                expected=f"a model that runs with {shapes}",
+                found=_sentence(error),
+                way_out="check the model's input shapes, or try another batch size",
+            ) from error
+        return dict(zip(wanted, results, strict=True))
+
+    def close(self) -> None:
+        """Free the model and the file it was loaded from."""
+        self._loaded = None
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_session(model: Model, *, threads: int = 1, as_written: bool = False) -> Session:
+    """Load a model for inference on the CPU.
+
+    A model stamped with a newer IR version than onnxruntime reads is restamped on the way in: the stamp says which
+    features of the format a writer knew, and onnxruntime still refuses those it does not know by itself.
+
+    Args:
+        model: the model; it is not changed.
+        threads: threads one operator may use, at least 1.
+        as_written: run node by node, without graph optimisations, in as little memory as possible; a model whose opset
+            is newer than the runtime's is then stamped down, and run by ONNX's reference evaluator where that does not
+            help. For comparing two networks: optimisations fuse by pattern and choose layouts by channel count, so
+            equal networks of different widths would round differently for reasons that say nothing about them.
+
+    Raises:
+        ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime.
+        InputError: the module onnxruntime is missing or broken, or ``threads`` is not positive.
+    """
+    runtime = import_runtime()
+    name = str(model.path) if model.path is not None else (model.ir.graph.name or "the model")
+    if threads < 1:
+        raise InputError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
+    options = _options(runtime, threads=threads, as_written=as_written)
+    current = model
+    while True:
+        with ExitStack() as stack:
+            try:
+                loaded = _load(runtime, options, current, stack)
+            except Exception as error:
+                lowered = _lowered(current, error, opset_too=as_written)
+                if lowered is not None:
+                    current = lowered
+                    continue
+                if not as_written or model.file_bytes > _REFERENCE_BYTES:
+                    raise _refusal(name, error) from error
+                loaded = _reference(model, name, error)
+            return Session(loaded, name=name, threads=threads, files=stack.pop_all())
+
+
+def import_runtime() -> Any:
+    """Import onnxruntime late, so that a broken install can still be diagnosed.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
+    try:
+        runtime = import_module("onnxruntime")
+        # Two providers that overwrote each other can leave a package that imports and holds nothing.
+        runtime.InferenceSession  # noqa: B018
+    except (ImportError, AttributeError, OSError) as error:
+        raise InputError(
+            "onnxruntime",
+            expected="a module that imports",
+            found=_sentence(error),
+            way_out="run `onnxadmm doctor` to see which packages provide it",
+        ) from error
+    return runtime
+
+
+def _options(runtime: Any, *, threads: int, as_written: bool) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _LOG_FATAL
+    # Idle threads of one session would spin through the other session's turn.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if as_written:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Weights are read where the file is mapped, not packed into a second copy; memory is given back at once.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+    return options
+
+
+def _load(runtime: Any, options: Any, model: Model, stack: ExitStack) -> Any:
+    providers = ["CPUExecutionProvider"]
+    weights = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
+    if weights <= _MESSAGE_BYTES:
+        return runtime.InferenceSession(to_proto(model).SerializeToString(), options, providers=providers)
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxadmm-"))) / "model.onnx"
+    save(replace(model, extras=replace(model.extras, external_data=True)), path)
+    give_back_pages()
+    return runtime.InferenceSession(str(path), options, providers=providers)
+
+
+def _lowered(model: Model, error: Exception, *, opset_too: bool) -> Model | None:
+    """Return the model with the stamp lowered that onnxruntime objects to, None where it objects to something else."""
+    limit, opset = _IR_LIMIT.search(str(error)), _OPSET_LIMIT.search(str(error))
+    if limit is not None:
+        lowered = clone(model)
+        lowered.ir.ir_version = int(limit[1])
+        return lowered
+    if opset is not None and opset_too and opset[2] in ("ai.onnx", ""):
+        lowered = clone(model)
+        lowered.ir.opset_imports[""] = int(opset[3])
+        return lowered
+    return None
+
+
+def _reference(model: Model, name: str, error: Exception) -> ReferenceEvaluator:
+    """Return ONNX's own evaluator, for operators newer than onnxruntime."""
+    try:
+        return ReferenceEvaluator(onnx.ModelProto.FromString(to_proto(model).SerializeToString()))
+    except Exception as second:  # whatever the evaluator does not know
+        raise _refusal(name, error) from second
+
+
+def _refusal(name: str, error: Exception) -> ModelFileError:
+    opset = _OPSET_LIMIT.search(str(error))
+    if opset is not None:
+        return ModelFileError(
+            name,
+            expected=f"opset {opset[3]} or older of {opset[2]}, the newest this onnxruntime runs",
+            found=f"opset {opset[1]}",
+            way_out="export the model with an older opset, or use a newer onnxruntime",
+        )
+    return ModelFileError(
+        name,
+        expected="a model onnxruntime can load",
+        found=_sentence(error),
+        way_out="check that it loads in onnxruntime by itself; operators of custom domains need their own library",
+    )
+
+
+def _names(arguments: Sequence[Any]) -> list[str]:
+    return [argument.name for argument in arguments]
+
+
+def _dtype(array: object) -> str:
+    return str(getattr(array, "dtype", type(array).__name__))
+
+
+def _sentence(error: BaseException) -> str:
+    """The useful part of an onnxruntime message, on one line: without error code, C++ signature and closing advice."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
+    text = re.sub(r"/\S+\.(?:cc|h):\d+ [^()]*\([^()]*\)(?: const)? ", "", text)
+    text = text.removesuffix("Please fix either the inputs/outputs or the model.")
+    return text[:300].rstrip(". ")
