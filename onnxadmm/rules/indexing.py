@@ -94,9 +94,7 @@ def gather_tuples(visit: Visit) -> None:
     visit.lock(indices.axes[-1], "are tuples of indices")
     for axis in data.axes[batch : batch + length]:
         visit.lock(axis, _PICKS)
-    shared = [
-        visit.tie(first, second) for first, second in zip(data.axes[:batch], indices.axes[:batch], strict=True)
-    ]
+    shared = [visit.tie(first, second) for first, second in zip(data.axes[:batch], indices.axes[:batch], strict=True)]
     visit.give([*shared, *indices.axes[batch:-1], *data.axes[batch + length :]])
 
 

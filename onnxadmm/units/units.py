@@ -80,6 +80,7 @@ class Units:
         axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
         mac_terms, parameter_terms: cost as products of kept lengths, for one sample.
         shapes: sample shapes of every value before removal.
+        inexact: operators that mix along an axis which may shrink; empty unless inexact pruning was asked for.
     """
 
     count: int
@@ -92,6 +93,7 @@ class Units:
     mac_terms: tuple[MacTerm, ...]
     parameter_terms: tuple[MacTerm, ...]
     shapes: Shapes
+    inexact: tuple[str, ...] = ()
 
     def group(self, name: str) -> Group | None:
         """Return the group of that name that may shrink."""
@@ -161,6 +163,8 @@ class _Numbering:
         count = 0
         for members in self._signature.classes():
             name, layers, tensors = self._describe(members)
+            if tensors and not any(self._facts.shapes.dtype(tensor) in _WEIGHT_TYPES for tensor in tensors):
+                continue  # indices, masks and sizes alone are nothing to prune: they stay
             reason = self._reason(members, name, layers, tensors)
             if reason is not None:
                 if tensors:
@@ -192,6 +196,7 @@ class _Numbering:
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
             parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),
             shapes=self._facts.shapes,
+            inexact=tuple(self._facts.inexact),
         )
 
     def _describe(self, members: LabelArray) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,82 @@
+"""Faults planted into the rule of one operator, and whether the comparison of masked and shrunk catches them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from onnxadmm.errors import OnnxAdmmError
+from onnxadmm.rules import table
+from onnxadmm.rules.table import Rule
+from onnxadmm.rules.visit import Axis, Visit
+from tests.rewrite import laws
+from tests.rewrite.plans import KINDS, random_keep
+
+Fault = Callable[[Rule], Rule]
+FAILURES = (
+    AssertionError, ValueError, IndexError, OnnxAdmmError, onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+)  # fmt: skip
+
+
+def _after(rule: Rule, change: Callable[[Visit, Axis], Axis]) -> Rule:
+    def label(visit: Visit) -> None:
+        rule.label(visit)
+        for output in visit.node.outputs:
+            axes = visit.facts.axes.get(output.name or "")
+            if axes is not None and output.name:
+                visit.facts.axes[output.name] = tuple(change(visit, axis) for axis in axes)
+
+    return replace(rule, label=label)
+
+
+def shifted(rule: Rule) -> Rule:
+    """Every result names the unit next to the right one."""
+    return _after(rule, lambda visit, axis: None if axis is None else np.roll(axis, 1))
+
+
+def untied(rule: Rule) -> Rule:
+    """No result has anything to do with the operands."""
+    return _after(rule, lambda visit, axis: None if axis is None else visit.fresh(axis.size))
+
+
+def unlocked(rule: Rule) -> Rule:
+    """Nothing locks."""
+
+    def label(visit: Visit) -> None:
+        visit.lock = lambda axis, why: None  # type: ignore[method-assign]
+        rule.label(visit)
+
+    return replace(rule, label=label)
+
+
+def not_rewritten(rule: Rule) -> Rule:
+    """Sizes that the operator names stay what they were."""
+    return replace(rule, rewrite=None)
+
+
+def plant(fault: Fault, operator: str) -> None:
+    """Replace the operator's rule; the caller restores the table."""
+    rule = table.find_rule("", operator)
+    assert rule is not None
+    table._TABLE[("", operator)] = fault(rule)
+
+
+def caught(original: onnx.ModelProto, *, seeds: range = range(3), expected: int = 0) -> bool:
+    """Tell whether some plan shows that the masked original and the shrunk model differ, or breaks the latter.
+
+    A rule that leaves fewer than ``expected`` units is caught as well: it ties or locks too much.
+    """
+    for seed in seeds:
+        for kind in KINDS:
+            try:
+                model, units = laws.units_of(original)
+                if units.count < expected:
+                    return True
+                case = laws.prune(original, model, units, random_keep(units, seed=seed, kind=kind))
+                laws.law_shrunk_is_valid(case)
+                laws.law_masked_equals_shrunk(case)
+            except FAILURES:
+                return True
+    return False
