@@ -2,21 +2,21 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument as OrtError
 
 from onnxadmm.graph.model import Model, load, to_proto
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, verify
-from onnxadmm.units.cost import Cost
+from onnxadmm.units.cost import Cost, CostKind
 from onnxadmm.units.units import Units, find_units
 from tests.graphs import feeds
 
@@ -180,7 +180,7 @@ def law_shrunk_runs_optimised(case: Case) -> None:
     feed = feeds(case.original, seed=4)
     try:
         run(case.original, feed)
-    except OrtError:
+    except Exception:  # onnxruntime's errors have no common root below Exception
         return
     outputs = run(to_proto(case.shrunk), feed)
     for expected, found in zip(run(to_proto(case.masked), feed, optimise=False), outputs, strict=True):
@@ -188,24 +188,29 @@ def law_shrunk_runs_optimised(case: Case) -> None:
 
 
 def law_reference_agrees(case: Case) -> bool:
-    """onnx's own evaluation of the masked graph is what onnxruntime computes on the shrunk one.
+    """onnx's own evaluator, which shares nothing with onnxruntime, gives the same for masked and shrunk.
 
-    Returns False where that evaluator is no witness: it lacks an operator, or differs on the original already.
+    Returns False where it is no witness: it lacks an operator, or differs from onnxruntime on the original already.
     """
     feed = feeds(case.original, seed=3)
     original = evaluate(case.original, feed)
     if original is None or not agree(original, run(case.original, feed, optimise=False)):
         return False
-    masked = evaluate(to_proto(case.masked), feed)
+    masked, shrunk = evaluate(to_proto(case.masked), feed), evaluate(to_proto(case.shrunk), feed)
     assert masked is not None
-    assert agree(masked, run(to_proto(case.shrunk), feed, optimise=False))
+    assert shrunk is not None
+    assert agree(masked, shrunk)
     return True
 
 
 def law_cost_is_counted_on_the_shrunk_graph(case: Case) -> None:
     """The parameters and MACs that the units say are saved are those the shrunk graph really lacks."""
     everything = np.ones_like(case.keep)
-    for kind, count in (("params", count_parameters), ("macs", count_macs)):
+    counts: tuple[tuple[CostKind, Callable[[onnx.ModelProto], int | None]], ...] = (
+        ("params", count_parameters),
+        ("macs", count_macs),
+    )
+    for kind, count in counts:
         cost = Cost(case.units, kind)
         before, after = count(to_proto(case.model)), count(to_proto(case.shrunk))
         if before is None or after is None:

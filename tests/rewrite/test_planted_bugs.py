@@ -9,10 +9,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from onnxadmm.graph.model import Model
 from onnxadmm.rewrite import mask as mask_module
 from onnxadmm.rewrite import shrink as shrink_module
 from onnxadmm.rules import table
 from onnxadmm.rules.visit import Visit
+from onnxadmm.units.units import Units
 from tests.graphs import features, random_graph
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
@@ -170,7 +172,7 @@ def test_wrong_rule_of_equal_shapes_is_caught_by_numbers_and_located(bug: str, m
 def test_mask_that_zeroes_the_wrong_positions_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     right = mask_module.mask
 
-    def inverted(model: laws.Model, units: laws.Units, keep: NDArray[np.bool_]) -> laws.Model:
+    def inverted(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         return right(model, units, np.roll(keep, 1))
 
     monkeypatch.setattr(laws, "mask", inverted)
