@@ -1,5 +1,6 @@
 """Pruning of single weights: ``Z1`` keeps the largest ``|W + U1|`` per layer, or by one threshold over all layers."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -49,7 +50,9 @@ def largest_entries(
 
 
 def _share_of(count: int, share: float) -> int:
-    return min(count, max(1, round(share * count))) if count else 0
+    """Most entries that are no more than the share, at least one; the share is a budget, and is not rounded up."""
+    # 0.29 * 100 is a little less than 29.
+    return min(count, max(1, math.floor(share * count + 1e-9))) if count else 0
 
 
 def _zero_unless(free: MaskArray, x: FloatArray) -> FloatArray:

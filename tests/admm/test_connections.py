@@ -46,7 +46,7 @@ def test_the_penalty_gradient_is_that_of_the_squared_penalty():
     connections = Connections(problem, weights=trainer.weights, gradients=trainer.gradients, per_layer=True)
     connections.iterate(np.ones(12, dtype=bool), share=0.3)
     first = trainer.weights["first.weight"].astype(np.float64)
-    cut = np.sort(np.abs(first), axis=None)[-round(0.3 * first.size)]
+    cut = np.sort(np.abs(first), axis=None)[-int(0.3 * first.size)]
     z = np.where(np.abs(first) >= cut, first, 0.0)
     u = first - z
     trainer.gradients["first.weight"][...] = 0.0
