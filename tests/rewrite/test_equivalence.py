@@ -18,6 +18,7 @@ from tests.rewrite import laws
 from tests.rewrite.laws import Case
 from tests.rewrite.plans import KINDS, random_keep
 from tests.samples_text import load_sample, sample_names
+from tests.shared import need_shared
 
 GRAPHS = 200
 #: Operators of an opset that the oldest supported onnxruntime does not run.
@@ -152,6 +153,28 @@ def test_sample_shrinks_exactly(operator: str, kind: str) -> None:
     laws.law_face_is_unchanged(case)
     laws.law_masked_equals_shrunk(case)
     laws.law_masked_differs_only_in_zeros(case)
+
+
+@pytest.mark.parametrize("kind", ["random", "one stays"])
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("lenet5_mnist", [20, 50, 500]),
+        # Three residual streams, and one group inside each of the nine blocks.
+        ("resnet20_cifar10", [16] * 4 + [32] * 4 + [64] * 4),
+        ("resnet20_cifar10_bn", [16] * 4 + [32] * 4 + [64] * 4),
+    ],
+)
+def test_trained_network_shrinks_exactly(name: str, sizes: list[int], kind: str) -> None:
+    original = onnx.load(need_shared(f"models/{name}.onnx"))
+    model, units = laws.units_of(original)
+    assert sorted(group.count for group in units.groups) == sizes
+    case = laws.prune(original, model, units, random_keep(units, seed=3, kind=kind))
+    laws.law_masked_equals_shrunk(case)
+    laws.law_shrunk_is_valid(case)
+    laws.law_face_is_unchanged(case)
+    laws.law_removed_units_cannot_be_seen(case)
+    laws.law_cost_is_counted_on_the_shrunk_graph(case)
 
 
 @settings(
