@@ -1,12 +1,12 @@
 """Make an ONNX model smaller and faster: ADMM joint pruning, structured removal proven equivalent, a report."""
 
-from onnxadmm.compress import Preprocessing, compress
+from onnxadmm.compress import compress
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.graph.model import Model, load, save
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
-from onnxadmm.recipe import Recipe
+from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
 from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
 

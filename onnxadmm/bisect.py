@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import random_inputs
 from onnxadmm.errors import ModelFileError, OnnxAdmmError
-from onnxadmm.graph.constants import constant, constants_by_name, set_constants
+from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.rewrite.mask import mask
@@ -203,15 +203,14 @@ def _part(model: Model, nodes: Sequence[onnx_ir.Node], start: int, stop: int) ->
 def _randomised(model: Model) -> Model:
     """Return the model with random numbers in place of every floating-point constant of more than one element."""
     generator = np.random.default_rng(0)
-    copy = clone(model)
     arrays = {}
-    for name, value in constants_by_name(copy).items():
+    for name, value in constants_by_name(model).items():
         array = constant(value)
         if array is not None and array.size > 1 and np.issubdtype(array.dtype, np.floating):
             # Variances have to be positive, and products must neither vanish nor explode.
             scale = 1.0 / np.sqrt(max(1, array[0].size))
             arrays[name] = (np.abs(generator.standard_normal(array.shape)) * scale + 0.01).astype(array.dtype)
-    set_constants(copy, arrays)
+    copy = with_constants(model, arrays)
     for graph in copy.ir.graphs():
         graph.doc_string = None
     return from_proto(to_proto(copy))

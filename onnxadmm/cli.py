@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxadmm import surgery
+from onnxadmm import options, surgery
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bisect import bisect, write_culprit
-from onnxadmm.compress import Preprocessing, compress
+from onnxadmm.compress import compress
 from onnxadmm.console import ConsoleProgress, print_error, print_json, print_line, stderr_console, stdout_console
 from onnxadmm.demo import require_bar, run_demo
 from onnxadmm.doctor import diagnose, diagnosis_view
@@ -21,7 +21,7 @@ from onnxadmm.graph.model import load, save
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
-from onnxadmm.recipe import Recipe
+from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.drawing import draw_groups, page_of_groups
 from onnxadmm.report.inspection import inspect_units, inspection_view
 from onnxadmm.report.report import read_report, to_document
@@ -36,25 +36,6 @@ app = typer.Typer(
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
-PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="a plan.json")]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
-SeedOption = Annotated[int, typer.Option("--seed", help="of every random choice")]
-ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there")]
-MacsOption = Annotated[str | None, typer.Option("--macs", help="multiply-accumulates that may stay: 0.3 or 20M")]
-ParamsOption = Annotated[str | None, typer.Option("--params", help="parameters that may stay: 0.3 or 20M")]
-IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
-]
-KeepOption = Annotated[int, typer.Option("--keep-at-least", help="fewest units that stay in a group")]
-RatioLimitOption = Annotated[float, typer.Option("--max-ratio", help="largest share of a group that goes")]
-RoundOption = Annotated[
-    int | None, typer.Option("--round-to", help="kept counts of large groups are multiples of this (the SIMD block)")
-]
-InexactOption = Annotated[bool, typer.Option("--inexact", help="also prune through operators that mix channels")]
-SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
-
 
 @app.callback()
 def _main(
@@ -65,13 +46,13 @@ def _main(
 
 @app.command()
 def inspect(
-    model: ModelArgument,
-    ignore: IgnoreOption = None,
-    inexact: InexactOption = False,
+    model: options.ModelArgument,
+    ignore: options.IgnoreOption = None,
+    inexact: options.InexactOption = False,
     svg: Annotated[Path | None, typer.Option("--svg", help="draw the groups into this file")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="the same as a page")] = None,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    force: options.ForceOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Print the groups that may shrink, and what locks the others."""
     for path in (svg, html):
@@ -92,12 +73,12 @@ def inspect(
 @app.command("compress")
 def compress_command(
     context: typer.Context,
-    model: ModelArgument,
+    model: options.ModelArgument,
     data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
     out: Annotated[Path, typer.Option("--out", help="folder for the results")],
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
+    macs: options.MacsOption = None,
+    params: options.ParamsOption = None,
     connections: Annotated[
         float | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
@@ -124,18 +105,18 @@ def compress_command(
     ] = Recipe.retrain_learning_rate,
     threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
-    sparse: SparseOption = True,
-    ignore: IgnoreOption = None,
-    keep_at_least: KeepOption = 1,
-    max_ratio: RatioLimitOption = 1.0,
-    round_to: RoundOption = None,
-    inexact: InexactOption = False,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    sparse: options.SparseOption = True,
+    ignore: options.IgnoreOption = None,
+    keep_at_least: options.KeepOption = 1,
+    max_ratio: options.RatioLimitOption = 1.0,
+    round_to: options.RoundOption = None,
+    inexact: options.InexactOption = False,
+    seed: options.SeedOption = 0,
+    force: options.ForceOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
-    options = {name: _plain(value) for name, value in context.params.items() if value is not None}
+    given = {name: _plain(value) for name, value in context.params.items() if value is not None}
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
         distillation=distillation,
@@ -169,7 +150,7 @@ def compress_command(
             seed=seed,
             force=force,
             progress=progress,
-            options=options,
+            options=given,
         )
     if as_json:
         print_json(to_document(report))
@@ -179,20 +160,20 @@ def compress_command(
 
 @app.command("plan")
 def plan_command(
-    model: ModelArgument,
-    output: OutputOption,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
+    model: options.ModelArgument,
+    output: options.OutputOption,
+    macs: options.MacsOption = None,
+    params: options.ParamsOption = None,
     ratio: Annotated[float | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
     by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
-    ignore: IgnoreOption = None,
-    keep_at_least: KeepOption = 1,
-    max_ratio: RatioLimitOption = 1.0,
-    round_to: RoundOption = None,
-    inexact: InexactOption = False,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    ignore: options.IgnoreOption = None,
+    keep_at_least: options.KeepOption = 1,
+    max_ratio: options.RatioLimitOption = 1.0,
+    round_to: options.RoundOption = None,
+    inexact: options.InexactOption = False,
+    seed: options.SeedOption = 0,
+    force: options.ForceOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Choose what goes without training."""
     _refuse_existing(output, force=force)
@@ -218,18 +199,23 @@ def plan_command(
 
 
 @app.command("mask")
-def mask_command(model: ModelArgument, plan: PlanArgument, output: OutputOption, force: ForceOption = False) -> None:
+def mask_command(
+    model: options.ModelArgument,
+    plan: options.PlanArgument,
+    output: options.OutputOption,
+    force: options.ForceOption = False,
+) -> None:
     """Write the masked original: the same nodes, the readers of removed units zero."""
     _write_model(surgery.mask(model, Plan.read(plan)), output, force=force, sparse=False)
 
 
 @app.command("shrink")
 def shrink_command(
-    model: ModelArgument,
-    plan: PlanArgument,
-    output: OutputOption,
-    sparse: SparseOption = True,
-    force: ForceOption = False,
+    model: options.ModelArgument,
+    plan: options.PlanArgument,
+    output: options.OutputOption,
+    sparse: options.SparseOption = True,
+    force: options.ForceOption = False,
 ) -> None:
     """Write the model without what the plan removes."""
     _write_model(surgery.shrink(model, Plan.read(plan)), output, force=force, sparse=sparse)
@@ -237,18 +223,18 @@ def shrink_command(
 
 @app.command("verify")
 def verify_command(
-    model: ModelArgument,
+    model: options.ModelArgument,
     shrunk: Annotated[Path, typer.Argument(metavar="SHRUNK", help="what shrink wrote")],
-    plan: PlanArgument,
+    plan: options.PlanArgument,
     narrow: Annotated[
         Path | None,
         typer.Option(
             "--bisect", metavar="FOLDER", help="when it fails, write a small model that shows why, without your weights"
         ),
     ] = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    seed: options.SeedOption = 0,
+    force: options.ForceOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
     verification = surgery.verify(model, shrunk, Plan.read(plan), seed=seed)
@@ -274,8 +260,8 @@ def bench_command(
     batch: Annotated[int, typer.Option("--batch", help="the larger batch size beside 1")] = 64,
     threads: Annotated[int, typer.Option("--threads", help="of one operator")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    seed: options.SeedOption = 0,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Time models side by side on this CPU."""
     loaded = [load(path) for path in models]
@@ -297,7 +283,7 @@ def bench_command(
 
 @app.command("report")
 def report_command(
-    path: Annotated[Path, typer.Argument(metavar="REPORT", help="a report.json")], as_json: JsonOption = False
+    path: Annotated[Path, typer.Argument(metavar="REPORT", help="a report.json")], as_json: options.JsonOption = False
 ) -> None:
     """Print the report of an earlier run."""
     report = read_report(path)
@@ -308,7 +294,7 @@ def report_command(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(as_json: options.JsonOption = False) -> None:
     """Say what is installed, and whether training really works."""
     diagnosis = diagnose()
     if as_json:
@@ -322,9 +308,9 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the results")] = Path("out/demo"),
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    seed: options.SeedOption = 0,
+    force: options.ForceOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Compress a small network for handwritten digits that comes with the package."""
     with ConsoleProgress(stderr_console()) as progress:

@@ -16,8 +16,8 @@ from onnxadmm.admm.solver import Record, Solution, solve
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import DivergedError
-from onnxadmm.graph.constants import set_constants
-from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.measure import Quality, Trial, make_report
 from onnxadmm.output import CHECKPOINT_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
@@ -25,7 +25,7 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.plan.problem import Limits, describe_goal, refuse_contradictions, state_problem
 from onnxadmm.progress import SILENT, Iteration, Progress, Residuals
-from onnxadmm.recipe import Recipe
+from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report, StageTime
 from onnxadmm.report.writer import HISTORY_NAME, HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.mask import mask
@@ -45,22 +45,6 @@ FloatArray = NDArray[np.float32]
 
 #: Held-out samples that are looked at after every iteration; all of them where something is decided.
 _GLANCE = 1000
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What is done to stored values before the model reads them.
-
-    Attributes:
-        mean, std: one number or one per channel, after scaling.
-        scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
-        augment: ``"flip,crop4"`` and the like, while training only.
-    """
-
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    scale: float | None = None
-    augment: str = ""
 
 
 def compress(
@@ -264,8 +248,8 @@ class _Run:
         with self._stage("prune", total=rounds), self._trainer(self.ready) as trainer:
 
             def report(record: Record) -> None:
-                value = _goodness(self._metrics(_with_weights(self.ready, trainer.weights), glance))
-                self._tell(_row_of(record, value), history)
+                value = _goodness(self._metrics(with_constants(self.ready, trainer.weights), glance))
+                self._tell(_row_of(record, value, connections=self.problem.connection_share < 1), history)
 
             problem = replace(
                 self.problem, connections=tuple(name for name in self.problem.connections if name in trainer.weights)
@@ -286,7 +270,7 @@ class _Run:
                 raise
             if folder is not None:
                 _checkpoint(folder, trainer.weights)
-            return solution, _with_weights(self.ready, trainer.weights)
+            return solution, with_constants(self.ready, trainer.weights)
 
     def _shrink(self, solution: Solution, trained: Model) -> tuple[Model, Verification]:
         """Cut, and prove that nothing but the cut has changed."""
@@ -310,7 +294,7 @@ class _Run:
             zeros = {name: trainer.weights[name] == 0 for name in solution.zeros if name in trainer.weights}
 
             def score(weights: Mapping[str, FloatArray]) -> float:
-                return _goodness(self._metrics(_with_weights(small, weights), self.held_out))
+                return _goodness(self._metrics(with_constants(small, weights), self.held_out))
 
             def report(epoch: Epoch) -> None:
                 row = Iteration(
@@ -339,7 +323,7 @@ class _Run:
                 score=score,
                 on_epoch=report,
             )
-            return _with_weights(small, best)
+            return with_constants(small, best)
 
     # -- what the steps share ------------------------------------------------------------------------
 
@@ -397,18 +381,12 @@ def _goodness(metrics: Metrics) -> float:
     return metrics.accuracy if metrics.accuracy is not None else -metrics.loss
 
 
-def _with_weights(model: Model, weights: Mapping[str, FloatArray]) -> Model:
-    """Return a copy of the model with other weights."""
-    result = clone(model)
-    set_constants(result, {name: np.array(array) for name, array in weights.items()})
-    return result
-
-
 def _checkpoint(folder: OutputFolder, weights: Mapping[str, FloatArray]) -> None:
     np.savez(folder.work / CHECKPOINT_NAME, allow_pickle=False, **weights)
 
 
-def _row_of(record: Record, held_out: float) -> Iteration:
+def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
+    pruned = Residuals(record.connection_primal, record.connection_dual, record.connection_rho)
     return Iteration(
         stage="prune",
         iteration=record.iteration,
@@ -417,7 +395,7 @@ def _row_of(record: Record, held_out: float) -> Iteration:
         heldout=held_out,
         learning_rate=record.learning_rate,
         neurons=Residuals(record.neuron_primal, record.neuron_dual, record.neuron_rho),
-        connections=Residuals(record.connection_primal, record.connection_dual, record.connection_rho),
+        connections=pruned if connections else None,
         cost=record.cost,
         budget=record.budget,
         kept_units=record.kept,

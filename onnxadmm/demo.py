@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from onnxadmm.compress import Preprocessing, compress
+from onnxadmm.compress import compress
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import SILENT, Progress
-from onnxadmm.recipe import Recipe
+from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
 
 #: Stored pixel values run from 0 to 16; the network reads them on the 0-1 scale.

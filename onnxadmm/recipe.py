@@ -1,6 +1,7 @@
 """How a compression trains: every choice the user may make, with the defaults that measured best."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -100,6 +101,22 @@ class Recipe:
     def retraining_epochs(self, *, steps_per_epoch: int) -> int:
         """Return the passes over the data of retraining."""
         return self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to stored values before the model reads them.
+
+    Attributes:
+        mean, std: one number or one per channel, after scaling.
+        scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
+        augment: ``"flip,crop4"`` and the like, while training only.
+    """
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    scale: float | None = None
+    augment: str = ""
 
 
 def _epochs(steps: int, steps_per_epoch: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.model import Model
+from onnxadmm.graph.model import Model, clone
 
 Array = NDArray[Any]
 
@@ -65,6 +65,17 @@ def set_constants(model: Model, arrays: Mapping[str, Array]) -> None:
     values = constants_by_name(model)
     for name, array in arrays.items():
         set_constant(model, values[name], array)
+
+
+def with_constants(model: Model, arrays: Mapping[str, Array]) -> Model:
+    """Return a copy of the model with some constants replaced; the arrays are copied, the others shared.
+
+    Raises:
+        KeyError: there is no constant of a name.
+    """
+    result = clone(model)
+    set_constants(result, {name: np.array(array) for name, array in arrays.items()})
+    return result
 
 
 def set_constant(model: Model, value: onnx_ir.Value, array: Array) -> None:
