@@ -98,16 +98,17 @@ class Session:
 def open_session(model: Model, *, threads: int = 1, as_written: bool = False) -> Session:
     """Load a model for inference on the CPU.
 
-    A model stamped with a newer IR version than onnxruntime reads is restamped on the way in: the stamp says which
-    features of the format a writer knew, and onnxruntime still refuses those it does not know by itself.
+    A model stamped with a newer IR version or opset than onnxruntime reads is restamped on the way in: the IR version
+    says which features of the format a writer knew, and onnxruntime still refuses those it does not know by itself;
+    the opset is lowered only where every node says the same in the older one.
 
     Args:
         model: the model; it is not changed.
         threads: threads one operator may use, at least 1.
-        as_written: run node by node, without graph optimisations, in as little memory as possible; a model whose opset
-            is newer than the runtime's is then stamped down, and run by ONNX's reference evaluator where that does not
-            help. For comparing two networks: optimisations fuse by pattern and choose layouts by channel count, so
-            equal networks of different widths would round differently for reasons that say nothing about them.
+        as_written: run node by node, without graph optimisations, in as little memory as possible, and with ONNX's
+            reference evaluator where onnxruntime does not know an operator. For comparing two networks: optimisations
+            fuse by pattern and choose layouts by channel count, so equal networks of different widths would round
+            differently for reasons that say nothing about them.
 
     Raises:
         ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime.
@@ -124,7 +125,7 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
             try:
                 loaded = _load(runtime, options, current, stack)
             except Exception as error:
-                lowered = _lowered(current, error, opset_too=as_written)
+                lowered = _lowered(current, error)
                 if lowered is not None:
                     current = lowered
                     continue
@@ -182,18 +183,34 @@ def _load(runtime: Any, options: Any, model: Model, stack: ExitStack) -> Any:
     return runtime.InferenceSession(str(path), options, providers=providers)
 
 
-def _lowered(model: Model, error: Exception, *, opset_too: bool) -> Model | None:
-    """Return the model with the stamp lowered that onnxruntime objects to, None where it objects to something else."""
+def _lowered(model: Model, error: Exception) -> Model | None:
+    """Return the model with the stamp lowered that onnxruntime objects to; None where that would not do."""
     limit, opset = _IR_LIMIT.search(str(error)), _OPSET_LIMIT.search(str(error))
     if limit is not None:
         lowered = clone(model)
         lowered.ir.ir_version = int(limit[1])
         return lowered
-    if opset is not None and opset_too and opset[2] in ("ai.onnx", ""):
+    if opset is not None and opset[2] == "ai.onnx" and _means_the_same(model, int(opset[3])):
         lowered = clone(model)
         lowered.ir.opset_imports[""] = int(opset[3])
         return lowered
     return None
+
+
+def _means_the_same(model: Model, version: int) -> bool:
+    """Tell whether an older opset has every operator of the model with the attributes and operands that are used.
+
+    Newer versions that only admit more types leave everything else as it was.
+    """
+    for node in model.ir.graph.all_nodes():
+        if node.domain in ("", "ai.onnx"):
+            try:
+                schema = onnx.defs.get_schema(node.op_type, version)
+            except onnx.defs.SchemaError:
+                return False
+            if not set(node.attributes) <= set(schema.attributes) or len(node.inputs) > schema.max_input:
+                return False
+    return True
 
 
 def _reference(model: Model, name: str, error: Exception) -> ReferenceEvaluator:

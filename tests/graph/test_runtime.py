@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxadmm.graph import runtime as session_room
-from onnxadmm.graph.runtime import import_runtime, open_session
 from onnxadmm.errors import InputError, ModelFileError
+from onnxadmm.graph import runtime as session_room
 from onnxadmm.graph.model import to_proto
+from onnxadmm.graph.runtime import import_runtime, open_session
 from tests.bench.models import dense, from_text, relu
 
 
@@ -85,3 +85,17 @@ def test_opening_leaves_the_model_as_it_was() -> None:
     open_session(model)
     assert to_proto(model).SerializeToString(deterministic=True) == before
     onnx.checker.check_model(to_proto(model))
+
+
+def test_a_newer_opset_is_lowered_where_every_node_says_the_same_in_the_older_one() -> None:
+    model = relu(opset=23)
+    x = np.array([[-1, 2, -3, 4]], dtype=np.float32)
+    np.testing.assert_array_equal(open_session(model).run({"x": x})["y"], [[0, 2, 0, 4]])
+    assert model.ir.opset_imports[""] == 23
+
+
+def test_an_operator_the_runtime_does_not_know_is_run_as_written_by_the_reference_evaluator() -> None:
+    model = from_text('<ir_version: 10, opset_import: ["": 24]> g (float[N, 4] x) => (float[N, 4] y) { y = Swish(x) }')
+    x = np.linspace(-2, 2, 4, dtype=np.float32)[None]
+    found = open_session(model, as_written=True).run({"x": x})["y"]
+    np.testing.assert_allclose(found, x / (1 + np.exp(-x)), rtol=1e-5)
