@@ -26,7 +26,12 @@ def load_sample(operator: str, *, seed: int = 0) -> onnx.ModelProto:
     Raises:
         FileNotFoundError: there is no sample of this operator.
     """
-    model = parser.parse_model((FOLDER / f"{operator}.onnxtxt").read_text(encoding="utf-8"))
+    return parse_sample((FOLDER / f"{operator}.onnxtxt").read_text(encoding="utf-8"), seed=seed)
+
+
+def parse_sample(text: str, *, seed: int = 0) -> onnx.ModelProto:
+    """The model of a text, with weights."""
+    model = parser.parse_model(text)
     random = np.random.default_rng(seed)
     computed = {name for node in model.graph.node for name in node.output}
     declared = [value for value in model.graph.value_info if value.name not in computed]
