@@ -4,17 +4,23 @@ import math
 
 
 def budget_at(progress: float, *, full: float, target: float, ramp: float) -> float:
-    """Budget on the cubic curve of Zhu & Gupta, "To prune, or not to prune", 2017, eq. 1: fast first, slow at the end.
+    """Budget that falls from ``full`` to ``target``, fast first and slow at the end, in proportion to itself.
+
+        target (full / target)^((1 - progress/ramp)^1.5)
+
+    The cubic curve of Zhu & Gupta, "To prune, or not to prune", 2017, falls by the same *amount* at 2 % and at 90 %
+    of the network; at a hundredth of the parameters its last steps each take a third of what is left. Here a step
+    takes a share, and ever smaller ones.
 
     Args:
         progress: share of the run that is over.
         full: cost of the whole network.
-        target: final budget.
+        target: final budget, more than 0; from ``full`` on there is nothing to fall.
         ramp: share of the run during which the budget falls; 0 asks for the target at once.
     """
-    if ramp <= 0.0 or progress >= ramp:
+    if ramp <= 0.0 or progress >= ramp or target >= full:
         return target
-    return target + (full - target) * (1.0 - progress / ramp) ** 3
+    return target * math.pow(full / target, (1.0 - progress / ramp) ** 1.5)
 
 
 def penalty_at(progress: float, *, first: float, last: float) -> float:

@@ -196,7 +196,7 @@ class _Run(Generic[Batch]):
 
         progress = last / self._steps
         ramp = settings.budget_ramp
-        budget = budget_at(progress, full=max(self._full, problem.budget), target=problem.budget, ramp=ramp)
+        budget = budget_at(progress, full=self._full, target=problem.budget, ramp=ramp)
         share = budget_at(progress, full=1.0, target=problem.connection_share, ramp=ramp)
         neuron_primal, neuron_moved = self._neurons.iterate(budget=budget)
         keep = self._neurons.keep(budget=budget)

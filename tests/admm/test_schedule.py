@@ -10,14 +10,26 @@ from onnxadmm.admm.schedule import budget_at, learning_rate_at, penalty_at
 
 def test_the_budget_falls_from_the_whole_network_to_the_target_and_stays():
     curve = [budget_at(p, full=100.0, target=10.0, ramp=0.6) for p in np.linspace(0, 1, 101)]
-    assert curve[0] == 100.0
-    assert curve[30] == pytest.approx(10.0 + 90.0 / 8)
+    assert curve[0] == pytest.approx(100.0)
+    assert curve[30] == pytest.approx(10.0 ** (1 + 0.5**1.5))
     assert all(value == 10.0 for value in curve[60:])
     assert all(a >= b for a, b in itertools.pairwise(curve))
 
 
+def test_each_step_of_the_budget_takes_a_smaller_share_than_the_one_before():
+    curve = np.array([budget_at(p, full=1e6, target=1e4, ramp=0.5) for p in np.linspace(0, 0.5, 41)])
+    shares = 1.0 - curve[1:] / curve[:-1]
+    assert (np.diff(shares) < 0).all()
+    assert shares.max() < 0.17
+
+
 def test_a_ramp_of_zero_asks_for_the_target_at_once():
     assert budget_at(0.0, full=100.0, target=10.0, ramp=0.0) == 10.0
+
+
+def test_a_budget_above_the_whole_network_stays_what_it_is():
+    assert budget_at(0.0, full=100.0, target=float("inf"), ramp=0.6) == float("inf")
+    assert budget_at(0.3, full=100.0, target=100.0, ramp=0.6) == 100.0
 
 
 def test_the_penalty_grows_geometrically():
