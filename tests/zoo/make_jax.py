@@ -108,7 +108,6 @@ def main(wanted: list[str]) -> int:
         "resnet_opset20": (settle(ResNet(rngs)), ("B", 12, 12, 3), {"opset": 20}),
         "mlp": (settle(Mlp(rngs)), ("B", 20), {"opset": 21}),
         "mlp_opset23": (settle(Mlp(rngs)), ("B", 20), {"opset": 23}),
-        "transformer": (settle(Transformer(rngs)), ("B", 6, 16), {}),
         "transformer_opset21": (settle(Transformer(rngs)), (2, 6, 16), {"opset": 21}),
         "plain_mlp_opset21": (plain_mlp, ("B", 10), {"opset": 21}),
     }

@@ -32,6 +32,7 @@ class Network:
         free: the batch axis stays free.
         opset: the exporter's default where None.
         exporters: ``dynamo`` and ``script``.
+        raw: without the exporter's optimiser and constant folding: BatchNorm kept, weights behind Transpose.
     """
 
     build: Callable[[], nn.Module]
@@ -39,6 +40,7 @@ class Network:
     free: bool = True
     opset: int | None = None
     exporters: tuple[str, ...] = ("dynamo", "script")
+    raw: bool = False
 
 
 def image(size: int, channels: int = 3) -> Tensor:
@@ -75,7 +77,22 @@ def networks() -> dict[str, Network]:
         "unet_opset9": Network(partial(dense.UNet, resize=False), picture, opset=9, exporters=script),
         "lstm_opset9": Network(partial(recurrent, nn.LSTM), text, opset=9, exporters=script),
         "bert_opset23": Network(partial(transformers.Bert, fused=True), bert, opset=23, exporters=dynamo),
+        "vit_opset23": Network(
+            partial(transformers.VisionTransformer, fused=True), (image(16),), opset=23, exporters=dynamo
+        ),
+        "masked_attention_opset23": Network(
+            transformers.MaskedAttention,
+            (torch.randn(2, 6, 10), torch.ones(6, 6).tril().bool()),
+            opset=23,
+            exporters=dynamo,
+        ),
         "llama_opset23": Network(transformers.Llama, (tokens(8, 50),), opset=23, exporters=dynamo),
+        "resnet_raw": Network(classifiers.resnet_basic, picture, raw=True),
+        "mobilenet_v3_raw": Network(mobile.mobilenet_v3, picture, raw=True),
+        "unet_raw": Network(partial(dense.UNet, resize=True), picture, raw=True),
+        "bert_raw": Network(partial(transformers.Bert, fused=True), bert, raw=True),
+        "lstm_raw": Network(partial(recurrent, nn.LSTM, both=True, last="state"), text, raw=True),
+        "mlp_raw": Network(others.mlp, (torch.randn(2, 20),), raw=True),
         "densenet": Network(classifiers.densenet, (image(16),)),
         "inception": Network(classifiers.Inception, (image(16),)),
         "squeezenet": Network(classifiers.squeezenet, picture),
@@ -86,7 +103,7 @@ def networks() -> dict[str, Network]:
         "mobilenet_v3": Network(mobile.mobilenet_v3, picture),
         "efficientnet": Network(mobile.efficientnet, picture),
         "efficientnet_view": Network(partial(mobile.efficientnet, linear_gate=True), picture),
-        "shufflenet_v1": Network(mobile.shufflenet_v1, picture),
+        "shufflenet_v1": Network(partial(mobile.shufflenet_v1, width=36), picture),
         "shufflenet_v2": Network(mobile.shufflenet_v2, picture),
         "shufflenet_v2_fixed": Network(mobile.shufflenet_v2, picture, free=False),
         "ghostnet": Network(mobile.ghostnet, picture),
@@ -188,7 +205,13 @@ def export(name: str, network: Network, exporter: str) -> int:
             batch = torch.export.Dim("batch")
             shapes = tuple({0: batch} if moves else {} for moves in free) if network.free else None
             program = torch.onnx.export(
-                model, network.inputs, dynamo=True, dynamic_shapes=shapes, opset_version=network.opset, verbose=False
+                model,
+                network.inputs,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                opset_version=network.opset,
+                optimize=not network.raw,
+                verbose=False,
             )
             assert program is not None
             proto = program.model_proto
@@ -202,6 +225,8 @@ def export(name: str, network: Network, exporter: str) -> int:
                 input_names=names,
                 dynamic_axes=axes if network.free else None,
                 opset_version=network.opset,
+                do_constant_folding=not network.raw,
+                training=torch.onnx.TrainingMode.PRESERVE if network.raw else torch.onnx.TrainingMode.EVAL,
             )
             proto = onnx.load(path)
     forget_the_machine(proto.graph)

@@ -84,8 +84,12 @@ class Ssd(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first = self.stem(x)
         maps = [first, self.more(first)]
-        boxes = [conv(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for conv, x in zip(self.boxes, maps, strict=True)]
-        classes = [conv(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 3) for conv, x in zip(self.classes, maps, strict=True)]
+        boxes = [
+            conv(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for conv, x in zip(self.boxes, maps, strict=True)
+        ]
+        classes = [
+            conv(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 3) for conv, x in zip(self.classes, maps, strict=True)
+        ]
         return torch.cat(boxes, 1), torch.softmax(torch.cat(classes, 1), -1)
 
 

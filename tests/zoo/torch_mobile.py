@@ -142,9 +142,9 @@ class ShuffleUnit1(nn.Module):
         return functional.relu(x + self.leave(self.depthwise(shuffle(self.enter(x), self.groups))))
 
 
-def shufflenet_v1() -> nn.Module:
-    """ShuffleNetV1 with three groups."""
-    return nn.Sequential(conv_bn(3, 24, stride=2), ShuffleUnit1(24, 3), ShuffleUnit1(24, 3), *head(24))
+def shufflenet_v1(*, width: int) -> nn.Module:
+    """ShuffleNetV1 with three groups; a width of three squared times n lets whole rows of the shuffle go."""
+    return nn.Sequential(conv_bn(3, width, stride=2), ShuffleUnit1(width, 3), ShuffleUnit1(width, 3), *head(width))
 
 
 class GhostModule(nn.Module):

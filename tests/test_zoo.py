@@ -1,0 +1,108 @@
+"""The rewriter on small networks that each framework really exported: nothing crashes, nothing is wrong, most shrink.
+
+The limits here are tables, so that a model that stops shrinking, or starts to, shows.
+"""
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import onnx
+import pytest
+
+from onnxadmm.bench.inputs import required_inputs
+from onnxadmm.errors import NothingToPruneError
+from onnxadmm.graph.model import Model, clone, load, save, to_proto
+from onnxadmm.surgery import find_groups, mask, rank, shrink, verify
+from onnxadmm.units.units import Units
+
+ZOO = Path(__file__).parent / "zoo"
+MODELS = tuple(sorted(path.stem for path in ZOO.glob("*.onnx")))
+
+# Models in which every group is locked, and the operator that locks them.
+NOTHING_TO_PRUNE = {
+    "ort_dynamic_lenet": "DynamicQuantizeLinear",
+    "ort_dynamic_mlp": "DynamicQuantizeLinear",
+}
+
+# Models that no released runtime executes, and the operator at fault: the export is right by the standard.
+DOES_NOT_RUN: dict[str, str] = {}
+
+LARGEST_BYTES = 150_000
+
+
+@cache
+def loaded(name: str) -> Model:
+    return load(ZOO / f"{name}.onnx")
+
+
+@cache
+def groups_of(name: str) -> Units:
+    return find_groups(loaded(name))
+
+
+def checker_complaint(proto: onnx.ModelProto) -> str | None:
+    """What the checker with shape inference says, numbers and names left out: None when nothing."""
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return re.sub(r"\d+", "#", str(error).splitlines()[0])
+    return None
+
+
+def test_the_zoo_is_there_and_small() -> None:
+    assert len(MODELS) >= 200
+    assert [name for name in MODELS if os.path.getsize(ZOO / f"{name}.onnx") > LARGEST_BYTES] == []
+
+
+def test_the_tables_name_models_of_the_zoo() -> None:
+    assert set(NOTHING_TO_PRUNE) | set(DOES_NOT_RUN) <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_locked_group_names_an_operator_or_an_output(name: str) -> None:
+    operators = {node.op_type for node in loaded(name).ir.graph.all_nodes()}
+    unnamed = [
+        (group.name, group.reason)
+        for group in groups_of(name).locked
+        if not group.reason.startswith("reaches graph output ")
+        and not any(re.search(rf"\b{re.escape(operator)} \(.+\)", group.reason) for operator in operators)
+    ]
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_the_models_in_the_table_have_nothing_to_prune(name: str) -> None:
+    units = groups_of(name)
+    assert (not units.groups) == (name in NOTHING_TO_PRUNE)
+    if name in NOTHING_TO_PRUNE:
+        assert any(NOTHING_TO_PRUNE[name] in group.reason for group in units.locked)
+        with pytest.raises(NothingToPruneError):
+            rank(loaded(name), ratio=0.3)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in NOTHING_TO_PRUNE])
+def test_shrunk_model_is_valid_smaller_and_computes_what_its_mask_computes(name: str, tmp_path: Path) -> None:
+    model = loaded(name)
+    before = to_proto(clone(model)).SerializeToString(deterministic=True)
+    plan = rank(model, ratio=0.3)
+    masked, small = mask(model, plan), shrink(model, plan)
+
+    bytes_written = [save(item, tmp_path / f"{number}.onnx") for number, item in enumerate((model, masked, small))]
+    assert bytes_written[2] < bytes_written[0]
+    assert bytes_written[1] <= bytes_written[0] + 4_096
+    if checker_complaint(onnx.load(ZOO / f"{name}.onnx")) is None:
+        assert checker_complaint(onnx.load(tmp_path / "1.onnx")) is None
+        assert checker_complaint(onnx.load(tmp_path / "2.onnx")) is None
+    assert [value.name for value in small.ir.graph.inputs] == [value.name for value in model.ir.graph.inputs]
+    assert [str(value) for value in required_inputs(small)] == [str(value) for value in required_inputs(model)]
+    assert [str(value) for value in small.ir.graph.outputs] == [str(value) for value in model.ir.graph.outputs]
+    assert small.ir.opset_imports == model.ir.opset_imports
+    assert to_proto(model).SerializeToString(deterministic=True) == before
+
+    if name not in DOES_NOT_RUN:
+        found = verify(model, small, plan)
+        assert found.passed, found.first_difference
+        assert found.threshold_db >= (40 if "float16" in name else 80)
+        assert found.inputs_tried >= 2
