@@ -34,7 +34,7 @@ def gather(visit: Visit) -> None:
     """data ``[..., d, ...]``, indices ``[i...]`` -> ``[..., i..., ...]``."""
     data = visit.operand(0)
     axis = visit.axis_attribute("axis", 0, data.rank)
-    labels, indices = data.axes[axis], visit.value(1)
+    labels, indices = data.axes[axis], None if visit.is_free(data, axis) else visit.value(1)
     picked: list[Axis]
     if labels is None or indices is None:
         if data.constant:

@@ -58,6 +58,8 @@ def split(visit: Visit) -> None:
     for index in range(len(visit.node.outputs)):
         size = visit.result_shape(index)[axis]
         labels = data.axes[axis]
+        if visit.is_free(data, axis):
+            visit.lock(labels, "cuts it at positions that are computed while running")
         part = None if labels is None else visit.select(labels, np.arange(start, start + size))
         visit.give([part if position == axis else other for position, other in enumerate(data.axes)], result=index)
         start += size
@@ -138,7 +140,7 @@ def slice_axes(visit: Visit) -> None:
             labels = data.axes[axis]
             if labels is None:
                 continue
-            if chosen is None:
+            if chosen is None or visit.is_free(data, axis):
                 visit.lock(labels, "cuts it at positions that are computed while running")
                 result[axis] = None
                 continue

@@ -6,9 +6,11 @@ import numpy as np
 
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, product
+from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, period, product
 
 _Run = tuple[list[int], list[int]]
+_MIXES = "mixes it with a size that is not known"
+_FREE = _MIXES
 
 
 def runs(before: Sequence[int], after: Sequence[int]) -> list[_Run]:
@@ -44,29 +46,97 @@ def regroup(visit: Visit, data: Operand, shape: Sequence[int], dynamic: Sequence
     An axis that becomes one axis keeps its labels; several of which one carries labels become one whose
     labels are repeated; everything else is left to be factored when all locks are known.
     """
+    before = visit.facts.shapes.dynamic(data.name) or [True] * data.rank
     result: list[Axis] = [None] * len(shape)
     for left, right in runs(data.shape, shape):
         sources = [(data.shape[index], data.axes[index]) for index in left]
-        labelled = [index for index, (_, axis) in enumerate(sources) if axis is not None]
-        if not labelled:
-            continue
-        if len(left) == 1 and len(right) == 1:
-            result[right[0]] = data.axes[left[0]]
-        elif any(dynamic[index] for index in right):
-            before = visit.facts.shapes.dynamic(data.name) or [True] * data.rank
-            leads_free = dynamic[right[0]] or before[left[0]]
-            for index, (_, axis) in enumerate(sources):
-                if index > 0 or leads_free:
-                    visit.lock(axis, "mixes it with a size that is not known")
-            result[right[0]] = None if leads_free else _lead(visit, sources[0], shape[right[0]])
-        elif len(right) == 1 and len(labelled) == 1:
-            result[right[0]] = _spread(sources, labelled[0])
+        sizes = [shape[index] for index in right]
+        free = [index for index, place in enumerate(left) if before[place]]
+        freed = [index for index, place in enumerate(right) if dynamic[place]]
+        if all(axis is None for _, axis in sources) or (len(left) == 1 and len(right) == 1):
+            found = [sources[0][1]] * len(right)
+        elif free or freed:
+            found = _regroup_free(visit, sources, sizes, free, freed)
         else:
-            targets = [visit.fresh(shape[index]) for index in right]
-            for index, labels in zip(right, targets, strict=True):
-                result[index] = labels
-            visit.factor(sources, [(shape[index], labels) for index, labels in zip(right, targets, strict=True)])
+            found = _regroup_known(visit, sources, sizes)
+        for index, axis in zip(right, found, strict=True):
+            result[index] = axis
     return result
+
+
+def _regroup_known(visit: Visit, sources: Sequence[tuple[int, Axis]], sizes: Sequence[int]) -> list[Axis]:
+    """Return the axes of one run whose sizes are all known."""
+    labelled = [index for index, (_, axis) in enumerate(sources) if axis is not None]
+    if not labelled:
+        return [None] * len(sizes)
+    if len(sources) == 1 and len(sizes) == 1:
+        return [sources[0][1]]
+    if len(sizes) == 1 and len(labelled) == 1:
+        return [_spread(sources, labelled[0])]
+    targets = [visit.fresh(size) for size in sizes]
+    visit.factor(sources, list(zip(sizes, targets, strict=True)))
+    return list(targets)
+
+
+def _regroup_free(
+    visit: Visit, sources: Sequence[tuple[int, Axis]], sizes: Sequence[int], free: Sequence[int], freed: Sequence[int]
+) -> list[Axis]:
+    """Return the axes of one run with free sizes, at the places ``free`` of the sources and ``freed`` of the targets.
+
+    Behind the last free size all sizes are known. It may take in some of them, or let go of them: in ``[b, h, d]``
+    and ``[b*h, d]`` the same ``h`` labels follow each other for every sample, whatever ``b`` is.
+    """
+    result: list[Axis] = [None] * len(sizes)
+    last = max(free, default=len(sources) - 1)
+    lasted = max(freed, default=len(sizes) - 1)
+    length, labels = sources[last]
+    known = list(sources[last + 1 :])
+    leads = last > 0 and 0 not in free and 0 not in freed and sources[0][1] is not None
+    if leads:
+        result[0] = _lead(visit, sources[0], sizes[0])
+    for _, axis in sources[int(leads) : last]:
+        visit.lock(axis, _MIXES)
+    inside, outside = product([size for size, _ in known]), product(sizes[lasted + 1 :])
+    taken, given = max(1, inside // outside), max(1, outside // inside)  # axes that it takes in, or lets go of
+    fits = bool(free and freed) and inside * given == outside * taken and not leads
+    if not fits or length % given or sizes[lasted] % taken:
+        for _, axis in sources[last:]:
+            visit.lock(axis, _MIXES)
+        return result
+    if taken == given == 1 and last == lasted == 0 and length == sizes[0]:
+        return [labels, *_follow(visit, known, sizes[1:])]
+    if given > 1:
+        known = [(given, _cycle(visit, labels, given)), *known]
+    else:
+        visit.lock(labels, _MIXES)
+    found = _follow(visit, known, [taken, *sizes[lasted + 1 :]])
+    if found[0] is not None:
+        result[lasted] = np.tile(found[0], sizes[lasted] // taken)
+    result[lasted + 1 :] = found[1:]
+    return result
+
+
+def _follow(visit: Visit, sources: Sequence[tuple[int, Axis]], sizes: Sequence[int]) -> list[Axis]:
+    """Return the axes of several axes of known sizes seen with other known sizes."""
+    result: list[Axis] = [None] * len(sizes)
+    for left, right in runs([size for size, _ in sources], sizes):
+        found = _regroup_known(visit, [sources[index] for index in left], [sizes[index] for index in right])
+        for index, axis in zip(right, found, strict=True):
+            result[index] = axis
+    return result
+
+
+def _cycle(visit: Visit, labels: Axis, length: int) -> Axis:
+    """Return the ``length`` labels that repeat along a free axis; labels that would repeat otherwise are tied."""
+    if labels is None:
+        return None
+    cycle = period(labels)
+    if length % cycle and cycle % length:
+        visit.lock(labels, _MIXES)
+        return None
+    rows = labels.reshape(-1, length)
+    visit.tie(np.broadcast_to(rows[0], rows.shape), rows)
+    return rows[0]
 
 
 def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
@@ -79,7 +149,7 @@ def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
     if axis is None:
         return None
     if length % size != 0 and size % length != 0:
-        visit.lock(axis, "mixes it with a size that is not known")
+        visit.lock(axis, _FREE)
         return None
     labels = visit.fresh(size)
     shared = max(length, size)
@@ -110,9 +180,9 @@ def _rewrite_target(edit: Edit) -> None:
         else edit.size(result, index)
         for index, size in enumerate(target)
     ]
-    if wanted == list(target):
-        return
     free = [index for index, size in enumerate(wanted) if size is None]
+    if wanted == list(target) and all(edit.positions(result, index) is None for index in free):
+        return
     if not free:
         edit.set_operand(1, [size for size in wanted if size is not None])
     elif len(free) == 1 and -1 not in wanted and 0 not in shape:
@@ -130,8 +200,10 @@ def reshape(visit: Visit) -> None:
     if target is None and not data.constant and any(axis is not None for axis in data.axes):
         raise LockNodeError("reshapes to sizes that are computed while running")
     axes = regroup(visit, data, shape, visit.facts.shapes.dynamic(name or "") or [True] * len(shape))
+    # One size that is computed can be left to follow from the others instead.
+    follows = target is not None and target.count(None) == 1 and -1 not in target
     for index, axis in enumerate(axes):
-        if target is None or target[index] is None:
+        if target is None or (target[index] is None and not follows):
             visit.lock(axis, "reshapes it to a size that is computed while running")
     visit.give(axes)
 

@@ -338,6 +338,11 @@ class Visit:
                 labelled.append(axis)
         self.facts.mac_terms.append(MacTerm(self.name, constant, tuple(labelled)))
 
+    def is_free(self, operand: Operand, index: int) -> bool:
+        """Tell whether the length of an axis depends on a free input dimension: positions there have no numbers."""
+        flags = self.facts.shapes.dynamic(operand.name)
+        return flags is None or flags[index]
+
     def samples(self, shape: Sequence[int], name: str | None) -> int:
         """Return how many of the leading axis' positions count for one sample: one where it is the free batch."""
         flags = None if name is None else self.facts.shapes.dynamic(name)
@@ -352,3 +357,11 @@ class Visit:
 def product(sizes: Sequence[int]) -> int:
     """Return the product of some sizes; 1 for none."""
     return math.prod(sizes)
+
+
+def period(labels: LabelArray) -> int:
+    """Return after how many positions labels repeat; along a free axis every sample has the same ones."""
+    for length in range(1, labels.size):
+        if labels.size % length == 0 and (labels.reshape(-1, length) == labels[:length]).all():
+            return length
+    return int(labels.size)
