@@ -13,7 +13,7 @@ LossName = Literal["cross-entropy", "mse", "bce"]
 
 # A run is measured in steps, since small data sets need many passes and large ones few.
 _PRUNE_STEPS = 2200
-_RETRAIN_STEPS = 6500
+_RETRAIN_STEPS = 8500
 _MOST_EPOCHS = 300
 
 
@@ -28,7 +28,7 @@ class Recipe:
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
         method: ``"default"`` or ``"paper"`` (box and sphere splitting).
         epochs: passes over the training data while units are chosen; None: about 2,200 steps.
-        retrain_epochs: passes while the small network is trained; None: about 6,500 steps.
+        retrain_epochs: passes while the small network is trained; None: about 8,500 steps.
         batch_size: samples per step.
         learning_rate: highest one while units are chosen.
         retrain_learning_rate: highest one of retraining.
@@ -41,15 +41,15 @@ class Recipe:
     """
 
     loss: LossName = "cross-entropy"
-    distillation: float = 0.5
-    temperature: float = 2.0
+    distillation: float = 0.9
+    temperature: float = 4.0
     mode: Mode = "holistic"
     method: Method = "default"
     epochs: int | None = None
     retrain_epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 1e-3
-    retrain_learning_rate: float = 3e-3
+    retrain_learning_rate: float = 5e-3
     weight_decay: float = 0.0
     held_out: float = 0.1
     threads: int = 1
