@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, period, product
 
 _Run = tuple[list[int], list[int]]
 _MIXES = "mixes it with a size that is not known"
-_FREE = _MIXES
 
 
 def runs(before: Sequence[int], after: Sequence[int]) -> list[_Run]:
@@ -135,8 +135,9 @@ def _cycle(visit: Visit, labels: Axis, length: int) -> Axis:
         visit.lock(labels, _MIXES)
         return None
     rows = labels.reshape(-1, length)
-    visit.tie(np.broadcast_to(rows[0], rows.shape), rows)
-    return rows[0]
+    first: LabelArray = rows[0]
+    visit.tie(np.broadcast_to(first, rows.shape), rows)
+    return first
 
 
 def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
@@ -149,7 +150,7 @@ def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
     if axis is None:
         return None
     if length % size != 0 and size % length != 0:
-        visit.lock(axis, _FREE)
+        visit.lock(axis, _MIXES)
         return None
     labels = visit.fresh(size)
     shared = max(length, size)

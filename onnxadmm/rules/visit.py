@@ -86,7 +86,7 @@ class Facts:
     whole: set[tuple[str, int]] = field(default_factory=set)
     zero_points: dict[str, str] = field(default_factory=dict)
     rigid: dict[str, str] = field(default_factory=dict)
-    inexact: list[str] = field(default_factory=list)
+    inexact: list[tuple[str, LabelArray]] = field(default_factory=list)
 
 
 class Visit:
@@ -260,8 +260,7 @@ class Visit:
         if not self.inexact:
             self.lock(axis, why)
             return None
-        if self.where not in self.facts.inexact:
-            self.facts.inexact.append(self.where)
+        self.facts.inexact.append((self.where, axis))
         return axis
 
     def lock_others(self, operand: Operand, free: Sequence[int], why: str) -> None:

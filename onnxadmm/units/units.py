@@ -196,7 +196,7 @@ class _Numbering:
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
             parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),
             shapes=self._facts.shapes,
-            inexact=tuple(self._facts.inexact),
+            inexact=tuple(dict.fromkeys(where for where, axis in self._facts.inexact if (number[axis] >= 0).any())),
         )
 
     def _describe(self, members: LabelArray) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,95 @@
+"""The operator table of the documentation, made from the rule table and the training engine's tables.
+
+Run from the root of the repository: ``python -m benchmarks.operators > docs/operators.md``.
+"""
+
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+
+import onnx
+
+from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
+from onnxadmm.rules.table import LabelFunction, Rule, all_rules
+from onnxadmm.train.differentiable import DIFFERENTIABLE
+from onnxadmm.train.lowering import LOWERINGS
+
+_HEAD = """# Operators
+
+Made from the rule table by `python -m benchmarks.operators`; do not edit.
+
+Every operator below has a rule: what happens to its axes when units are removed. An operator that is not listed locks
+what it touches, by name, and everything else is still pruned.
+
+- **exact**: units pass through or end here; the shrunk model computes what the masked original computes.
+- **locks**: an axis that the operator works along stays; the others pass, exactly.
+- **inexact**: as *locks*, unless `--inexact` asks to prune through it; the report then names it.
+
+*Since* is the first version of the operator set that has the operator. *Cost* says whether its multiply-accumulates
+are counted; parameters are counted for every operator. *Training*: the engine has its gradient (**yes**), it is
+rewritten into operators that have one (**lowered**), or neither (**no**: weights above it cannot be trained).
+"""
+_COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "What its rule says")
+
+
+def page() -> str:
+    """Return the page: Markdown with one table per domain."""
+    parts = [_HEAD]
+    for domain in sorted({rule.domain for rule in all_rules()}):
+        parts.append(f"## {domain or 'ai.onnx, the default domain'}\n")
+        lines = [_line(_COLUMNS), _line(tuple("---" for _ in _COLUMNS))]
+        lines.extend(_line(cells(rule)) for rule in all_rules() if rule.domain == domain)
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def cells(rule: Rule) -> tuple[str, ...]:
+    """Return one row of the table."""
+    return (
+        rule.operator,
+        _since(rule),
+        rule.effect,
+        "MACs" if "multiply_accumulates" in set(_names(rule.label)) else "",
+        _training(rule),
+        rule.note,
+    )
+
+
+def _line(row: tuple[str, ...]) -> str:
+    return f"| {' | '.join(row)} |"
+
+
+def _since(rule: Rule) -> str:
+    versions = [
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.domain == rule.domain and schema.name == rule.operator
+    ]
+    return str(min(versions)) if versions else ""
+
+
+def _training(rule: Rule) -> str:
+    if rule.domain:
+        return "no"
+    if rule.operator in DIFFERENTIABLE:
+        return "yes"
+    return "lowered" if rule.operator in LOWERINGS else "no"
+
+
+def _names(function: LabelFunction) -> Iterator[str]:
+    """Yield the names that a label function uses, and those of the functions of its module that it calls."""
+    pending: list[CodeType] = [function.__code__]
+    seen: set[int] = set()
+    while pending:
+        code = pending.pop()
+        if id(code) in seen:
+            continue
+        seen.add(id(code))
+        for name in code.co_names:
+            yield name
+            called = function.__globals__.get(name)
+            if isinstance(called, FunctionType):
+                pending.append(called.__code__)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
