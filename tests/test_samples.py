@@ -1,0 +1,80 @@
+"""The samples: each meets its bar, and notices when it does not."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxadmm.demo import DemoFiles
+from onnxadmm.recipe import Recipe
+from tests.shared import need_shared
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+
+
+def run(name: str, *words: object, minutes: float = 10) -> subprocess.CompletedProcess[str]:
+    """Run a sample as a user does."""
+    command = [sys.executable, str(SAMPLES / name), *(str(word) for word in words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60 * minutes, cwd=SAMPLES.parent)
+
+
+def test_digits_are_what_their_page_says(digits: DemoFiles) -> None:
+    for path, count in ((digits.training, 1297), (digits.test, 500)):
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+        assert images.shape == (count, 8, 8)
+        assert images.dtype == labels.dtype == np.uint8
+        assert images.max() == 16
+        assert np.bincount(labels).min() >= 0.09 * count
+    parameters = sum(int(np.prod(tensor.dims)) for tensor in onnx.load(digits.model).graph.initializer)
+    text = (SAMPLES / "digits" / "README.md").read_text()
+    assert f"{parameters:,} parameters" in text
+
+
+def test_no_test_image_is_among_the_training_images(digits: DemoFiles) -> None:
+    with np.load(digits.training) as training, np.load(digits.test) as test:
+        seen = {image.tobytes() for image in training["images"]}
+        assert not [image for image in test["images"] if image.tobytes() in seen]
+
+
+def test_custom_loop_meets_its_bar(tmp_path: Path) -> None:
+    done = run("custom_loop.py", tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fewer multiply-accumulates, test accuracy" in done.stdout
+    assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_custom_loop_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(SAMPLES)
+    sample = importlib.import_module("custom_loop")
+    monkeypatch.setattr(sample, "FEWER_MACS", 1000.0)
+    monkeypatch.setattr(sample, "RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64))
+    assert sample.run(tmp_path / "out") == 1
+
+
+def test_lenet_says_what_it_misses(tmp_path: Path) -> None:
+    done = run("lenet_mnist.py", "nowhere.onnx", tmp_path)
+    assert done.returncode == 1
+    assert "train-images-idx3-ubyte" in done.stderr
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
+        (tmp_path / name).write_bytes(b"")
+    done = run("lenet_mnist.py", "nowhere.onnx", tmp_path)
+    assert done.returncode == 2
+    assert "nowhere.onnx" in done.stderr
+
+
+def test_lenet_of_a_tenth_of_its_parameters_meets_its_bar(tmp_path: Path) -> None:
+    model, data = need_shared("models/lenet5_mnist.onnx"), need_shared("data")
+    words = ("--params", "0.1", "--epochs", "1", "--retrain-epochs", "2", "--out", tmp_path / "out")
+    done = run("lenet_mnist.py", model, data, *words, minutes=20)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Verified" in done.stdout
