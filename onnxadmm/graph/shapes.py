@@ -17,6 +17,7 @@ from onnx import numpy_helper, shape_inference
 
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
+from onnxadmm.graph.foreign import foreign_types, is_foreign, standard_twin
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 
@@ -254,12 +255,18 @@ class _Walk:
             )
             return dict(zip(proto.output, outputs, strict=False))
         domain = "" if node.domain == "ai.onnx" else node.domain
+        twin = standard_twin(proto)
+        if twin is not None:
+            domain, proto = "", twin
         version = self._model.ir.opset_imports.get(domain)
-        if version is None or not onnx.defs.has(node.op_type, version, domain):
+        known = version is not None and onnx.defs.has(proto.op_type, version, domain)
+        if is_foreign(domain, proto.op_type) and (domain or not known):
+            return foreign_types(proto, types)
+        if version is None or not known:
             return {}
         if not domain and node.op_type in _SHAPED_AS_OPERAND:
             return {proto.output[0]: types[proto.input[0]]}
-        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        schema = onnx.defs.get_schema(proto.op_type, version, domain)
         if proto.op_type in ("If", "Loop", "Scan"):
             # Bodies see the whole outer scope.
             outer = {name: info.types[number] for name, info in self._infos.items() if name not in types}
