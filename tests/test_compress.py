@@ -168,6 +168,7 @@ def test_nothing_is_written_without_a_folder(
     assert report.after.macs is not None
     assert report.after.macs <= 0.4 * 2_133_248 + 1
     assert report.after.test is None
+    assert all(row.connections is None for row in report.history), "connections were left alone"
     assert list(tmp_path.iterdir()) == []
 
 
