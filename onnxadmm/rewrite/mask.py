@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.rules.visit import ZeroPoint
 from onnxadmm.units.units import Units
 
 
@@ -43,17 +44,14 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     return masked
 
 
-def _blank(weight: np.ndarray, values: Mapping[str, onnx_ir.Value], point: str | None) -> np.ndarray:
-    """Return what stands for zero at each element of a weight, in its shape.
-
-    A zero point is one number, or one per position of the axis that its length fits (the first or the last).
-    """
-    array = constant(values[point]) if point is not None and point in values else None
-    if array is None:
+def _blank(weight: np.ndarray, values: Mapping[str, onnx_ir.Value], point: ZeroPoint | None) -> np.ndarray:
+    """Return what stands for zero at each element of a weight, in its shape."""
+    array = None if point is None else constant(values[point.tensor])
+    if point is None or array is None:
         return np.broadcast_to(np.zeros((), weight.dtype), weight.shape)
-    if array.size > 1:
-        array = array.reshape(-1, *([1] * (weight.ndim - 1))) if array.size == weight.shape[0] else array
-    return np.broadcast_to(array, weight.shape)
+    along = [1] * weight.ndim
+    along[point.axis] = array.size
+    return np.broadcast_to(array.reshape(along if array.size > 1 else ()), weight.shape)
 
 
 def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Model:

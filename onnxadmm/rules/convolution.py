@@ -3,6 +3,7 @@
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, product
+from onnxadmm.rules.zeros import note_zero
 
 _SLIDES = "slides over it"
 
@@ -33,8 +34,10 @@ def convolution(visit: Visit) -> None:
     written = weight.axes[0]
     if visit.node.op_type == "Conv" and visit.has(2):
         written = visit.tie(written, visit.operand(2).axes[0])
-    elif visit.has(3):
-        state_zero_point(visit, weight, 3)
+    elif visit.node.op_type == "ConvInteger":
+        if visit.has(3) and product(visit.operand(3).shape) > 1:
+            written = visit.tie(written, visit.operand(3).axes[0])
+        note_zero(visit, weight, 3, 0)
     visit.give(convolve(visit, visit.operand(0), weight, written))
 
 
@@ -73,14 +76,6 @@ def convolve(visit: Visit, data: Operand, weight: Operand, written: Axis) -> lis
         [None, written, reading],
     )  # fmt: skip
     return [data.axes[0], written, *([None] * (data.rank - 2))]
-
-
-def state_zero_point(visit: Visit, weight: Operand, index: int) -> None:
-    """State which value of a quantised weight stands for zero; one value per filter goes with the filter."""
-    point = visit.operand(index)
-    if any(axis is not None for axis in point.axes):
-        visit.tie(weight.axes[0], point.axes[0])
-    visit.facts.zero_points[weight.name] = point.name
 
 
 def _register_read(visit: Visit, weight: Operand) -> None:

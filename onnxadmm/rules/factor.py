@@ -2,7 +2,7 @@
 
 A run of axes (a1 .. ak) becomes (b1 .. bm), the same positions in row-major order. For the survivors to be
 a box on both sides, one axis of each side carries the units, the others stay whole. The choice waits until
-every lock is known: it takes an axis marked as heads, else the one with the most positions.
+every lock is known: it takes an axis marked as heads, else the one with the most positions, and mere copies last.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,11 @@ def resolve_factored(facts: Facts) -> None:
     pending = list(facts.factored)
     while pending:
         forced = [run for run in pending if not _has_choice(facts, run)]
-        for run in forced or pending[:1]:
+        # A run with heads in it tells others, which only see what the heads are cut from, where heads are.
+        chosen = forced or [run for run in pending if _has_heads(facts, run)] or pending[:1]
+        for run in chosen:
             _resolve(facts, run)
-        done = {id(run) for run in forced or pending[:1]}
+        done = {id(run) for run in chosen}
         pending = [run for run in pending if id(run) not in done]
 
 
@@ -34,6 +36,10 @@ def _free(facts: Facts, side: Sequence[tuple[int, Axis]]) -> list[int]:
 def _has_choice(facts: Facts, run: Factored) -> bool:
     sources, targets = _free(facts, run.sources), _free(facts, run.targets)
     return bool(sources and targets) and (len(sources) > 1 or len(targets) > 1)
+
+
+def _has_heads(facts: Facts, run: Factored) -> bool:
+    return any(axis is not None and facts.labels.is_head(axis) for _, axis in (*run.sources, *run.targets))
 
 
 def _resolve(facts: Facts, run: Factored) -> None:
@@ -50,10 +56,10 @@ def _resolve(facts: Facts, run: Factored) -> None:
 
 
 def _carrier(facts: Facts, side: Sequence[tuple[int, Axis]], free: Sequence[int]) -> int:
-    def rank(index: int) -> tuple[bool, int, int]:
+    def rank(index: int) -> tuple[bool, bool, int, int]:
         size, axis = side[index]
         assert axis is not None  # free axes carry labels
-        return facts.labels.is_head(axis), size, -index
+        return int(axis[0]) not in facts.copies, facts.labels.is_head(axis), size, -index
 
     return max(free, key=rank)
 

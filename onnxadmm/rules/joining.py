@@ -12,10 +12,13 @@ from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
 @rule("Concat", keeps_zero=True, note="joins the labels of its operands; ties the other axes")
 def concat(visit: Visit) -> None:
     operands = visit.operands()
-    rank = operands[0].rank
-    joined = visit.axis_attribute("axis", 1, rank)
+    visit.give(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
+
+
+def join(visit: Visit, operands: Sequence[Operand], joined: int) -> list[Axis]:
+    """Return the axes of operands that are joined along one axis and tied along the others."""
     result: list[Axis] = []
-    for index in range(rank):
+    for index in range(operands[0].rank):
         axes = [operand.axes[index] for operand in operands]
         if all(axis is None for axis in axes):
             result.append(None)
@@ -26,13 +29,16 @@ def concat(visit: Visit) -> None:
             for other in axes[1:]:
                 axis = visit.tie(axis, other, "joins it with positions that stay")
             result.append(axis)
-    visit.give(result)
+    return result
 
 
 def _join(visit: Visit, operands: Sequence[Operand], index: int) -> Axis:
     parts = []
     for operand in operands:
         axis = operand.axes[index]
+        if visit.is_free(operand, index):
+            visit.lock(axis, "joins it at a size that is not known")
+            axis = None
         parts.append(visit.fixed(operand.shape[index], "joins positions that stay") if axis is None else axis)
     return np.concatenate(parts)
 

@@ -2,43 +2,61 @@
 
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
 from onnxadmm.rules.elementwise import broadcast
+from onnxadmm.rules.joining import join
 from onnxadmm.rules.products import contract
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, product
+from onnxadmm.rules.zeros import note_grid, note_quantised, note_zero
+
+_MICROSOFT = "com.microsoft"
+_TAKES_SCALE = "takes its scale from all of it"
 
 
-def _grid(visit: Visit, data: Operand, axis: Axis, index: int) -> Axis:
+def _grid(visit: Visit, axis: Axis, index: int) -> Axis:
     """Tie a scale or zero point with one entry per channel to the channels; a single one says nothing."""
     if not visit.has(index):
         return axis
     grid = visit.operand(index)
-    if grid.rank > 1:
+    note_grid(visit, grid)
+    if product(grid.shape) == 1:
+        return axis
+    if grid.rank != 1:
         raise LockNodeError("quantises in blocks")
-    if grid.rank == 1 and grid.shape[0] > 1:
-        return visit.tie(axis, grid.axes[0], "quantises channels that stay")
-    return axis
+    return visit.tie(axis, grid.axes[0], "quantises channels that stay")
 
 
 @rule("QuantizeLinear", note="ties channels to scales and zero points per channel")
+@rule("QuantizeLinear", domain=_MICROSOFT, note="ties channels to scales and zero points per channel")
 @rule("DequantizeLinear", keeps_zero=True, note="ties channels to scales and zero points per channel")
+@rule(
+    "DequantizeLinear", domain=_MICROSOFT, keeps_zero=True, note="ties channels to scales and zero points per channel"
+)
 def quantise(visit: Visit) -> None:
+    """x, scale, zero point; with one entry per channel along ``axis``, which vectors do not need to name."""
     data = visit.operand(0)
     axes = list(data.axes)
-    if data.rank and any(visit.operand(index).axes for index in (1, 2) if visit.has(index)):
-        axis = visit.axis_attribute("axis", 1, data.rank)
-        for index in (1, 2):
-            axes[axis] = _grid(visit, data, axes[axis], index)
-    if visit.node.op_type == "DequantizeLinear" and data.constant and visit.has(2):
-        visit.facts.zero_points[data.name] = visit.operand(2).name
+    if visit.integer("block_size", 0):
+        raise LockNodeError("quantises in blocks")
+    axis = visit.axis_attribute("axis", 1, data.rank) if data.rank > 1 else 0
+    grids = [visit.operand(index) for index in (1, 2) if visit.has(index)]
+    per_channel = any(product(grid.shape) > 1 for grid in grids)
+    if per_channel and axis >= data.rank:
+        raise LockNodeError("quantises along an axis that is not there")
+    for index in (1, 2):
+        along = _grid(visit, axes[axis] if per_channel else None, index)
+        if per_channel:
+            axes[axis] = along
+    if visit.node.op_type == "QuantizeLinear":
+        note_quantised(visit, 2)
+    elif data.constant:
+        note_zero(visit, data, 2, axis)
     visit.give(axes)
 
 
-@rule("DynamicQuantizeLinear", note="takes its scale from all positions, which locks")
+@rule("DynamicQuantizeLinear", effect="inexact", note="takes its scale from all positions, which locks")
 def quantise_dynamically(visit: Visit) -> None:
     data = visit.operand(0)
-    for axis in data.axes:
-        visit.lock(axis, "takes its scale from all of it")
-    visit.give([None] * data.rank)
+    visit.give([visit.mix(axis, _TAKES_SCALE) for axis in data.axes])
     for result in (1, 2):
         visit.give([], result=result)
 
@@ -48,75 +66,143 @@ def quantised_convolution(visit: Visit) -> None:
     """x, scale, zero point, weight, scale, zero point, result scale, zero point, bias."""
     weight = constant_weight(visit, 3)
     written = weight.axes[0]
-    for index in (4, 5, 8):
-        written = _grid(visit, weight, written, index)
-    visit.facts.zero_points[weight.name] = visit.operand(5).name
+    for index in (4, 5):
+        written = _grid(visit, written, index)
+    for index in (1, 2, 6, 7):
+        _grid(visit, None, index)
+    if visit.has(8):
+        written = visit.tie(written, visit.operand(8).axes[0])
+        visit.facts.zero_points.setdefault(visit.operand(8).name, None)
+    note_zero(visit, weight, 5, 0)
     visit.give(convolve(visit, visit.operand(0), weight, written))
 
 
-def _product(visit: Visit, *, second: int, points: tuple[int, int], columns: tuple[int, ...]) -> None:
-    """A quantised matrix product: operands 0 and ``second``, with one entry per column in ``columns``."""
+def _product(
+    visit: Visit, *, second: int, points: tuple[int, int], columns: tuple[int, ...], single: tuple[int, ...] = ()
+) -> Axis:
+    """A quantised matrix product: operands 0 and ``second``, zero points at ``points``, other grids of one entry.
+
+    Args:
+        visit: the node.
+        second: where the second operand stands.
+        points: where the zero points of both stand.
+        columns: operands that may have one entry per column.
+        single: operands of one entry.
+
+    Returns:
+        the columns of the result.
+    """
     left, right = visit.operand(0), visit.operand(second)
-    if left.rank < 2 or right.rank != 2:
-        raise LockNodeError("multiplies operands of other ranks than matrices")
-    inner = contract(visit, left, left.rank - 1, right, 0)
-    written = right.axes[1]
+    transposed = visit.integer("transB", 0)
+    if visit.integer("transA", 0) or left.rank < 2 or right.rank != 2:
+        raise LockNodeError("multiplies operands of other ranks than matrices, or the first one transposed")
+    inner = contract(visit, left, left.rank - 1, right, 1 if transposed else 0)
+    written = right.axes[0 if transposed else 1]
     for index in columns:
-        written = _grid(visit, right, written, index)
-    for operand, point in ((left, points[0]), (right, points[1])):
-        if operand.constant and visit.has(point):
-            visit.facts.zero_points[operand.name] = visit.operand(point).name
+        written = _grid(visit, written, index)
+    for index in single:
+        _grid(visit, None, index)
+    if left.constant:
+        note_zero(visit, left, points[0], left.rank - 2)
+    if right.constant:
+        note_zero(visit, right, points[1], 0 if transposed else 1)
     shape = visit.result_shape()
     result = [*left.axes[:-1], written]
     visit.give(result)
     samples = visit.samples(shape, visit.node.outputs[0].name)
     visit.multiply_accumulates([samples, *shape[1:], left.shape[-1]], [*result, inner])
+    return written
+
+
+def _add_bias(visit: Visit, index: int, written: Axis) -> None:
+    """Tie a bias to the columns of the result."""
+    if not visit.has(index):
+        return
+    shape = visit.result_shape()
+    bias = visit.operand(index)
+    columns = Operand("", shape, (*([None] * (len(shape) - 1)), written), constant=False)
+    visit.facts.zero_points.setdefault(bias.name, None)
+    visit.give(broadcast(visit, [columns, bias], shape))
 
 
 @rule("QLinearMatMul", note="as MatMul, with scales and zero points per column")
 def quantised_product(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, result scale, zero point."""
-    _product(visit, second=3, points=(2, 5), columns=(4, 5))
+    _product(visit, second=3, points=(2, 5), columns=(4, 5), single=(1, 2, 6, 7))
 
 
 @rule("MatMulInteger", note="as MatMul, with zero points per column")
 def integer_product(visit: Visit) -> None:
     """a, b, zero point of a, zero point of b."""
-    _product(visit, second=1, points=(2, 3), columns=(3,))
+    _product(visit, second=1, points=(2, 3), columns=(3,), single=(2,))
 
 
-@rule("QLinearAdd", "QLinearMul", domain="com.microsoft", note="ties the axes that meet")
+@rule("MatMulIntegerToFloat", domain=_MICROSOFT, note="as MatMul, with scales and zero points per column")
+def integer_product_to_float(visit: Visit) -> None:
+    """a, b, scale of a, scale of b, zero point of a, zero point of b, bias."""
+    _add_bias(visit, 6, _product(visit, second=1, points=(4, 5), columns=(3, 5), single=(2, 4)))
+
+
+@rule("QGemm", domain=_MICROSOFT, note="as Gemm, with scales and zero points per column")
+def quantised_gemm(visit: Visit) -> None:
+    """a, scale, zero point, b, scale, zero point, c, result scale, zero point."""
+    _add_bias(visit, 6, _product(visit, second=3, points=(2, 5), columns=(4, 5), single=(1, 2, 7, 8)))
+
+
+@rule(
+    "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact",
+    note="takes its scale from all positions, which locks the input",
+)  # fmt: skip
+def dynamic_product(visit: Visit) -> None:
+    """a (float), b, scale of b, zero point of b, bias."""
+    for axis in visit.operand(0).axes:
+        visit.mix(axis, _TAKES_SCALE)
+    _add_bias(visit, 4, _product(visit, second=1, points=(-1, 3), columns=(2, 3)))
+
+
+@rule("QLinearAdd", "QLinearMul", domain=_MICROSOFT, note="ties the axes that meet")
 def quantised_arithmetic(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, result scale, zero point."""
+    for index in (1, 2, 4, 5, 6, 7):
+        _grid(visit, None, index)
     visit.give(broadcast(visit, [visit.operand(0), visit.operand(3)], visit.result_shape()))
 
 
-@rule("QLinearSigmoid", "QLinearLeakyRelu", domain="com.microsoft", note="works position by position")
+@rule("QLinearConcat", domain=_MICROSOFT, note="joins the labels of its operands; ties the other axes")
+def quantised_concat(visit: Visit) -> None:
+    """Result scale, zero point, then tensor, scale and zero point of each operand."""
+    operands = [visit.operand(index) for index in range(2, visit.operand_count, 3)]
+    for index in range(visit.operand_count):
+        if index < 2 or index % 3 != 2:
+            _grid(visit, None, index)
+    visit.give(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
+
+
+@rule("QLinearSigmoid", "QLinearLeakyRelu", domain=_MICROSOFT, note="works position by position")
 def quantised_activation(visit: Visit) -> None:
+    for index in range(1, visit.operand_count):
+        _grid(visit, None, index)
     visit.give(visit.operand(0).axes)
 
 
-@rule("QLinearGlobalAveragePool", "QLinearAveragePool", domain="com.microsoft", note="pools every channel by itself")
+@rule("QLinearSoftmax", domain=_MICROSOFT, effect="inexact", note="mixes along its axis, which locks")
+def quantised_softmax(visit: Visit) -> None:
+    """Below opset 13, which an attribute names, the axis and all behind it are one."""
+    data = visit.operand(0)
+    for index in range(1, visit.operand_count):
+        _grid(visit, None, index)
+    old = visit.integer("opset", 13) < 13
+    axis = visit.axis_attribute("axis", 1 if old else -1, data.rank)
+    mixed = range(axis, data.rank) if old else [axis]
+    visit.give([visit.mix(labels) if index in mixed else labels for index, labels in enumerate(data.axes)])
+
+
+@rule("QLinearGlobalAveragePool", "QLinearAveragePool", domain=_MICROSOFT, note="pools every channel by itself")
 def quantised_pool(visit: Visit) -> None:
     if visit.integer("channels_last", 0):
         raise LockNodeError("has its channels last")
     data = visit.operand(0)
+    for index in range(1, visit.operand_count):
+        _grid(visit, None, index)
     visit.lock_others(data, (0, 1), "slides over it")
     visit.give([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])
-
-
-@rule("DynamicQuantizeMatMul", domain="com.microsoft", note="takes its scale from all positions, which locks the input")
-def dynamic_product(visit: Visit) -> None:
-    """a (float), b, scale of b, zero point of b, bias."""
-    left, right = visit.operand(0), visit.operand(1)
-    if right.rank != 2:
-        raise LockNodeError("multiplies operands of other ranks than matrices")
-    for axis in left.axes:
-        visit.lock(axis, "takes its scale from all of it")
-    visit.lock(right.axes[0], "reads features that stay")
-    written = right.axes[1]
-    for index in (2, 3):
-        written = _grid(visit, right, written, index)
-    if visit.has(4):
-        written = visit.tie(written, visit.operand(4).axes[0])
-    visit.give([None] * (left.rank - 1) + [written])

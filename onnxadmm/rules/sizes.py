@@ -129,9 +129,7 @@ def expand(visit: Visit) -> None:
                 axis = None
             axes.append(axis)
         else:
-            # Copies beside labelled axes are repeated heads, which go with the head that they copy.
-            alone = all(labels is None for labels in data.axes)
-            axes.append(visit.fresh(length) if alone and size is not None and length > 1 else None)
+            axes.append(visit.copies(length) if size is not None and length > 1 else None)
     visit.give(axes)
 
 

@@ -68,6 +68,14 @@ class Factored:
     targets: tuple[tuple[int, Axis], ...]
 
 
+@dataclass(frozen=True)
+class ZeroPoint:
+    """The number that stands for zero in a quantised weight: a constant, one for all or one per position of an axis."""
+
+    tensor: str
+    axis: int
+
+
 @dataclass
 class Facts:
     """All that the rules have said of a model."""
@@ -84,7 +92,11 @@ class Facts:
     mac_terms: list[MacTerm] = field(default_factory=list)
     owners: dict[str, list[str]] = field(default_factory=dict)
     whole: set[tuple[str, int]] = field(default_factory=set)
-    zero_points: dict[str, str] = field(default_factory=dict)
+    zero_points: dict[str, "ZeroPoint | None"] = field(default_factory=dict)
+    quantised: dict[str, str | None] = field(default_factory=dict)
+    zeroed: set[str] = field(default_factory=set)
+    grids: set[str] = field(default_factory=set)
+    copies: set[int] = field(default_factory=set)
     rigid: dict[str, str] = field(default_factory=dict)
     inexact: list[tuple[str, LabelArray]] = field(default_factory=list)
 
@@ -282,6 +294,15 @@ class Visit:
     def fresh(self, length: int) -> LabelArray:
         """Return new labels, for positions that this node creates."""
         return self.facts.labels.fresh(length)
+
+    def copies(self, length: int) -> LabelArray:
+        """Return new labels for positions that are all alike; where a reshape leaves a choice, others carry the units.
+
+        Copies of a key head beside other key heads go with the head that they copy.
+        """
+        labels = self.fresh(length)
+        self.facts.copies.add(int(labels[0]))
+        return labels
 
     def select(self, labels: LabelArray, positions: LabelArray) -> LabelArray:
         """Return the labels at some positions; they become units that compete among themselves.

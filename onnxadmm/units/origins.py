@@ -47,7 +47,7 @@ def _trace(facts: Facts, read: Read) -> tuple[list[Origin], str | None]:
             continue
         seen.add(id(node))
         rule = find_rule(node.domain, node.op_type)
-        if rule is None or not rule.keeps_zero:
+        if rule is None or not (rule.keeps_zero or node.outputs[0].name in facts.zeroed):
             return found, f"{node.op_type} ({node.name or node.outputs[0].name})"
         for value in node.inputs:
             if value is None or value.name is None or not _touches(facts, value, wanted):

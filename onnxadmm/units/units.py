@@ -14,7 +14,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
 from onnxadmm.rules.labels import LabelArray
-from onnxadmm.rules.visit import Facts, MacTerm
+from onnxadmm.rules.visit import Facts, MacTerm, ZeroPoint
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.origins import Origin, resolve_reads
 from onnxadmm.units.signature import AxisName, Signature, sign
@@ -76,7 +76,7 @@ class Units:
         locked: the groups that may not.
         readers: the weight slices whose zeros hide a unit.
         writers: the weight slices that produce a unit.
-        zero_points: for a quantised weight, the constant that says which value stands for zero.
+        zero_points: for a quantised weight, which number stands for zero.
         axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
         mac_terms, parameter_terms: cost as products of kept lengths, for one sample.
         shapes: sample shapes of every value before removal.
@@ -88,7 +88,7 @@ class Units:
     locked: tuple[LockedGroup, ...]
     readers: tuple[Reader, ...]
     writers: tuple[Reader, ...]
-    zero_points: Mapping[str, str]
+    zero_points: Mapping[str, ZeroPoint]
     axes: Mapping[str, UnitAxes]
     mac_terms: tuple[MacTerm, ...]
     parameter_terms: tuple[MacTerm, ...]
@@ -191,7 +191,7 @@ class _Numbering:
             locked=tuple(locked),
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
             writers=tuple(self._slices(number, self._signature.names)),
-            zero_points=self._facts.zero_points,
+            zero_points={name: point for name, point in self._facts.zero_points.items() if point is not None},
             axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
             parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),
@@ -237,7 +237,8 @@ class _Numbering:
         for name, axes in self._facts.axes.items():
             dtype = self._facts.shapes.dtype(name)
             shape = self._facts.shapes.shape(name)
-            if name not in self._facts.constants or shape is None or not shape or dtype not in _WEIGHT_TYPES:
+            counts = name not in self._facts.grids and (dtype in _WEIGHT_TYPES or name in self._facts.zero_points)
+            if name not in self._facts.constants or not shape or not counts:
                 continue
             whole = [size for size, axis in zip(shape, axes, strict=True) if axis is None]
             terms.append(MacTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))

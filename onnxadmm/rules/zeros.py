@@ -1,0 +1,96 @@
+"""Which number stands for zero in a quantised weight."""
+
+import numpy as np
+import onnx_ir
+
+from onnxadmm.graph.constants import constant
+from onnxadmm.rules.visit import LockNodeError, Operand, Visit, ZeroPoint, product
+
+
+def note_grid(visit: Visit, grid: Operand) -> None:
+    """State that a constant is a scale or a zero point, which nobody counts as a weight."""
+    visit.facts.grids.add(grid.name)
+
+
+def note_quantised(visit: Visit, index: int) -> None:
+    """Remember the zero point with which a node quantises."""
+    value = visit.node.inputs[index] if visit.has(index) else None
+    visit.facts.quantised[visit.node.outputs[0].name or ""] = None if value is None else value.name
+
+
+def note_zero(visit: Visit, weight: Operand, index: int, axis: int) -> None:
+    """State which number stands for zero in a weight that is a constant or computed from constants.
+
+    Args:
+        visit: the node that reads the weight.
+        weight: one of its operands.
+        index: the operand that holds the zero point, one number or one per position of an axis; may be absent.
+        axis: that axis.
+
+    Raises:
+        LockNodeError: the zero point is computed while running, or another one belongs to the same weight, or the
+            weight is moved about first and has one per channel.
+    """
+    point = visit.operand(index) if index >= 0 and visit.has(index) else None
+    if point is not None and point.name not in visit.facts.constants:
+        raise LockNodeError("has a zero point that is computed while running")
+    shift = None if point is None else _array(visit, point.name)
+    stated = None if point is None or shift is None or not shift.any() else ZeroPoint(point.name, axis)
+    if weight.name not in visit.facts.constants:
+        if stated is not None and point is not None and product(point.shape) > 1:
+            raise LockNodeError("has zero points per channel of a weight that is moved about")
+        for name in _sources(visit, weight.name, shift):
+            _state(visit, name, stated)
+        return
+    _state(visit, weight.name, stated)
+
+
+def _state(visit: Visit, weight: str, stated: ZeroPoint | None) -> None:
+    known = visit.facts.zero_points.setdefault(weight, stated)
+    if known != stated:
+        raise LockNodeError("reads a weight that has another zero point elsewhere")
+
+
+def _sources(visit: Visit, name: str, shift: np.ndarray | None) -> list[str]:
+    """Return the quantised constants behind a weight that is moved about.
+
+    A float weight that is quantised while running has its zero where its own node puts it: there the two have to agree.
+    """
+    found: list[str] = []
+    pending, seen = [name], set()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current in visit.facts.quantised:
+            point = visit.facts.quantised[current]
+            other = None if point is None else _array(visit, point)
+            if not _equal(shift, other):
+                raise LockNodeError("reads a weight that is quantised with another zero point")
+            visit.facts.zeroed.add(current)
+        elif current in visit.facts.derived:
+            node = visit.facts.derived[current]
+            pending.extend(value.name for value in node.inputs[: _data_count(node)] if value is not None and value.name)
+        else:
+            found.append(current)
+    return found
+
+
+def _data_count(node: onnx_ir.Node) -> int:
+    """Return how many operands of a node are data; shapes and indices follow."""
+    return len(node.inputs) if node.op_type in ("Concat", "Sum") else 1
+
+
+def _equal(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    if first is None or second is None:
+        return not any(array is not None and array.any() for array in (first, second))
+    return np.array_equal(first.reshape(-1), second.reshape(-1))
+
+
+def _array(visit: Visit, name: str) -> np.ndarray | None:
+    value = visit.facts.constants.get(name)
+    array = None if value is None else constant(value)
+    if array is None:
+        raise LockNodeError("has a zero point that is computed while running")
+    return array
