@@ -1,9 +1,10 @@
 """LeNet-5 on MNIST at 1 % and at 10 % of its parameters: the figures of the README.
 
-Run from the root of the repository: ``python -m benchmarks.lenet [--plain PYTHON]``. The model and the data lie beside
-the repository (``../shared``) unless ``--model`` and ``--data`` say otherwise. Writes benchmarks/results/lenet.json and
-exits with 1 when a bar is missed. ``--plain`` names the Python of another environment, with numpy and the newest plain
-onnxruntime, where accuracy and latency are measured again.
+Run from the root of the repository: ``python -m benchmarks.lenet [--plain PYTHON] [--readme]``. The model and the data
+lie beside the repository (``../shared``) unless ``--model`` and ``--data`` say otherwise. Writes
+benchmarks/results/lenet.json and exits with 1 when a bar is missed. ``--plain`` names the Python of another environment
+with numpy and the newest plain onnxruntime where accuracy and latency are measured again; ``--readme`` puts the table
+into README.md.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "lenet.json"
 MEAN, STD = "0.1307", "0.3081"
+MARKS = ("<!-- lenet -->", "<!-- /lenet -->")
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,19 @@ def table(runs: list[Run]) -> str:
     return "\n".join([*head, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)])
 
 
+def write_readme(runs: list[Run]) -> None:
+    """Put the table, and the command that made each column, between the marks of README.md."""
+    path = ROOT / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    # Paths as they are typed by somebody who stands in the repository.
+    command = runs[0].command.replace(" --params 0.01", " --params SHARE")
+    machine = runs[0].report["machine"]
+    told = f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"
+    page = f"```sh\n{command}\n```\n\n{table(runs)}\n\nMeasured on {told} by `python -m benchmarks.lenet --readme`."
+    path.write_text(f"{before}{MARKS[0]}\n{page}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
 def main() -> int:
     """Run both, write the results, print the table."""
     parser = argparse.ArgumentParser(description="LeNet-5 on MNIST at 1 % and at 10 % of its parameters.")
@@ -144,6 +159,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of MNIST's gzipped IDX files")
     parser.add_argument("--plain", help="Python of an environment with numpy and plain onnxruntime")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON to write")
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     given = parser.parse_args()
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -156,6 +172,8 @@ def main() -> int:
             runs.append(run)
     given.results.parent.mkdir(parents=True, exist_ok=True)
     given.results.write_text(json.dumps([asdict(run) for run in runs], indent=2) + "\n")
+    if given.readme:
+        write_readme(runs)
     print(table(runs))
     for run in runs:
         for words in run.missed:
