@@ -8,9 +8,9 @@ def budget_at(progress: float, *, full: float, target: float, ramp: float) -> fl
 
         target (full / target)^((1 - progress/ramp)^1.5)
 
-    The cubic curve of Zhu & Gupta, "To prune, or not to prune", 2017, falls by the same *amount* at 2 % and at 90 %
-    of the network; at a hundredth of the parameters its last steps each take a third of what is left. Here a step
-    takes a share, and ever smaller ones.
+    The cubic curve of Zhu & Gupta, "To prune, or not to prune", 2017, measures its steps in shares of the whole
+    network; on the way to a hundredth of the parameters each of its last steps takes a third of what is left. Here a
+    step takes a share of what is left, and ever smaller ones.
 
     Args:
         progress: share of the run that is over.
