@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
-from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.progress import SILENT, Progress
 
 FloatArray = NDArray[np.float64]

@@ -170,9 +170,7 @@ class Edit:
         dtype = None if name is None else self._shapes.dtype(name)
         return np.int32 if dtype == onnx_ir.DataType.INT32 else np.int64
 
-    def _choose(
-        self, old: onnx_ir.Value, before: Sequence[int | None], wanted: Sequence[int | None]
-    ) -> onnx_ir.Node:
+    def _choose(self, old: onnx_ir.Value, before: Sequence[int | None], wanted: Sequence[int | None]) -> onnx_ir.Node:
         """Return a node, not yet in the graph, that gives ``wanted``, and elements of ``old`` where that is None.
 
         Where is younger than the oldest operator sets; there the difference to what ``old`` holds is added.
@@ -180,9 +178,7 @@ class Edit:
         if self.version < 9:
             pairs = zip(wanted, before, strict=True)
             difference = [0 if new is None or now is None else new - now for new, now in pairs]
-            added = new_initializer(
-                self._model, f"{old.name}_pruned", np.asarray(difference, self._integers(old.name))
-            )
+            added = new_initializer(self._model, f"{old.name}_pruned", np.asarray(difference, self._integers(old.name)))
             choice = onnx_ir.Node("", "Add", inputs=[old, added])
         else:
             known = new_initializer(self._model, f"{old.name}_known", np.asarray([size is not None for size in wanted]))

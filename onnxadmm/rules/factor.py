@@ -28,9 +28,7 @@ def resolve_factored(facts: Facts) -> None:
 
 def _free(facts: Facts, side: Sequence[tuple[int, Axis]]) -> list[int]:
     """Return the indices of axes of which some positions may go."""
-    return [
-        index for index, (_, axis) in enumerate(side) if axis is not None and not facts.labels.locked(axis).all()
-    ]
+    return [index for index, (_, axis) in enumerate(side) if axis is not None and not facts.labels.locked(axis).all()]
 
 
 def _has_choice(facts: Facts, run: Factored) -> bool:

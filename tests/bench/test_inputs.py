@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs, required_inputs
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
 from tests.bench.models import dense, from_text, relu
 
 HEADER = '<ir_version: 9, opset_import: ["": 17]>'
