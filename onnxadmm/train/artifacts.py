@@ -21,7 +21,7 @@ from onnxadmm.train.lowering import lower
 from onnxadmm.train.normalise import convert_opset, normalise, stamp_shapes
 from onnxadmm.train.tail import Tail, cut_tail
 from onnxadmm.train.trainable import find_trainable
-from onnxadmm.train.workspace import Workspace, as_proto
+from onnxadmm.train.workspace import Workspace, as_proto, label
 
 FloatArray = NDArray[np.float32]
 
@@ -54,6 +54,8 @@ class Artifacts:
         teacher: spec of the teacher's logits, None when the loss needs none.
         tail: what was cut off.
         frozen: float initializers of the model's layers that no gradient reaches.
+        untrainable: weights that keep their values because an operator without gradient stands between them and the
+            loss, with that operator; empty unless they were to be frozen.
     """
 
     forward: onnx.ModelProto
@@ -66,6 +68,7 @@ class Artifacts:
     teacher: InputSpec | None
     tail: Tail
     frozen: tuple[str, ...]
+    untrainable: Mapping[str, str]
 
     @property
     def batch_size(self) -> int:
@@ -80,6 +83,7 @@ def prepare(
     trainable: Sequence[str] | None = None,
     output: str | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    freeze_untrainable: bool = False,
 ) -> Artifacts:
     """Build everything a training step needs.
 
@@ -90,6 +94,8 @@ def prepare(
         trainable: names of the initializers to train; all weights of layers when omitted.
         output: output the loss uses, needed when several lead to different logits.
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
+        freeze_untrainable: keep the values of weights whose gradient would have to pass an operator without one,
+            instead of refusing the model; ``untrainable`` of the result names them.
 
     Raises:
         NotTrainableError: an operator has no gradient, weights are not float32, or shapes stay unknown.
@@ -100,16 +106,19 @@ def prepare(
         raise OptionError("batch size", expected="at least 1", found=str(batch_size), way_out="use 32 to 256")
     proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
-    copy.ir_version = min(copy.ir_version, IR_VERSION)
+    copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
     space = Workspace(copy)
     normalise(space, names=lambda: find_trainable(space, chosen=trainable), batch_size=batch_size)
-    lower(space)
+    refused = lower(space, weights=space.protected, logits=tail.logits)
     space.fold()
     space.drop_dead()
     candidates = frozenset(name for name in space.protected if name in space.constants)
     # Operators first: one that nobody knows also hides the shape of what follows it.
-    reached = check_differentiable(space, weights=candidates, logits=tail.logits)
+    reach = check_differentiable(
+        space, weights=candidates, logits=tail.logits, refused=refused, freeze_untrainable=freeze_untrainable
+    )
+    reached = reach.weights
     shape = _logits_shape(space, tail.logits, batch_size)
     weights = {name: np.array(space.constants[name], np.float32, order="C") for name in sorted(reached)}
     if not weights:
@@ -135,7 +144,8 @@ def prepare(
         labels=InputSpec(LABELS, loss.label_shape(shape), np.dtype(loss.label_dtype())) if LABELS in added else None,
         teacher=InputSpec(TEACHER, shape, np.dtype(np.float32)) if TEACHER in added else None,
         tail=tail,
-        frozen=tuple(sorted(candidates - reached)),
+        frozen=tuple(sorted(candidates - reached - reach.untrainable.keys())),
+        untrainable=reach.untrainable,
     )
 
 
@@ -156,6 +166,13 @@ def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, 
             found=name,
             way_out="choose another output, or convert the model to float32 first",
         )
+    if shape is None and (stranger := _first_unknown(space)) is not None:
+        raise NotTrainableError(
+            label(stranger),
+            expected="an operator whose result has a known shape",
+            found=f"{stranger.op_type} of domain {stranger.domain or 'ai.onnx'}, whose result has none",
+            way_out="simplify the model with onnxsim, or export it with a symbolic batch dimension",
+        )
     if shape is None or not shape or shape[0] != batch_size:
         raise NotTrainableError(
             f"logits {logits}",
@@ -164,6 +181,10 @@ def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, 
             way_out="export the model with a symbolic batch dimension, or use its fixed batch size",
         )
     return shape
+
+
+def _first_unknown(space: Workspace) -> onnx.NodeProto | None:
+    return next((n for n in space.graph.node if n.output[0] and space.shape(n.output[0]) is None), None)
 
 
 def _input_specs(forward: onnx.ModelProto, *, skip: set[str]) -> tuple[InputSpec, ...]:

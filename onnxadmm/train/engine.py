@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
+from onnxadmm.train.gradient_view import restore_hidden, show_gradient_path
 
 AnyArray = NDArray[Any]
 
@@ -145,7 +146,8 @@ def build_gradient_graph(
     options = _runtime().SessionOptions()
     options.log_severity_level = _SEVERITY_ERROR
     try:
-        builder = native.GradientGraphBuilder(forward.SerializeToString(), {loss}, set(weights), loss, options)
+        shown, hidden = show_gradient_path(forward, loss=loss, weights=weights, outputs=outputs)
+        builder = native.GradientGraphBuilder(shown.SerializeToString(), {loss}, set(weights), loss, options)
         builder.build()
     except _failures() as error:
         raise NotTrainableError(
@@ -155,6 +157,8 @@ def build_gradient_graph(
             way_out="freeze the weight or replace the operator it names",
         ) from error
     graph = onnx.load_from_string(builder.get_model())
+    if hidden:
+        restore_hidden(graph.graph, hidden, forward.graph)
     made = {output.name: output for output in graph.graph.output}
     wanted = [loss, *outputs, *(gradient_name(name) for name in weights)]
     missing = [name for name in wanted if name not in made]

@@ -46,26 +46,43 @@ def lower_average_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
     strides = attribute(node, "strides", [1] * rank)
     pads = attribute(node, "pads", [0] * (2 * rank))
     padded = bool(attribute(node, "count_include_pad", 0))
-    after, counts = [], np.ones((1, 1, *[1] * rank))
+    counts = np.ones((1, 1, *[1] * rank))
     for axis in range(rank):
         size, stride, before = shape[2 + axis], strides[axis], pads[axis]
-        reach = (kernel[axis] - 1) * dilations[axis] + 1
-        after.append((out[2 + axis] - 1) * stride + reach - size - before)
         # Position p of the input stands at p + before; padding counts up to the pads the node declares, no further.
         low, high = (0, size + before + pads[rank + axis]) if padded else (before, before + size)
         places = np.arange(out[2 + axis])[:, None] * stride + np.arange(kernel[axis]) * dilations[axis]
         count = ((places >= low) & (places < high)).sum(axis=1)
         counts = counts * count.reshape([-1 if place == axis else 1 for place in range(-2, rank)])
     write = Writer(space, node)
-    # Channels become samples: the engine's gradient of a grouped Conv is not right in every rank.
-    single = write.add("Reshape", node.input[0], write.integers(shape[0] * shape[1], 1, *shape[2:]))
-    ones = write.array(np.ones((1, 1, *kernel), np.float32))
-    ends = [max(value, 0) for value in after]
-    convolution = {"strides": strides, "dilations": dilations, "pads": [*pads[:rank], *ends]}
-    total = write.add("Conv", single, ones, kernel_shape=kernel, **convolution)
+    total = window_sum(space, write, node, node.input[0])
     share = np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0)
     mean = write.add("Mul", total, write.array(share.astype(np.float32)))
-    return write.finish(write.add("Reshape", mean, write.integers(*out)))
+    return write.finish(write.reshape(mean, out))
+
+
+def window_sum(space: Workspace, write: Writer, node: onnx.NodeProto, value: str) -> str:
+    """The sum of each window of a pool, ``[N * C, 1, ...]``: a Conv of ones over channels that became samples.
+
+    The engine's gradient of a grouped Conv is not right in every rank.
+
+    Args:
+        value: of the shape of the node's input.
+    """
+    shape, out = need_shape(space, node, node.input[0]), need_shape(space, node, node.output[0])
+    kernel = attribute(node, "kernel_shape", [])
+    rank = len(kernel)
+    dilations = attribute(node, "dilations", [1] * rank)
+    strides = attribute(node, "strides", [1] * rank)
+    before = list(attribute(node, "pads", [0] * (2 * rank)))[:rank]
+    ends = []
+    for axis in range(rank):
+        reach = (kernel[axis] - 1) * dilations[axis] + 1
+        ends.append(max((out[2 + axis] - 1) * strides[axis] + reach - shape[2 + axis] - before[axis], 0))
+    single = write.reshape(value, (shape[0] * shape[1], 1, *shape[2:]))
+    ones = write.array(np.ones((1, 1, *kernel), np.float32))
+    convolution = {"strides": strides, "dilations": dilations, "pads": [*before, *ends]}
+    return write.add("Conv", single, ones, kernel_shape=kernel, **convolution)
 
 
 def lower_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
@@ -122,6 +139,18 @@ def _conv_by_groups(space: Workspace, node: onnx.NodeProto, groups: int) -> Node
     return write.finish(write.add("Concat", *parts, axis=1))
 
 
+def lower_matmul(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """The same node with vectors as matrices of one row or column, then a Reshape."""
+    left, right = space.shape(node.input[0]), space.shape(node.input[1])
+    if left is None or right is None or (len(left) > 1 and len(right) > 1):
+        return [node]
+    out = need_shape(space, node, node.output[0])
+    write = Writer(space, node)
+    rows = write.reshape(node.input[0], (1, *left)) if len(left) == 1 else node.input[0]
+    columns = write.reshape(node.input[1], (*right, 1)) if len(right) == 1 else node.input[1]
+    return write.finish(write.reshape(write.add("MatMul", rows, columns), out))
+
+
 def lower_gemm(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """The same node with a C of rank 1 where it had a single number of rank 0, whose gradient has the wrong rank."""
     if len(node.input) < 3 or not node.input[2] or space.shape(node.input[2]) != ():
@@ -154,6 +183,15 @@ def _places(start: int, end: int, step: int, size: int) -> range:
     if step > 0:
         return range(min(max(start, 0), size), min(max(end, 0), size), step)
     return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
+
+
+def lower_cast_like(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """A Cast to the type of the second input."""
+    kind = space.element_type(node.input[1])
+    if not kind:
+        raise unknown_shape(node, node.input[1])
+    write = Writer(space, node)
+    return write.finish(write.add("Cast", node.input[0], to=kind))
 
 
 def lower_pow(space: Workspace, node: onnx.NodeProto) -> Nodes:

@@ -8,9 +8,18 @@ from collections.abc import Mapping
 
 import onnx
 
+from onnxadmm.errors import NotTrainableError
 from onnxadmm.train import lower_activations as activations
+from onnxadmm.train import lower_einsum as einsum
+from onnxadmm.train import lower_functions as functions
 from onnxadmm.train import lower_layers as layers
-from onnxadmm.train.workspace import Workspace, reads
+from onnxadmm.train import lower_norms as norms
+from onnxadmm.train import lower_recurrent as recurrent
+from onnxadmm.train import lower_reductions as reductions
+from onnxadmm.train import lower_spatial as spatial
+from onnxadmm.train import lower_transposed as transposed
+from onnxadmm.train.differentiable import trace_gradients
+from onnxadmm.train.workspace import Workspace, sort_nodes
 from onnxadmm.train.writer import Lowering, Nodes, Writer
 
 
@@ -67,71 +76,110 @@ def pool_before_relu(space: Workspace) -> int:
         pool.output[0] = pooled
         count += 1
     if count:
-        _sort(space)
+        ordered = sort_nodes(list(space.graph.node))
+        del space.graph.node[:]
+        space.graph.node.extend(ordered)
     return count
-
-
-def _sort(space: Workspace) -> None:
-    """Order nodes so that each stands after what it reads."""
-    producers = space.producers()
-    done: set[str] = set()
-    nodes: Nodes = []
-    for root in list(space.graph.node):
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            waiting = [producers[n] for n in reads(node) if n in producers and producers[n].output[0] not in done]
-            if waiting:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            if node.output[0] not in done:
-                done.add(node.output[0])
-                nodes.append(node)
-    del space.graph.node[:]
-    space.graph.node.extend(nodes)
 
 
 #: One entry per operator of the default domain that is rewritten before differentiation.
 LOWERINGS: Mapping[str, Lowering] = {
+    "Acos": functions.lower_by_slope,
+    "Acosh": functions.lower_by_slope,
+    "Asin": functions.lower_by_slope,
+    "Asinh": functions.lower_by_slope,
+    "Atan": functions.lower_by_slope,
+    "Atanh": functions.lower_by_slope,
     "AveragePool": layers.lower_average_pool,
     "BatchNormalization": layers.lower_batch_normalization,
+    "CastLike": layers.lower_cast_like,
     "Celu": activations.lower_celu,
     "Conv": layers.lower_conv,
+    "ConvTranspose": transposed.lower_conv_transpose,
+    "Cosh": functions.lower_by_slope,
+    "CumSum": reductions.lower_cumulative_sum,
+    "DepthToSpace": spatial.lower_depth_to_space,
+    "Einsum": einsum.lower_einsum,
     "Elu": activations.lower_elu,
+    "GRU": recurrent.lower_gru,
+    "Gelu": functions.lower_gelu,
     "Gemm": layers.lower_gemm,
+    "GlobalLpPool": spatial.lower_global_lp_pool,
     "GlobalMaxPool": layers.lower_global_max_pool,
+    "GroupNormalization": norms.lower_group_normalization,
     "HardSigmoid": activations.lower_hard_sigmoid,
     "HardSwish": activations.lower_hard_swish,
+    "InstanceNormalization": norms.lower_instance_normalization,
+    "LRN": norms.lower_local_response_normalization,
+    "LSTM": recurrent.lower_lstm,
     "LayerNormalization": layers.lower_layer_normalization,
+    "LpNormalization": norms.lower_lp_normalization,
+    "LpPool": spatial.lower_lp_pool,
+    "MatMul": layers.lower_matmul,
+    "Max": functions.lower_extremum,
     "MaxPool": layers.lower_max_pool,
     "Mean": activations.lower_mean,
+    "MeanVarianceNormalization": norms.lower_mean_variance_normalization,
+    "Min": functions.lower_extremum,
     "Mish": activations.lower_mish,
     "PRelu": activations.lower_prelu,
+    "Pad": spatial.lower_pad,
     "Pow": layers.lower_pow,
-    "ReduceL2": layers.lower_reduction,
+    "RMSNormalization": norms.lower_rms_normalization,
+    "RNN": recurrent.lower_rnn,
+    "ReduceL1": reductions.lower_reduce_l1,
+    "ReduceL2": reductions.lower_reduce_l2,
+    "ReduceLogSum": reductions.lower_reduce_log_sum,
     "ReduceLogSumExp": layers.lower_reduction,
+    "ReduceMax": reductions.lower_reduce_extremum,
+    "ReduceMin": reductions.lower_reduce_extremum,
+    "ReduceProd": reductions.lower_reduce_prod,
+    "ReduceSumSquare": reductions.lower_reduce_sum_square,
+    "Resize": spatial.lower_resize,
     "Selu": activations.lower_selu,
+    "Shrink": functions.lower_shrink,
+    "Sinh": functions.lower_by_slope,
     "Slice": layers.lower_slice,
     "Softplus": activations.lower_softplus,
     "Softsign": activations.lower_softsign,
+    "SpaceToDepth": spatial.lower_space_to_depth,
     "Sum": activations.lower_sum,
+    "Swish": functions.lower_swish,
+    "Tan": functions.lower_tan,
+    "ThresholdedRelu": functions.lower_thresholded_relu,
 }
 
 
-def lower(space: Workspace) -> None:
-    """Apply the table to every node, results of lowerings included; shapes must be inferred."""
+def lower(space: Workspace, *, weights: frozenset[str], logits: str) -> dict[str, NotTrainableError]:
+    """Apply the table to every node between the weights and the logits, results of lowerings included.
+
+    Args:
+        weights: names of the constants to train; shapes must be inferred.
+
+    Returns:
+        Why a node of the table could not be lowered, by its first output.
+    """
     if fuse_batch_normalization(space) + pool_before_relu(space):
         space.infer()
+    settled: set[str] = set()
+    refused: dict[str, NotTrainableError] = {}
 
     def rewrite(node: onnx.NodeProto) -> Nodes | None:
         table = LOWERINGS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if table is None:
+        if table is None or node.output[0] in settled or not trace.holds(node):
             return None
-        made: Nodes = []
-        for new in table(space, node):
-            again = new is not node and new.op_type in LOWERINGS and new.op_type != node.op_type
-            made.extend(LOWERINGS[new.op_type](space, new) if again else [new])
+        try:
+            made = table(space, node)
+        except NotTrainableError as error:
+            refused[node.output[0]] = error
+            settled.add(node.output[0])
+            return None
+        if any(new is node for new in made):
+            settled.add(node.output[0])
         return made
 
-    space.replace_nodes(rewrite)
+    while True:
+        trace = trace_gradients(space.graph.node, weights=weights, logits=logits)
+        if not space.replace_nodes(rewrite):
+            return refused
+        space.infer()

@@ -8,18 +8,24 @@ from onnx import helper, inliner, numpy_helper, version_converter
 
 from onnxadmm.errors import DataError, NotTrainableError
 from onnxadmm.train.engine import OPSET
+from onnxadmm.train.expand_microsoft import expand
 from onnxadmm.train.workspace import Workspace, attribute, opset_of, set_attribute
 
 #: The loss needs 13; a copy of an older opset is raised to this one, which every gradient was checked with.
 RAISED_OPSET = 17
 OLDEST_OPSET = 13
+_HIDDEN = "onnxadmm.hidden"
+_PADDED = ("AveragePool", "Conv", "LpPool", "MaxPool")
 
 
 def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """Bring the copy to an opset the engine trains, when it is too new or too old for the loss.
 
+    Operators newer than the engine are replaced by their function bodies; those that the runtime's optimiser wrote
+    into a model older than them are hidden from the converter.
+
     Raises:
-        NotTrainableError: ONNX's version converter cannot do it.
+        NotTrainableError: neither ONNX's version converter nor a plain restamp can do it.
     """
     if model.functions:
         model = inliner.inline_local_functions(model)
@@ -30,8 +36,14 @@ def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         # The converter stops at inferred shapes that disagree with recorded ones.
         del model.graph.value_info[:]
+        if opset > OPSET:
+            model = _inline_newer(model)
+        hidden = _rename_domain(model, {n.op_type for n in model.graph.node if _is_ahead(n, opset)}, "", _HIDDEN)
         converted = version_converter.convert_version(model, target)
+        _rename_domain(converted, hidden, _HIDDEN, "")
     except (version_converter.ConvertError, RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+        if opset > OPSET and all(_is_unchanged(node, opset) for node in model.graph.node):
+            return _restamped(model)
         raise NotTrainableError(
             f"opset {opset}",
             expected=f"opset {OLDEST_OPSET} to {OPSET} for training",
@@ -46,6 +58,68 @@ def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
             way_out=f"export the model with opset {OPSET} or older",
         )
     return converted
+
+
+def _inline_newer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace operators that the engine's opset has not by the function bodies ONNX defines them with."""
+    newer = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx") and not _has(node.op_type)}
+    if not newer:
+        return model
+    chosen = [("", name) for name in sorted(newer)]
+    # Some bodies depend on types and shapes.
+    inferred = onnx.shape_inference.infer_shapes(model)
+    listed = {value.name for value in inferred.graph.input}
+    inferred.graph.value_info.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in inferred.graph.initializer
+        if tensor.name not in listed
+    )
+    inlined = inliner.inline_selected_functions(inferred, chosen, inline_schema_functions=True)
+    del inlined.graph.value_info[:]
+    return inlined
+
+
+def _has(operator: str, opset: int = OPSET) -> bool:
+    try:
+        onnx.defs.get_schema(operator, opset)
+    except onnx.defs.SchemaError:
+        return False
+    return True
+
+
+def _is_ahead(node: onnx.NodeProto, opset: int) -> bool:
+    return node.domain in ("", "ai.onnx") and not _has(node.op_type, opset)
+
+
+def _rename_domain(model: onnx.ModelProto, operators: set[str], old: str, new: str) -> set[str]:
+    """Move some operators to another domain, in place; returns them."""
+    for node in model.graph.node:
+        if node.op_type in operators and ("" if node.domain == "ai.onnx" else node.domain) == old:
+            node.domain = new
+    others = [entry for entry in model.opset_import if entry.domain != _HIDDEN]
+    del model.opset_import[:]
+    model.opset_import.extend(others)
+    if operators and new == _HIDDEN:
+        model.opset_import.append(helper.make_opsetid(_HIDDEN, 1))
+    return operators
+
+
+def _is_unchanged(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node means the same in the engine's opset: same inputs and attributes, only types were added."""
+    if node.domain not in ("", "ai.onnx"):
+        return True
+    if not _has(node.op_type):
+        return False
+    new, old = onnx.defs.get_schema(node.op_type, opset), onnx.defs.get_schema(node.op_type, OPSET)
+    names = [value.name for value in new.inputs]
+    return names == [value.name for value in old.inputs] and all(item.name in old.attributes for item in node.attribute)
+
+
+def _restamped(model: onnx.ModelProto) -> onnx.ModelProto:
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = OPSET
+    return model
 
 
 def stamp_shapes(
@@ -101,6 +175,7 @@ def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_si
     """
     _lift_constants(space)
     _drop_transparent(space)
+    expand(space)
     space.protected = names()
     space.infer()
     _rebatch_reshapes(space, batch_size)
@@ -180,7 +255,7 @@ def _explicit_pads(space: Workspace) -> None:
         kernel = attribute(node, "kernel_shape", None)
         if kernel is None and len(node.input) > 1 and (weight := space.shape(node.input[1])) is not None:
             kernel = list(weight[2:])
-        if shape is None or kernel is None or node.op_type not in ("Conv", "MaxPool", "AveragePool"):
+        if shape is None or kernel is None or node.op_type not in _PADDED:
             continue
         rank = len(kernel)
         strides = attribute(node, "strides", [1] * rank)

@@ -42,6 +42,7 @@ class OrtTrainer:
         trainable: names of the initializers to train; all weights of layers when omitted.
         output: output the loss uses, needed when several lead to different logits.
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
+        freeze_untrainable: as for ``prepare``.
 
     Raises:
         NotTrainableError, OptionError, TrainingUnavailableError: as ``prepare`` does.
@@ -58,6 +59,7 @@ class OrtTrainer:
         trainable: Sequence[str] | None = None,
         output: str | None = None,
         input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        freeze_untrainable: bool = False,
     ) -> None:
         self.artifacts: Artifacts = prepare(
             model,
@@ -66,6 +68,7 @@ class OrtTrainer:
             trainable=trainable,
             output=output,
             input_shapes=input_shapes,
+            freeze_untrainable=freeze_untrainable,
         )
         self._weights_flat, weights = _buffer(self.artifacts.weights)
         self._gradients_flat, gradients = _buffer(self.artifacts.weights)

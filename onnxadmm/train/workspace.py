@@ -85,6 +85,9 @@ class Workspace:
     def node(self, operator: str, inputs: Sequence[str], hint: str, **attributes: Any) -> onnx.NodeProto:
         """Make (not add) a node of one output with a fresh name."""
         output = self.fresh(hint)
+        domain = attributes.get("domain", "")
+        if domain and all(entry.domain != domain for entry in self.model.opset_import):
+            self.model.opset_import.append(helper.make_opsetid(domain, 1))
         return helper.make_node(operator, inputs, [output], name=output, **attributes)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -146,6 +149,10 @@ class Workspace:
         """The whole as a model, constants as initializers except ``inputs``, which become graph inputs."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
+        known = {value.name for value in (*model.graph.input, *model.graph.output)}
+        for name, shape in self._shapes.items():
+            if name not in known and name not in self.constants:
+                model.graph.value_info.append(helper.make_tensor_value_info(name, self._types[name], shape))
         for name, array in self.constants.items():
             if name in inputs:
                 kind = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -245,6 +252,26 @@ def reads(node: onnx.NodeProto) -> list[str]:
                 names.extend(reads(inner))
             names.extend(output.name for output in body.output)
     return names
+
+
+def sort_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes in an order in which each stands after those it reads, otherwise as they were."""
+    producers = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    done = [False] * len(nodes)
+    result: list[onnx.NodeProto] = []
+    for root in range(len(nodes)):
+        stack = [root]
+        while stack:
+            index = stack[-1]
+            waiting = [producers[n] for n in reads(nodes[index]) if n in producers and not done[producers[n]]]
+            if waiting and not done[index]:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            if not done[index]:
+                done[index] = True
+                result.append(nodes[index])
+    return result
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -73,6 +73,6 @@ def _reference_agrees(model: onnx.ModelProto, inputs: dict[str, Array], plain: A
         return False
     try:
         result = DoubleGraph(model).run(inputs)
-    except ValueError:
+    except (NotImplementedError, ValueError):  # it does not have operators of other domains
         return False
     return result.shape == plain.shape and bool(np.allclose(result, plain, atol=1e-4))
