@@ -84,7 +84,9 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
                 lock_value(facts, value, reason)
         for output in node.outputs:
             _stay(facts, output)
-    if node.inputs and all(visit.is_constant(index) for index in range(len(node.inputs)) if visit.has(index)):
+    indices = [index for index in range(len(node.inputs)) if visit.has(index)]
+    fixed = all(visit.is_constant(index) or visit.value(index) is not None for index in indices)
+    if fixed and any(visit.is_constant(index) for index in indices):
         for output in node.outputs:
             if output.name:
                 facts.derived[output.name] = node

@@ -9,6 +9,7 @@ from onnxadmm.rules.visit import Axis, LockNodeError, Visit
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _PEEPHOLES = 3
+_BATCH = "takes it as the batch"
 
 
 def _rewrite_hidden_size(edit: Edit) -> None:
@@ -21,7 +22,7 @@ def _rewrite_hidden_size(edit: Edit) -> None:
 def recurrence(visit: Visit) -> None:
     """X ``[T, B, I]``, W ``[D, G*H, I]``, R ``[D, G*H, H]``, B ``[D, 2*G*H]``, states ``[D, B, H]``, P ``[D, 3*H]``.
 
-    Y is ``[T, D, B, H]``, the last states ``[D, B, H]``; with layout 1 the batch stands first.
+    Y is ``[T, D, B, H]``, the last states ``[D, B, H]``.
     """
     gates = _GATES[visit.node.op_type]
     if not (visit.is_constant(1) and visit.is_constant(2)):
@@ -30,7 +31,10 @@ def recurrence(visit: Visit) -> None:
     hidden = recurrent.axes[2]
     if hidden is None:
         raise LockNodeError("has a single hidden position")
+    if visit.integer("layout", 0):
+        raise LockNodeError("has its batch first, which onnxruntime does not run")
     visit.lock(data.axes[0], "runs along it")
+    visit.lock(data.axes[1], _BATCH)
     visit.whole(weight, (0,))
     visit.whole(recurrent, (0,))
     reading = visit.tie(data.axes[2], weight.axes[2], "reads features that stay")
@@ -45,7 +49,9 @@ def recurrence(visit: Visit) -> None:
         _tie_gates(visit, bias.axes[1], hidden, 2 * gates)
     for index in (5, 6):
         if visit.has(index):
-            visit.tie(visit.operand(index).axes[2], hidden, "starts from a state that stays")
+            state = visit.operand(index)
+            visit.lock_others(state, (2,), _BATCH)
+            visit.tie(state.axes[2], hidden, "starts from a state that stays")
     if visit.has(7):
         peepholes = visit.operand(7)
         visit.whole(peepholes, (0,))
@@ -56,7 +62,7 @@ def recurrence(visit: Visit) -> None:
             axes: list[Axis] = [None] * (rank - 1)
             visit.give([*axes, hidden], result=result)
     directions, size = weight.shape[0], recurrent.shape[2]
-    steps = data.shape[0] if visit.integer("layout", 0) == 0 else data.shape[1]
+    steps = data.shape[0]
     visit.multiply_accumulates([steps * directions * gates, size, data.shape[2]], [None, hidden, reading])
     visit.multiply_accumulates([steps * directions * gates, size, size], [None, hidden, hidden])
 

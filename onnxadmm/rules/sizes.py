@@ -5,6 +5,8 @@ used afterwards, the number from before is put in its place: so whatever is comp
 and every operator that takes a size writes down the new one itself.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir
 
@@ -30,18 +32,20 @@ def _rewrite_shape(edit: Edit) -> None:
     changed = {index for index, (new, old) in enumerate(zip(after, before, strict=True)) if new != old}
 
     def sees_a_change(user: onnx_ir.Node, index: int) -> bool:
-        picked = _picked(edit, user, len(before)) if index == 0 else None
+        picked = _picked(edit.values_of, user, len(before)) if index == 0 else None
         return picked is None or bool(changed & picked)
 
     if changed:
         edit.keep_result(after, before, sees_a_change)
 
 
-def _picked(edit: Edit, user: onnx_ir.Node, length: int) -> set[int] | None:
+def _picked(
+    values_of: Callable[[onnx_ir.Value], list[int] | None], user: onnx_ir.Node, length: int
+) -> set[int] | None:
     """Return which elements of a vector of sizes a node reads; None when that is not plain."""
     if user.domain not in ("", "ai.onnx") or user.op_type not in ("Gather", "Slice"):
         return None
-    rest = [edit.values_of(value) for value in user.inputs[1:] if value is not None]
+    rest = [values_of(value) for value in user.inputs[1:] if value is not None]
     numbers = [part for part in rest if part is not None]
     if len(numbers) != len(rest):
         return None
@@ -58,9 +62,13 @@ def _picked(edit: Edit, user: onnx_ir.Node, length: int) -> set[int] | None:
 def shape_of(visit: Visit) -> None:
     data = visit.operand(0)
     sizes = visit.facts.shapes.partial(visit.node.outputs[0].name or "")
-    shown = visit.node.outputs[0].is_graph_output()
-    for index, axis in enumerate(_wanted_axes(visit.node, data.rank)):
-        if sizes is None or sizes[index] is None or shown:
+    result = visit.node.outputs[0]
+    wanted = _wanted_axes(visit.node, data.rank)
+    picks = [_picked(visit.values_of, use.node, len(wanted)) if use.idx == 0 else None for use in result.uses()]
+    shown = result.is_graph_output()
+    for index, axis in enumerate(wanted):
+        seen = shown or any(picked is None or index in picked for picked in picks)
+        if shown or (seen and (sizes is None or sizes[index] is None)):
             visit.lock(data.axes[axis], "gives its size, which is not known before running")
     visit.give([None])
 

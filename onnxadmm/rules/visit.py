@@ -91,6 +91,7 @@ class Facts:
     factored: list[Factored] = field(default_factory=list)
     mac_terms: list[MacTerm] = field(default_factory=list)
     owners: dict[str, list[str]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
     whole: set[tuple[str, int]] = field(default_factory=set)
     zero_points: dict[str, "ZeroPoint | None"] = field(default_factory=dict)
     quantised: dict[str, str | None] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class Visit:
             self.facts.axes[value.name] = tuple(labels.fresh(size) if size > 1 else None for size in shape)
         if value.name in self.facts.constants:
             owners = self.facts.owners.setdefault(value.name, [])
+            self.facts.titles[self.name] = self.where
             if self.name not in owners:
                 owners.append(self.name)
         constant = value.name in self.facts.constants or value.name in self.facts.derived
@@ -180,6 +182,11 @@ class Visit:
         """Return the value of a small operand that is known before running, or None."""
         value = self.node.inputs[index] if self.has(index) else None
         return None if value is None or value.name is None else self.facts.shapes.value(value.name)
+
+    def values_of(self, value: onnx_ir.Value) -> list[int] | None:
+        """Return the integers of any small value that is known before running, or None."""
+        array = self.facts.shapes.value(value.name or "")
+        return None if array is None else [int(number) for number in array.reshape(-1)]
 
     def known(self, index: int, what: str) -> list[int]:
         """Return the integers of an operand that has to be known before running.
