@@ -11,6 +11,7 @@ from onnxadmm.graph.model import Model, clone
 
 Array = NDArray[Any]
 
+_FREE_INITIALIZERS = 4  # the first IR version whose initializers need not be inputs
 
 def constant(value: onnx_ir.Value) -> Array | None:
     """Return the constant behind ``value``, or None when it is computed or fed.
@@ -99,7 +100,10 @@ def set_constant(model: Model, value: onnx_ir.Value, array: Array) -> None:
 
 
 def new_initializer(model: Model, name_hint: str, array: Array) -> onnx_ir.Value:
-    """Add an initializer to the main graph under ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken."""
+    """Add an initializer to the main graph under ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken.
+
+    Below IR version 4 every initializer is an input, so there it is a ``Constant`` node at the front.
+    """
     taken = _value_names(model)
     name = name_hint
     count = 0
@@ -107,6 +111,11 @@ def new_initializer(model: Model, name_hint: str, array: Array) -> onnx_ir.Value
         count += 1
         name = f"{name_hint}_{count}"
     tensor = onnx_ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    if model.ir.ir_version < _FREE_INITIALIZERS:
+        node = onnx_ir.Node("", "Constant", inputs=[], attributes=[onnx_ir.AttrTensor("value", tensor)])
+        node.outputs[0].name = name
+        model.ir.graph.insert_before(model.ir.graph[0], node)
+        return node.outputs[0]
     value = onnx_ir.Value(
         name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
     )
