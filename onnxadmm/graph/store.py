@@ -213,7 +213,11 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
 
 
 def _drop_shapes_of(graph: onnx.GraphProto, initializers: set[str]) -> None:
-    """Drop value infos that only repeat an initializer's shape: ``onnx_ir`` writes one for each of them."""
+    """Drop value infos that only repeat an initializer's shape, in subgraphs too: ``onnx_ir`` writes one for each."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _drop_shapes_of(body, {tensor.name for tensor in body.initializer})
     kept = [
         info
         for info in graph.value_info

@@ -219,7 +219,8 @@ class _Numbering:
                 self._matched.add(pattern)
                 reason = reason or f"ignored by {pattern!r}"
         if reason is None and members.size == 1:
-            reason = f"all its positions live and die together in {layers[0] if layers else name}"
+            owner = self._facts.titles.get(layers[0], layers[0]) if layers else name
+            reason = f"all its positions live and die together behind {owner}"
         return reason
 
     def _slices(self, number: LabelArray, axes: Sequence[AxisName]) -> list[Reader]:
