@@ -99,17 +99,20 @@ def set_constant(model: Model, value: onnx_ir.Value, array: Array) -> None:
     value.type = onnx_ir.TensorType(tensor.dtype)
 
 
-def new_initializer(model: Model, name_hint: str, array: Array) -> onnx_ir.Value:
+def new_initializer(model: Model, name_hint: str, array: Array, *, taken: set[str]) -> onnx_ir.Value:
     """Add an initializer to the main graph under ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken.
 
     Below IR version 4 every initializer is an input, so there it is a ``Constant`` node at the front.
+
+    Args:
+        taken: names that are in use (see ``value_names``); the new name is added to it.
     """
-    taken = _value_names(model)
     name = name_hint
     count = 0
     while name in taken:
         count += 1
         name = f"{name_hint}_{count}"
+    taken.add(name)
     tensor = onnx_ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
     if model.ir.ir_version < _FREE_INITIALIZERS:
         node = onnx_ir.Node("", "Constant", inputs=[], attributes=[onnx_ir.AttrTensor("value", tensor)])
@@ -123,8 +126,8 @@ def new_initializer(model: Model, name_hint: str, array: Array) -> onnx_ir.Value
     return value
 
 
-def _value_names(model: Model) -> set[str]:
-    """Names of all values, subgraphs included: a name given twice would shadow the outer one."""
+def value_names(model: Model) -> set[str]:
+    """Return the names of all values, subgraphs included: a name given twice would shadow the outer one."""
     names: set[str] = set()
     for graph in model.ir.graphs():
         names.update(value.name or "" for value in graph.inputs)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import constant, constants_by_name, set_constant
+from onnxadmm.graph.constants import constant, constants_by_name, set_constant, value_names
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.clean import is_used, remove_dead
 from onnxadmm.rules.edit import Edit, Positions
@@ -39,15 +39,16 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
     used_nodes = {id(node) for node in small.ir.graph if is_used(node)}
+    taken = value_names(small)
     # Users first: a size that its users now spell out needs no keeping where it was computed.
     for node in reversed(list(small.ir.graph)):
         if id(node) in used_nodes and not is_used(node):
             small.ir.graph.remove(node, safe=True)
             continue
         rule = find_rule(node.domain, node.op_type)
-        edit = Edit(small, node, units.shapes, kept.get)
-        names = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
-        if rule is not None and rule.rewrite is not None and any(edit.changed(name) for name in names):
+        edit = Edit(small, node, units.shapes, kept.get, taken)
+        touched = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
+        if rule is not None and rule.rewrite is not None and any(edit.changed(name) for name in touched):
             rule.rewrite(edit)
     _restate_shapes(small, kept)
     remove_dead(small, used)

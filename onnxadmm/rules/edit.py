@@ -21,11 +21,12 @@ class Edit:
     Constants may be shared between nodes, so a changed operand is always a new initializer.
     """
 
-    def __init__(self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept) -> None:
+    def __init__(self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept, names: set[str]) -> None:
         self.node = node
         self._model = model
         self._shapes = shapes
         self._kept = kept
+        self._names = names
 
     def operand_name(self, index: int) -> str | None:
         """Return the name of an operand, None when it is absent."""
@@ -113,7 +114,7 @@ class Edit:
     def set_operand(self, index: int, values: Sequence[int] | NDArray[np.int64]) -> None:
         """Replace an operand by a new constant of integers; int64 where it had no type."""
         old = self.operand_name(index) or "operand"
-        replacement = new_initializer(self._model, f"{old}_pruned", np.asarray(values, self._integers(old)))
+        replacement = self._constant(f"{old}_pruned", np.asarray(values, self._integers(old)))
         if index >= len(self.node.inputs):
             self.node.resize_inputs(index + 1)
         self.node.replace_input_with(index, replacement)
@@ -151,7 +152,7 @@ class Edit:
             kept = chosen.outputs[0]
         else:
             known = np.asarray([value for value in values if value is not None], np.int64)
-            kept = new_initializer(self._model, f"{result.name}_pruned", known)
+            kept = self._constant(f"{result.name}_pruned", known)
         for use in uses:
             use.node.replace_input_with(use.idx, kept)
 
@@ -159,7 +160,7 @@ class Edit:
         """Let the node read only some positions of an axis of an operand, in this order."""
         old = self.node.inputs[index]
         assert old is not None  # the operand was read before
-        where = new_initializer(self._model, f"{old.name}_pruned", np.asarray(positions, dtype=np.int64))
+        where = self._constant(f"{old.name}_pruned", np.asarray(positions, dtype=np.int64))
         picked = onnx_ir.Node("", "Gather", inputs=[old, where], attributes=[onnx_ir.AttrInt64("axis", axis)])
         picked.outputs[0].name = f"{where.name}_picked"
         self.node.prepend(picked)
@@ -178,13 +179,16 @@ class Edit:
         if self.version < 9:
             pairs = zip(wanted, before, strict=True)
             difference = [0 if new is None or now is None else new - now for new, now in pairs]
-            added = new_initializer(self._model, f"{old.name}_pruned", np.asarray(difference, self._integers(old.name)))
+            added = self._constant(f"{old.name}_pruned", np.asarray(difference, self._integers(old.name)))
             choice = onnx_ir.Node("", "Add", inputs=[old, added])
         else:
-            known = new_initializer(self._model, f"{old.name}_known", np.asarray([size is not None for size in wanted]))
-            added = new_initializer(
-                self._model, f"{old.name}_pruned", np.asarray([size or 0 for size in wanted], self._integers(old.name))
+            known = self._constant(f"{old.name}_known", np.asarray([size is not None for size in wanted]))
+            added = self._constant(
+                f"{old.name}_pruned", np.asarray([size or 0 for size in wanted], self._integers(old.name))
             )
             choice = onnx_ir.Node("", "Where", inputs=[known, added, old])
         choice.outputs[0].name = f"{added.name}_chosen"
         return choice
+
+    def _constant(self, name_hint: str, array: NDArray[Any]) -> onnx_ir.Value:
+        return new_initializer(self._model, name_hint, array, taken=self._names)

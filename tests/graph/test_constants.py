@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxadmm.graph.constants import constant, new_initializer, set_constant
+from onnxadmm.graph.constants import constant, new_initializer, set_constant, value_names
 from onnxadmm.graph.model import from_proto, to_proto
 from tests.graph.models import small_network
 
@@ -88,9 +88,10 @@ def test_a_constant_written_as_a_strided_view_is_stored_right() -> None:
 
 def test_new_initializers_get_names_that_nobody_has() -> None:
     model = from_proto(small_network())
-    names = [new_initializer(model, "c", np.zeros(2, dtype=np.int64)).name for _ in range(3)]
+    taken = value_names(model)
+    names = [new_initializer(model, "c", np.zeros(2, dtype=np.int64), taken=taken).name for _ in range(3)]
     assert names == ["c_1", "c_2", "c_3"]
-    scalar = new_initializer(model, "scalar", np.array(1.5, dtype=np.float32))
+    scalar = new_initializer(model, "scalar", np.array(1.5, dtype=np.float32), taken=taken)
     proto = to_proto(model)
     onnx.checker.check_model(proto)
     assert list(proto.graph.initializer[-1].dims) == []

@@ -176,7 +176,7 @@ def test_a_clone_may_be_edited_without_touching_the_original() -> None:
     copy = clone(model)
     before = to_proto(model).SerializeToString(deterministic=True)
     set_constant(copy, copy.ir.graph.initializers["conv.bias"], np.zeros(8, dtype=np.float64))
-    new_initializer(copy, "added", np.zeros(3, dtype=np.float32))
+    new_initializer(copy, "added", np.zeros(3, dtype=np.float32), taken=set())
     copy.ir.graph.node("relu").op_type = "Sigmoid"
     copy.ir.metadata_props["more"] = "text"
     assert to_proto(model).SerializeToString(deterministic=True) == before
