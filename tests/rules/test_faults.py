@@ -19,7 +19,7 @@ NEWEST_RUN_OPSET = 21
 #: The result meets its own operand again right behind the operator, which ties what the fault has untied.
 RETIED = {
     *("And", "ArgMax", "ArgMin", "ConstantOfShape", "Equal", "Expand", "Greater", "GreaterOrEqual", "IsInf", "IsNaN"),
-    *("Less", "LessOrEqual", "Not", "Or", "Xor"),
+    *("Less", "LessOrEqual", "Not", "Or", "QuantizeLinear", "Xor"),
 }
 #: Their results have positions that are all alike: any of them may go.
 ALIKE = {"ConstantOfShape", "Expand"}

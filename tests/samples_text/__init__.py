@@ -2,7 +2,8 @@
 
 Weights are only declared in the text (``float[4,3,3,3] W1`` between the angle brackets, without a value);
 ``load_sample`` fills them with seeded random numbers, far from zero, and positive where the name starts with
-``positive`` (scales and variances). Shapes, axes and pads stand in the text with their values.
+``positive`` (scales and variances); integers of quantised weights take the whole range of 8 bits. Shapes, axes and
+pads stand in the text with their values.
 """
 
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ def parse_sample(text: str, *, seed: int = 0) -> onnx.ModelProto:
         if not value.name.startswith("positive"):
             array = array * random.choice([-1.0, 1.0], shape)
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if np.issubdtype(dtype, np.integer):
+            limits = np.iinfo(dtype if dtype.itemsize == 1 else np.int8)
+            array = random.integers(limits.min, limits.max, shape, endpoint=True)
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(array, dtype), value.name))
         model.graph.value_info.remove(value)
     return model

@@ -1,0 +1,63 @@
+"""Attention, in one operator or in many: heads are units wherever that is exact, and wrong rules are found."""
+
+from collections.abc import Iterator
+
+import onnx
+import pytest
+
+from onnxadmm.rules import table
+from tests.rewrite import laws
+from tests.rewrite.plans import KINDS, random_keep
+from tests.rules.faults import Fault, caught, not_rewritten, plant, shifted, untied
+from tests.rules.heads import HEADS
+from tests.samples_text import load_sample, parse_sample
+
+#: Operators of opset 23, which only onnx's reference evaluator runs, and how many heads go in their sample.
+NEW = {"Attention": 2, "RotaryEmbedding": 3}
+
+
+@pytest.fixture(autouse=True)
+def _restored_table() -> Iterator[None]:
+    kept = dict(table._TABLE)
+    yield
+    table._TABLE.clear()
+    table._TABLE.update(kept)
+
+
+def heads_of(original: onnx.ModelProto) -> list[int]:
+    """Count the units of the group that W1 belongs to, if it may shrink."""
+    return [group.count for group in laws.units_of(original)[1].groups if "W1" in group.tensors]
+
+
+def check(original: onnx.ModelProto, kind: str) -> None:
+    model, units = laws.units_of(original)
+    for seed in range(2):
+        case = laws.prune(original, model, units, random_keep(units, seed=seed, kind=kind))
+        laws.law_masked_equals_shrunk(case)
+        laws.law_masked_differs_only_in_zeros(case)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("operator", NEW)
+def test_new_operators_shrink_exactly(operator: str, kind: str) -> None:
+    original = load_sample(operator)
+    assert heads_of(original) == [NEW[operator]]
+    check(original, kind)
+
+
+@pytest.mark.parametrize("operator", NEW)
+@pytest.mark.parametrize("fault", [shifted, untied, not_rewritten], ids=lambda fault: fault.__name__)
+def test_a_fault_in_new_operators_is_found(operator: str, fault: Fault) -> None:
+    original = load_sample(operator)
+    expected = laws.units_of(original)[1].count
+    plant(fault, operator)
+    assert caught(original, expected=expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_are_units_as_exporters_write_them(name: str, kind: str) -> None:
+    heads, text = HEADS[name]
+    original = parse_sample(text)
+    assert heads_of(original) == [heads]
+    check(original, kind)
