@@ -43,7 +43,7 @@ class Settings:
     budget_ramp: float = 0.6
     importance_memory: float = 3.0
     gate_step: float = 1.0
-    gate_penalty: tuple[float, float] = (1e-2, 1.0)
+    gate_penalty: tuple[float, float] = (1e-3, 1.0)
     connection_penalty: tuple[float, float] = (1e-4, 1e-1)
     divergence_factor: float = 10.0
     divergence_floor: float = 10.0
