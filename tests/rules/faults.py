@@ -56,11 +56,11 @@ def not_rewritten(rule: Rule) -> Rule:
     return replace(rule, rewrite=None)
 
 
-def plant(fault: Fault, operator: str) -> None:
+def plant(fault: Fault, operator: str, *, domain: str = "") -> None:
     """Replace the operator's rule; the caller restores the table."""
-    rule = table.find_rule("", operator)
+    rule = table.find_rule(domain, operator)
     assert rule is not None
-    table._TABLE[("", operator)] = fault(rule)
+    table._TABLE[(domain, operator)] = fault(rule)
 
 
 def caught(original: onnx.ModelProto, *, seeds: range = range(3), expected: int = 0) -> bool:

@@ -118,15 +118,17 @@ HEADS: dict[str, tuple[int, str]] = {
         j = Reshape (i, cut)
         l = Transpose <perm: ints = [0, 2, 1, 3]> (j)
         v = Reshape (l, merged)
-        {_END}""".replace("o = MatMul (p, v)", "n = MatMul (p, v)\n o = Reshape (n, again)").replace(
+        {_END}""".replace("o = MatMul (p, v)", "n = MatMul (p, v)\n o = Reshape (n, again)")
+        .replace(
             "p = Softmax <axis: int = -1> (s)",
             "u = Reshape (s, parted)\n w = Softmax <axis: int = -1> (u)\n p = Reshape (w, flatter)",
-        ).replace("int64[3] merged", "int64[3] flatter = {-1, 5, 5}, int64[3] merged"),
+        )
+        .replace("int64[3] merged", "int64[3] flatter = {-1, 5, 5}, int64[3] merged"),
     ),
     "rotary positions": (
         3,
         f"""{_HEAD} float[6,12] W1, float[6,12] W3, float[6,12] W4, float[12,2] W2, float[5,4] cosine, float[5,4] sine,
-        int64[4] cut = {{0, 0, 3, 4}}, int64[1] zero = {{0}}, int64[1] two = {{2}}, int64[1] far = {{9223372036854775807}},
+        int64[4] cut = {{0, 0, 3, 4}}, int64[1] zero = {{0}}, int64[1] two = {{2}}, int64[1] far = {{99}},
         int64[1] last = {{3}}, int64[3] flat = {{0, 0, -1}}> {{
         m = MatMul (x, W1)
         a = Reshape (m, cut)

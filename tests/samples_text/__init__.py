@@ -21,13 +21,19 @@ def sample_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.onnxtxt")))
 
 
-def load_sample(operator: str, *, seed: int = 0) -> onnx.ModelProto:
-    """The sample of an operator, with weights.
+def load_sample(operator: str, *, seed: int = 0, domain: str = "") -> onnx.ModelProto:
+    """The sample of an operator of the default domain or of com.microsoft, with weights.
 
     Raises:
         FileNotFoundError: there is no sample of this operator.
     """
-    return parse_sample((FOLDER / f"{operator}.onnxtxt").read_text(encoding="utf-8"), seed=seed)
+    folder = FOLDER / "microsoft" if domain else FOLDER
+    return parse_sample((folder / f"{operator}.onnxtxt").read_text(encoding="utf-8"), seed=seed)
+
+
+def microsoft_names() -> tuple[str, ...]:
+    """Names of all samples of the domain com.microsoft, in order."""
+    return tuple(sorted(path.stem for path in (FOLDER / "microsoft").glob("*.onnxtxt")))
 
 
 def parse_sample(text: str, *, seed: int = 0) -> onnx.ModelProto:

@@ -1,0 +1,86 @@
+"""Operators of com.microsoft: exact where they pass units on, locked by name elsewhere, and wrong rules are found."""
+
+from collections.abc import Iterator
+
+import pytest
+from onnx import helper
+
+from onnxadmm.graph.model import load
+from onnxadmm.graph.shapes import infer
+from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
+from onnxadmm.rules import table
+from onnxadmm.rules.table import all_rules, find_rule
+from tests.graphs import feeds
+from tests.rewrite import laws
+from tests.rewrite.plans import KINDS, random_keep
+from tests.rules.faults import Fault, caught, not_rewritten, plant, shifted, untied
+from tests.samples_text import load_sample, microsoft_names
+
+DOMAIN = "com.microsoft"
+#: What follows ties again what the fault has untied, by the scales that both share.
+RETIED = {"QuantizeLinear"}
+#: Their results have no axis that could shrink in the sample.
+LOCKING = {"EmbedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+NAMES_SIZES = ("Attention", "FusedConv", "MultiHeadAttention", "RotaryEmbedding")
+
+
+@pytest.fixture(autouse=True)
+def _restored_table() -> Iterator[None]:
+    kept = dict(table._TABLE)
+    yield
+    table._TABLE.clear()
+    table._TABLE.update(kept)
+
+
+def test_every_rule_has_a_sample() -> None:
+    assert {entry.operator for entry in all_rules() if entry.domain == DOMAIN} == set(microsoft_names())
+
+
+@pytest.mark.parametrize("operator", microsoft_names())
+def test_shapes_are_those_that_the_runtime_finds(operator: str) -> None:
+    original = load_sample(operator, domain=DOMAIN)
+    names = [output for node in original.graph.node if node.op_type == operator for output in node.output if output]
+    shapes = infer(load(original))
+    found = [shapes.shape(name) for name in names]
+    del original.graph.output[:]
+    original.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    results = laws.run(original, feeds(original, batch=2), optimise=False)
+    assert found == [result.shape for result in results]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("operator", microsoft_names())
+def test_units_pass_exactly(operator: str, kind: str) -> None:
+    original = load_sample(operator, domain=DOMAIN)
+    model, units = laws.units_of(original)
+    assert any("W1" in group.tensors for group in units.groups) or operator == "DynamicQuantizeMatMul", units.locked
+    assert units.groups
+    for seed in range(2):
+        case = laws.prune(original, model, units, random_keep(units, seed=seed, kind=kind))
+        laws.law_masked_equals_shrunk(case)
+        laws.law_masked_differs_only_in_zeros(case)
+        laws.law_removed_units_cannot_be_seen(case)
+
+
+@pytest.mark.parametrize("operator", [name for name in microsoft_names() if name not in LOCKING])
+@pytest.mark.parametrize("fault", [shifted, untied], ids=lambda fault: fault.__name__)
+def test_a_wrong_label_is_found(operator: str, fault: Fault) -> None:
+    if fault is untied and operator in RETIED:
+        return
+    original = load_sample(operator, domain=DOMAIN)
+    expected = laws.units_of(original)[1].count
+    plant(fault, operator, domain=DOMAIN)
+    assert caught(original, expected=expected)
+
+
+@pytest.mark.parametrize("operator", NAMES_SIZES)
+def test_a_missing_rewrite_is_found(operator: str) -> None:
+    original = load_sample(operator, domain=DOMAIN)
+    plant(not_rewritten, operator, domain=DOMAIN)
+    assert caught(original)
+
+
+def test_no_other_rule_names_sizes() -> None:
+    rewriting = {entry.operator for entry in all_rules() if entry.domain == DOMAIN and entry.rewrite is not None}
+    assert rewriting == set(NAMES_SIZES)
+    assert find_rule(DOMAIN, "MatMulNBits") is None  # its weight is packed: it locks by name
