@@ -1,12 +1,14 @@
 """Running a model on data in a plain session: its logits, its metrics, and its logits as a teacher."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from onnxadmm.errors import DataError, ModelFileError
 from onnxadmm.graph.model import Model
@@ -30,6 +32,7 @@ class Predictor:
         task: decides where the tail is cut, as for training.
         threads: intra-op threads; 0 leaves the choice to onnxruntime.
         output: output the loss uses, needed when several lead to different logits.
+        replaceable: names of constants that ``logits`` may be given other values of.
 
     Raises:
         NotTrainableError, OptionError: as ``cut_tail`` does.
@@ -37,30 +40,60 @@ class Predictor:
     """
 
     def __init__(
-        self, model: onnx.ModelProto | Model, *, task: Task, threads: int = 1, output: str | None = None
+        self,
+        model: onnx.ModelProto | Model,
+        *,
+        task: Task,
+        threads: int = 1,
+        output: str | None = None,
+        replaceable: Collection[str] = (),
     ) -> None:
         proto = as_proto(model)
         copy, self.tail = cut_tail(proto, output=output, keep_sigmoid=task is Task.MSE)
+        fed = {value.name for value in copy.graph.input} - {tensor.name for tensor in copy.graph.initializer}
+        if replaceable:
+            make_replaceable(copy, replaceable)
         self._session = _open(copy, threads)
-        first = self._session.get_inputs()[0]
-        size = first.shape[0] if first.shape else None
+        first = next((value for value in self._session.get_inputs() if value.name in fed), None)
+        size = first.shape[0] if first is not None and first.shape else None
         self._fixed = size if isinstance(size, int) and size > 0 else None
 
-    def logits(self, inputs: dict[str, Array]) -> FloatArray:
-        """Logits ``[n, ...]`` of samples; a model of fixed batch size is run as often as it takes, the rest padded."""
+    def logits(self, inputs: dict[str, Array], *, constants: Mapping[str, Array] = MappingProxyType({})) -> FloatArray:
+        """Logits ``[n, ...]`` of samples; a model of fixed batch size is run as often as it takes, the rest padded.
+
+        Args:
+            constants: values of replaceable constants, where they are not those of the model.
+        """
         count = len(next(iter(inputs.values())))
         if self._fixed is None or self._fixed == count:
-            return self._run(inputs)
+            return self._run({**inputs, **constants})
         parts = []
         for start in range(0, count, self._fixed):
             part = {name: array[start : start + self._fixed] for name, array in inputs.items()}
             size = len(next(iter(part.values())))
-            parts.append(self._run({name: _padded(array, self._fixed) for name, array in part.items()})[:size])
+            whole = {name: _padded(array, self._fixed) for name, array in part.items()}
+            parts.append(self._run({**whole, **constants})[:size])
         return np.concatenate(parts)
 
     def _run(self, inputs: dict[str, Array]) -> FloatArray:
         (result,) = self._session.run([self.tail.logits], inputs)
         return np.asarray(result, np.float32)
+
+
+def make_replaceable(model: onnx.ModelProto, names: Collection[str]) -> None:
+    """List constants as graph inputs, which lets a run give them other values; Constant nodes become initializers."""
+    model.ir_version = max(model.ir_version, 4)
+    wanted = set(names)
+    nodes = [n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in wanted]
+    for node in nodes:
+        tensor = node.attribute[0].t
+        tensor.name = node.output[0]
+        model.graph.initializer.append(tensor)
+        model.graph.node.remove(node)
+    listed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.name in wanted and tensor.name not in listed:
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
 
 
 def _open(copy: onnx.ModelProto, threads: int) -> Any:

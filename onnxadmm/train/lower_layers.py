@@ -153,6 +153,9 @@ def lower_matmul(space: Workspace, node: onnx.NodeProto) -> Nodes:
 
 def lower_gemm(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """The same node with a C of rank 1 where it had a single number of rank 0, whose gradient has the wrong rank."""
+    if attribute(node, "beta", 1.0) == 0.0:
+        # The gradient refuses a C that counts for nothing.
+        del node.input[2:]
     if len(node.input) < 3 or not node.input[2] or space.shape(node.input[2]) != ():
         return [node]
     write = Writer(space, node)

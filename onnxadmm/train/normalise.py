@@ -76,6 +76,9 @@ def _inline_newer(model: onnx.ModelProto) -> onnx.ModelProto:
     )
     inlined = inliner.inline_selected_functions(inferred, chosen, inline_schema_functions=True)
     del inlined.graph.value_info[:]
+    # The runtime names what it fuses after what it was; without names, all of it alike.
+    for index, node in enumerate(inlined.graph.node):
+        node.name = node.name or f"{node.op_type}/inlined.{index}"
     return inlined
 
 
@@ -127,6 +130,8 @@ def stamp_shapes(
 ) -> onnx.ModelProto:
     """Fix every dimension of the inputs: the batch to ``batch_size``, others to the sample's shape.
 
+    Beside an input of open batch size, one whose first dimension is literal has no batch (a mask, a table).
+
     Args:
         model: changed in place and returned.
         input_shapes: shape of one sample per input name, without the batch.
@@ -139,7 +144,10 @@ def stamp_shapes(
     inputs = [value for value in model.graph.input if value.name not in initializers]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
+    open_batch = any(_first_is_open(value) for value in model.graph.input)
     for value in model.graph.input:
+        if open_batch and not _first_is_open(value):
+            continue
         tensor = value.type.tensor_type
         declared = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
         sample = input_shapes.get(value.name)
@@ -165,6 +173,11 @@ def stamp_shapes(
     del model.graph.output[:], model.graph.value_info[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in outputs)
     return model
+
+
+def _first_is_open(value: onnx.ValueInfoProto) -> bool:
+    dims = value.type.tensor_type.shape.dim
+    return not value.type.tensor_type.HasField("shape") or bool(dims and not dims[0].HasField("dim_value"))
 
 
 def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_size: int) -> None:

@@ -211,7 +211,15 @@ class Workspace:
         names = [name for name in node.input if name]
         if node.op_type not in FOLDABLE or not all(n in self.constants and n not in self.protected for n in names):
             return None
-        outputs = evaluate_node(node, {name: self.constants[name] for name in names}, opset=self.opset)
+        try:
+            outputs = evaluate_node(node, {name: self.constants[name] for name in names}, opset=self.opset)
+        except (ValueError, IndexError) as error:
+            raise NotTrainableError(
+                label(node),
+                expected="constants that fit each other at the training batch size",
+                found=" ".join(str(error).split())[:200],
+                way_out="export the model with a symbolic batch dimension, or use its fixed batch size",
+            ) from error
         self.constants.update(zip(node.output, outputs, strict=True))
         return []
 

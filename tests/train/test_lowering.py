@@ -14,6 +14,7 @@ from tests.train.graphs import random
 pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
 
 PLANE = (4, 5, 6)
+ONES = np.ones(4, np.float32)
 
 
 def axes(operator: str, *values: int, opset: int = 18, shape: tuple[int, ...] = PLANE, **attributes: Any) -> Case:
@@ -25,7 +26,7 @@ def axes(operator: str, *values: int, opset: int = 18, shape: tuple[int, ...] = 
 
 def normalised(operator: str, entries: int, shape: tuple[int, ...] = PLANE, opset: int = 17, **attributes: Any) -> Case:
     more = {"scale": random([entries], seed=4), "shift": random([entries], seed=5)}
-    exact = operator != "GroupNormalization" or opset >= 21
+    exact = operator != "GroupNormalization"  # which the reference computes in float32
     return Case([op(operator, "scale", "shift", **attributes)], shape, more, opset, exact=exact)
 
 
@@ -46,8 +47,9 @@ def resized(
     return Case([op("Resize", *inputs, **attributes)], shape, more, 18, exact=False)
 
 
-def padded(mode: str, *amounts: int, **attributes: Any) -> Case:
-    return Case([op("Pad", "amounts", mode=mode, **attributes)], PLANE, {"amounts": ints(*amounts)}, 19)
+def padded(mode: str, *amounts: int) -> Case:
+    exact = min(amounts) >= 0  # the reference cuts nothing off
+    return Case([op("Pad", "amounts", mode=mode)], PLANE, {"amounts": ints(*amounts)}, 19, exact=exact)
 
 
 def einsum(equation: str, shape: tuple[int, ...], *others: tuple[int, ...]) -> Case:
@@ -56,7 +58,13 @@ def einsum(equation: str, shape: tuple[int, ...], *others: tuple[int, ...]) -> C
 
 
 def recurrent(
-    operator: str, *, bias: bool = True, initial: bool = False, peepholes: bool = False, steps: int = 5, **attributes: Any
+    operator: str,
+    *,
+    bias: bool = True,
+    initial: bool = False,
+    peepholes: bool = False,
+    steps: int = 5,
+    **attributes: Any,
 ) -> Case:
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[operator]
     hidden, directions = 3, 2 if attributes.get("direction") == "bidirectional" else 1
@@ -118,7 +126,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             [op("BatchNormalization", "scale", "shift", "mean", "var")],
             PLANE,
-            {"scale": random([4]), "shift": random([4], seed=2), "mean": random([4], seed=3), "var": np.ones(4, np.float32)},
+            {"scale": random([4]), "shift": random([4], seed=2), "mean": random([4], seed=3), "var": ONES},
         )
     ],
     "CastLike": [Case([op("CastLike", "k")], (6,), {"k": np.ones(1, np.float32)})],
@@ -126,8 +134,8 @@ CASES: dict[str, list[Case]] = {
     "Conv": [
         Case([op("Conv", "k", pads=[1, 0, 1, 2], strides=[2, 1])], PLANE, {"k": random([3, 4, 3, 2])}),
         Case([op("Conv", "k", auto_pad="SAME_UPPER", strides=[2, 2])], PLANE, {"k": random([3, 4, 3, 2])}),
-        Case([op("Conv", "k", auto_pad="SAME_LOWER", dilations=[2, 1])], PLANE, {"k": random([3, 4, 2, 2])}, exact=False),
-        Case([op("Conv", "k", group=4, pads=[1])], (4, 7), {"k": random([8, 1, 3])}),
+        Case([op("Conv", "k", auto_pad="SAME_LOWER", strides=[1, 2])], PLANE, {"k": random([3, 4, 2, 2])}, exact=False),
+        Case([op("Conv", "k", group=4, pads=[1, 1])], (4, 7), {"k": random([8, 1, 3])}),
     ],
     "ConvTranspose": [
         transposed((4, 3, 3, 3)),
@@ -169,9 +177,12 @@ CASES: dict[str, list[Case]] = {
         recurrent("GRU", bias=False, steps=1),
     ],
     "Gelu": [Case([op("Gelu", approximate=a)], (6,), opset=20, exact=False) for a in ("none", "tanh")],
-    "Gemm": [Case([op("Gemm", "k", "c")], (6,), {"k": random([6, 3]), "c": np.array(0.5, np.float32)}, exact=False)],
+    "Gemm": [
+        Case([op("Gemm", "k", "c")], (6,), {"k": random([6, 3]), "c": np.array(0.5, np.float32)}, exact=False),
+        Case([op("Gemm", "k", "c", beta=0.0)], (6,), {"k": random([6, 3]), "c": ONES[:3]}),
+    ],
     "GlobalLpPool": [Case([op("GlobalLpPool", p=p)], PLANE, exact=False) for p in (1, 2, 3)],
-    "GlobalMaxPool": [Case([op("GlobalMaxPool")], PLANE), Case([op("GlobalMaxPool")], (3, 7))],
+    "GlobalMaxPool": [Case([op("GlobalMaxPool")], PLANE), Case([op("GlobalMaxPool")], (3, 7), exact=False)],
     "GroupNormalization": [
         normalised("GroupNormalization", 4, opset=21, num_groups=2),
         normalised("GroupNormalization", 2, opset=18, num_groups=2, epsilon=1e-3),
@@ -192,7 +203,9 @@ CASES: dict[str, list[Case]] = {
         Case([op("LayerNormalization", "k")], (3, 4), {"k": random([4])}),
         Case([op("LayerNormalization", "k", "b", axis=1)], (3, 4), {"k": random([3, 4]), "b": random([3, 4], seed=2)}),
     ],
-    "LpNormalization": [Case([op("LpNormalization", p=p, axis=a)], (3, 4), exact=False) for p in (1, 2) for a in (1, -1)],
+    "LpNormalization": [
+        Case([op("LpNormalization", p=p, axis=a)], (3, 4), exact=False) for p in (1, 2) for a in (1, -1)
+    ],
     "LpPool": [
         Case([op("LpPool", kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 1], p=p)], PLANE, exact=False)
         for p in (1, 2, 3)
@@ -245,7 +258,11 @@ CASES: dict[str, list[Case]] = {
         for k in (0, 1)
     ],
     "ReduceLogSumExp": [axes("ReduceLogSumExp", 1, 2), axes("ReduceLogSumExp", -1, opset=13, keepdims=0)],
-    "ReduceMax": [axes("ReduceMax", 2, 3), axes("ReduceMax", 1, opset=13, keepdims=0), axes("ReduceMax", -1, keepdims=0)],
+    "ReduceMax": [
+        axes("ReduceMax", 2, 3),
+        axes("ReduceMax", 1, opset=13, keepdims=0),
+        axes("ReduceMax", -1, keepdims=0),
+    ],
     "ReduceMin": [axes("ReduceMin", 2, 3, opset=17), axes("ReduceMin", 1, keepdims=0)],
     "ReduceProd": [axes("ReduceProd", 2), axes("ReduceProd", 2, 3, opset=13, keepdims=0)],
     "ReduceSumSquare": [axes("ReduceSumSquare", 1), axes("ReduceSumSquare", 1, 2, opset=13, keepdims=0)],
@@ -261,7 +278,7 @@ CASES: dict[str, list[Case]] = {
         resized((1, 1, 2, 2), mode="cubic"),
         resized((1, 1, 0.5, 0.5), mode="linear", antialias=1),
         resized((1, 1, 2), shape=(4, 5), mode="nearest"),
-        Case([op("Resize", "", "s", axes=[2, 3], mode="linear")], PLANE, {"s": np.array([2, 2], np.float32)}, 18, exact=False),
+        Case([op("Resize", "", "s", axes=[2, 3], mode="linear")], PLANE, {"s": 2 * ONES[:2]}, 18, exact=False),
     ],
     "Selu": [Case([op("Selu")], (6,))],
     "Shrink": [Case([op("Shrink", lambd=0.3, bias=0.1)], (8,))],
@@ -280,23 +297,25 @@ CASES: dict[str, list[Case]] = {
 OWN: dict[str, list[Case]] = {
     "Expand": [Case([op("Expand", "to")], (1, 4), {"to": ints(3, 5, 4)})],
     "Trilu": [Case([op("Trilu", upper=u)], (4, 4)) for u in (0, 1)],
-    "Where": [Case([op("Where", "k", outputs=["z"])], (4,))],
+    "Where": [
+        Case(
+            [op("Greater", "zero", outputs=["c"]), helper.make_node("Where", ["c", "h", "k"], ["y"])],
+            (3, 4),
+            {"zero": np.zeros(1, np.float32), "k": random([4])},
+        )
+    ],
     "Erf": [Case([op("Erf")], (6,), exact=False)],
     "Abs": [Case([op("Abs")], (6,))],
     "Split": [Case([op("Split", outputs=["a", "b"], axis=1), helper.make_node("Mul", ["a", "b"], ["y"])], (6,))],
     "Tile": [Case([op("Tile", "k")], (3, 2), {"k": ints(1, 2, 3)})],
-    "TopK": [Case([op("TopK", "k", outputs=["y", "i"])], (6,), {"k": ints(3)})],
-    "GatherElements": [Case([op("GatherElements", "k", axis=1)], (4,), {"k": np.array([[0, 2], [3, 1], [1, 1]], np.int64)})],
+    "TopK": [Case([op("TopK", "k", outputs=["y", "i"])], (6,), {"k": ints(3)}, exact=False)],
+    "GatherElements": [Case([op("GatherElements", "k", axis=1)], (4,), {"k": ints(0, 2, 3, 1, 1, 1).reshape(3, 2)})],
     "Floor": [Case([op("Floor", outputs=["f"]), helper.make_node("Sub", ["h", "f"], ["y"])], (6,))],
-    "Softmax": [Case([op("Softmax", axis=1)], (3, 4))],
+    "Softmax": [
+        Case([op("Softmax", axis=a, outputs=["s"]), helper.make_node("Mul", ["s", "k"], ["y"])], (3, 4), {"k": ONES})
+        for a in (1, -1)
+    ],
 }  # fmt: skip
-OWN["Where"] = [
-    Case(
-        [op("Greater", "zero", outputs=["c"]), helper.make_node("Where", ["c", "h", "k"], ["y"])],
-        (3, 4),
-        {"zero": np.zeros(1, np.float32), "k": random([4])},
-    )
-]
 
 
 def every(table: dict[str, list[Case]]) -> list[Any]:
@@ -319,4 +338,4 @@ def test_every_entry_of_the_table_has_its_cases() -> None:
 
 @pytest.mark.parametrize("name", ["Atan", "LSTM"])
 def test_wrong_gradient_would_be_noticed(name: str) -> None:
-    assert errors_of(CASES[name][0], planted=0.9)[1] > 3e-2
+    assert errors_of(CASES[name][0], planted=0.9)[1] > 5e-2

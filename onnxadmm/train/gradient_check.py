@@ -1,0 +1,108 @@
+"""Comparing the engine's gradients with differences of the user's own graph.
+
+The loss of the original, run by a plain session and taken in float64, is moved along directions d of the weights:
+(L(w + h d) - L(w - h d)) / 2h must be g . d. Differences of float32 runs are noisy where h is small and bent where it
+is large, so several h are tried; a gradient is called wrong only when none of them agrees with it and two neighbours
+agree with each other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+Array = NDArray[Any]
+Slope = Callable[[Mapping[str, FloatArray], float], float]
+
+#: Relative changes of the weights, tried in this order until one agrees.
+STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 3e-2)
+TOLERANCE = 0.05
+#: How far two neighbouring differences may be apart to count as one slope.
+AGREEMENT = 0.02
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        weight: name of the weight, or ``"all weights"``.
+        operator: who reads it.
+        gradient: slope the engine's gradient promises along the direction.
+        difference: slope that was measured, the closest one.
+        verdict: ``"right"``, ``"wrong"``, or ``"uncertain"`` where the loss is too bent or too flat to tell.
+    """
+
+    weight: str
+    operator: str
+    gradient: float
+    difference: float
+    verdict: str
+
+
+def choose(operators: Mapping[str, str], count: int) -> list[str]:
+    """Up to ``count`` weights, one of every kind of reader first.
+
+    Args:
+        operators: label of the reader of each weight, in the order of the graph.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name, label in operators.items():
+        kinds.setdefault(label.partition(" ")[0], []).append(name)
+    chosen: list[str] = []
+    queues = list(kinds.values())
+    while any(queues) and len(chosen) < count:
+        for queue in queues:
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0 if len(chosen) % 2 else -1))
+    return chosen
+
+
+def compare(
+    loss: Callable[[Mapping[str, FloatArray]], float],
+    weights: Mapping[str, FloatArray],
+    gradients: Mapping[str, FloatArray],
+    *,
+    names: Sequence[str],
+    weight: str,
+    operator: str,
+    seed: int,
+) -> Check:
+    """Compare along one direction: half the gradient's own, half random.
+
+    Args:
+        loss: of the original with some weights replaced.
+        names: weights that are moved together.
+        weight, operator: what the check is called.
+    """
+    generator = np.random.default_rng(seed)
+    size = float(np.sqrt(sum(np.sum(gradients[name].astype(np.float64) ** 2) for name in names)))
+    directions: dict[str, NDArray[np.float64]] = {}
+    total = sum(weights[name].size for name in names)
+    for name in names:
+        noise = generator.standard_normal(weights[name].shape) / np.sqrt(total)
+        own = gradients[name].astype(np.float64) / size if size else 0.0
+        directions[name] = own + 0.5 * noise
+    promised = float(sum(np.sum(gradients[name].astype(np.float64) * directions[name]) for name in names))
+    scale = float(np.sqrt(sum(np.sum(weights[name].astype(np.float64) ** 2) for name in names))) or 1.0
+    level = abs(loss({}))
+    measured: dict[float, float] = {}
+    for step in STEPS:
+        length = step * scale
+        ends = [
+            loss({name: (weights[name] + sign * length * directions[name]).astype(np.float32) for name in names})
+            for sign in (1.0, -1.0)
+        ]
+        slope = (ends[0] - ends[1]) / (2.0 * length)
+        measured[step] = slope
+        noise_floor = 2e-6 * max(level, 1e-3) / length
+        if abs(slope - promised) <= TOLERANCE * max(abs(slope), abs(promised)) + noise_floor:
+            return Check(weight, operator, promised, slope, "right")
+    closest = min(measured.values(), key=lambda slope: abs(slope - promised))
+    ordered = [measured[step] for step in sorted(measured)]
+    settled = any(abs(one - two) <= AGREEMENT * max(abs(one), abs(two)) for one, two in pairwise(ordered))
+    return Check(weight, operator, promised, closest, "wrong" if settled else "uncertain")
