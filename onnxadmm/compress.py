@@ -245,7 +245,7 @@ class _Run:
         settings = recipe.settings(steps_per_epoch=steps)
         glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
         rounds = settings.epochs * min(settings.iterations_per_epoch, steps)
-        with self._stage("prune", total=rounds), self._trainer(self.ready) as trainer:
+        with self._stage("prune", total=rounds), self._trainer(self.ready, weight_decay=0.0) as trainer:
 
             def report(record: Record) -> None:
                 value = _goodness(self._metrics(with_constants(self.ready, trainer.weights), glance))
@@ -290,7 +290,10 @@ class _Run:
         epochs = recipe.retraining_epochs(steps_per_epoch=steps)
         if epochs == 0:
             return small
-        with self._stage("retrain", total=epochs), self._trainer(small) as trainer:
+        with (
+            self._stage("retrain", total=epochs),
+            self._trainer(small, weight_decay=recipe.retrain_weight_decay) as trainer,
+        ):
             zeros = {name: trainer.weights[name] == 0 for name in solution.zeros if name in trainer.weights}
 
             def score(weights: Mapping[str, FloatArray]) -> float:
@@ -319,7 +322,7 @@ class _Run:
                 steps_per_epoch=steps,
                 epochs=epochs,
                 peak=recipe.retrain_learning_rate,
-                warm_up=0.05,
+                warm_up=0.1,
                 score=score,
                 on_epoch=report,
             )
@@ -327,13 +330,13 @@ class _Run:
 
     # -- what the steps share ------------------------------------------------------------------------
 
-    def _trainer(self, model: Model) -> OrtTrainer:
+    def _trainer(self, model: Model, *, weight_decay: float) -> OrtTrainer:
         return OrtTrainer(
             model,
             loss=self.recipe.objective(),
             batch_size=self.recipe.batch_size,
             threads=self.recipe.threads,
-            weight_decay=self.recipe.weight_decay,
+            weight_decay=weight_decay,
             input_shapes=self.training.sample_shapes,
         )
 

@@ -32,7 +32,8 @@ class Recipe:
         batch_size: samples per step.
         learning_rate: highest one while units are chosen.
         retrain_learning_rate: highest one of retraining.
-        weight_decay: decoupled, per unit of learning rate.
+        retrain_weight_decay: of retraining, decoupled, per unit of learning rate; it keeps small networks from
+            learning the training data by heart.
         held_out: share of the training data that every decision is made with.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
 
@@ -50,7 +51,7 @@ class Recipe:
     batch_size: int = 128
     learning_rate: float = 1e-3
     retrain_learning_rate: float = 5e-3
-    weight_decay: float = 0.0
+    retrain_weight_decay: float = 0.1
     held_out: float = 0.1
     threads: int = 1
 
