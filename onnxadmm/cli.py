@@ -215,10 +215,16 @@ def shrink_command(
     plan: options.PlanArgument,
     output: options.OutputOption,
     sparse: options.SparseOption = True,
+    check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
+    seed: options.SeedOption = 0,
     force: options.ForceOption = False,
 ) -> None:
-    """Write the model without what the plan removes."""
-    _write_model(surgery.shrink(model, Plan.read(plan)), output, force=force, sparse=sparse)
+    """Write the model without what the plan removes, once it is proven to compute what the masked original does."""
+    _refuse_existing(output, force=force)
+    small = surgery.shrink(model, Plan.read(plan))
+    if check:
+        require(surgery.verify(model, small, Plan.read(plan), seed=seed))
+    _write_model(small, output, force=force, sparse=sparse)
 
 
 @app.command("verify")

@@ -116,6 +116,18 @@ def to_proto(model: Model) -> onnx.ModelProto:
     return store.to_message(model.ir, model.extras, thing=_IN_MEMORY if model.path is None else str(model.path))
 
 
+def complaint(model: Model) -> str | None:
+    """Return what ONNX's checker, with strict shape inference, says against a model; None when it passes.
+
+    Weights are not looked at, so this is fast for models of any size.
+    """
+    try:
+        onnx.checker.check_model(store.to_weightless_message(model.ir, model.extras), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        return " ".join(str(error).split())[:300].rstrip(". ")
+    return None
+
+
 def clone(model: Model) -> Model:
     """Copy the structure, so that either copy may be edited; the weights' memory is shared."""
     return replace(model, ir=model.ir.clone())

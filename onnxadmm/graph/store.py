@@ -97,6 +97,19 @@ def to_message(ir: onnx_ir.Model, extras: Extras, *, thing: str) -> onnx.ModelPr
     return skeleton.proto
 
 
+def to_weightless_message(ir: onnx_ir.Model, extras: Extras) -> onnx.ModelProto:
+    """Return the model as a message in which large weights are inputs: all that shape inference needs."""
+    skeleton = _skeleton(ir, extras)
+    graph = skeleton.proto.graph
+    listed = {value.name for value in graph.input}
+    for tensor in skeleton.initializers:
+        if tensor.name not in skeleton.weights:
+            graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return skeleton.proto
+
+
 def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, overwrite: bool) -> int:
     """Write the model and return the bytes written; see ``onnxadmm.graph.model.save``."""
     _refuse_target(path, overwrite=overwrite)

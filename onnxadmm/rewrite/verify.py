@@ -16,7 +16,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError, OptionError, VerificationError
-from onnxadmm.graph.model import Model, clone
+from onnxadmm.graph.model import Model, clone, complaint
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.rewrite.comparing import Gap, compare
 
@@ -35,7 +35,7 @@ class Verification:
     """What the comparison of two models found.
 
     Attributes:
-        passed: every output of every input agreed.
+        passed: the shrunk model is valid ONNX (where the original is), and every output of every input agreed.
         snr_db: worst signal-to-noise ratio over outputs and inputs, 10 log10(sum ref^2 / sum (ref - new)^2), in dB;
             inf where all are identical, -inf where one could not be compared.
         max_abs_error: largest absolute difference of a float output.
@@ -129,12 +129,15 @@ def verify(
                 tried += 1
                 for name in reference.outputs:
                     gaps.append(compare(wanted[name], found[name]))
-                    complaint = gaps[-1].complaint(limit=limit, exact_may_differ=exact_may_differ)
-                    complaints += [] if complaint is None else [f"output {name}: {complaint}"]
+                    differs = gaps[-1].complaint(limit=limit, exact_may_differ=exact_may_differ)
+                    complaints += [] if differs is None else [f"output {name}: {differs}"]
     except ModelFileError as error:
         # The masked original has run already, so this is the shrunk model.
         complaints.append(f"the shrunk model does not run: {error.found}")
         gaps.append(Gap(-math.inf, math.inf, 0.0, complaints[-1]))
+    invalid = complaint(shrunk)
+    if invalid is not None and complaint(masked) is None:
+        complaints.append(f"the shrunk model is not valid ONNX although the original is: {invalid}")
     difference = complaints[0] if complaints else None
     if difference is not None and kept is not None:
         located = locate(masked, shrunk, inputs, kept, threshold_db=limit, threads=threads)
@@ -208,10 +211,10 @@ def locate(
         for name, found in _results(shrunk, feed, names, threads=threads):
             if np.asarray(expected[name]).dtype.kind not in "fcV":
                 continue
-            complaint = found if isinstance(found, str) else _complaint(expected[name], found, kept(name), limit=limit)
-            if complaint is not None:
+            differs = found if isinstance(found, str) else _complaint(expected[name], found, kept(name), limit=limit)
+            if differs is not None:
                 node = writers[name]
-                return Difference(tensor=name, operator=node.op_type, node=node.name or name, found=complaint)
+                return Difference(tensor=name, operator=node.op_type, node=node.name or name, found=differs)
     return None
 
 

@@ -258,3 +258,12 @@ def test_a_newer_ir_version_than_the_engine_reads_is_restamped() -> None:
     newer = network(TEXT.replace("ir_version: 8", "ir_version: 13"))
     assert verify(newer, network(), inputs()).passed
     assert newer.ir.ir_version == 13
+
+
+def test_a_model_that_runs_but_is_not_valid_onnx_fails() -> None:
+    stale = network(TEXT)
+    for node in stale.ir.graph:
+        if node.op_type == "Relu":
+            node.outputs[0].shape = onnx_ir.Shape([3, 5, 4, 4])  # recorded wrongly; the runtime only warns
+            node.outputs[0].type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+    assert "is not valid ONNX although the original is" in failure(verify(network(), stale, inputs()))
