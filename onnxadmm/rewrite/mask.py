@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
+from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rules.visit import ZeroPoint
 from onnxadmm.units.units import Units
@@ -26,6 +27,9 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """
     masked = clone(model)
     values = constants_by_name(masked)
+    if any(reader.tensor not in values for reader in units.readers):
+        masked = clone(inline(model))  # a weight inside of a function may be masked in one call and not in another
+        values = constants_by_name(masked)
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     for reader in units.readers:
         removed = ~stays[reader.units]

@@ -7,6 +7,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant, value_names
+from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.clean import is_used, remove_dead
 from onnxadmm.rules.edit import Edit, Positions
@@ -20,7 +21,8 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """Return a copy of the model without the removed units; names, inputs, outputs, opset and metadata stay.
 
     The result computes what ``mask`` of the same arguments computes. What was done is recorded in the
-    model's ``metadata_props``. When nothing is removed the model is handed back as it is.
+    model's ``metadata_props``. Model-local functions are written out where they are called, since two calls may lose
+    different units. When nothing is removed the model is handed back as it is.
 
     Args:
         model: the model the units were found in; it is not changed.
@@ -29,7 +31,7 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """
     if bool(keep.all()):
         return model
-    small = clone(model)
+    small = clone(inline(model))
     used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
     kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
     for name, value in constants_by_name(small).items():
@@ -98,8 +100,12 @@ def _restate_shapes(model: Model, kept: dict[str, tuple[Positions | None, ...]])
                 value.shape = None
                 continue
             dims = list(value.shape.dims)
+            # A free length that heads are merged with has no number, and what its symbol says is no longer so.
             value.shape = onnx_ir.Shape(
-                [dim if axis is None else int(axis.shape[-1]) for dim, axis in zip(dims, positions, strict=True)]
+                [
+                    dim if axis is None else int(axis.shape[-1]) if isinstance(dim, int) else onnx_ir.SymbolicDim(None)
+                    for dim, axis in zip(dims, positions, strict=True)
+                ]
             )
 
 

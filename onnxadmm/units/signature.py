@@ -51,6 +51,7 @@ def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
     names: list[AxisName] = []
     members: list[LabelArray] = []
     readers: list[LabelArray] = []
+    whole = _whole_behind_others(facts)
     for tensor, axes in facts.axes.items():
         if tensor not in facts.constants:
             continue
@@ -58,6 +59,8 @@ def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
             if axis is None or (tensor, index) in facts.whole:
                 continue
             occupied = np.unique(facts.labels.roots(axis))
+            if np.isin(occupied, whole).all():
+                continue
             if (tensor, index) in reading:
                 readers.append(occupied)
             else:
@@ -81,6 +84,16 @@ def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
     locked = facts.labels.locked(roots) if roots.size else np.zeros(0, dtype=np.bool_)
     _add(keys, roots, roots[locked], generator)
     return Signature(roots, keys, tuple(names), tuple(members))
+
+
+def _whole_behind_others(facts: Facts) -> LabelArray:
+    """Return the roots on kernel axes of weights that are computed, from a quantised constant for example."""
+    found = [
+        facts.labels.roots(axis)
+        for tensor, index in facts.whole
+        if tensor not in facts.constants and (axis := facts.axes[tensor][index]) is not None
+    ]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
 
 
 def _add(keys: NDArray[np.uint64], roots: LabelArray, occupied: LabelArray, generator: np.random.Generator) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Reader
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
@@ -122,6 +123,8 @@ class Units:
 def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
     """Find what can be removed from a model, and why the rest cannot.
 
+    Model-local functions are seen through as if they were written out; one that cannot be locks what it is given.
+
     Args:
         model: any model; it is not changed.
         inexact: also prune through operators that mix along the removed axis.
@@ -130,7 +133,7 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
     Raises:
         OptionError: a pattern of ``ignore`` matches nothing.
     """
-    facts = analyse(model, inexact=inexact)
+    facts = analyse(inline(model), inexact=inexact)
     origins = resolve_reads(facts)
     blocks = settle_balances(facts, origins)
     signature = sign(facts, origins)

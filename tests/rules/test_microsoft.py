@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import pytest
 from onnx import helper
 
-from onnxadmm.graph.model import load
+from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
-from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
-from onnxadmm.rules import table
+from onnxadmm.rules import (
+    analyse,  # noqa: F401  (fill the table)
+    table,
+)
 from onnxadmm.rules.table import all_rules, find_rule
 from tests.graphs import feeds
 from tests.rewrite import laws
@@ -73,11 +75,25 @@ def test_a_wrong_label_is_found(operator: str, fault: Fault) -> None:
     assert caught(original, expected=expected)
 
 
-@pytest.mark.parametrize("operator", NAMES_SIZES)
-def test_a_missing_rewrite_is_found(operator: str) -> None:
-    original = load_sample(operator, domain=DOMAIN)
-    plant(not_rewritten, operator, domain=DOMAIN)
+def test_a_missing_rewrite_of_a_convolution_is_found() -> None:
+    original = load_sample("FusedConv", domain=DOMAIN)
+    plant(not_rewritten, "FusedConv", domain=DOMAIN)
     assert caught(original)
+
+
+@pytest.mark.parametrize("operator", ["Attention", "MultiHeadAttention", "RotaryEmbedding"])
+def test_the_number_of_heads_follows(operator: str) -> None:
+    """Read off the file: with a wrong number the runtime may write beyond its memory."""
+    original = load_sample(operator, domain=DOMAIN)
+    model, units = laws.units_of(original)
+    (group,) = [group for group in units.groups if "W1" in group.tensors]
+    keep = random_keep(units, seed=0, kind="one goes")
+    for fault, expected in ((None, group.count - 1), (not_rewritten, group.count)):
+        if fault is not None:
+            plant(fault, operator, domain=DOMAIN)
+        nodes = to_proto(laws.prune(original, model, units, keep).shrunk).graph.node
+        (node,) = [node for node in nodes if node.op_type == operator]
+        assert [attribute.i for attribute in node.attribute if attribute.name == "num_heads"] == [expected]
 
 
 def test_no_other_rule_names_sizes() -> None:

@@ -44,7 +44,7 @@ def parse_sample(text: str, *, seed: int = 0) -> onnx.ModelProto:
     declared = [value for value in model.graph.value_info if value.name not in computed]
     for value in declared:
         shape = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        array = random.uniform(0.2, 1.0, shape)
+        array: np.ndarray = random.uniform(0.2, 1.0, shape)
         if not value.name.startswith("positive"):
             array = array * random.choice([-1.0, 1.0], shape)
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
