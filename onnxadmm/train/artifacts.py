@@ -20,7 +20,7 @@ from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering import lower
 from onnxadmm.train.normalise import convert_opset, normalise, stamp_shapes
 from onnxadmm.train.tail import Tail, cut_tail
-from onnxadmm.train.trainable import find_trainable
+from onnxadmm.train.trainable import constant_names, find_trainable
 from onnxadmm.train.workspace import Workspace, as_proto, label
 
 FloatArray = NDArray[np.float32]
@@ -109,7 +109,9 @@ def prepare(
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
     space = Workspace(copy)
-    normalise(space, names=lambda: find_trainable(space, chosen=trainable), batch_size=batch_size)
+    # Constants that inlining and expansion bring along are not the user's.
+    own = constant_names(proto)
+    normalise(space, names=lambda: find_trainable(space, chosen=trainable) & own, batch_size=batch_size)
     refused = lower(space, weights=space.protected, logits=tail.logits)
     space.fold()
     space.drop_dead()

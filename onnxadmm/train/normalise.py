@@ -193,6 +193,9 @@ def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_si
     space.infer()
     _rebatch_reshapes(space, batch_size)
     space.fold()
+    while _inline_decided(space):
+        _lift_constants(space)
+        space.fold()
     _explicit_pads(space)
     space.drop_dead()
     space.infer()
@@ -217,6 +220,35 @@ def _lift_constants(space: Workspace) -> None:
     space.replace_nodes(rewrite)
 
 
+def _inline_decided(space: Workspace) -> int:
+    """Put the branch of each If of known condition in its place; returns how many there were."""
+
+    def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        condition = space.constants.get(node.input[0]) if node.op_type == "If" and not node.domain else None
+        if condition is None:
+            return None
+        branch = attribute(node, "then_branch" if condition.all() else "else_branch", None)
+        renamed: dict[str, str] = {}
+        for tensor in branch.initializer:
+            renamed[tensor.name] = space.constant(tensor.name, numpy_helper.to_array(tensor))
+        made = []
+        for inner in branch.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(inner)
+            for index, name in enumerate(copy.input):
+                copy.input[index] = renamed.get(name, name)
+            for index, name in enumerate(copy.output):
+                if name:
+                    renamed[name] = space.fresh(name)
+                    copy.output[index] = renamed[name]
+            made.append(copy)
+        for output, result in zip(branch.output, node.output, strict=True):
+            made.append(helper.make_node("Identity", [renamed.get(output.name, output.name)], [result], name=result))
+        return made
+
+    return space.replace_nodes(rewrite)
+
+
 def _drop_transparent(space: Workspace) -> None:
     """Let readers of Identity, and of Dropout and of Cast to the same type, read what stands before it."""
     outputs = {value.name for value in space.graph.output}
@@ -238,22 +270,26 @@ def _drop_transparent(space: Workspace) -> None:
 
 
 def _rebatch_reshapes(space: Workspace, batch_size: int) -> None:
-    """Give literal batch sizes in Reshape targets (a model exported with a fixed batch) the training batch size."""
+    """Give literal batch sizes in Reshape targets (a model exported with a fixed batch) the training batch size.
+
+    The batch is taken to be the slowest part of the first axis, alone or with what is merged into it.
+    """
     for node in space.graph.node:
         target = space.constants.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
         source = space.shape(node.input[0]) if target is not None else None
-        if target is None or source is None or not source or target.size == 0 or attribute(node, "allowzero", 0):
+        if target is None or not source or target.size == 0 or target[0] <= 0 or (target == 0).any():
             continue
-        known = [int(size) for size in target if size > 0]
-        if source[0] != batch_size or target[0] <= 0 or target[0] == batch_size:
+        elements, rest = int(np.prod(source)), int(np.prod(target[1:]))
+        if source[0] % batch_size or (rest > 0 and target[0] * rest == elements):
             continue
-        elements = int(np.prod(source))
-        if (target == -1).any() and elements % int(np.prod(known[1:]) * batch_size) != 0:
-            continue
-        if not (target == -1).any() and not (target == 0).any() and int(np.prod(known)) == elements:
+        if rest > 0:  # all literal: the first axis is as large as the elements make it
+            first, fits = elements // rest, elements % rest == 0
+        else:
+            first, fits = batch_size, elements % (batch_size * -rest) == 0
+        if not fits or first == target[0] or (rest < 0 and source[0] != batch_size):
             continue
         fixed = target.copy()
-        fixed[0] = batch_size
+        fixed[0] = first
         node.input[1] = space.constant(f"{node.input[1]}/batch", fixed)
         space.infer()
 

@@ -13,6 +13,7 @@ WEIGHT_INPUTS = {
     "BatchNormalization": (1, 2),
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
+    "Einsum": (0, 1, 2, 3),
     "Gather": (0,),
     "Gemm": (0, 1, 2),
     "GroupNormalization": (1, 2),
@@ -22,12 +23,13 @@ WEIGHT_INPUTS = {
     "LSTM": (1, 2, 3),
     "MatMul": (0, 1),
     "PRelu": (1,),
+    "RMSNormalization": (1,),
     "RNN": (1, 2, 3),
 }
 #: Element-wise operators whose constant is a weight when the other side comes from a layer.
 SCALES = frozenset({"Add", "Sub", "Mul", "Div"})
 #: Operators that only rearrange a weight on its way to a layer.
-VIEWS = frozenset({"Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+VIEWS = frozenset({"Cast", "CastLike", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozenset[str]:
@@ -85,6 +87,12 @@ def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozens
                 way_out="convert the model to float32 first",
             )
     return frozenset(floats)
+
+
+def constant_names(model: onnx.ModelProto) -> frozenset[str]:
+    """Names of a model's own constants: initializers and outputs of Constant nodes."""
+    made = {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    return frozenset(made | {tensor.name for tensor in model.graph.initializer})
 
 
 def _is_bfloat(space: Workspace, name: str) -> bool:

@@ -38,7 +38,10 @@ NETWORKS = {
     "torch_script_bert": 3e-3,
     "torch_dynamo_bert_opset23": 3e-3,
     "torch_dynamo_llama_opset23": 3e-3,
-    "torch_dynamo_masked_attention": 3e-3,
+    "torch_dynamo_masked_attention": 3e-2,
+    "torch_script_alexnet": 3e-3,
+    "torch_dynamo_vgg": 3e-3,
+    "torch_dynamo_swin_fixed": 3e-3,
     "torch_script_lstm": 1e-2,
     "torch_dynamo_gru_both_state": 1e-2,
     "torch_script_group_norm": 3e-3,
@@ -65,8 +68,8 @@ def sample(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], seed:
     generator = np.random.default_rng([seed, len(name)])
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
-    # Every vocabulary has two words; a mask of zeros masks nothing.
-    return np.zeros(shape, dtype) if dtype.kind == "b" else generator.integers(0, 2, shape).astype(dtype)
+    # Every vocabulary has two words; the masks say what is seen.
+    return np.ones(shape, dtype) if dtype.kind == "b" else generator.integers(0, 2, shape).astype(dtype)
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
