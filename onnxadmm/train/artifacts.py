@@ -124,6 +124,16 @@ def prepare(
     shape = _logits_shape(space, tail.logits, batch_size)
     weights = {name: np.array(space.constants[name], np.float32, order="C") for name in sorted(reached)}
     if not weights:
+        quantised = next(
+            (node for node in space.graph.node if "Linear" in node.op_type or "Quant" in node.op_type), None
+        )
+        if quantised is not None and not reach.untrainable:
+            raise NotTrainableError(
+                label(quantised),
+                expected="float32 weights",
+                found="a quantised model, whose weights are integers",
+                way_out="compress the float32 model, then quantise the result",
+            )
         raise NotTrainableError(
             "model",
             expected="at least one float32 weight a gradient of the loss reaches",
@@ -173,14 +183,14 @@ def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, 
             label(stranger),
             expected="an operator whose result has a known shape",
             found=f"{stranger.op_type} of domain {stranger.domain or 'ai.onnx'}, whose result has none",
-            way_out="simplify the model with onnxsim, or export it with a symbolic batch dimension",
+            way_out="simplify the model, or export it with a symbolic batch dimension",
         )
     if shape is None or not shape or shape[0] != batch_size:
         raise NotTrainableError(
             f"logits {logits}",
             expected=f"a known shape with the batch size {batch_size} on axis 0",
             found="an unknown shape" if shape is None else f"shape {list(shape)}",
-            way_out="export the model with a symbolic batch dimension, or use its fixed batch size",
+            way_out="export it with a symbolic batch dimension, or train with the batch size it was exported for",
         )
     return shape
 

@@ -1,4 +1,4 @@
-"""Operators of the runtime's own domains, written in operators of the default domain.
+"""Operators of other domains, written in operators of the default domain.
 
 Exporters and optimisers write them; ONNX knows neither their shapes nor their meaning. A function returns None as
 long as a shape it needs is unknown, and refuses forms that have no expansion.
@@ -110,7 +110,7 @@ def expand_skip_layer_normalization(space: Workspace, node: onnx.NodeProto) -> N
     total = _skip_sum(write, node, bias=_operand(node, 4))
     operands = [total, node.input[2], *node.input[3:4]]
     result = write.add("LayerNormalization", *operands, axis=-1, epsilon=attribute(node, "epsilon", 1e-12))
-    return _with_sum(write, node, result, total)
+    return _with_sum(space, write, node, result, total)
 
 
 def expand_skip_rms(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
@@ -122,7 +122,7 @@ def expand_skip_rms(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     total = _skip_sum(write, node, bias=_operand(node, 3))
     epsilon = attribute(node, "epsilon", 1e-12)
     result = root_mean_square(write, total, node.input[2], shape, axes=[len(shape) - 1], epsilon=epsilon)
-    return _with_sum(write, node, result, total)
+    return _with_sum(space, write, node, result, total)
 
 
 def _skip_sum(write: Writer, node: onnx.NodeProto, *, bias: str) -> str:
@@ -130,16 +130,17 @@ def _skip_sum(write: Writer, node: onnx.NodeProto, *, bias: str) -> str:
     return write.add("Add", total, bias) if bias else total
 
 
-def _with_sum(write: Writer, node: onnx.NodeProto, result: str, total: str) -> Nodes:
-    _refuse_outputs(node, 1, 2)
+def _with_sum(space: Workspace, write: Writer, node: onnx.NodeProto, result: str, total: str) -> Nodes:
+    _refuse_outputs(space, node, 1, 2)
     write.put(result, node.output[0])
     if len(node.output) > 3 and node.output[3]:
         write.put(total, node.output[3])
     return write.nodes
 
 
-def _refuse_outputs(node: onnx.NodeProto, *indices: int) -> None:
-    if any(index < len(node.output) and node.output[index] for index in indices):
+def _refuse_outputs(space: Workspace, node: onnx.NodeProto, *indices: int) -> None:
+    uses = space.uses()
+    if any(index < len(node.output) and uses[node.output[index]] for index in indices):
         raise refusal(
             node, expected="its main output only", found="others in use", way_out="export it without optimisation"
         )
@@ -150,7 +151,7 @@ def expand_simplified_layer_normalization(space: Workspace, node: onnx.NodeProto
     shape = space.shape(node.input[0])
     if shape is None:
         return None
-    _refuse_outputs(node, 1)
+    _refuse_outputs(space, node, 1)
     write = Writer(space, node)
     axes = list(range(attribute(node, "axis", -1) % len(shape), len(shape)))
     epsilon = attribute(node, "epsilon", 1e-5)
@@ -214,7 +215,7 @@ def expand_attention(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
         scores = write.add("Add", scores, _attention_mask(space, write, node, batch, length))
     mixed = write.add("MatMul", write.add("Softmax", scores, axis=-1), parts[2])
     merged = write.add("Transpose", mixed, perm=[0, 2, 1, 3])
-    _refuse_outputs(node, 1)
+    _refuse_outputs(space, node, 1)
     return write.finish(write.reshape(merged, (batch, length, sizes[2])))
 
 
@@ -236,9 +237,19 @@ def _attention_mask(space: Workspace, write: Writer, node: onnx.NodeProto, batch
     return write.reshape(write.scale(away, -attribute(node, "mask_filter_value", -10000.0)), middle)
 
 
+def expand_scaler(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """(x - offset) scale"""
+    write = Writer(space, node)
+    offset = write.array(np.array(attribute(node, "offset", [0.0]), np.float32))
+    scale = write.array(np.array(attribute(node, "scale", [1.0]), np.float32))
+    value = write.add("Cast", node.input[0], to=onnx.TensorProto.FLOAT)
+    return write.finish(write.add("Mul", write.add("Sub", value, offset), scale))
+
+
 #: Expansions by domain and operator.
 EXPANSIONS: Mapping[tuple[str, str], Expansion] = {
     ("", "SimplifiedLayerNormalization"): expand_simplified_layer_normalization,
+    ("ai.onnx.ml", "Scaler"): expand_scaler,
     ("com.microsoft", "Attention"): expand_attention,
     ("com.microsoft", "BiasAdd"): expand_bias_add,
     ("com.microsoft", "BiasGelu"): expand_bias_gelu,

@@ -28,6 +28,7 @@ class Case:
         exact: whether ONNX's reference implementation computes the nodes rightly in float64; if not, the gradient is
             compared with differences of the float32 session's loss.
         spread: size of the values in ``h``.
+        microsoft, learning: whether nodes are of the runtime's own domain, or of ai.onnx.ml.
     """
 
     nodes: Sequence[onnx.NodeProto]
@@ -37,10 +38,11 @@ class Case:
     exact: bool = True
     spread: float = 1.0
     microsoft: bool = False
+    learning: bool = False
 
     def model(self) -> onnx.ModelProto:
         size = int(np.prod(self.shape))
-        return model_of(
+        model = model_of(
             [
                 helper.make_node("MatMul", ["x", "w"], ["flat"], name="linear"),
                 helper.make_node("Reshape", ["flat", "shape"], ["h"], name="shaped"),
@@ -57,6 +59,9 @@ class Case:
             ir_version=10,
             microsoft=self.microsoft,
         )
+        if self.learning:
+            model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+        return model
 
 
 def op(operator: str, *inputs: str, outputs: Sequence[str] = ("y",), **attributes: Any) -> onnx.NodeProto:

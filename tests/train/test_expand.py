@@ -56,6 +56,9 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ("", "SimplifiedLayerNormalization"): [
         Case([op("SimplifiedLayerNormalization", "gamma", axis=-1)], (3, 4), {"gamma": VECTORS["gamma"]}, exact=False)
     ],
+    ("ai.onnx.ml", "Scaler"): [
+        Case([op("Scaler", domain="ai.onnx.ml", offset=[1.0, 2.0], scale=[0.5, 3.0])], (2,), exact=False, learning=True)
+    ],
     (MICROSOFT, "Attention"): [
         attention(),
         attention(unidirectional=1),
