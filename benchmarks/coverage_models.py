@@ -368,7 +368,7 @@ def export(name: str, exporter: str, folder: Path) -> Path:
     torch.manual_seed(0)
     build, make_inputs = MODELS[name]
     inputs = make_inputs()
-    model = settle(build(), inputs)
+    model = settle(build(), inputs, passes=4)
     path = folder / f"{name}_{exporter}.onnx"
     names = [f"input_{number}" for number in range(len(inputs))]
     with torch.no_grad(), warnings.catch_warnings():

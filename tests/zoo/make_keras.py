@@ -200,21 +200,24 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
-def settle(model: keras.Model) -> None:
-    """Random biases and statistics, where Keras starts with zeros and ones; the auto-encoder keeps its zeros."""
+def settle(model: keras.Model, *, biases: bool) -> None:
+    """Weights that keep the variance of what they read; random biases and statistics where Keras starts with zeros."""
     generator = np.random.default_rng(0)
     for variable in model.weights:
-        if "variance" in variable.path or "gamma" in variable.path:
-            variable.assign(generator.uniform(0.5, 1.5, variable.shape))
-        elif any(part in variable.path for part in ("mean", "beta", "bias")):
-            variable.assign(generator.normal(0, 0.2, variable.shape))
+        shape = variable.shape
+        if "kernel" in variable.path and "recurrent" not in variable.path:
+            reads = np.prod(shape[:2]) if "depthwise" in variable.path else np.prod(shape[:-1])
+            variable.assign(generator.normal(0, np.sqrt(2 / reads), shape))
+        elif "variance" in variable.path or "gamma" in variable.path:
+            variable.assign(generator.uniform(0.5, 1.5, shape))
+        elif biases and any(part in variable.path for part in ("mean", "beta", "bias")):
+            variable.assign(generator.normal(0, 0.2, shape))
 
 
 def export(name: str) -> int:
     keras.utils.set_random_seed(0)
     model = MODELS[name]()
-    if name != "autoencoder":
-        settle(model)
+    settle(model, biases=name != "autoencoder")
     signature = [tf.TensorSpec(x.shape, x.dtype, name=f"input_{n}") for n, x in enumerate(model.inputs)]
     # tf2onnx's own Keras door does not know Keras 3; a traced function is what it accepts.
     function = tf.function(lambda *tensors: model(list(tensors) if len(tensors) > 1 else tensors[0], training=False))

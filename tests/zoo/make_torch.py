@@ -177,18 +177,31 @@ def networks() -> dict[str, Network]:
     }
 
 
-def settle(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
-    """Give normalisations scales, shifts and running statistics that differ per channel, then switch to inference."""
+def settle(model: nn.Module, inputs: tuple[Tensor, ...], *, passes: int = 8) -> nn.Module:
+    """Make the random network one whose outputs depend on its inputs, then switch to inference.
+
+    Weights keep the variance of what they read (He et al. 2015), normalisations get scales and shifts that differ per
+    channel, and running statistics are those of the data. With the defaults the signal dies out on the way and the
+    output is that of the biases: any two networks with the same last layer would look equal.
+    """
+    norms = [module for module in model.modules() if "Norm" in type(module).__name__]
     for module in model.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if "Norm" in type(module).__name__ and isinstance(weight, nn.Parameter):
+        if module in norms and isinstance(weight, nn.Parameter):
             nn.init.uniform_(weight, 0.5, 1.5)
             if isinstance(bias, nn.Parameter):
                 nn.init.normal_(bias, std=0.2)
+        elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    momenta = {module: module.momentum for module in norms if hasattr(module, "momentum")}
+    for module in momenta:
+        module.momentum = None  # the plain mean over all passes
     model.train()
     with torch.no_grad():
-        for _ in range(4):
-            model(*(torch.randn_like(x) * 1.5 + 0.3 if x.is_floating_point() else x for x in inputs))
+        for _ in range(passes):
+            model(*(torch.randn_like(x) if x.is_floating_point() else x for x in inputs))
+    for module, momentum in momenta.items():
+        module.momentum = momentum
     return model.eval()
 
 
