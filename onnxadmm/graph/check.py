@@ -78,6 +78,32 @@ def check_header(proto: onnx.ModelProto, *, thing: str) -> None:
         )
 
 
+def check_functions(proto: onnx.ModelProto, *, thing: str) -> None:
+    """Refuse functions that call themselves, on which ONNX's checker would run out of stack.
+
+    Raises:
+        ModelFileError: one does, directly or through others.
+    """
+    calls = {
+        (function.domain, function.name): {(node.domain, node.op_type) for node in function.node}
+        for function in proto.functions
+    }
+    waiting = dict(calls)
+    while waiting:
+        # Functions that call none of those still waiting are settled; a round without any is a circle.
+        settled = [name for name, called in waiting.items() if not called & waiting.keys()]
+        if not settled:
+            names = ", ".join(name for _, name in sorted(waiting))
+            raise ModelFileError(
+                thing,
+                expected="functions that do not call themselves",
+                found=f"a circle among {names}",
+                way_out="export the model again without functions",
+            )
+        for name in settled:
+            del waiting[name]
+
+
 def check_text(proto: onnx.ModelProto, *, thing: str) -> None:
     """Refuse names and doc strings that are not UTF-8: protobuf reads them, but nothing can write them again.
 

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from onnxadmm.errors import ModelFileError
 from onnxadmm.graph import store
-from onnxadmm.graph.check import check_header, check_text, describe_bytes, passes_checker
+from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
@@ -157,6 +157,7 @@ def save(model: Model, path: str | Path, *, sparse: bool = False, overwrite: boo
 def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | None, whole: Path | bytes) -> Model:
     proto = _parse(data, thing=thing)
     check_header(proto, thing=thing)
+    check_functions(proto, thing=thing)
     check_text(proto, thing=thing)
     files = WeightFiles(thing, data, folder)
     sparse_names = densify(proto, thing=thing, files=files)

@@ -299,3 +299,16 @@ def test_damaged_files_load_or_are_refused_and_nothing_else(tmp_path: Path) -> N
         else:
             assert _is_one_sentence(refusal), str(refusal)
     assert min(outcomes.values()) > 50, outcomes
+
+
+def test_functions_that_call_each_other_in_a_circle_are_refused() -> None:
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    functions = [
+        helper.make_function("mine", name, ["a"], ["b"], [helper.make_node(other, ["a"], ["b"], domain="mine")], imports)
+        for name, other in (("First", "Second"), ("Second", "First"))
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("First", ["x"], ["y"], domain="mine")], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=imports, functions=functions, ir_version=8)
+    with pytest.raises(ModelFileError, match="a circle among First, Second"):
+        from_proto(model)
