@@ -8,13 +8,16 @@ import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
-from onnxadmm.bench.inputs import required_inputs
+from onnxadmm.bench.inputs import random_inputs, required_inputs
 from onnxadmm.errors import NothingToPruneError
 from onnxadmm.graph.model import Model, clone, load, save, to_proto
 from onnxadmm.surgery import find_groups, mask, rank, shrink, verify
+from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
 ZOO = Path(__file__).parent / "zoo"
@@ -26,8 +29,23 @@ NOTHING_TO_PRUNE = {
     "ort_dynamic_mlp": "DynamicQuantizeLinear",
 }
 
-# Models that no released runtime executes, and the operator at fault: the export is right by the standard.
-DOES_NOT_RUN: dict[str, str] = {}
+# Models of which more than nine tenths of the parameters stay when 30 % of the units of every group go, and why.
+HARDLY_SHRINK = {
+    "handmade_opset9": "ConstantOfShape",
+    "ort_dynamic_bert": "DynamicQuantizeLinear",
+    "torch_dynamo_encoder_decoder": "Reshape",
+    "torch_script_encoder_decoder": "Reshape",
+}
+
+# Models that onnxruntime 1.19.2 does not load or run, for their opset; they are verified all the same.
+NOT_FOR_THIS_RUNTIME = {
+    "jax_mlp_opset23",
+    "sklearn_mlp_regressor",
+    "torch_dynamo_bert_opset23",
+    "torch_dynamo_llama_opset23",
+    "torch_dynamo_masked_attention_opset23",
+    "torch_dynamo_vit_opset23",
+}
 
 LARGEST_BYTES = 150_000
 
@@ -57,7 +75,7 @@ def test_the_zoo_is_there_and_small() -> None:
 
 
 def test_the_tables_name_models_of_the_zoo() -> None:
-    assert set(NOTHING_TO_PRUNE) | set(DOES_NOT_RUN) <= set(MODELS)
+    assert set(NOTHING_TO_PRUNE) | set(HARDLY_SHRINK) | NOT_FOR_THIS_RUNTIME <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -70,6 +88,18 @@ def test_every_locked_group_names_an_operator_or_an_output(name: str) -> None:
         and not any(re.search(rf"\b{re.escape(operator)} \(.+\)", group.reason) for operator in operators)
     ]
     assert unnamed == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in NOT_FOR_THIS_RUNTIME])
+def test_some_output_depends_on_the_input(name: str) -> None:
+    """Where the signal dies on the way, any two networks with the same last biases look equal."""
+    model = loaded(name)
+    onnxruntime.set_default_logger_severity(4)
+    session = onnxruntime.InferenceSession(str(ZOO / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+    first, second = (session.run(None, random_inputs(model, batch=2, seed=seed)) for seed in (1, 2))
+    floats = [(a, b) for a, b in zip(first, second, strict=True) if getattr(a, "dtype", np.dtype("i1")).kind == "f"]
+    changes = [float(np.abs(a - b).max() / np.abs(a).max()) for a, b in floats]
+    assert not changes or max(changes) > 5e-3
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -101,8 +131,11 @@ def test_shrunk_model_is_valid_smaller_and_computes_what_its_mask_computes(name:
     assert small.ir.opset_imports == model.ir.opset_imports
     assert to_proto(model).SerializeToString(deterministic=True) == before
 
-    if name not in DOES_NOT_RUN:
-        found = verify(model, small, plan)
-        assert found.passed, found.first_difference
-        assert found.threshold_db >= (40 if "float16" in name else 80)
-        assert found.inputs_tried >= 2
+    units, cost = groups_of(name), Cost(groups_of(name), "params")
+    left = cost.total(plan.keep(model, units)) / cost.dense()
+    assert (left > 0.9) == (name in HARDLY_SHRINK)
+
+    found = verify(model, small, plan)
+    assert found.passed, found.first_difference
+    assert found.threshold_db >= (40 if "float16" in name else 80)
+    assert found.inputs_tried >= 2

@@ -13,6 +13,7 @@ Array = NDArray[Any]
 
 _FREE_INITIALIZERS = 4  # the first IR version whose initializers need not be inputs
 
+
 def constant(value: onnx_ir.Value) -> Array | None:
     """Return the constant behind ``value``, or None when it is computed or fed.
 

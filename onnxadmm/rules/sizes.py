@@ -39,9 +39,7 @@ def _rewrite_shape(edit: Edit) -> None:
         edit.keep_result(after, before, sees_a_change)
 
 
-def _picked(
-    values_of: Callable[[onnx_ir.Value], list[int] | None], user: onnx_ir.Node, length: int
-) -> set[int] | None:
+def _picked(values_of: Callable[[onnx_ir.Value], list[int] | None], user: onnx_ir.Node, length: int) -> set[int] | None:
     """Return which elements of a vector of sizes a node reads; None when that is not plain."""
     if user.domain not in ("", "ai.onnx") or user.op_type not in ("Gather", "Slice"):
         return None

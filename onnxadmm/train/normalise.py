@@ -196,6 +196,8 @@ def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_si
     while _inline_decided(space):
         _lift_constants(space)
         space.fold()
+    _rebatch_reshapes(space, batch_size)  # whose targets were computed
+    space.fold()
     _explicit_pads(space)
     space.drop_dead()
     space.infer()

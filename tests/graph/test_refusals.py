@@ -304,7 +304,9 @@ def test_damaged_files_load_or_are_refused_and_nothing_else(tmp_path: Path) -> N
 def test_functions_that_call_each_other_in_a_circle_are_refused() -> None:
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
     functions = [
-        helper.make_function("mine", name, ["a"], ["b"], [helper.make_node(other, ["a"], ["b"], domain="mine")], imports)
+        helper.make_function(
+            "mine", name, ["a"], ["b"], [helper.make_node(other, ["a"], ["b"], domain="mine")], imports
+        )
         for name, other in (("First", "Second"), ("Second", "First"))
     ]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")

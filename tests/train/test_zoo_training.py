@@ -42,6 +42,7 @@ NETWORKS = {
     "torch_script_alexnet": 3e-3,
     "torch_dynamo_vgg": 3e-3,
     "torch_dynamo_swin_fixed": 3e-3,
+    "torch_script_shufflenet_v2_fixed": 3e-3,
     "torch_script_lstm": 1e-2,
     "torch_dynamo_gru_both_state": 1e-2,
     "torch_script_group_norm": 3e-3,
