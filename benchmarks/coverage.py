@@ -92,7 +92,7 @@ def examine(path: Path, *, ratio: float | None, params: float | None) -> Row:
         row.shrink_peak_mb = peak_megabytes()
         keep = plan.keep(model, units)
         for kind in ("params", "macs"):
-            cost = Cost(units, kind)  # type: ignore[arg-type]
+            cost = Cost(units, kind)
             before_after = (round(cost.dense()), round(cost.total(keep)))
             row.parameters, row.macs = (before_after, row.macs) if kind == "params" else (row.parameters, before_after)
         with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,7 @@ def simplify(model: Model, *, keep_batch_normalization: bool = False) -> Simplif
         return Simplified(model, False, f"not simplified, {model.file_bytes} bytes are too large for onnxsim")
     try:
         # Imported here: it takes a while, and only this function needs it.
-        import onnxsim  # type: ignore[import-untyped]  # it ships no types
+        import onnxsim
 
         original = to_proto(model)
         with _quiet():
