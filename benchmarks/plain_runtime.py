@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]  # onnxruntime ships no types
+import onnxruntime
 from numpy.typing import NDArray
 
 BATCHES = (1, 64)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]  # onnxruntime ships no types
+import onnxruntime
 from numpy.typing import NDArray
 
 import onnxadmm as oa

@@ -167,7 +167,7 @@ def passes_checker(proto: onnx.ModelProto, *, thing: str, whole: Path | bytes) -
 def _try_onnxruntime(whole: Path | bytes) -> str | None:
     """Return why onnxruntime refuses the model, or None when it loads."""
     # Imported here: it takes a second, and only models that fail the checker need it.
-    import onnxruntime  # type: ignore[import-untyped]  # it ships no types
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
