@@ -18,7 +18,7 @@ from onnxadmm.train.differentiable import check_differentiable
 from onnxadmm.train.engine import IR_VERSION, build_gradient_graph
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering import lower
-from onnxadmm.train.normalise import convert_opset, normalise, stamp_shapes
+from onnxadmm.train.normalise import convert_opset, literal_batch, normalise, stamp_shapes
 from onnxadmm.train.tail import Tail, cut_tail
 from onnxadmm.train.trainable import constant_names, find_trainable
 from onnxadmm.train.workspace import Workspace, as_proto, label
@@ -107,11 +107,14 @@ def prepare(
     proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
+    exported = literal_batch(copy)
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
     space = Workspace(copy)
     # Constants that inlining and expansion bring along are not the user's.
     own = constant_names(proto)
-    normalise(space, names=lambda: find_trainable(space, chosen=trainable) & own, batch_size=batch_size)
+    normalise(
+        space, names=lambda: find_trainable(space, chosen=trainable) & own, batch_size=batch_size, exported=exported
+    )
     refused = lower(space, weights=space.protected, logits=tail.logits)
     space.fold()
     space.drop_dead()

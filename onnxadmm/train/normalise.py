@@ -180,23 +180,24 @@ def _first_is_open(value: onnx.ValueInfoProto) -> bool:
     return not value.type.tensor_type.HasField("shape") or bool(dims and not dims[0].HasField("dim_value"))
 
 
-def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_size: int) -> None:
+def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_size: int, exported: int | None) -> None:
     """Lift constants, drop Identity and Dropout, fold what is known, make padding explicit.
 
     Args:
         names: finds what will be trained, called once constants are lifted; folding spares these.
+        exported: batch size the model was exported for, None when it is open.
     """
     _lift_constants(space)
     _drop_transparent(space)
     expand(space)
     space.protected = names()
     space.infer()
-    _rebatch_reshapes(space, batch_size)
+    _rebatch_reshapes(space, batch_size, exported)
     space.fold()
     while _inline_decided(space):
         _lift_constants(space)
         space.fold()
-    _rebatch_reshapes(space, batch_size)  # whose targets were computed
+    _rebatch_reshapes(space, batch_size, exported)  # whose targets were computed
     space.fold()
     _explicit_pads(space)
     space.drop_dead()
@@ -271,7 +272,17 @@ def _drop_transparent(space: Workspace) -> None:
     space.rename_uses(renamed)
 
 
-def _rebatch_reshapes(space: Workspace, batch_size: int) -> None:
+def literal_batch(model: onnx.ModelProto) -> int | None:
+    """Batch size a model was exported for, None when it is open."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if not inputs or any(_first_is_open(value) for value in inputs):
+        return None
+    dims = inputs[0].type.tensor_type.shape.dim
+    return int(dims[0].dim_value) if dims else None
+
+
+def _rebatch_reshapes(space: Workspace, batch_size: int, exported: int | None) -> None:
     """Give literal batch sizes in Reshape targets (a model exported with a fixed batch) the training batch size.
 
     The batch is taken to be the slowest part of the first axis, alone or with what is merged into it.
@@ -287,7 +298,7 @@ def _rebatch_reshapes(space: Workspace, batch_size: int) -> None:
         if rest > 0:  # all literal: the first axis is as large as the elements make it
             first, fits = elements // rest, elements % rest == 0
         else:
-            first, fits = batch_size, elements % (batch_size * -rest) == 0
+            first, fits = batch_size, target[0] == exported and elements % (batch_size * -rest) == 0
         if not fits or first == target[0] or (rest < 0 and source[0] != batch_size):
             continue
         fixed = target.copy()

@@ -52,6 +52,7 @@ NETWORKS = {
     "keras_same_padding": 3e-3,
     "keras_lstm": 1e-2,
     "keras_gru": 3e-3,
+    "keras_transformer": 3e-3,
     "keras_unet": 3e-3,
     "jax_cnn": 3e-3,
     "jax_resnet_opset20": 3e-3,
