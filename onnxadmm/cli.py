@@ -104,6 +104,10 @@ def compress_command(
         float, typer.Option("--retrain-lr", help="highest while retraining")
     ] = Recipe.retrain_learning_rate,
     threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
+    freeze_untrainable: Annotated[
+        bool,
+        typer.Option("--freeze-untrainable", help="keep weights behind operators without a gradient"),
+    ] = False,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: options.SparseOption = True,
     ignore: options.IgnoreOption = None,
@@ -128,6 +132,7 @@ def compress_command(
         batch_size=batch_size,
         learning_rate=learning_rate,
         retrain_learning_rate=retrain_learning_rate,
+        freeze_untrainable=freeze_untrainable,
         threads=threads,
     )
     with ConsoleProgress(stderr_console()) as progress:

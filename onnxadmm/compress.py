@@ -23,7 +23,7 @@ from onnxadmm.measure import Quality, Trial, make_report
 from onnxadmm.output import CHECKPOINT_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
-from onnxadmm.plan.problem import Limits, describe_goal, refuse_contradictions, state_problem
+from onnxadmm.plan.problem import Limits, describe_goal, refuse_contradictions, restrict_to, state_problem
 from onnxadmm.progress import SILENT, Iteration, Progress, Residuals
 from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report, StageTime
@@ -37,6 +37,7 @@ from onnxadmm.train.data import load_data, signature_of
 from onnxadmm.train.engine import require as require_training
 from onnxadmm.train.evaluate import Teacher, evaluate
 from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.preflight import preflight
 from onnxadmm.train.retrain import Epoch, retrain
 from onnxadmm.train.trainer import OrtTrainer
 from onnxadmm.units.units import Units, find_units
@@ -90,7 +91,7 @@ def compress(
         options: what to write into the report as the options of the run.
 
     Raises:
-        InputError: model, data or options cannot be used; nothing was written.
+        InputError: model, data or options cannot be used, or the model cannot be trained; nothing was written.
         NothingToPruneError, BudgetError: no group may shrink, or the budget is out of reach; nothing was written.
         VerificationError: the shrunk model does not compute what the masked original computes; nothing was written.
         DivergedError: training blew up; the last good state is in ``out``.
@@ -112,6 +113,7 @@ def compress(
     require_training()
     run.find(simplified=simplified)
     run.read(data, test)
+    run.try_training()
     if out is None:
         return run.walk(None, sparse=sparse, options=options or {})
     with OutputFolder(out, force=force) as folder:
@@ -140,6 +142,7 @@ class _Run:
     test: ArrayDataset | None = field(init=False, default=None)
     teacher: Teacher | None = field(init=False, default=None)
     notes: list[str] = field(init=False, default_factory=list)
+    _first: Batch = field(init=False)
     history: list[Iteration] = field(init=False, default_factory=list)
     stages: list[StageTime] = field(init=False, default_factory=list)
 
@@ -178,7 +181,21 @@ class _Run:
                 )
             if loss.needs_teacher or not self.held_out.has_labels:
                 self.teacher = Teacher(self.ready, loss=loss, threads=self.recipe.threads)
-            next(iter(self.training.batches(self.recipe.batch_size, drop_last=True)))  # refuses too few samples
+            self._first = next(iter(self.training.batches(self.recipe.batch_size, drop_last=True)))
+
+    def try_training(self) -> None:
+        """Take one step and check gradients in a process of its own, before anything takes long."""
+        with self._stage("preflight"):
+            found = preflight(
+                self.ready,
+                loss=self.recipe.objective(),
+                batch=self._first,
+                threads=self.recipe.threads,
+                freeze_untrainable=self.recipe.freeze_untrainable,
+            )
+        frozen = [f"{name} (behind {operator})" for name, operator in found.untrainable.items()]
+        if frozen:
+            self.notes.append(f"kept their values, since training cannot pass an operator: {', '.join(frozen)}")
 
     def walk(
         self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, str | int | float | bool | None]
@@ -251,9 +268,7 @@ class _Run:
                 value = _goodness(self._metrics(with_constants(self.ready, trainer.weights), glance))
                 self._tell(_row_of(record, value, connections=self.problem.connection_share < 1), history)
 
-            problem = replace(
-                self.problem, connections=tuple(name for name in self.problem.connections if name in trainer.weights)
-            )
+            problem = restrict_to(self.problem, trainer.weights)
             try:
                 solution = solve(
                     trainer,
@@ -337,6 +352,7 @@ class _Run:
             batch_size=self.recipe.batch_size,
             threads=self.recipe.threads,
             weight_decay=weight_decay,
+            freeze_untrainable=self.recipe.freeze_untrainable,
             input_shapes=self.training.sample_shapes,
         )
 

@@ -34,6 +34,8 @@ class Recipe:
         retrain_learning_rate: highest one of retraining.
         retrain_weight_decay: of retraining, decoupled, per unit of learning rate; it keeps small networks from
             learning the training data by heart.
+        freeze_untrainable: keep the values of weights whose gradient would have to pass an operator that has none,
+            instead of refusing the model.
         held_out: share of the training data that every decision is made with.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
 
@@ -52,6 +54,7 @@ class Recipe:
     learning_rate: float = 1e-3
     retrain_learning_rate: float = 5e-3
     retrain_weight_decay: float = 0.1
+    freeze_untrainable: bool = False
     held_out: float = 0.1
     threads: int = 1
 

@@ -1,7 +1,7 @@
 """From units and a budget to what the solver is given."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +154,28 @@ def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
         for block in range(group.block_count):
             keep[group.start + np.flatnonzero(blocks == block)[: count // group.block_count]] = True
     return keep
+
+
+def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
+    """Return the problem for a trainer that holds only some weights: units read by others stay."""
+    outside = [reader for reader in problem.readers if reader.tensor not in weights]
+    fixed = np.unique(np.concatenate([np.empty(0, np.int64), *(reader.units.reshape(-1) for reader in outside)]))
+    groups = tuple(
+        replace(group, keep_at_least=group.count // _blocks(group), keep_at_most_removed=0)
+        if np.isin(np.arange(group.start, group.start + group.count), fixed).any()
+        else group
+        for group in problem.groups
+    )
+    return replace(
+        problem,
+        groups=groups,
+        readers=tuple(reader for reader in problem.readers if reader.tensor in weights),
+        connections=tuple(name for name in problem.connections if name in weights),
+    )
+
+
+def _blocks(group: GateGroup) -> int:
+    return 1 if group.blocks is None else int(group.blocks.max()) + 1
 
 
 def refuse_nothing_to_prune(units: Units) -> None:
