@@ -27,7 +27,7 @@ from onnxadmm.report.inspection import inspect_units, inspection_view
 from onnxadmm.report.report import read_report, to_document
 from onnxadmm.report.table import latency_table, report_view
 from onnxadmm.report.writer import write_text
-from onnxadmm.rewrite.verify import require
+from onnxadmm.rewrite.verify import Verification, require
 
 app = typer.Typer(
     add_completion=False,
@@ -228,7 +228,7 @@ def shrink_command(
     _refuse_existing(output, force=force)
     small = surgery.shrink(model, Plan.read(plan))
     if check:
-        require(surgery.verify(model, small, Plan.read(plan), seed=seed))
+        _warn_if_blind(require(surgery.verify(model, small, Plan.read(plan), seed=seed)))
     _write_model(small, output, force=force, sparse=sparse)
 
 
@@ -256,7 +256,7 @@ def verify_command(
         if not verification.passed:
             raise typer.Exit(VerificationError.exit_status)
         return
-    require(verification)
+    _warn_if_blind(require(verification))
     print_line(
         f"{shrunk}: equal to the masked original on {verification.inputs_tried} inputs, "
         f"{verification.snr_db:.1f} dB (at least {verification.threshold_db:g} dB asked), "
@@ -331,6 +331,12 @@ def demo(
     else:
         stdout_console().print(report_view(report))
     require_bar(report)
+
+
+def _warn_if_blind(verification: Verification) -> None:
+    if verification.blind:
+        names = ", ".join(verification.blind)
+        print_line(f"Warning: {names} hardly depends on the input, so this says little about it.", stderr_console())
 
 
 def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int) -> str:

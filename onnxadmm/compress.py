@@ -142,6 +142,7 @@ class _Run:
     test: ArrayDataset | None = field(init=False, default=None)
     teacher: Teacher | None = field(init=False, default=None)
     notes: list[str] = field(init=False, default_factory=list)
+    warnings: list[str] = field(init=False, default_factory=list)
     _first: Batch = field(init=False)
     history: list[Iteration] = field(init=False, default_factory=list)
     stages: list[StageTime] = field(init=False, default_factory=list)
@@ -195,7 +196,9 @@ class _Run:
             )
         frozen = [f"{name} (behind {operator})" for name, operator in found.untrainable.items()]
         if frozen:
-            self.notes.append(f"kept their values, since training cannot pass an operator: {', '.join(frozen)}")
+            self.warnings.append(
+                f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
+            )
 
     def walk(
         self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, str | int | float | bool | None]
@@ -233,6 +236,7 @@ class _Run:
             options=options,
             seed=self.seed,
             notes=tuple(self.notes),
+            warnings=tuple(self.warnings),
             history=tuple(self.history),
             stages=self.stages,
             progress=self.progress,
@@ -296,6 +300,9 @@ class _Run:
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
             feeds.append(next(iter(self.held_out.batches(real, pad_last=True))).inputs)
             verification = verify(masked, small, feeds, kept=lambda name: self.units.positions(name, solution.keep))
+            if verification.blind:
+                names = ", ".join(verification.blind)
+                self.warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
             return small, require(verification)
 
     def _retrain(self, small: Model, solution: Solution, history: HistoryWriter | None) -> Model:

@@ -74,6 +74,7 @@ def make_report(
     options: Mapping[str, Option],
     seed: int,
     notes: Sequence[str],
+    warnings: Sequence[str],
     history: Sequence[Iteration],
     stages: Sequence[StageTime],
     progress: Progress,
@@ -96,7 +97,7 @@ def make_report(
         threshold_db=proof.threshold_db,
         passed=proof.passed,
     )
-    warnings = find_warnings(
+    found = find_warnings(
         before=before,
         after=after,
         budgets=budgets,
@@ -119,7 +120,7 @@ def make_report(
         verification=verification,
         groups=groups,
         simplified=tuple(note for note in notes if note),
-        warnings=(*warnings, *latencies.skipped),
+        warnings=(*warnings, *found, *latencies.skipped),
         history=tuple(history),
         stages=tuple(stages),
     )

@@ -21,6 +21,9 @@ from onnxadmm.graph.runtime import open_session
 from onnxadmm.rewrite.comparing import Gap, compare
 
 Array = NDArray[Any]
+
+# Below this share of an output, what varies with the input drowns in float32 rounding at the default threshold.
+_BLIND_SHARE: Final = 1e-3
 Kept = Callable[[str], tuple[NDArray[np.int64] | None, ...] | None]
 
 DEFAULT_THRESHOLD_DB: Final = 80.0
@@ -45,6 +48,8 @@ class Verification:
             (40 dB for float16, 25 dB for bfloat16).
         exact_mismatch: largest share of an output's integer, boolean or text elements that differed.
         first_difference: one sentence on the first thing that disagreed; None when ``passed``.
+        blind: float outputs that hardly change from one sample to the next, such as those of untrained networks in
+            which the signal dies: that they agree says little.
     """
 
     passed: bool
@@ -55,6 +60,7 @@ class Verification:
     threshold_db: float
     exact_mismatch: float
     first_difference: str | None
+    blind: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.passed != (self.first_difference is None):
@@ -151,7 +157,18 @@ def verify(
         threshold_db=limit,
         exact_mismatch=max(gap.exact_mismatch for gap in gaps),
         first_difference=difference,
+        blind=tuple(name for name in reference.outputs if _is_blind([results[name] for results in expected])),
     )
+
+
+def _is_blind(results: Sequence[Any]) -> bool:
+    """Tell whether a float output is all but the same for every sample that was tried."""
+    arrays = [np.asarray(result) for result in results if isinstance(result, np.ndarray) and result.ndim > 0]
+    if not arrays or arrays[0].dtype.kind != "f" or len({array.shape[1:] for array in arrays}) > 1:
+        return False
+    samples = np.concatenate(arrays).astype(np.float64)
+    spread = np.linalg.norm(samples - samples.mean(axis=0))
+    return len(samples) > 1 and bool(spread <= _BLIND_SHARE * np.linalg.norm(samples))
 
 
 def require(verification: Verification) -> Verification:

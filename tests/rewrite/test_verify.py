@@ -267,3 +267,9 @@ def test_a_model_that_runs_but_is_not_valid_onnx_fails() -> None:
             node.outputs[0].shape = onnx_ir.Shape([3, 5, 4, 4])  # recorded wrongly; the runtime only warns
             node.outputs[0].type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
     assert "is not valid ONNX although the original is" in failure(verify(network(), stale, inputs()))
+
+
+def test_an_output_that_hardly_depends_on_the_input_is_named() -> None:
+    dead = network(edits={"B2": 1e6})
+    assert verify(dead, dead, inputs()).blind == ("y",)
+    assert verify(network(), network(), inputs()).blind == ()
