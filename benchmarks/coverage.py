@@ -33,11 +33,11 @@ class Row:
 
     Attributes:
         model: name of the file.
-        status: ``shrunk``; ``nothing`` (no unlocked group); ``wrong`` (verification failed); ``refused`` (an error of
-            ours in words); ``crash`` (anything else).
+        status: ``shrunk``; ``unchanged`` (no group is large enough for the share); ``nothing`` (no unlocked group);
+            ``wrong`` (verification failed); ``refused`` (an error of ours in words); ``crash`` (anything else).
         detail: the sentence behind a status that is not ``shrunk``.
         groups, units: those that may shrink.
-        locked: how often each reason locks a group, and how many parameters... of it.
+        locked: how often each reason locks a group.
         parameters, macs: before and after; MACs of one sample.
         file_bytes: before and after.
         asked: what the plan was asked for, in words.
@@ -122,10 +122,10 @@ def _plan(model: Any, units: Any, *, ratio: float | None, params: float | None) 
     from onnxadmm.surgery import rank
 
     if params is None:
-        return rank(model, ratio=ratio, by="magnitude"), f"{ratio:.0%} of units"
+        return rank(model, ratio=ratio, by="magnitude"), f"{ratio:.0%} of the units of every group go"
     for share in np.arange(params, 1.0, 0.02):
         try:
-            return rank(model, Budget(params=float(share)), by="magnitude"), f"{share:.0%} of parameters"
+            return rank(model, Budget(params=float(share)), by="magnitude"), f"{share:.0%} of the parameters stay"
         except BudgetError:
             continue
     raise BudgetError("the plan", expected="a reachable budget", found="none below 100 %", way_out="inspect the model")
@@ -227,10 +227,20 @@ def percent(pair: Any) -> str:
 def render(rows: list[Row], *, peer: bool) -> str:
     """The table in Markdown, a summary above it."""
     counts = Counter(row.status for row in rows)
-    lines = [f"{len(rows)} models: " + ", ".join(f"{number} {status}" for status, number in counts.most_common()) + "."]
+    asked = Counter(row.asked for row in rows if row.asked).most_common(1)
+    wanted = f" ({asked[0][0]}, by magnitude)" if asked else ""
+    lines = [
+        f"{len(rows)} models{wanted}: "
+        + ", ".join(f"{number} {status}" for status, number in counts.most_common())
+        + "."
+    ]
     if peer:
         others = Counter(row.onnxsim.get("status", "") for row in rows)
-        lines.append("onnxsim: " + ", ".join(f"{number} {status}" for status, number in others.most_common()) + ".")
+        lines.append(
+            "onnxsim, `apply_structured_pruning(sparsity=0.3)`: "
+            + ", ".join(f"{number} {status}" for status, number in others.most_common())
+            + "."
+        )
     titles = ["model", "result", "groups", "units", "locked", "params", "left", "MACs left", "dB", "s", "MB"]
     titles += ["onnxsim", "left"] if peer else []
     lines += ["", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
