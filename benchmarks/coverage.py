@@ -160,7 +160,7 @@ def examine_peer(path: Path, *, ratio: float) -> dict[str, Any]:
     try:
         _run(original, feed)
     except Exception:  # then it proves nothing that the result does not run either
-        return {**result, "status": "shrunk, not run", "detail": "this onnxruntime does not run the original"}
+        return {**result, "status": "shrunk (not run)", "detail": "this onnxruntime does not run the original"}
     try:
         _run(pruned, feed)
     except Exception as error:
