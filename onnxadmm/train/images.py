@@ -117,7 +117,7 @@ def make_transform(
         scale: factor on the stored values.
 
     Raises:
-        OptionError: wrong number of values, a deviation of 0, or values for an input of integers.
+        OptionError: wrong number of values, a deviation or scale of 0, or values for an input of integers.
     """
     asked = mean is not None or std is not None or scale is not None
     if dtype.kind != "f":
@@ -135,10 +135,10 @@ def make_transform(
     means = _per_channel("mean", mean, 0.0, channels, channel_axis is not None)
     deviations = _per_channel("std", std, 1.0, channels, channel_axis is not None)
     finite = np.isfinite(factor) and np.isfinite(means).all() and np.isfinite(deviations).all()
-    if not finite or not (deviations > 0).all():
+    if not finite or factor == 0 or not (deviations > 0).all():
         raise OptionError(
             "mean, std and scale",
-            expected="finite numbers, std above 0",
+            expected="finite numbers, std above 0, scale not 0",
             found=f"mean {means.tolist()}, std {deviations.tolist()}, scale {factor}",
             way_out="give the statistics of the training data on the 0-1 scale",
         )

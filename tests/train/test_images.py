@@ -57,6 +57,7 @@ def test_integers_go_through_unchanged() -> None:
         {"mean": (0.1, 0.2)},
         {"std": (0.1, 0.2, 0.3, 0.4)},
         {"std": (0.0,)},
+        {"scale": 0.0},
         {"std": (-1.0,)},
         {"mean": (float("nan"),)},
         {"scale": float("inf")},
