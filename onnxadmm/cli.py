@@ -1,6 +1,7 @@
 """The command line: verbs and options, no logic."""
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -26,6 +27,7 @@ from onnxadmm.report.drawing import draw_groups, page_of_groups
 from onnxadmm.report.inspection import inspect_units, inspection_view
 from onnxadmm.report.report import read_report, to_document
 from onnxadmm.report.table import latency_table, report_view
+from onnxadmm.report.words import plural
 from onnxadmm.report.writer import write_text
 from onnxadmm.rewrite.verify import Verification, require
 
@@ -199,7 +201,8 @@ def plan_command(
     else:
         units = sum(group.units for group in plan.groups)
         print_line(
-            f"{output}: {plan.removed_count} of {units} units go, from {len(plan.groups)} groups", stdout_console()
+            f"{output}: {plan.removed_count} of {units} units go, from {plural(len(plan.groups), 'group')}",
+            stdout_console(),
         )
 
 
@@ -226,10 +229,10 @@ def shrink_command(
 ) -> None:
     """Write the model without what the plan removes, once it is proven to compute what the masked original does."""
     _refuse_existing(output, force=force)
-    small = surgery.shrink(model, Plan.read(plan))
-    if check:
-        _warn_if_blind(require(surgery.verify(model, small, Plan.read(plan), seed=seed)))
-    _write_model(small, output, force=force, sparse=sparse)
+    size, proof = surgery.shrink_to_file(model, Plan.read(plan), output, sparse=sparse, check=check, seed=seed)
+    if proof is not None:
+        _warn_if_blind(proof)
+    print_line(f"{output}: {size:,} bytes", stdout_console())
 
 
 @app.command("verify")
@@ -385,7 +388,8 @@ def _plain(value: object) -> str | int | float | bool:
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
-    if path.exists() and not force:
+    # os.path and not pathlib: a name that the file system cannot hold is refused when it is written.
+    if os.path.exists(path) and not force:
         raise OptionError(
             str(path), expected="a new file", found="an existing one", way_out="choose another name, or use --force"
         )

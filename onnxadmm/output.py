@@ -83,3 +83,40 @@ class OutputFolder:
     ) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
         self._remove_created()
+
+
+class OutputFile:
+    """A model file that is written beside its final place, and put there when it is good.
+
+    Used as a context: ``work`` is where to write, under the same name; ``publish`` moves it, external data first.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+        except OSError as error:
+            raise OutputError(
+                str(path),
+                expected="a folder that can be written",
+                found=error.strerror or type(error).__name__,
+                way_out="choose another place",
+            ) from error
+        self.work = self._folder / path.name
+
+    def publish(self) -> None:
+        """Move what was written under its final name."""
+        files = [file for file in self._folder.iterdir() if file != self.work]
+        for file in [*files, self.work]:
+            file.replace(self._path.parent / file.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from onnxadmm.bench.inputs import batch_is_free, random_inputs
 from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.model import Model, load, save
 from onnxadmm.graph.simplify import simplify
+from onnxadmm.graph.weights import give_back_pages
+from onnxadmm.output import OutputFile
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
@@ -24,7 +26,7 @@ from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.shrink import shrink as shrink_units
-from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification
+from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, require
 from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
@@ -136,6 +138,37 @@ def shrink(model: Source, plan: Plan) -> Model:
     return shrink_units(planned.model, planned.units, planned.keep)
 
 
+def shrink_to_file(
+    model: Source, plan: Plan, path: Path, *, sparse: bool = True, check: bool = True, seed: int = 0
+) -> tuple[int, Verification | None]:
+    """Write the model without the units that the plan removes, once what was written is proven.
+
+    Until then the file stands in a folder of its own beside its final place.
+
+    Args:
+        model: path or model.
+        plan: what to remove.
+        path: where to write; a file of that name is replaced.
+        sparse: store weights with enough zeros sparsely.
+        check: compare what was written with the masked original first.
+        seed: of the random inputs.
+
+    Returns:
+        Bytes written, external data included, and the verification, None when it was not asked for.
+
+    Raises:
+        PlanError: the plan was made for another model.
+        VerificationError: what was written computes something else; it is gone again.
+        OutputError: the file cannot be written.
+    """
+    with OutputFile(path) as output:
+        size = save(shrink(model, plan), output.work, sparse=sparse)
+        give_back_pages()
+        proof = require(verify(model, output.work, plan, seed=seed)) if check else None
+        output.publish()
+    return size, proof
+
+
 def verify(
     model: Source,
     shrunk: Source,
@@ -201,7 +234,8 @@ def apply_plan(model: Source, plan: Plan) -> Planned:
         PlanError: the plan was made for another model.
     """
     loaded = load(model)
-    ready = simplify(loaded).model if plan.simplified else loaded
+    # As compress does it: a fused weight may have another name, which the plan does not know.
+    ready = simplify(loaded, keep_batch_normalization=True).model if plan.simplified else loaded
     units = find(ready, inexact=plan.inexact, ignore=plan.ignored)
     keep = plan.keep(ready, units)
     return Planned(zero_connections(ready, plan.zeros), units, keep)

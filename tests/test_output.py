@@ -1,0 +1,79 @@
+"""Output folders and files: what a failed run leaves behind is nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import onnxadmm
+from onnxadmm import surgery
+from onnxadmm.errors import OutputError, VerificationError
+from onnxadmm.output import OutputFile, OutputFolder
+from onnxadmm.rules import reshaping
+from onnxadmm.rules.visit import Axis
+from tests.samples_text import load_sample
+
+
+def _listing(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_appears_when_it_is_published_with_its_external_data(tmp_path: Path) -> None:
+    with OutputFile(tmp_path / "model.onnx") as output:
+        output.work.write_bytes(b"model")
+        output.work.with_name("model.onnx.data").write_bytes(b"weights")
+        assert not (tmp_path / "model.onnx").exists()
+        output.publish()
+    assert _listing(tmp_path) == {"model.onnx": b"model", "model.onnx.data": b"weights"}
+
+
+def test_an_unpublished_file_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"old")
+    with pytest.raises(ValueError, match="stop"), OutputFile(tmp_path / "model.onnx") as output:
+        output.work.write_bytes(b"new")
+        raise ValueError("stop")
+    assert _listing(tmp_path) == {"model.onnx": b"old"}
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="a folder that can be written"):
+        OutputFile(tmp_path / "missing" / "model.onnx")
+
+
+def test_an_unpublished_folder_is_gone_with_the_parents_it_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stop"), OutputFolder(tmp_path / "a" / "b", force=False) as folder:
+        (folder.work / "plan.json").write_text("{}")
+        raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publishing_replaces_an_older_result_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.onnx.data", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    with OutputFolder(tmp_path, force=True) as folder:
+        (folder.work / "model.onnx").write_text("new")
+        folder.publish()
+    assert _listing(tmp_path) == {"model.onnx": b"new", "notes.txt": b"old"}
+
+
+def test_a_shrunk_model_that_is_not_proven_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tile_for_repeat(sources: list[tuple[int, Axis]], carrier: int) -> Axis:
+        labels = sources[carrier][1]
+        assert labels is not None
+        return np.tile(labels, int(np.prod([size for size, _ in sources])) // labels.size)
+
+    proto = load_sample("Flatten")
+    for tensor in proto.graph.initializer:
+        assert numpy_helper.to_array(tensor).size
+    source = tmp_path / "source.onnx"
+    onnx.save(proto, source)
+    monkeypatch.setattr(reshaping, "_spread", tile_for_repeat)
+    plan = onnxadmm.rank(source, ratio=0.4)
+    with pytest.raises(VerificationError):
+        surgery.shrink_to_file(source, plan, tmp_path / "small.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.onnx"]
+    size, proof = surgery.shrink_to_file(source, plan, tmp_path / "small.onnx", check=False)
+    assert proof is None
+    assert size == (tmp_path / "small.onnx").stat().st_size
