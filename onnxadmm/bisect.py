@@ -10,10 +10,11 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import random_inputs
-from onnxadmm.errors import ModelFileError, OnnxAdmmError
+from onnxadmm.errors import ModelFileError, OnnxAdmmError, OutputError
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
 from onnxadmm.plan.plan import Plan, make_plan
+from onnxadmm.report.writer import write_text
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, verify
@@ -77,11 +78,26 @@ def write_culprit(culprit: Culprit, folder: Path, *, overwrite: bool) -> tuple[P
     Raises:
         OutputError: a file exists, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     model_path, plan_path = folder / "reproduce.onnx", folder / "reproduce.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            str(folder),
+            expected="a folder that can be written",
+            found=error.strerror or type(error).__name__,
+            way_out="choose another folder",
+        ) from error
+    if plan_path.exists() and not overwrite:
+        raise OutputError(
+            str(plan_path),
+            expected="a file that does not exist yet",
+            found="one that does",
+            way_out="choose another folder, or use --force",
+        )
     save(culprit.model, model_path, overwrite=overwrite)
     plan = replace(culprit.plan, sha256=load(model_path).sha256)  # the file's bytes, not the message's
-    plan_path.write_text(plan.to_json(), encoding="utf-8")
+    write_text(plan_path, plan.to_json())
     return model_path, plan_path
 
 

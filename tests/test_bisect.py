@@ -10,6 +10,7 @@ from onnx import numpy_helper
 import onnxadmm
 from onnxadmm.bisect import bisect, write_culprit
 from onnxadmm.cli import main
+from onnxadmm.errors import OutputError
 from onnxadmm.rules import reshaping
 from onnxadmm.rules.visit import Axis
 
@@ -96,3 +97,24 @@ def test_nothing_is_overwritten_without_force(model: Path, tmp_path: Path, monke
     write_culprit(culprit, tmp_path / "report", overwrite=False)
     with pytest.raises(onnxadmm.OnnxAdmmError, match="does not exist yet"):
         write_culprit(culprit, tmp_path / "report", overwrite=False)
+
+
+def test_a_plan_that_stands_there_alone_is_not_overwritten_either(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reshaping, "_spread", _tile_for_repeat)
+    culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
+    assert culprit is not None
+    (tmp_path / "reproduce.json").write_text("mine")
+    with pytest.raises(onnxadmm.OnnxAdmmError, match="does not exist yet"):
+        write_culprit(culprit, tmp_path, overwrite=False)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("reproduce")] == ["reproduce.json"]
+    assert (tmp_path / "reproduce.json").read_text() == "mine"
+
+
+def test_a_folder_that_is_a_file_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reshaping, "_spread", _tile_for_repeat)
+    culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
+    assert culprit is not None
+    with pytest.raises(OutputError, match="a folder that can be written"):
+        write_culprit(culprit, model, overwrite=True)
