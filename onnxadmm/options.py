@@ -9,7 +9,7 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx f
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="a plan.json")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
-SeedOption = Annotated[int, typer.Option("--seed", help="of every random choice")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="of every random choice")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there")]
 MacsOption = Annotated[str | None, typer.Option("--macs", help="multiply-accumulates that may stay: 0.3 or 20M")]
 ParamsOption = Annotated[str | None, typer.Option("--params", help="parameters that may stay: 0.3 or 20M")]

@@ -153,6 +153,22 @@ def test_same_seed_gives_the_same_plan_byte_for_byte(
     assert (first == other) == (by == "magnitude")
 
 
+def test_a_seed_below_zero_is_an_option_that_is_wrong(digits: DemoFiles, tmp_path: Path, command: Command) -> None:
+    ran = command("plan", digits.model, "--ratio", "0.5", "--by", "random", "--seed", -1, "-o", tmp_path / "plan.json")
+    assert ran.status == 2
+    assert "--seed" in ran.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_name_that_the_file_system_cannot_hold_is_refused(
+    digits: DemoFiles, planned: Path, tmp_path: Path, command: Command
+) -> None:
+    ran = command("plan", digits.model, "--ratio", "0.5", "-o", tmp_path / ("n" * 300))
+    assert ran.status == 2
+    assert "a file that can be written" in ran.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_force_replaces_a_plan_and_a_model(digits: DemoFiles, planned: Path, tmp_path: Path, command: Command) -> None:
     plan, small = tmp_path / "plan.json", tmp_path / "small.onnx"
     plan.write_text("old")

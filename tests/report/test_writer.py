@@ -59,6 +59,14 @@ def test_a_failure_while_writing_leaves_the_old_file_and_no_rest(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["file/x.json", "n" * 300 + ".json"])
+def test_a_name_that_cannot_be_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="a file that can be written"):
+        write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_text_that_is_no_unicode_is_shown_not_refused(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "caf\udce9 é")
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "caf\\udce9 é"
