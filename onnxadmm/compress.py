@@ -206,12 +206,17 @@ class _Run:
         """Train and prune, shrink, verify, retrain, measure, write."""
         history = None if folder is None else HistoryWriter(folder.work / HISTORY_NAME)
         try:
-            solution, trained = self._prune(history, folder)
-            small, verification = self._shrink(solution, trained)
-            result = self._retrain(small, solution, history)
-        finally:
-            if history is not None:
-                history.close()
+            try:
+                solution, trained = self._prune(history, folder)
+                small, verification = self._shrink(solution, trained)
+                result = self._retrain(small, solution, history)
+            finally:
+                if history is not None:
+                    history.close()
+        except DivergedError:
+            if folder is not None:
+                folder.keep_last_good_state()
+            raise
         with self._stage("measure"):
             saved = from_proto(to_proto(result)) if folder is None else result
             if folder is not None:
@@ -285,7 +290,6 @@ class _Run:
             except DivergedError:
                 if folder is not None:
                     _checkpoint(folder, trainer.weights)
-                    folder.keep_last_good_state()
                 raise
             if folder is not None:
                 _checkpoint(folder, trainer.weights)

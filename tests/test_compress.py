@@ -1,6 +1,7 @@
 """The walk from Python: reports, files, proofs, and what happens when training blows up."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,19 @@ def test_divergence_names_the_iteration_and_keeps_the_last_good_state(
         name: array.shape for name, array in weights_of(digits.model).items()
     }
     assert all(np.isfinite(array).all() for array in state.values())
+
+
+def test_divergence_while_retraining_keeps_the_weights_before_the_cut(
+    digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise DivergedError("retraining, epoch 1", expected="a finite loss", found="nan", way_out="lower it")
+
+    monkeypatch.setattr(sys.modules[oa.compress.__module__], "retrain", diverge)
+    out = tmp_path / "out"
+    with pytest.raises(DivergedError, match="retraining"):
+        oa.compress(digits.model, data=few_digits, budget=oa.Budget(params=0.3), recipe=SHORT, out=out)
+    assert {path.name for path in out.iterdir()} == {"checkpoint.npz", "history.jsonl"}
+    with np.load(out / "checkpoint.npz") as archive:
+        shapes = {name: archive[name].shape for name in archive.files}
+    assert shapes == {name: array.shape for name, array in weights_of(digits.model).items()}
