@@ -229,7 +229,9 @@ def shrink_command(
 ) -> None:
     """Write the model without what the plan removes, once it is proven to compute what the masked original does."""
     _refuse_existing(output, force=force)
-    size, proof = surgery.shrink_to_file(model, Plan.read(plan), output, sparse=sparse, check=check, seed=seed)
+    size, proof = surgery.shrink_to_file(
+        model, Plan.read(plan), output, sparse=sparse, check=check, seed=seed, force=force
+    )
     if proof is not None:
         _warn_if_blind(proof)
     print_line(f"{output}: {size:,} bytes", stdout_console())

@@ -1,5 +1,6 @@
 """The output folder: files appear under their names when the run has succeeded, the model last."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -91,11 +92,13 @@ class OutputFile:
     Used as a context: ``work`` is where to write, under the same name; ``publish`` moves it, external data first.
 
     Raises:
-        OutputError: the folder is missing or cannot be written.
+        OutputError: the name is that of a folder, or the folder it is in is missing or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, force: bool = False) -> None:
         self._path = path
+        self._force = force
+        _refuse_folder(path)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
         except OSError as error:
@@ -108,10 +111,35 @@ class OutputFile:
         self.work = self._folder / path.name
 
     def publish(self) -> None:
-        """Move what was written under its final name."""
+        """Move what was written under its final name.
+
+        Raises:
+            OutputError: a file stands there and may not be replaced, its external data included, or it cannot be.
+        """
         files = [file for file in self._folder.iterdir() if file != self.work]
-        for file in [*files, self.work]:
-            file.replace(self._path.parent / file.name)
+        moves = [(file, self._path.parent / file.name) for file in [*files, self.work]]
+        for _, final in moves:
+            self._refuse(final)
+        for file, final in moves:
+            try:
+                file.replace(final)
+            except OSError as error:
+                raise OutputError(
+                    str(final),
+                    expected="a file that can be written",
+                    found=error.strerror or type(error).__name__,
+                    way_out="choose another place",
+                ) from error
+
+    def _refuse(self, final: Path) -> None:
+        _refuse_folder(final)
+        if os.path.exists(final) and not self._force:
+            raise OutputError(
+                str(final),
+                expected="a new file",
+                found="an existing one",
+                way_out="choose another name, or use --force",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -120,3 +148,9 @@ class OutputFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _refuse_folder(path: Path) -> None:
+    # os.path and not pathlib: a name that the file system cannot hold is refused when it is written.
+    if os.path.isdir(path):
+        raise OutputError(str(path), expected="the name of a file", found="a directory", way_out="add a file name")

@@ -139,7 +139,14 @@ def shrink(model: Source, plan: Plan) -> Model:
 
 
 def shrink_to_file(
-    model: Source, plan: Plan, path: Path, *, sparse: bool = True, check: bool = True, seed: int = 0
+    model: Source,
+    plan: Plan,
+    path: Path,
+    *,
+    sparse: bool = True,
+    check: bool = True,
+    seed: int = 0,
+    force: bool = False,
 ) -> tuple[int, Verification | None]:
     """Write the model without the units that the plan removes, once what was written is proven.
 
@@ -148,10 +155,11 @@ def shrink_to_file(
     Args:
         model: path or model.
         plan: what to remove.
-        path: where to write; a file of that name is replaced.
+        path: where to write.
         sparse: store weights with enough zeros sparsely.
         check: compare what was written with the masked original first.
         seed: of the random inputs.
+        force: replace a file of that name, and the external data beside it.
 
     Returns:
         Bytes written, external data included, and the verification, None when it was not asked for.
@@ -159,9 +167,9 @@ def shrink_to_file(
     Raises:
         PlanError: the plan was made for another model.
         VerificationError: what was written computes something else; it is gone again.
-        OutputError: the file cannot be written.
+        OutputError: a file exists, or it cannot be written.
     """
-    with OutputFile(path) as output:
+    with OutputFile(path, force=force) as output:
         size = save(shrink(model, plan), output.work, sparse=sparse)
         give_back_pages()
         proof = require(verify(model, output.work, plan, seed=seed)) if check else None

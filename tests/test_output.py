@@ -42,6 +42,28 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         OutputFile(tmp_path / "missing" / "model.onnx")
 
 
+def test_a_folder_of_that_name_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(OutputError, match="the name of a file"):
+        OutputFile(tmp_path / "model.onnx", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_external_data_of_another_model_are_replaced_only_by_force(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "model.onnx.data").write_bytes(b"mine")
+    with OutputFile(tmp_path / "model.onnx", force=force) as output:
+        output.work.write_bytes(b"model")
+        output.work.with_name("model.onnx.data").write_bytes(b"weights")
+        if force:
+            output.publish()
+        else:
+            with pytest.raises(OutputError, match="an existing one"):
+                output.publish()
+    found = {"model.onnx": b"model", "model.onnx.data": b"weights"} if force else {"model.onnx.data": b"mine"}
+    assert _listing(tmp_path) == found
+
+
 def test_an_unpublished_folder_is_gone_with_the_parents_it_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stop"), OutputFolder(tmp_path / "a" / "b", force=False) as folder:
         (folder.work / "plan.json").write_text("{}")
