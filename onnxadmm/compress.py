@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,12 @@ def compress(
         progress=progress,
     )
     require_training()
-    run.find(simplified=simplified)
-    run.read(data, test)
-    run.try_training()
-    if out is None:
-        return run.walk(None, sparse=sparse, options=options or {})
-    with OutputFolder(out, force=force) as folder:
+    # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
+    with ExitStack() as stack:
+        folder = None if out is None else stack.enter_context(OutputFolder(out, force=force))
+        run.find(simplified=simplified)
+        run.read(data, test)
+        run.try_training()
         return run.walk(folder, sparse=sparse, options=options or {})
 
 

@@ -165,7 +165,8 @@ def _budgets(trial: Trial) -> list[BudgetLine]:
         )
     if trial.budget.connections is not None:
         values = constants_by_name(trial.result)
-        arrays = [array for name in trial.zeros if (array := constant(values[name])) is not None]
+        kept = [values[name] for name in trial.zeros if name in values]
+        arrays = [array for value in kept if (array := constant(value)) is not None]
         total = sum(array.size for array in arrays)
         alive = sum(int(np.count_nonzero(array)) for array in arrays)
         share = trial.budget.connections

@@ -29,6 +29,11 @@ class OutputFolder:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(str(path), expected="a folder", found="a file", way_out="choose another name")
+        folders = [name for name in _NAMES if (self.path / name).is_dir()]
+        if folders:
+            raise OutputError(
+                str(path), expected="room for files", found=f"a folder {folders[0]}", way_out="choose another folder"
+            )
         present = [name for name in _NAMES if (self.path / name).exists()]
         if present and not force:
             raise OutputError(
@@ -62,10 +67,18 @@ class OutputFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def keep_last_good_state(self) -> tuple[Path, ...]:
-        """Move checkpoint and history under their final names: what a run that diverged leaves behind."""
-        kept = [self.work / name for name in (CHECKPOINT_NAME, "history.jsonl") if (self.work / name).exists()]
-        self._move(kept)
-        return tuple(self.path / file.name for file in kept)
+        """Keep checkpoint and history, which is what a run that diverged leaves behind; return where they are.
+
+        Beside an older result they get names of their own, so that two runs are not taken for one.
+        """
+        prefix = "diverged-" if (self.path / MODEL_NAME).exists() else ""
+        kept = []
+        for name in (CHECKPOINT_NAME, "history.jsonl"):
+            if (self.work / name).exists():
+                (self.work / name).replace(self.path / f"{prefix}{name}")
+                kept.append(self.path / f"{prefix}{name}")
+        self._created.clear()
+        return tuple(kept)
 
     def _move(self, files: list[Path]) -> None:
         for file in sorted(files, key=lambda file: _NAMES.index(file.name)):

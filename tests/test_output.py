@@ -31,9 +31,14 @@ def test_a_file_appears_when_it_is_published_with_its_external_data(tmp_path: Pa
 
 def test_an_unpublished_file_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"old")
-    with pytest.raises(ValueError, match="stop"), OutputFile(tmp_path / "model.onnx") as output:
-        output.work.write_bytes(b"new")
-        raise ValueError("stop")
+
+    def stop() -> None:
+        with OutputFile(tmp_path / "model.onnx") as output:
+            output.work.write_bytes(b"new")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        stop()
     assert _listing(tmp_path) == {"model.onnx": b"old"}
 
 
@@ -65,9 +70,13 @@ def test_external_data_of_another_model_are_replaced_only_by_force(tmp_path: Pat
 
 
 def test_an_unpublished_folder_is_gone_with_the_parents_it_made(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stop"), OutputFolder(tmp_path / "a" / "b", force=False) as folder:
-        (folder.work / "plan.json").write_text("{}")
-        raise ValueError("stop")
+    def stop() -> None:
+        with OutputFolder(tmp_path / "a" / "b", force=False) as folder:
+            (folder.work / "plan.json").write_text("{}")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        stop()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,3 +108,12 @@ def test_a_shrunk_model_that_is_not_proven_is_not_written(tmp_path: Path, monkey
     size, proof = surgery.shrink_to_file(source, plan, tmp_path / "small.onnx", check=False)
     assert proof is None
     assert size == (tmp_path / "small.onnx").stat().st_size
+
+
+def test_what_diverged_is_not_mixed_with_an_older_result(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("old")
+    with OutputFolder(tmp_path, force=True) as folder:
+        (folder.work / "checkpoint.npz").write_text("last good state")
+        kept = folder.keep_last_good_state()
+    assert kept == (tmp_path / "diverged-checkpoint.npz",)
+    assert _listing(tmp_path) == {"model.onnx": b"old", "diverged-checkpoint.npz": b"last good state"}

@@ -182,7 +182,8 @@ class _Run(Generic[Batch]):
             loss = self._trainer.backward(next(stream))
             gradient = self._gated.collect()
             if not math.isfinite(loss) or not np.isfinite(gradient).all():
-                raise self._diverged(iteration, f"a loss of {loss:g}")
+                found = "gradients that are not finite" if math.isfinite(loss) else f"a loss of {loss:g}"
+                raise self._diverged(iteration, found)
             self._connections.add_penalty(connection_rho)
             self._trainer.update(learning_rate)
             self._gated.store()
@@ -252,9 +253,10 @@ class _Run(Generic[Batch]):
         self._restore()
         self._gated.store()
         self._gated.write(self._good_gates)
+        most = f"a loss of at most {self._settings.divergence_factor:g} times the best one, {self._best_loss:g}"
         return DivergedError(
             f"iteration {iteration}",
-            expected=f"a loss of at most {self._settings.divergence_factor:g} times the best one, {self._best_loss:g}",
+            expected=most if math.isfinite(self._best_loss) else "a finite loss",
             found=found,
             way_out="lower the learning rate; the weights are those of the last good iteration",
         )
