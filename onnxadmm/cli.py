@@ -234,6 +234,12 @@ def shrink_command(
     )
     if proof is not None:
         _warn_if_blind(proof)
+        if not proof.passed:
+            print_line(
+                f"Warning: pruned through operators that mix channels, so it computes something else "
+                f"({proof.snr_db:.1f} dB); retraining repairs it, inspect --inexact names them.",
+                stderr_console(),
+            )
     print_line(f"{output}: {size:,} bytes", stdout_console())
 
 

@@ -307,7 +307,10 @@ class _Run:
             if verification.blind:
                 names = ", ".join(verification.blind)
                 self.warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
-            return small, require(verification)
+            if not verification.passed and self.units.inexact:
+                names = ", ".join(self.units.inexact)
+                self.warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
+            return small, require(verification, inexact=self.units.inexact)
 
     def _retrain(self, small: Model, solution: Solution, history: HistoryWriter | None) -> Model:
         """Train the small network, its zeros held; return it at its best on held-out data."""

@@ -162,7 +162,8 @@ def shrink_to_file(
         force: replace a file of that name, and the external data beside it.
 
     Returns:
-        Bytes written, external data included, and the verification, None when it was not asked for.
+        Bytes written, external data included, and the verification, None when it was not asked for; it has not passed
+        where the plan prunes, as asked, through operators that mix along the removed axis.
 
     Raises:
         PlanError: the plan was made for another model.
@@ -170,9 +171,12 @@ def shrink_to_file(
         OutputError: a file exists, or it cannot be written.
     """
     with OutputFile(path, force=force) as output:
-        size = save(shrink(model, plan), output.work, sparse=sparse)
+        applied = apply_plan(model, plan)
+        inexact = applied.units.inexact
+        size = save(shrink_units(applied.model, applied.units, applied.keep), output.work, sparse=sparse)
+        del applied
         give_back_pages()
-        proof = require(verify(model, output.work, plan, seed=seed)) if check else None
+        proof = require(verify(model, output.work, plan, seed=seed), inexact=inexact) if check else None
         output.publish()
     return size, proof
 

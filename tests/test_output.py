@@ -117,3 +117,14 @@ def test_what_diverged_is_not_mixed_with_an_older_result(tmp_path: Path) -> None
         kept = folder.keep_last_good_state()
     assert kept == (tmp_path / "diverged-checkpoint.npz",)
     assert _listing(tmp_path) == {"model.onnx": b"old", "diverged-checkpoint.npz": b"last good state"}
+
+
+def test_a_plan_through_mixing_operators_is_written_and_says_that_it_is_not_equal(tmp_path: Path) -> None:
+    source = tmp_path / "source.onnx"
+    onnx.save(load_sample("LayerNormalization"), source)
+    plan = onnxadmm.rank(source, ratio=0.4, inexact=True)
+    assert plan.removed_count > onnxadmm.rank(source, ratio=0.4).removed_count
+    _, proof = surgery.shrink_to_file(source, plan, tmp_path / "small.onnx")
+    assert proof is not None
+    assert not proof.passed
+    assert (tmp_path / "small.onnx").stat().st_size > 0

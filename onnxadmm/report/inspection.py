@@ -48,12 +48,14 @@ class Inspection:
         model: its name.
         parameters, macs: of the whole model, for one sample.
         groups: those that may shrink, in the order of the graph, then the locked ones.
+        inexact: operators that mix along an axis which may shrink; empty unless inexact pruning was asked for.
     """
 
     model: str
     parameters: int
     macs: int
     groups: tuple[InspectedGroup, ...]
+    inexact: tuple[str, ...] = ()
 
 
 def inspect_units(name: str, units: Units) -> Inspection:
@@ -75,7 +77,7 @@ def inspect_units(name: str, units: Units) -> Inspection:
             )
         )
     groups += [InspectedGroup(lock.name, lock.count, 1, lock.layers, None, None, lock.reason) for lock in units.locked]
-    return Inspection(name, round(parameters.dense()), round(macs.dense()), tuple(groups))
+    return Inspection(name, round(parameters.dense()), round(macs.dense()), tuple(groups), units.inexact)
 
 
 def _share(cost: Cost, keep: np.ndarray) -> float:
@@ -96,6 +98,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         parts.append(_free_table(free))
     if locked:
         parts.append(_locked_table(locked))
+    if inspection.inexact:
+        parts.append(Text(f"Inexact, since they mix what may go: {', '.join(inspection.inexact)}"))
     return Lines(*parts)
 
 
