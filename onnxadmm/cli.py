@@ -259,9 +259,10 @@ def verify_command(
     as_json: options.JsonOption = False,
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
-    verification = surgery.verify(model, shrunk, Plan.read(plan), seed=seed)
+    planned = Plan.read(plan)
+    verification = surgery.verify(model, shrunk, planned, seed=seed)
     if narrow is not None and not verification.passed:
-        print_line(_narrow(model, Plan.read(plan), narrow, force=force, seed=seed), stderr_console())
+        print_line(_narrow(model, planned, narrow, force=force, seed=seed), stderr_console())
     if as_json:
         print_json(verification)
         if not verification.passed:

@@ -27,7 +27,6 @@ from onnxadmm.bench.simd import Machine, this_machine
 from onnxadmm.report.codec import encode
 from onnxadmm.report.words import plural
 
-TRAINING_PROVIDERS: Final = ("onnxruntime-training-cpu", "onnxruntime-training")
 _RECOMMENDED: Final = "onnxruntime-training-cpu==1.19.2"
 # Distributions that hold something else under a similar name are told apart by this file.
 _MODULE_FILE: Final = "onnxruntime/__init__.py"

@@ -36,7 +36,7 @@ def rank_by_ratio(
     """Return which units stay when a share of every group goes: bool ``[units.count]``.
 
     Raises:
-        OptionError: the ratio is not in (0, 1).
+        OptionError: the ratio is negative, or 1 and more.
         NothingToPruneError: no group may shrink.
     """
     if not 0 <= ratio < 1:

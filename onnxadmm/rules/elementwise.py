@@ -39,7 +39,7 @@ def unary(visit: Visit) -> None:
     visit.give(visit.operand(0).axes)
 
 
-@rule("Dropout", note="the identity; a mask that is read locks")
+@rule("Dropout", note="the identity; its mask passes as well")
 def dropout(visit: Visit) -> None:
     operand = visit.operand(0)
     visit.give(operand.axes)

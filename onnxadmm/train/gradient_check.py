@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 Array = NDArray[Any]
-Slope = Callable[[Mapping[str, FloatArray], float], float]
 
 #: Relative changes of the weights, tried in this order until one agrees.
 STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 3e-2)
