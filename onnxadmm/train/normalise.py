@@ -68,6 +68,7 @@ def _inline_newer(model: onnx.ModelProto) -> onnx.ModelProto:
     chosen = [("", name) for name in sorted(newer)]
     # Some bodies depend on types and shapes.
     inferred = onnx.shape_inference.infer_shapes(model)
+    _spell_out_defaults(inferred, newer)
     listed = {value.name for value in inferred.graph.input}
     inferred.graph.value_info.extend(
         helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
@@ -80,6 +81,16 @@ def _inline_newer(model: onnx.ModelProto) -> onnx.ModelProto:
     for index, node in enumerate(inlined.graph.node):
         node.name = node.name or f"{node.op_type}/inlined.{index}"
     return inlined
+
+
+def _spell_out_defaults(model: onnx.ModelProto, operators: set[str]) -> None:
+    """Write down attributes left at their defaults, in place: the inliner drops what a body takes from them."""
+    for node in model.graph.node:
+        if node.op_type in operators and node.domain in ("", "ai.onnx"):
+            given = {item.name for item in node.attribute}
+            schema = onnx.defs.get_schema(node.op_type, opset_of(model))
+            defaults = [item.default_value for name, item in schema.attributes.items() if name not in given]
+            node.attribute.extend(item for item in defaults if item.type != onnx.AttributeProto.UNDEFINED)
 
 
 def _has(operator: str, opset: int = OPSET) -> bool:

@@ -288,7 +288,7 @@ CASES: dict[str, list[Case]] = {
     "Softsign": [Case([op("Softsign")], (6,))],
     "SpaceToDepth": [Case([op("SpaceToDepth", blocksize=2)], (3, 4, 6))],
     "Sum": [Case([op("Sum", "k", "h")], (6,), {"k": random([6])})],
-    "Swish": [Case([op("Swish", alpha=1.3)], (6,), opset=24)],
+    "Swish": [Case([op("Swish", **alpha)], (6,), opset=24) for alpha in ({}, {"alpha": 1.3})],
     "Tan": [Case([op("Tan")], (6,), spread=0.3)],
     "ThresholdedRelu": [Case([op("ThresholdedRelu", alpha=0.2)], (8,))],
 }  # fmt: skip
