@@ -1,7 +1,6 @@
 """The walk from Python: reports, files, proofs, and what happens when training blows up."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import onnxadmm as oa
+from onnxadmm import training
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, DataError, DivergedError, OptionError, TrainingUnavailableError
 from onnxadmm.report.report import Report, read_report
@@ -309,7 +309,7 @@ def test_divergence_while_retraining_keeps_the_weights_before_the_cut(
     def diverge(*_: object, **__: object) -> None:
         raise DivergedError("retraining, epoch 1", expected="a finite loss", found="nan", way_out="lower it")
 
-    monkeypatch.setattr(sys.modules[oa.compress.__module__], "retrain", diverge)
+    monkeypatch.setattr(training, "retrain", diverge)
     out = tmp_path / "out"
     with pytest.raises(DivergedError, match="retraining"):
         oa.compress(digits.model, data=few_digits, budget=oa.Budget(params=0.3), recipe=SHORT, out=out)

@@ -30,8 +30,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"bench", "report"},
     "measure": {"errors", "progress", "graph", "units", "plan", "rewrite", "train", "bench", "report", "doctor"},
 }
+MAY_IMPORT["journal"] = {"progress", "report"}
+MAY_IMPORT["training"] = {"errors", "progress", "graph", "plan", "admm", "train", "recipe", "journal"}
 _BELOW = set(MAY_IMPORT)
-MAY_IMPORT["compress"] = _BELOW - {"bisect", "console", "doctor", "trial"}
+MAY_IMPORT["walk"] = _BELOW - {"bisect", "console", "doctor", "trial"}
+MAY_IMPORT["compress"] = {"bench", "graph", "journal", "output", "plan", "progress", "recipe", "report", "surgery"}
+MAY_IMPORT["compress"] |= {"train", "walk"}
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "recipe", "report"}
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "plan", "recipe", "report", "surgery"}
 MAY_IMPORT["options"] = set()

@@ -1,0 +1,242 @@
+"""The two trainings of a run: of the whole network while it is pruned, and of the small one afterwards."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import KeepArray, Problem
+from onnxadmm.admm.solver import Record, solve
+from onnxadmm.errors import DivergedError
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.model import Model
+from onnxadmm.journal import Journal
+from onnxadmm.plan.problem import restrict_to
+from onnxadmm.progress import Iteration, Residuals
+from onnxadmm.recipe import Preprocessing, Recipe
+from onnxadmm.train.batches import ArrayDataset, Batch, hold_out
+from onnxadmm.train.data import load_data, signature_of
+from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.retrain import Epoch, retrain
+from onnxadmm.train.trainer import OrtTrainer
+
+FloatArray = NDArray[np.float32]
+
+#: Held-out samples that are looked at after every iteration; all of them where something is decided.
+_GLANCE = 1000
+
+#: Epochs of retraining draw other orders of the samples than those of pruning.
+_RETRAINING_ORDERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning decided.
+
+    Attributes:
+        keep: units that stay, bool ``[units.count]``.
+        zeros: pruned connections by weight name, True where zero; empty when connections were left alone.
+        weights: of the whole network, trained, gates multiplied in and zeros set.
+    """
+
+    keep: KeepArray
+    zeros: Mapping[str, NDArray[np.bool_]]
+    weights: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Data, teacher and recipe of a run, and the two trainings with them.
+
+    Attributes:
+        samples: what is trained on.
+        held_out: what every decision is made with.
+        test: what is measured at the end; None without.
+        teacher: the original network; None where nothing needs it.
+        seed: of every random choice.
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    samples: ArrayDataset
+    held_out: ArrayDataset
+    test: ArrayDataset | None
+    teacher: Teacher | None
+    seed: int
+    journal: Journal
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.samples) // self.recipe.batch_size
+
+    def prune(
+        self, model: Model, problem: Problem, *, keep_state: Callable[[Mapping[str, FloatArray]], None]
+    ) -> Pruned:
+        """Choose units and connections while the network trains.
+
+        Raises:
+            DivergedError: training blew up; ``keep_state`` was given the last good weights.
+        """
+        settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
+        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
+        rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
+        with self.journal.stage("prune", total=rounds), self._trainer(model, weight_decay=0.0) as trainer:
+
+            def report(record: Record) -> None:
+                value = _goodness(self.metrics(with_constants(model, trainer.weights), glance))
+                self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
+
+            try:
+                solution = solve(
+                    trainer,
+                    restrict_to(problem, trainer.weights),
+                    batches=self._batches,
+                    steps_per_epoch=self.steps_per_epoch,
+                    settings=settings,
+                    on_iteration=report,
+                )
+            except DivergedError:
+                keep_state(trainer.weights)
+                raise
+            keep_state(trainer.weights)
+            return Pruned(solution.keep, solution.zeros, trainer.snapshot())
+
+    def retrain(self, small: Model, pruned: Pruned) -> Model:
+        """Train the small network, its zeros held; return it at its best on held-out data."""
+        epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
+        if epochs == 0:
+            return small
+        with (
+            self.journal.stage("retrain", total=epochs),
+            self._trainer(small, weight_decay=self.recipe.retrain_weight_decay) as trainer,
+        ):
+            zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
+            best = retrain(
+                trainer,
+                zeros=zeros,
+                batches=lambda epoch: self._batches(epoch + _RETRAINING_ORDERS),
+                steps_per_epoch=self.steps_per_epoch,
+                epochs=epochs,
+                peak=self.recipe.retrain_learning_rate,
+                warm_up=0.1,
+                score=lambda weights: _goodness(self.metrics(with_constants(small, weights), self.held_out)),
+                on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch)),
+            )
+            return with_constants(small, best)
+
+    def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
+        """Measure a model, with the teacher's answers where there are no labels."""
+        teacher = None if data.has_labels else self.teacher
+        return evaluate(model, data, loss=self.recipe.objective(), threads=self.recipe.threads, teacher=teacher)
+
+    def first_batch(self) -> Batch:
+        """Return a batch as the data have it, for trying things out.
+
+        Raises:
+            DataError: there are too few samples for one.
+        """
+        return next(iter(self.samples.batches(self.recipe.batch_size, drop_last=True)))
+
+    def _trainer(self, model: Model, *, weight_decay: float) -> OrtTrainer:
+        return OrtTrainer(
+            model,
+            loss=self.recipe.objective(),
+            batch_size=self.recipe.batch_size,
+            threads=self.recipe.threads,
+            weight_decay=weight_decay,
+            freeze_untrainable=self.recipe.freeze_untrainable,
+            input_shapes=self.samples.sample_shapes,
+        )
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        generator = np.random.default_rng([self.seed, epoch])
+        batches = self.samples.batches(
+            self.recipe.batch_size,
+            seed=int(generator.integers(2**31)),
+            shuffle=True,
+            augment=bool(self.preprocessing.augment),
+            drop_last=True,
+        )
+        loss = self.recipe.objective()
+        for batch in batches:
+            yield self.teacher.label(batch) if self.teacher is not None and loss.needs_teacher else batch
+
+
+def read_training(
+    model: Model,
+    data: object,
+    test: object | None,
+    *,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    seed: int,
+    journal: Journal,
+) -> Training:
+    """Read the data, divide them, and take the model as the teacher where one is needed.
+
+    Raises:
+        DataError: they cannot be read, do not fit the model, or are too few.
+    """
+    signature = signature_of(model)
+    loss = recipe.objective()
+    mean, std, scale = preprocessing.mean, preprocessing.std, preprocessing.scale
+    whole = load_data(
+        data, signature=signature, loss=loss, mean=mean, std=std, scale=scale, augment=preprocessing.augment
+    )
+    samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
+    tested = None
+    if test is not None:
+        tested = load_data(test, signature=signature, loss=loss, mean=mean, std=std, scale=scale)
+    teacher = None
+    if loss.needs_teacher or not held_out.has_labels:
+        teacher = Teacher(model, loss=loss, threads=recipe.threads)
+    return Training(
+        recipe=recipe,
+        preprocessing=preprocessing,
+        samples=samples,
+        held_out=held_out,
+        test=tested,
+        teacher=teacher,
+        seed=seed,
+        journal=journal,
+    )
+
+
+def _goodness(metrics: Metrics) -> float:
+    """Return accuracy, or the negative loss where there is none: more is better."""
+    return metrics.accuracy if metrics.accuracy is not None else -metrics.loss
+
+
+def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
+    pruned = Residuals(record.connection_primal, record.connection_dual, record.connection_rho)
+    return Iteration(
+        stage="prune",
+        iteration=record.iteration,
+        epoch=record.epoch,
+        loss=record.loss,
+        heldout=held_out,
+        learning_rate=record.learning_rate,
+        neurons=Residuals(record.neuron_primal, record.neuron_dual, record.neuron_rho),
+        connections=pruned if connections else None,
+        cost=record.cost,
+        budget=record.budget,
+        kept_units=record.kept,
+    )
+
+
+def _row_of_epoch(epoch: Epoch) -> Iteration:
+    return Iteration(
+        stage="retrain",
+        iteration=epoch.epoch,
+        epoch=float(epoch.epoch),
+        loss=epoch.loss,
+        heldout=epoch.score,
+        learning_rate=epoch.learning_rate,
+        neurons=None,
+        connections=None,
+        cost=None,
+        budget=None,
+        kept_units=None,
+    )

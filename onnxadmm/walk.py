@@ -1,0 +1,215 @@
+"""The walk: the steps of a compression, in order."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.selection import refuse_unreachable
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch
+from onnxadmm.errors import DivergedError
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
+from onnxadmm.graph.simplify import simplify
+from onnxadmm.journal import Journal
+from onnxadmm.measure import Quality, Trial, make_report
+from onnxadmm.output import CHECKPOINT_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.plan import make_plan
+from onnxadmm.plan.problem import Limits, describe_goal, state_problem
+from onnxadmm.recipe import Preprocessing, Recipe
+from onnxadmm.report.report import Report
+from onnxadmm.report.writer import HISTORY_NAME, HistoryWriter, write_report, write_text
+from onnxadmm.rewrite.mask import mask
+from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.rewrite.verify import Verification, require, verify
+from onnxadmm.surgery import trial_inputs
+from onnxadmm.train.batches import ArrayDataset
+from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.preflight import preflight
+from onnxadmm.training import Pruned, Training, read_training
+from onnxadmm.units.units import Units, find_units
+
+Option = str | int | float | bool | None
+
+
+@dataclass
+class Walk:
+    """One run of ``compress``; its methods are the steps, in order.
+
+    Attributes:
+        model: as given.
+        ready: as it is pruned and trained.
+    """
+
+    model: Model
+    budget: Budget | None
+    targets: dict[str, float]
+    recipe: Recipe
+    preprocessing: Preprocessing
+    limits: Limits
+    ignore: tuple[str, ...]
+    inexact: bool
+    simplified: bool
+    seed: int
+    journal: Journal
+    ready: Model = field(init=False)
+    units: Units = field(init=False)
+    problem: Problem = field(init=False)
+    training: Training = field(init=False)
+
+    def find(self) -> None:
+        """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time."""
+        with self.journal.stage("analyse"):
+            self.ready = self._made_ready()
+            self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
+            self.problem = state_problem(self.ready, self.units, self.budget, self.limits, targets=self.targets)
+            refuse_unreachable(self.problem)
+
+    def read(self, data: object, test: object | None) -> None:
+        """Read the data and divide them."""
+        with self.journal.stage("read data"):
+            self.training = read_training(
+                self.ready,
+                data,
+                test,
+                recipe=self.recipe,
+                preprocessing=self.preprocessing,
+                seed=self.seed,
+                journal=self.journal,
+            )
+
+    def try_training(self) -> None:
+        """Take one step and check gradients in a process of its own, before anything takes long."""
+        with self.journal.stage("preflight"):
+            found = preflight(
+                self.ready,
+                loss=self.recipe.objective(),
+                batch=self.training.first_batch(),
+                threads=self.recipe.threads,
+                freeze_untrainable=self.recipe.freeze_untrainable,
+            )
+        frozen = [f"{name} (behind {operator})" for name, operator in found.untrainable.items()]
+        if frozen:
+            self.journal.warnings.append(
+                f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
+            )
+
+    def walk(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
+        """Train and prune, shrink, verify, retrain, measure, write."""
+
+        def keep_state(weights: Mapping[str, NDArray[np.float32]]) -> None:
+            if folder is not None:
+                np.savez(folder.work / CHECKPOINT_NAME, allow_pickle=False, **weights)
+
+        file = nullcontext() if folder is None else self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME))
+        try:
+            with file:
+                pruned = self.training.prune(self.ready, self.problem, keep_state=keep_state)
+                small, verification = self._shrink(pruned)
+                result = self._finished(self.training.retrain(small, pruned))
+        except DivergedError:
+            if folder is not None:
+                folder.keep_last_good_state()
+            raise
+        report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
+        if folder is not None:
+            self._write(report, pruned, folder)
+        return report
+
+    def _made_ready(self) -> Model:
+        """The model as it is pruned and trained; ``_finished`` undoes what must not ship."""
+        if not self.simplified:
+            return self.model
+        result = simplify(self.model, keep_batch_normalization=True)
+        self.journal.notes.append(result.note)
+        return result.model
+
+    def _shrink(self, pruned: Pruned) -> tuple[Model, Verification]:
+        """Cut, and prove that nothing but the cut has changed."""
+        with self.journal.stage("shrink and verify"):
+            trained = with_constants(self.ready, pruned.weights)
+            small = shrink(trained, self.units, pruned.keep)
+            masked = mask(trained, self.units, pruned.keep)
+            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.seed)]
+            real = 16 if batch_is_free(trained) else fixed_batch(trained)
+            feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
+            verification = verify(masked, small, feeds, kept=lambda name: self.units.positions(name, pruned.keep))
+            warnings = self.journal.warnings
+            if verification.blind:
+                names = ", ".join(verification.blind)
+                warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
+            if not verification.passed and self.units.inexact:
+                names = ", ".join(self.units.inexact)
+                warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
+            return small, require(verification, inexact=self.units.inexact)
+
+    def _finished(self, result: Model) -> Model:
+        """The retrained model as it ships."""
+        return result
+
+    def _measure(
+        self,
+        result: Model,
+        pruned: Pruned,
+        verification: Verification,
+        folder: OutputFolder | None,
+        *,
+        sparse: bool,
+        options: Mapping[str, Option],
+    ) -> Report:
+        """Save the model, and measure what was saved against what was given."""
+        with self.journal.stage("measure"):
+            saved = from_proto(to_proto(result)) if folder is None else result
+            if folder is not None:
+                save(result, folder.work / MODEL_NAME, sparse=sparse)
+                saved = load(folder.work / MODEL_NAME)
+            trial = Trial(
+                original=self.model,
+                result=saved,
+                units=self.units,
+                keep=pruned.keep,
+                zeros=pruned.zeros,
+                budget=self.budget,
+                limit=self.problem.budget,
+                verification=verification,
+            )
+            held_out = self._quality(saved, self.training.held_out)
+            test = self._quality(saved, self.training.test)
+        return make_report(
+            trial,
+            held_out=held_out,
+            test=test,
+            options=options,
+            seed=self.seed,
+            notes=tuple(self.journal.notes),
+            warnings=tuple(self.journal.warnings),
+            history=tuple(self.journal.history),
+            stages=self.journal.stages,
+            progress=self.journal.progress,
+        )
+
+    def _quality(self, saved: Model, data: ArrayDataset | None) -> Quality:
+        def measured(model: Model) -> Metrics | None:
+            return None if data is None else self.training.metrics(model, data)
+
+        return Quality(measured(self.model), measured(saved))
+
+    def _write(self, report: Report, pruned: Pruned, folder: OutputFolder) -> None:
+        plan = make_plan(
+            self.ready,
+            self.units,
+            pruned.keep,
+            inexact=self.inexact,
+            ignored=self.ignore,
+            simplified=self.ready is not self.model,
+            zeros=pruned.zeros,
+            note=describe_goal(self.budget, self.targets),
+        )
+        write_text(folder.work / PLAN_NAME, plan.to_json())
+        write_report(report, folder.work)
+        folder.publish()
