@@ -1,8 +1,9 @@
-"""The operator table of the documentation, made from the rule table and the training engine's tables.
+"""The operator table of the documentation, made from the rule table and from training through every operator.
 
 Run from the root of the repository: ``python -m benchmarks.operators > docs/operators.md``.
 """
 
+import math
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 
@@ -11,7 +12,7 @@ import onnx
 from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
 from onnxadmm.rules.table import LabelFunction, Rule, all_rules
 from onnxadmm.train.differentiable import DIFFERENTIABLE
-from onnxadmm.train.lowering import LOWERINGS
+from tests.train.operator_gradients import Outcome, outcome_of
 
 _HEAD = """# Operators
 
@@ -25,10 +26,17 @@ what it touches, by name, and everything else is still pruned.
 - **inexact**: as *locks*, unless `--inexact` asks to prune through it; the report then names it.
 
 *Since* is the first version of the operator set that has the operator. *Cost* says whether its multiply-accumulates
-are counted; parameters are counted for every operator. *Training*: the engine has its gradient (**yes**), it is
-rewritten into operators that have one (**lowered**), or neither (**no**: weights above it cannot be trained).
+are counted; parameters are counted for every operator.
+
+*Training* is what happened when a network with the operator was trained: **yes**, the engine has its gradient;
+**lowered**, it is rewritten on the training copy into operators that have one; **none**, its results carry no gradient
+by their nature, or nothing above it is trained; **refused**, a model that would have to train through it is refused by
+its name, or keeps the weights above it with `--freeze-untrainable`. *Forms* counts the graphs (types, shapes,
+attributes) whose gradients were compared with finite differences of the original in float64, or of its float32 loss
+where ONNX's evaluator computes in float32; *Error* is the largest difference between slope and gradient among them,
+relative to the largest gradient. The tests hold every row to it.
 """
-_COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "What its rule says")
+_COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "Forms", "Error", "What its rule says")
 
 
 def page() -> str:
@@ -49,7 +57,7 @@ def cells(rule: Rule) -> tuple[str, ...]:
         _since(rule),
         rule.effect,
         "MACs" if "multiply_accumulates" in set(_names(rule.label)) else "",
-        _training(rule),
+        *training_cells(rule, outcome_of(rule)),
         rule.note,
     )
 
@@ -67,12 +75,14 @@ def _since(rule: Rule) -> str:
     return str(min(versions)) if versions else ""
 
 
-def _training(rule: Rule) -> str:
-    if rule.domain:
-        return "no"
-    if rule.operator in DIFFERENTIABLE:
-        return "yes"
-    return "lowered" if rule.operator in LOWERINGS else "no"
+def training_cells(rule: Rule, outcome: Outcome) -> tuple[str, str, str]:
+    """Return what training makes of an operator, the forms that were checked, and the worst error."""
+    if outcome.training != "yes":
+        return outcome.training, "", ""
+    own = not rule.domain and rule.operator in DIFFERENTIABLE
+    # One digit after rounding up: the last bits differ from machine to machine.
+    bound = 10.0 ** math.ceil(math.log10(max(outcome.error, 1e-7)))
+    return "yes" if own else "lowered", str(outcome.forms), f"< {bound:.0e}"
 
 
 def _names(function: LabelFunction) -> Iterator[str]:

@@ -310,6 +310,23 @@ OWN: dict[str, list[Case]] = {
     "Tile": [Case([op("Tile", "k")], (3, 2), {"k": ints(1, 2, 3)})],
     "TopK": [Case([op("TopK", "k", outputs=["y", "i"])], (6,), {"k": ints(3)}, exact=False)],
     "GatherElements": [Case([op("GatherElements", "k", axis=1)], (4,), {"k": ints(0, 2, 3, 1, 1, 1).reshape(3, 2)})],
+    "ScatterElements": [
+        Case(
+            [op("ScatterElements", "i", "u", axis=1)],
+            (4,),
+            {"i": ints(0, 2, 3, 1, 1, 0).reshape(3, 2), "u": random([3, 2])},
+            exact=False,
+        )
+    ],
+    "Scatter": [
+        Case(
+            [op("Scatter", "i", "u", axis=1)],
+            (4,),
+            {"i": ints(0, 2, 3, 1, 1, 0).reshape(3, 2), "u": random([3, 2])},
+            9,
+            exact=False,
+        )
+    ],
     "Floor": [Case([op("Floor", outputs=["f"]), helper.make_node("Sub", ["h", "f"], ["y"])], (6,))],
     "Softmax": [
         Case([op("Softmax", axis=a, outputs=["s"]), helper.make_node("Mul", ["s", "k"], ["y"])], (3, 4), {"k": ONES})
