@@ -63,7 +63,7 @@ def outcome_of(rule: Rule) -> Outcome:
             raise
         return Outcome("refused")
     errors += [errors_of(case)[1] for case in forms]
-    if not trained and not forms:
+    if rule.operator in STOPS or not (trained or forms):
         return Outcome("none")
     return Outcome("yes", len(errors), max(errors))
 
