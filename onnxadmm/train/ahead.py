@@ -1,0 +1,60 @@
+"""Batches made ahead of training: decoding, augmentation and the teacher's answers run beside the training step."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_END = object()
+
+
+def ahead(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
+    """Go through ``items`` in a thread of its own, at most ``depth`` of them ahead of whoever reads.
+
+    Order and values are those of ``items``. The thread ends when ``items`` end, when they raise (the reader gets the
+    exception, at its place), or when the generator is closed.
+
+    Args:
+        items: nobody else may read it from now on.
+        depth: items that are made and not yet read; at least 1.
+    """
+    if depth < 1:
+        raise ValueError(f"depth: expected at least 1, found {depth}")
+    made: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(_END)
+        except BaseException as error:  # whatever it is, it is the reader's to handle
+            put(_Failure(error))
+
+    producer = threading.Thread(target=produce, name="batches-ahead", daemon=True)
+    producer.start()
+    try:
+        while (item := made.get()) is not _END:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item  # type: ignore[misc]  # the queue holds what ``items`` gave
+    finally:
+        stopped.set()
+        producer.join()
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
