@@ -12,6 +12,7 @@ from onnx import helper
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.train.batches import ArrayDataset
+from onnxadmm.train.cache import reorder
 from onnxadmm.train.images import Augmentation, Transform, make_transform, parse_augmentation
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.sources import INPUT_NAMES, MEMORY_LIMIT, Raw, read_source
@@ -112,7 +113,7 @@ def load_data(
         std: one number or one per channel, divided by after that.
         scale: factor on stored values; 1/255 for uint8 and 1 for others when omitted.
         augment: ``"flip,crop4"`` and the like, for image inputs.
-        memory_limit: most bytes an iterable of batches may take.
+        memory_limit: most bytes of samples kept in memory, see ``read_source``.
 
     Raises:
         DataError: the data are missing, unreadable, empty, not finite, or do not fit the model.
@@ -120,7 +121,7 @@ def load_data(
     """
     grey = any(spec.is_image and spec.shape[spec.channel_axis or 1] == 1 for spec in signature.inputs)
     raw = read_source(source, memory_limit=memory_limit, grey=grey)
-    inputs = {spec.name: _fit(raw.name, spec, array) for spec, array in _matched(raw, signature)}
+    inputs = {spec.name: _fit(raw.name, spec, array, limit=memory_limit) for spec, array in _matched(raw, signature)}
     lengths = {name: len(array) for name, array in inputs.items()}
     if raw.labels is not None:
         lengths["labels"] = len(raw.labels) if raw.labels.ndim else 0
@@ -181,7 +182,7 @@ def _matched(raw: Raw, signature: Signature) -> list[tuple[ModelInput, Array]]:
     )
 
 
-def _fit(name: str, spec: ModelInput, array: Array) -> Array:
+def _fit(name: str, spec: ModelInput, array: Array, *, limit: int) -> Array:
     """Bring samples to the layout of an input, dtype left as stored, and check that they are finite."""
     sample = tuple(array.shape[1:])
     want = spec.shape[1:]
@@ -195,9 +196,9 @@ def _fit(name: str, spec: ModelInput, array: Array) -> Array:
             break
     if fitted is None and len(want) == 3 and len(sample) == 3:
         if _fits((sample[2], *sample[:2]), want) and sample[2] in _CHANNELS:
-            fitted = np.ascontiguousarray(array.transpose(0, 3, 1, 2))  # [N, H, W, C] -> [N, C, H, W]
+            fitted = reorder(name, array, (0, 3, 1, 2), limit=limit)  # [N, H, W, C] -> [N, C, H, W]
         elif _fits((*sample[1:], sample[0]), want) and sample[0] in _CHANNELS:
-            fitted = np.ascontiguousarray(array.transpose(0, 2, 3, 1))  # [N, C, H, W] -> [N, H, W, C]
+            fitted = reorder(name, array, (0, 2, 3, 1), limit=limit)  # [N, C, H, W] -> [N, H, W, C]
     if fitted is None and None not in want and len(want) == 1 and int(np.prod(sample)) == want[0]:
         fitted = array.reshape(len(array), -1)
     if fitted is None or array.ndim == 0:

@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from onnxadmm.errors import DataError
 from onnxadmm.train.batches import concatenate
+from onnxadmm.train.cache import make_room
 
 Array = NDArray[Any]
 
@@ -22,8 +24,10 @@ Array = NDArray[Any]
 LABEL_NAMES = ("labels", "label", "y", "targets", "target")
 INPUT_NAMES = ("x", "input", "inputs", "images", "data", "features")
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-#: Most bytes an iterable of batches may take when it is kept in memory.
+#: Most bytes of samples that are kept in memory.
 MEMORY_LIMIT = 4 << 30
+#: Images whose decoding is under way before the first of them is waited for.
+_DECODED_AT_ONCE = 1024
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -51,14 +55,15 @@ def read_source(source: object, *, memory_limit: int = MEMORY_LIMIT, grey: bool 
     Args:
         source: a path (``.npz``, ``IMAGES,LABELS`` or ``IMAGES`` in the IDX format, a folder of class folders), an
             ``(x, y)`` tuple, one array, a mapping of arrays, or an iterable of batches (arrays, tuples or mappings).
-        memory_limit: most bytes an iterable may take.
+        memory_limit: most bytes kept in memory; an iterable that takes more is refused, the decoded images of a folder
+            go to a temporary file.
         grey: read images of folders with one channel instead of three.
 
     Raises:
         DataError: whatever is missing, unreadable, empty or of no known kind.
     """
     if isinstance(source, str | Path):
-        return _read_path(source, grey=grey)
+        return _read_path(source, grey=grey, limit=memory_limit)
     if isinstance(source, Mapping):
         return _from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()})
     if _is_array(source):
@@ -100,11 +105,11 @@ def to_array(value: object, name: str) -> Array:
     return array
 
 
-def _read_path(source: str | Path, *, grey: bool) -> Raw:
+def _read_path(source: str | Path, *, grey: bool, limit: int) -> Raw:
     text = str(source)
     path = Path(text)
     if path.is_dir():
-        return _read_folder(path, grey=grey)
+        return _read_folder(path, grey=grey, limit=limit)
     if path.suffix == ".npz":
         return _read_npz(_existing(path))
     if "," in text and not path.exists():
@@ -239,7 +244,7 @@ def _one_batch(item: object, number: int) -> Raw:
     return Raw(name, {"0": to_array(item, name)}, None)
 
 
-def _read_folder(path: Path, *, grey: bool) -> Raw:
+def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
     classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     files = [
         (file, index)
@@ -255,8 +260,10 @@ def _read_folder(path: Path, *, grey: bool) -> Raw:
             way_out="arrange the images as CLASS/NAME.jpg",
         )
     first = _read_image(files[0][0], grey=grey)
-    images = np.empty((len(files), *first.shape), np.uint8)
-    for index, (file, _) in enumerate(files):
+    images = make_room(str(path), (len(files), *first.shape), np.uint8, limit=limit)
+
+    def decode(index: int) -> None:
+        file = files[index][0]
         image = _read_image(file, grey=grey)
         if image.shape != first.shape:
             raise DataError(
@@ -266,6 +273,12 @@ def _read_folder(path: Path, *, grey: bool) -> Raw:
                 way_out="resize all images to the model's input",
             )
         images[index] = image
+
+    # Decoders work outside the interpreter's lock. In order, so that the first bad file is the one that is named.
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _DECODED_AT_ONCE):
+            for _ in pool.map(decode, range(start, min(start + _DECODED_AT_ONCE, len(files)))):
+                pass
     labels = np.array([index for _, index in files], np.int64)
     return Raw(str(path), {"0": images}, labels, tuple(classes))
 
