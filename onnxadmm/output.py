@@ -132,7 +132,7 @@ class OutputFile:
         files = [file for file in self._folder.iterdir() if file != self.work]
         moves = [(file, self._path.parent / file.name) for file in [*files, self.work]]
         for _, final in moves:
-            self._refuse(final)
+            refuse_existing(final, force=self._force)
         for file, final in moves:
             try:
                 file.replace(final)
@@ -144,16 +144,6 @@ class OutputFile:
                     way_out="choose another place",
                 ) from error
 
-    def _refuse(self, final: Path) -> None:
-        _refuse_folder(final)
-        if os.path.exists(final) and not self._force:
-            raise OutputError(
-                str(final),
-                expected="a new file",
-                found="an existing one",
-                way_out="choose another name, or use --force",
-            )
-
     def __enter__(self) -> Self:
         return self
 
@@ -161,6 +151,19 @@ class OutputFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Refuse a name under which something stands already.
+
+    Raises:
+        OutputError: it is a folder, or a file and ``force`` is False.
+    """
+    _refuse_folder(path)
+    if os.path.exists(path) and not force:
+        raise OutputError(
+            str(path), expected="a new file", found="an existing one", way_out="choose another name, or use --force"
+        )
 
 
 def _refuse_folder(path: Path) -> None:

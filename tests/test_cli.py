@@ -1,6 +1,8 @@
 """Every verb, as it is used."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +317,18 @@ def test_main_reads_the_words_of_the_process(
     monkeypatch.setattr("sys.argv", ["onnxadmm", "--help"])
     assert main() == 0
     assert "compress" in capsys.readouterr().out
+
+
+def test_help_does_not_wait_for_onnxruntime() -> None:
+    code = "import sys; from onnxadmm.cli import main; main(['--help']); print('onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_command_line_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxadmm.cli", "inspect", "missing.onnx"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "missing.onnx" in done.stderr
+    assert "Traceback" not in done.stderr

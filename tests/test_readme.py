@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from onnxadmm.cli import app
+from onnxadmm.cli.app import app
 from onnxadmm.demo import DemoFiles
 from tests.test_imports import MAY_IMPORT
 

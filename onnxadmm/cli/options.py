@@ -1,13 +1,17 @@
-"""Arguments and options that several verbs of the command line share."""
+"""Arguments and options that several verbs share, and how their text is read."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from onnxadmm.errors import OptionError
+from onnxadmm.plan.budget import Budget
+
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="a plan.json")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="file to write")]
+OutOption = Annotated[Path, typer.Option("--out", help="folder for the results")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="of every random choice")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there")]
@@ -23,3 +27,30 @@ RoundOption = Annotated[
 ]
 InexactOption = Annotated[bool, typer.Option("--inexact", help="also prune through operators that mix channels")]
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
+
+
+def read_budget(macs: str | None, params: str | None, connections: float | None) -> Budget | None:
+    """Return the budget that was asked for, None when none was.
+
+    Raises:
+        OptionError: an amount cannot be used.
+    """
+    if macs is None and params is None and connections is None:
+        return None
+    return Budget(macs=macs, params=params, connections=connections)
+
+
+def read_numbers(option: str, text: str | None) -> list[float] | None:
+    """Read numbers separated by commas.
+
+    Raises:
+        OptionError: something else stands there.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            option, expected="numbers separated by commas", found=repr(text), way_out="write e.g. 0.49,0.48,0.45"
+        ) from error

@@ -1,0 +1,38 @@
+"""``onnxadmm bench``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxadmm.bench.latency import measure_latency
+from onnxadmm.cli.options import JsonOption, SeedOption
+from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout_console
+from onnxadmm.graph.model import load
+from onnxadmm.report.table import latency_table
+
+
+def run(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="the first one is the yardstick")],
+    batch: Annotated[int, typer.Option("--batch", help="the larger batch size beside 1")] = 64,
+    threads: Annotated[int, typer.Option("--threads", help="of one operator")] = 1,
+    seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Time models side by side on this CPU."""
+    loaded = [load(path) for path in models]
+    with ConsoleProgress(stderr_console()) as progress:
+        latencies = measure_latency(
+            loaded,
+            names=[str(path) for path in models],
+            large=batch,
+            threads=threads,
+            seconds=seconds,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print_json(latencies)
+    else:
+        stdout_console().print(latency_table(latencies))

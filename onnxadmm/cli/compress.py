@@ -1,0 +1,133 @@
+"""``onnxadmm compress``."""
+
+from typing import Annotated
+
+import typer
+
+from onnxadmm.cli.options import (
+    ForceOption,
+    IgnoreOption,
+    InexactOption,
+    JsonOption,
+    KeepOption,
+    MacsOption,
+    ModelArgument,
+    OutOption,
+    ParamsOption,
+    RatioLimitOption,
+    RoundOption,
+    SeedOption,
+    SparseOption,
+    read_budget,
+    read_numbers,
+)
+from onnxadmm.cli.report import print_report
+from onnxadmm.compress import compress
+from onnxadmm.console import ConsoleProgress, stderr_console
+from onnxadmm.errors import OptionError
+from onnxadmm.plan.problem import Limits
+from onnxadmm.recipe import Preprocessing, Recipe
+
+
+def run(
+    context: typer.Context,
+    model: ModelArgument,
+    data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
+    out: OutOption,
+    test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
+    macs: MacsOption = None,
+    params: ParamsOption = None,
+    connections: Annotated[
+        float | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="GLOB=SHARE", help="units that stay, for --mode joint")
+    ] = None,
+    mean: Annotated[str | None, typer.Option("--mean", help="subtracted after scaling: 0.13 or 0.49,0.48,0.45")] = None,
+    std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="factor on stored values [1/255 for bytes]")] = None,
+    augment: Annotated[str, typer.Option("--augment", help="flip,crop4 and the like")] = "",
+    loss: Annotated[str, typer.Option("--loss", help="cross-entropy, mse or bce")] = Recipe.loss,
+    distillation: Annotated[
+        float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
+    ] = Recipe.distillation,
+    temperature: Annotated[float, typer.Option("--temperature", help="of the teacher")] = Recipe.temperature,
+    mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
+    method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
+    retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
+    learning_rate: Annotated[float, typer.Option("--lr", help="highest while pruning")] = Recipe.learning_rate,
+    retrain_learning_rate: Annotated[
+        float, typer.Option("--retrain-lr", help="highest while retraining")
+    ] = Recipe.retrain_learning_rate,
+    threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
+    freeze_untrainable: Annotated[
+        bool,
+        typer.Option("--freeze-untrainable", help="keep weights behind operators without a gradient"),
+    ] = False,
+    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
+    sparse: SparseOption = True,
+    ignore: IgnoreOption = None,
+    keep_at_least: KeepOption = 1,
+    max_ratio: RatioLimitOption = 1.0,
+    round_to: RoundOption = None,
+    inexact: InexactOption = False,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Prune while training, remove, prove, retrain, measure."""
+    given = {name: _plain(value) for name, value in context.params.items() if value is not None}
+    recipe = Recipe(
+        loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
+        distillation=distillation,
+        temperature=temperature,
+        mode=mode,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        epochs=epochs,
+        retrain_epochs=retrain_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        retrain_learning_rate=retrain_learning_rate,
+        freeze_untrainable=freeze_untrainable,
+        threads=threads,
+    )
+    with ConsoleProgress(stderr_console()) as progress:
+        report = compress(
+            model,
+            data=data,
+            test=test,
+            budget=read_budget(macs, params, connections),
+            targets=_targets(target),
+            out=out,
+            recipe=recipe,
+            preprocessing=Preprocessing(
+                mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale, augment=augment
+            ),
+            limits=Limits(keep_at_least, max_ratio, round_to),
+            ignore=ignore or (),
+            inexact=inexact,
+            simplified=simplify,
+            sparse=sparse,
+            seed=seed,
+            force=force,
+            progress=progress,
+            options=given,
+        )
+    print_report(report, as_json=as_json)
+
+
+def _targets(pairs: list[str] | None) -> dict[str, float]:
+    targets: dict[str, float] = {}
+    for pair in pairs or []:
+        pattern, _, share = pair.rpartition("=")
+        numbers = read_numbers("--target", share) if pattern else None
+        if numbers is None or len(numbers) != 1:
+            raise OptionError("--target", expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
+        targets[pattern] = numbers[0]
+    return targets
+
+
+def _plain(value: object) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,39 @@
+"""``onnxadmm inspect``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxadmm.cli.options import ForceOption, IgnoreOption, InexactOption, JsonOption, ModelArgument
+from onnxadmm.console import print_json, stdout_console
+from onnxadmm.output import refuse_existing
+from onnxadmm.report.drawing import draw_groups, page_of_groups
+from onnxadmm.report.inspection import inspect_units, inspection_view
+from onnxadmm.report.writer import write_text
+from onnxadmm.surgery import find_groups
+
+
+def run(
+    model: ModelArgument,
+    ignore: IgnoreOption = None,
+    inexact: InexactOption = False,
+    svg: Annotated[Path | None, typer.Option("--svg", help="draw the groups into this file")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="the same as a page")] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the groups that may shrink, and what locks the others."""
+    for path in (svg, html):
+        if path is not None:
+            refuse_existing(path, force=force)
+    units = find_groups(model, inexact=inexact, ignore=ignore or ())
+    inspection = inspect_units(model.name, units)
+    if svg is not None:
+        write_text(svg, draw_groups(inspection, units))
+    if html is not None:
+        write_text(html, page_of_groups(inspection, units))
+    if as_json:
+        print_json(inspection)
+    else:
+        stdout_console().print(inspection_view(inspection))

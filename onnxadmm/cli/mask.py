@@ -1,0 +1,18 @@
+"""``onnxadmm mask``."""
+
+from onnxadmm.cli.options import ForceOption, ModelArgument, OutputOption, PlanArgument
+from onnxadmm.console import print_line, stdout_console
+from onnxadmm.graph.model import save
+from onnxadmm.plan.plan import Plan
+from onnxadmm.surgery import mask as masked
+
+
+def run(
+    model: ModelArgument,
+    plan: PlanArgument,
+    output: OutputOption,
+    force: ForceOption = False,
+) -> None:
+    """Write the masked original: the same nodes, the readers of removed units zero."""
+    size = save(masked(model, Plan.read(plan)), output, sparse=False, overwrite=force)
+    print_line(f"{output}: {size:,} bytes", stdout_console())

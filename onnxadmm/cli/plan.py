@@ -1,0 +1,68 @@
+"""``onnxadmm plan``."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from onnxadmm.cli.options import (
+    ForceOption,
+    IgnoreOption,
+    InexactOption,
+    JsonOption,
+    KeepOption,
+    MacsOption,
+    ModelArgument,
+    OutputOption,
+    ParamsOption,
+    RatioLimitOption,
+    RoundOption,
+    SeedOption,
+    read_budget,
+)
+from onnxadmm.console import print_json, print_line, stdout_console
+from onnxadmm.output import refuse_existing
+from onnxadmm.plan.problem import Limits
+from onnxadmm.report.words import plural
+from onnxadmm.report.writer import write_text
+from onnxadmm.surgery import rank
+
+
+def run(
+    model: ModelArgument,
+    output: OutputOption,
+    macs: MacsOption = None,
+    params: ParamsOption = None,
+    ratio: Annotated[float | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
+    by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
+    ignore: IgnoreOption = None,
+    keep_at_least: KeepOption = 1,
+    max_ratio: RatioLimitOption = 1.0,
+    round_to: RoundOption = None,
+    inexact: InexactOption = False,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose what goes without training."""
+    refuse_existing(output, force=force)
+    plan = rank(
+        model,
+        read_budget(macs, params, None),
+        ratio=ratio,
+        by=by,  # type: ignore[arg-type]  # rank checks the word and says what it expects
+        limits=Limits(keep_at_least, max_ratio, round_to),
+        ignore=ignore or (),
+        inexact=inexact,
+        seed=seed,
+    )
+    text = plan.to_json()
+    write_text(output, text)
+    if as_json:
+        print_json(json.loads(text))
+    else:
+        units = sum(group.units for group in plan.groups)
+        print_line(
+            f"{output}: {plan.removed_count} of {units} units go, from {plural(len(plan.groups), 'group')}",
+            stdout_console(),
+        )
