@@ -3,7 +3,7 @@
 Nothing is written to disk. The user's graph is never changed; weights keep their initializer names throughout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.graph.model import Model
+from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics
 from onnxadmm.train.differentiable import check_differentiable
 from onnxadmm.train.engine import IR_VERSION, build_gradient_graph
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
@@ -56,6 +57,7 @@ class Artifacts:
         frozen: float initializers of the model's layers that no gradient reaches.
         untrainable: weights that keep their values because an operator without gradient stands between them and the
             loss, with that operator; empty unless they were to be frozen.
+        statistics: of the normalisations that train with those of each batch; further outputs of ``forward``.
     """
 
     forward: onnx.ModelProto
@@ -69,6 +71,7 @@ class Artifacts:
     tail: Tail
     frozen: tuple[str, ...]
     untrainable: Mapping[str, str]
+    statistics: tuple[Statistics, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -84,6 +87,7 @@ def prepare(
     output: str | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     freeze_untrainable: bool = False,
+    batch_statistics: Collection[str] = (),
 ) -> Artifacts:
     """Build everything a training step needs.
 
@@ -96,6 +100,8 @@ def prepare(
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
         freeze_untrainable: keep the values of weights whose gradient would have to pass an operator without one,
             instead of refusing the model; ``untrainable`` of the result names them.
+        batch_statistics: names of the means of BatchNormalizations that train with the statistics of each batch; the
+            others keep theirs.
 
     Raises:
         NotTrainableError: an operator has no gradient, weights are not float32, or shapes stay unknown.
@@ -115,6 +121,7 @@ def prepare(
     normalise(
         space, names=lambda: find_trainable(space, chosen=trainable) & own, batch_size=batch_size, exported=exported
     )
+    statistics = use_batch_statistics(space, batch_statistics)
     refused = lower(space, weights=space.protected, logits=tail.logits)
     space.fold()
     space.drop_dead()
@@ -147,6 +154,9 @@ def prepare(
     added = append_loss(forward, logits=tail.logits, shape=shape, loss=loss)
     if all(value.name != tail.logits for value in forward.graph.output):
         forward.graph.output.append(onnx.helper.make_tensor_value_info(tail.logits, onnx.TensorProto.FLOAT, shape))
+    made = {name for node in forward.graph.node for name in node.output}
+    statistics = tuple(item for item in statistics if item.mean_output in made)
+    forward.graph.output.extend(statistics_outputs(statistics))
     forward = onnx.shape_inference.infer_shapes(forward, data_prop=True)
     gradient = build_gradient_graph(forward, loss=LOSS, weights=sorted(weights), outputs=[tail.logits])
     return Artifacts(
@@ -161,6 +171,7 @@ def prepare(
         tail=tail,
         frozen=tuple(sorted(candidates - reached - reach.untrainable.keys())),
         untrainable=reach.untrainable,
+        statistics=statistics,
     )
 
 

@@ -7,7 +7,16 @@ import onnx
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.stops import is_stop
-from onnxadmm.train.workspace import MICROSOFT_ACTIVATIONS, Workspace, attribute, label, reads, words
+from onnxadmm.train.workspace import (
+    BATCH_NORM,
+    MICROSOFT,
+    MICROSOFT_ACTIVATIONS,
+    Workspace,
+    attribute,
+    label,
+    reads,
+    words,
+)
 
 Objection = Callable[[Workspace, onnx.NodeProto], str | None]
 
@@ -175,7 +184,7 @@ def check_differentiable(
 
 
 def _find_error(space: Workspace, node: onnx.NodeProto) -> NotTrainableError | None:
-    microsoft = node.domain == "com.microsoft" and node.op_type in MICROSOFT_ACTIVATIONS
+    microsoft = node.domain == MICROSOFT and node.op_type in (*MICROSOFT_ACTIVATIONS, BATCH_NORM)
     if not microsoft and (node.domain not in ("", "ai.onnx") or node.op_type not in DIFFERENTIABLE):
         domain = f" of domain {node.domain}" if node.domain else ""
         found = f"{node.op_type}{domain}, which has none"

@@ -1,6 +1,6 @@
 """The solver's ``Trainer`` over the training engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -42,7 +42,7 @@ class OrtTrainer:
         trainable: names of the initializers to train; all weights of layers when omitted.
         output: output the loss uses, needed when several lead to different logits.
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
-        freeze_untrainable: as for ``prepare``.
+        freeze_untrainable, batch_statistics: as for ``prepare``. With batch statistics ``evaluate`` uses them too.
 
     Raises:
         NotTrainableError, OptionError, TrainingUnavailableError: as ``prepare`` does.
@@ -60,6 +60,7 @@ class OrtTrainer:
         output: str | None = None,
         input_shapes: Mapping[str, tuple[int, ...]] | None = None,
         freeze_untrainable: bool = False,
+        batch_statistics: Collection[str] = (),
     ) -> None:
         self.artifacts: Artifacts = prepare(
             model,
@@ -69,6 +70,7 @@ class OrtTrainer:
             output=output,
             input_shapes=input_shapes,
             freeze_untrainable=freeze_untrainable,
+            batch_statistics=batch_statistics,
         )
         self._weights_flat, weights = _buffer(self.artifacts.weights)
         self._gradients_flat, gradients = _buffer(self.artifacts.weights)

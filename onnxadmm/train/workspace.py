@@ -32,6 +32,9 @@ FOLDABLE = words(
 
 #: Operators of the domain com.microsoft, unknown to ONNX's inference, that keep the shape of their first input.
 MICROSOFT_ACTIVATIONS = frozenset({"Gelu", "QuickGelu", "FastGelu", "BiasGelu"})
+MICROSOFT = "com.microsoft"
+#: The engine's BatchNormalization in training mode, of the same domain; its first output has the shape of its input.
+BATCH_NORM = "BatchNormInternal"
 
 
 class Workspace:
@@ -167,8 +170,8 @@ class Workspace:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for node in model.graph.node:
-            if node.domain == "com.microsoft" and node.op_type in MICROSOFT_ACTIVATIONS:
-                node.CopyFrom(helper.make_node("Identity", [node.input[0]], list(node.output)))
+            if node.domain == MICROSOFT and node.op_type in (*MICROSOFT_ACTIVATIONS, BATCH_NORM):
+                node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
         for name, array in self.constants.items():
             if array.size <= 4096:
                 model.graph.initializer.append(numpy_helper.from_array(array, name))

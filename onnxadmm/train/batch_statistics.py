@@ -1,0 +1,204 @@
+"""BatchNormalization that trains with the mean and variance of each batch, and measuring both over many batches.
+
+The engine has a gradient for its own BatchNormInternal, which is ONNX's training mode, and none for the operator
+itself. No running statistics are kept: they are measured where they are needed, at the weights of that moment.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx.utils
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from onnxadmm.train.batches import Batch
+from onnxadmm.train.engine import IR_VERSION, inference_session
+from onnxadmm.train.normalise import convert_opset
+from onnxadmm.train.workspace import BATCH_NORM, MICROSOFT, Workspace, as_proto, attribute
+
+FloatArray = NDArray[np.float32]
+
+#: The running outputs are ``running * momentum + batch * (1 - momentum)``: with 0 they are those of the batch.
+_MOMENTUM = 0.0
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Where the statistics of one normalisation belong, and where a batch's own are put out.
+
+    Attributes:
+        mean, variance: names of the constants, ``[C]``.
+        mean_output, variance_output: names of the values of the training copy, ``[C]``.
+        channels: C.
+    """
+
+    mean: str
+    variance: str
+    mean_output: str
+    variance_output: str
+    channels: int
+
+
+def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Statistics, ...]:
+    """Let some BatchNormalizations of a training copy normalise with the statistics of the batch.
+
+    Args:
+        means: names of the constants that hold their means.
+    """
+    found: list[Statistics] = []
+
+    def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx") or node.input[3] not in means:
+            return None
+        output = node.output[0]
+        outputs = [output, *(space.fresh(f"{output}/batch.{index}") for index in range(4))]
+        epsilon = attribute(node, "epsilon", 1e-5)
+        mean, variance = node.input[3:5]
+        found.append(Statistics(mean, variance, outputs[1], outputs[2], channels=len(space.constants[mean])))
+        return [_training_node(list(node.input[:5]), outputs, name=node.name, epsilon=epsilon)]
+
+    if space.replace_nodes(rewrite):
+        _import_microsoft(space.model)
+        space.infer()
+    return tuple(found)
+
+
+def statistics_outputs(statistics: Iterable[Statistics]) -> list[onnx.ValueInfoProto]:
+    """Describe the values that hold the statistics of a batch."""
+    return [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [item.channels])
+        for item in statistics
+        for name in (item.mean_output, item.variance_output)
+    ]
+
+
+class Moments:
+    """Mean and variance over batches of equal size from the mean and variance of each: Var = E[var] + Var[mean]."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = np.zeros(0)
+        self._square = np.zeros(0)
+        self._inner = np.zeros(0)
+
+    def add(self, mean: FloatArray, variance: FloatArray) -> None:
+        """Take in one batch: ``[C]`` both."""
+        new = mean.astype(np.float64)
+        if not self._count:
+            self._mean, self._square, self._inner = np.zeros_like(new), np.zeros_like(new), np.zeros_like(new)
+        self._count += 1
+        # Welford's update: squares of means would cancel.
+        moved = new - self._mean
+        self._mean += moved / self._count
+        self._square += moved * (new - self._mean)
+        self._inner += (variance.astype(np.float64) - self._inner) / self._count
+
+    @property
+    def mean(self) -> FloatArray:
+        return self._mean.astype(np.float32)
+
+    @property
+    def variance(self) -> FloatArray:
+        return (self._inner + self._square / self._count).astype(np.float32)
+
+
+def measure_copy(
+    forward: onnx.ModelProto,
+    statistics: Collection[Statistics],
+    weights: Mapping[str, FloatArray],
+    batches: Iterable[Batch],
+    *,
+    threads: int,
+) -> dict[str, FloatArray]:
+    """Measure what the normalisations of a training copy read, over some batches.
+
+    Args:
+        forward: the copy without its backward pass, weights and data as inputs.
+        batches: of the copy's batch size.
+
+    Returns:
+        Means and variances by the names of the constants they belong in.
+    """
+    outputs = [name for item in statistics for name in (item.mean_output, item.variance_output)]
+    whole = onnx.utils.Extractor(forward).extract_model([value.name for value in forward.graph.input], outputs)
+    read = {name for node in whole.graph.node for name in node.input}
+    cut = onnx.utils.Extractor(forward).extract_model([v.name for v in forward.graph.input if v.name in read], outputs)
+    names = {value.name for value in cut.graph.input}
+    held = {name: array for name, array in weights.items() if name in names}
+    return _accumulate(cut, statistics, held, batches, threads=threads)
+
+
+def measure_values(
+    model: onnx.ModelProto, values: Mapping[str, int], batches: Iterable[Batch], *, threads: int
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Mean and variance per channel of some values of a model, over some batches of equal size.
+
+    Args:
+        model: left as it is.
+        values: names of float32 values ``[N, C, ...]`` of the main graph, with their C.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(as_proto(model))
+    copy.ir_version = min(max(copy.ir_version, 4), IR_VERSION)
+    copy = convert_opset(copy)
+    _import_microsoft(copy)
+    statistics = []
+    taken = {name for node in copy.graph.node for name in (*node.input, *node.output)}
+    for index, (value, channels) in enumerate(values.items()):
+        prefix = f"probe.{index}"
+        while any(name.startswith(prefix) for name in taken):
+            prefix += "."
+        names = [f"{prefix}/{part}" for part in ("one", "zero", "y", "mean", "variance", "m", "d")]
+        one, zero = names[:2]
+        for name, number in ((one, 1.0), (zero, 0.0)):
+            copy.graph.initializer.append(onnx.numpy_helper.from_array(np.full(channels, number, np.float32), name))
+        node = _training_node([value, one, zero, zero, one], names[2:], name=prefix, epsilon=1e-5)
+        copy.graph.node.append(node)
+        statistics.append(Statistics(f"{value}:mean", f"{value}:variance", names[3], names[4], channels))
+    del copy.graph.output[:]
+    copy.graph.output.extend(statistics_outputs(statistics))
+    found = _accumulate(copy, statistics, {}, batches, threads=threads)
+    return {value: (found[f"{value}:mean"], found[f"{value}:variance"]) for value in values}
+
+
+def _accumulate(
+    model: onnx.ModelProto,
+    statistics: Collection[Statistics],
+    held: Mapping[str, FloatArray],
+    batches: Iterable[Batch],
+    *,
+    threads: int,
+) -> dict[str, FloatArray]:
+    initial = {tensor.name for tensor in model.graph.initializer}
+    fed = [value.name for value in model.graph.input if value.name not in initial and value.name not in held]
+    names = [name for item in statistics for name in (item.mean_output, item.variance_output)]
+    session = inference_session(model, threads=threads)
+    moments = [Moments() for _ in statistics]
+    for batch in batches:
+        results = session.run(names, {**held, **{name: batch.inputs[name] for name in fed}})
+        for place, kept in enumerate(moments):
+            kept.add(results[2 * place], results[2 * place + 1])
+    found: dict[str, FloatArray] = {}
+    for item, kept in zip(statistics, moments, strict=True):
+        found[item.mean], found[item.variance] = kept.mean, kept.variance
+    return found
+
+
+def _training_node(inputs: list[str], outputs: list[str], *, name: str, epsilon: float) -> onnx.NodeProto:
+    return helper.make_node(
+        BATCH_NORM,
+        inputs,
+        outputs,
+        name=name,
+        domain=MICROSOFT,
+        epsilon=epsilon,
+        momentum=_MOMENTUM,
+        training_mode=1,
+    )
+
+
+def _import_microsoft(model: onnx.ModelProto) -> None:
+    if all(entry.domain != MICROSOFT for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
