@@ -6,7 +6,7 @@ for a step, writes the effective weights ``W v`` into the engine's memory. What 
     dL/dv_j = sum over the readers of unit j of <G, W_j>,      dL/dW = v G.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -70,8 +70,9 @@ def _check(reader: Reader, shape: tuple[int, ...], unit_count: int) -> None:
 class _GatedTensor:
     """One weight with the readers that gate it, and the buffers a step needs."""
 
-    def __init__(self, readers: Sequence[Reader], live: FloatArray, gradient: FloatArray) -> None:
+    def __init__(self, readers: Sequence[Reader], live: FloatArray, gradient: FloatArray, *, held: bool) -> None:
         self.readers = tuple(readers)
+        self.held = held
         self.live = live
         self.gradient = gradient
         self.master: FloatArray = live.copy()
@@ -102,6 +103,12 @@ class _GatedTensor:
             view *= scale
         self.live[...] = self.master
 
+    def store(self) -> None:
+        if self.held:
+            self.live[...] = self.master
+        else:
+            self.master[...] = self.live
+
 
 class GatedWeights:
     """The weights of a network whose units are gated, over the trainer's live memory.
@@ -113,6 +120,7 @@ class GatedWeights:
         gradients: live gradients by name.
         readers: who reads the units; a tensor may have several.
         unit_count: units of the problem.
+        held: names of tensors that hold gates alone (see ``Problem.held``).
 
     Raises:
         OptionError: a reader does not fit its tensor, or its tensor is not trained.
@@ -125,6 +133,7 @@ class GatedWeights:
         *,
         readers: Sequence[Reader],
         unit_count: int,
+        held: Collection[str] = (),
     ) -> None:
         by_tensor: dict[str, list[Reader]] = {}
         for reader in readers:
@@ -138,13 +147,26 @@ class GatedWeights:
             _check(reader, weights[reader.tensor].shape, unit_count)
             by_tensor.setdefault(reader.tensor, []).append(reader)
         self._unit_count = unit_count
-        self._tensors = {name: _GatedTensor(some, weights[name], gradients[name]) for name, some in by_tensor.items()}
+        self._tensors = {
+            name: _GatedTensor(some, weights[name], gradients[name], held=name in held)
+            for name, some in by_tensor.items()
+        }
 
     def write(self, gates: DoubleArray) -> None:
         """Put ``W v`` into the live weights; ``gates`` is float64 ``[unit_count]``."""
         with_neutral = np.append(gates, 1.0).astype(np.float32)
         for tensor in self._tensors.values():
             tensor.write(with_neutral)
+
+    def settle(self, gates: DoubleArray, keep: NDArray[np.bool_]) -> None:
+        """Put the network of the kept units into the live weights: their gates multiplied in, zero for the others.
+
+        In tensors that are held every kept unit counts fully: what is left of its gate has no weight to go into.
+        """
+        soft = np.append(np.where(keep, gates, 0.0), 1.0).astype(np.float32)
+        hard = np.append(keep, True).astype(np.float32)
+        for tensor in self._tensors.values():
+            tensor.write(hard if tensor.held else soft)
 
     def collect(self) -> DoubleArray:
         """Turn the live gradients from ``G`` into ``dL/dW``, put ``W`` back, return ``dL/dv``.
@@ -157,9 +179,9 @@ class GatedWeights:
         return total
 
     def store(self) -> None:
-        """Take the live weights as the new masters."""
+        """Take the live weights as the new masters; tensors that are held stay what they were."""
         for tensor in self._tensors.values():
-            tensor.master[...] = tensor.live
+            tensor.store()
 
     def restore(self) -> None:
         """Put the masters back into the live weights."""

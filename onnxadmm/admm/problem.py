@@ -104,6 +104,8 @@ class Problem:
         keep_counts: units that stay in each group, in the order of ``groups``: the layer-wise targets of joint
             mode, whose cost must be within the budget. None lets joint mode keep the same share of every group, the
             largest that meets the budget.
+        held: names of reader tensors that hold gates alone and no weights: training leaves them what they are, and in
+            the network of a plan each position is what it was or zero, so that nothing of them need remain.
     """
 
     unit_count: int
@@ -115,3 +117,4 @@ class Problem:
     connection_share: float
     writers: tuple[Reader, ...] = ()
     keep_counts: tuple[int, ...] | None = None
+    held: frozenset[str] = frozenset()

@@ -108,12 +108,7 @@ def new_initializer(model: Model, name_hint: str, array: Array, *, taken: set[st
     Args:
         taken: names that are in use (see ``value_names``); the new name is added to it.
     """
-    name = name_hint
-    count = 0
-    while name in taken:
-        count += 1
-        name = f"{name_hint}_{count}"
-    taken.add(name)
+    name = free_name(name_hint, taken)
     tensor = onnx_ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
     if model.ir.ir_version < _FREE_INITIALIZERS:
         node = onnx_ir.Node("", "Constant", inputs=[], attributes=[onnx_ir.AttrTensor("value", tensor)])
@@ -125,6 +120,17 @@ def new_initializer(model: Model, name_hint: str, array: Array, *, taken: set[st
     )
     model.ir.graph.register_initializer(value)
     return value
+
+
+def free_name(name_hint: str, taken: set[str]) -> str:
+    """Return ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken, and add it to ``taken``."""
+    name = name_hint
+    count = 0
+    while name in taken:
+        count += 1
+        name = f"{name_hint}_{count}"
+    taken.add(name)
+    return name
 
 
 def value_names(model: Model) -> set[str]:

@@ -85,11 +85,12 @@ def state_problem(
     return Problem(
         unit_count=units.count,
         groups=tuple(limits.of(group) for group in units.groups),
-        readers=units.readers,
+        readers=(*units.readers, *(gate.reader for gate in units.gates)),
         writers=units.writers,
         cost=cost,
         budget=amount,
         keep_counts=keep_counts,
+        held=frozenset(gate.reader.tensor for gate in units.gates),
         connections=connection_weights(model),
         connection_share=1.0 if budget is None or budget.connections is None else budget.connections,
     )

@@ -1,4 +1,4 @@
-"""The masked original: same nodes, the readers of removed units set to zero."""
+"""The masked original: same nodes, the readers of removed units set to zero, and gates where activations are summed."""
 
 from collections.abc import Mapping
 
@@ -10,6 +10,7 @@ from onnxadmm.errors import PlanError
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.rewrite.gates import insert_gate, node_of
 from onnxadmm.rules.visit import ZeroPoint
 from onnxadmm.units.units import Units
 
@@ -18,7 +19,8 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """Return a copy of the model that cannot see the removed units.
 
     A unit whose readers are all zero is invisible to everything behind them, whatever lies between: biases,
-    normalisation shifts, activations that map zero elsewhere.
+    normalisation shifts, activations that map zero elsewhere. A sum over an activation has no weight that could be
+    zero: there a Mul by ones and zeros is put in.
 
     Args:
         model: the model the units were found in; it is not changed.
@@ -27,10 +29,12 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """
     masked = clone(model)
     values = constants_by_name(masked)
-    if any(reader.tensor not in values for reader in units.readers):
+    stays = np.append(keep, True)  # unit -1 is the last element: it always stays
+    gates = [gate for gate in units.gates if not stays[gate.reader.units].all()]
+    inside = any(reader.tensor not in values for reader in units.readers)
+    if inside or any(node_of(masked, gate) is None for gate in gates):
         masked = clone(inline(model))  # a weight inside of a function may be masked in one call and not in another
         values = constants_by_name(masked)
-    stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     for reader in units.readers:
         removed = ~stays[reader.units]
         if not removed.any():
@@ -45,6 +49,8 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         for block, empty, gone in zip(blocks, blanks, np.atleast_2d(removed), strict=True):
             np.moveaxis(block, reader.axis, 0)[gone] = np.moveaxis(empty, reader.axis, 0)[gone]
         set_constant(masked, value, weight)
+    for gate in gates:
+        insert_gate(masked, gate, stays[gate.reader.units])
     return masked
 
 
@@ -72,6 +78,9 @@ def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Mo
         return model
     result = clone(model)
     values = constants_by_name(result)
+    if any(name not in values for name in zeros):
+        result = clone(inline(model))  # weights of functions and branches, and computed ones
+        values = constants_by_name(result)
     for name, where in zeros.items():
         array = constant(values[name]) if name in values else None
         if array is None or array.shape != where.shape:

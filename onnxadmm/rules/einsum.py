@@ -1,7 +1,27 @@
-"""Einsum: axes with the same letter are tied, contracted letters are read from a constant operand."""
+"""Einsum: axes with the same letter are tied; contracted letters are read from a constant operand, or by the sum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """An operand, by number, and the index of its axis with some letter."""
+
+    number: int
+    operand: Operand
+    index: int
+
+    @property
+    def size(self) -> int:
+        return self.operand.shape[self.index]
+
+    @property
+    def labels(self) -> Axis:
+        return self.operand.axes[self.index]
 
 
 def parse(equation: str, operand_count: int) -> tuple[list[str], str]:
@@ -25,7 +45,7 @@ def parse(equation: str, operand_count: int) -> tuple[list[str], str]:
     return terms, right
 
 
-@rule("Einsum", note="ties axes with the same letter; reads contracted letters from a constant, else they lock")
+@rule("Einsum", note="ties axes with the same letter; reads contracted letters from a constant, or sums them up")
 def einsum(visit: Visit) -> None:
     operands = visit.operands()
     terms, result = parse(visit.text("equation", ""), len(operands))
@@ -33,11 +53,15 @@ def einsum(visit: Visit) -> None:
     found: dict[str, Axis] = {}
     for letter in dict.fromkeys("".join(terms)):
         holders = [
-            (operand, term.index(letter)) for operand, term in zip(operands, terms, strict=True) if letter in term
+            _Holder(number, operand, term.index(letter))
+            for number, (operand, term) in enumerate(zip(operands, terms, strict=True))
+            if letter in term
         ]
-        sizes[letter] = max(operand.shape[index] for operand, index in holders)
-        holders = [(operand, index) for operand, index in holders if operand.shape[index] == sizes[letter]]
+        sizes[letter] = max(holder.size for holder in holders)
+        holders = [holder for holder in holders if holder.size == sizes[letter]]
         found[letter] = _share(visit, holders) if letter in result else _contract(visit, holders)
+        if letter in result and sum(not holder.operand.constant for holder in holders) > 1:
+            visit.head(found[letter])
     visit.give([found[letter] for letter in result])
     samples = visit.samples(visit.result_shape(), visit.node.outputs[0].name)
     order = [*result, *(letter for letter in sizes if letter not in result)]
@@ -45,23 +69,22 @@ def einsum(visit: Visit) -> None:
     visit.multiply_accumulates(counts, [found[letter] for letter in order])
 
 
-def _share(visit: Visit, holders: list[tuple[Operand, int]]) -> Axis:
-    first, place = holders[0]
-    axis = first.axes[place]
-    for operand, index in holders[1:]:
-        axis = visit.tie(axis, operand.axes[index], "joins it with positions that stay")
+def _share(visit: Visit, holders: Sequence[_Holder]) -> Axis:
+    axis = holders[0].labels
+    for holder in holders[1:]:
+        axis = visit.tie(axis, holder.labels, "joins it with positions that stay")
     return axis
 
 
-def _contract(visit: Visit, holders: list[tuple[Operand, int]]) -> Axis:
-    weights = [(operand, index) for operand, index in holders if operand.constant]
-    if len(holders) < 2 or not weights or len(weights) == len(holders):
-        for operand, index in holders:
-            visit.lock(operand.axes[index], "sums over it without a constant weight")
+def _contract(visit: Visit, holders: Sequence[_Holder]) -> Axis:
+    weights = [holder for holder in holders if holder.operand.constant]
+    if len(weights) == len(holders):
+        for holder in holders:
+            visit.lock(holder.labels, "sums over it without an activation")
         return None
     axis = _share(visit, holders)
-    weight, place = weights[0]
-    reading = weight.axes[place]
-    if reading is not None:
-        visit.read(weight, place, reading)
+    if not weights:
+        visit.read_activation(holders[0].number, holders[0].index)
+    elif weights[0].labels is not None:
+        visit.read(weights[0].operand, weights[0].index, weights[0].labels)
     return axis

@@ -92,11 +92,15 @@ def group_normalization(visit: Visit) -> None:
     visit.give([data.axes[0], channels, *([None] * (data.rank - 2))])
 
 
-@rule("LpNormalization", effect="inexact", note="normalises over its axis, which locks; passes the others")
+@rule("LpNormalization", note="divides by a norm, to which a removed position adds nothing")
 def norm_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     along = visit.axis_attribute("axis", -1, data.rank)
-    visit.give([visit.mix(axis, _MIXES) if index == along else axis for index, axis in enumerate(data.axes)])
+    if data.constant:
+        visit.mix(data.axes[along], _MIXES)
+    else:
+        visit.read_activation(0, along)
+    visit.give(data.axes)
 
 
 @rule("MeanVarianceNormalization", effect="inexact", note="normalises over its axes, which lock; passes the others")

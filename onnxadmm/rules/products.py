@@ -6,13 +6,19 @@ from onnxadmm.rules.visit import Axis, Operand, Visit
 
 
 def contract(visit: Visit, first: Operand, first_axis: int, second: Operand, second_axis: int) -> Axis:
-    """Tie the contracted axes; a constant operand is the reader. Returns the axis when it may shrink."""
+    """Tie the contracted axes; a constant operand is the reader, else the product. Returns the axis when it may shrink.
+
+    ``first`` is the node's first operand, ``second`` any other.
+    """
     left, right = first.axes[first_axis], second.axes[second_axis]
-    if first.constant == second.constant:
-        why = "contracts two constants" if first.constant else "contracts two activations"
-        visit.lock(left, why)
-        visit.lock(right, why)
+    if first.constant and second.constant:
+        visit.lock(left, "contracts two constants")
+        visit.lock(right, "contracts two constants")
         return None
+    if not first.constant and not second.constant:
+        tied = visit.tie(left, right, "contracts it with positions that stay")
+        visit.read_activation(0, first_axis)
+        return tied
     weight, axis = (first, first_axis) if first.constant else (second, second_axis)
     tied = visit.tie(left, right, "reads features that stay")
     reading = weight.axes[axis]
@@ -22,7 +28,10 @@ def contract(visit: Visit, first: Operand, first_axis: int, second: Operand, sec
 
 
 @rule("FusedGemm", domain="com.microsoft", note="as Gemm, with an activation behind it")
-@rule("Gemm", note="reads rows or columns of its weight, writes the others")
+@rule(
+    "Gemm",
+    note="reads rows or columns of its weight, writes the others; ties what two activations contract",
+)
 def general_matrix_product(visit: Visit) -> None:
     """A ``[M, K]`` or transposed, B ``[K, N]`` or transposed, C broadcast to ``[M, N]``."""
     first, second = visit.operand(0), visit.operand(1)
@@ -39,7 +48,10 @@ def general_matrix_product(visit: Visit) -> None:
     visit.multiply_accumulates([samples, shape[1], first.shape[first_inner]], [*result, inner])
 
 
-@rule("MatMul", note="reads rows of its constant operand, writes columns; two activations lock what they contract")
+@rule(
+    "MatMul",
+    note="reads rows of its constant operand, writes columns; ties what two activations contract",
+)
 def matrix_product(visit: Visit) -> None:
     """A ``[..., M, K]`` times B ``[..., K, N]``; an operand of rank one has no outer axis."""
     first, second = visit.operand(0), visit.operand(1)

@@ -26,19 +26,38 @@ def hardmax(visit: Visit) -> None:
 
 
 @rule(
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
+    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     effect="inexact", note="mixes along its axes, which lock; passes the others",
 )  # fmt: skip
 def reduction(visit: Visit) -> None:
     data = visit.operand(0)
-    axes = visit.known(1, "axes") if visit.has(1) else visit.integers("axes")
-    if not axes:
-        axes = [] if visit.integer("noop_with_empty_axes", 0) else list(range(data.rank))
-    reduced = {axis % data.rank for axis in axes}
+    reduced = _reduced(visit, data.rank)
     for index in sorted(reduced):
         visit.mix(data.axes[index])
     _give_reduced(visit, data.axes, reduced)
+
+
+@rule(
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSum", "ReduceSumSquare",
+    note="sums along its axes, where a removed position adds nothing; passes the others",
+)  # fmt: skip
+def total(visit: Visit) -> None:
+    data = visit.operand(0)
+    reduced = _reduced(visit, data.rank)
+    for index in sorted(reduced):
+        if data.constant:
+            visit.mix(data.axes[index])
+        else:
+            visit.read_activation(0, index)
+    _give_reduced(visit, data.axes, reduced)
+
+
+def _reduced(visit: Visit, rank: int) -> set[int]:
+    """Return the axes that are reduced: all where none is named, if not said otherwise."""
+    axes = visit.known(1, "axes") if visit.has(1) else visit.integers("axes")
+    if not axes:
+        axes = [] if visit.integer("noop_with_empty_axes", 0) else list(range(rank))
+    return {axis % rank for axis in axes}
 
 
 def _give_reduced(visit: Visit, axes: tuple[Axis, ...], reduced: set[int]) -> None:

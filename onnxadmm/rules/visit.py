@@ -17,6 +17,8 @@ from onnxadmm.rules.labels import LabelArray, Labels
 Axis = LabelArray | None
 Axes = tuple[Axis, ...]
 
+_FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
+
 
 class LockNodeError(Exception):
     """Raised by a label function that does not cover a case: the node locks what it touches."""
@@ -43,6 +45,20 @@ class Read:
 
     where: str
     tensor: str
+    axis: int
+    labels: LabelArray
+
+
+@dataclass(frozen=True)
+class ActivationRead:
+    """An axis of an activation that a node sums over: zeros multiplied in there hide its positions from the sum.
+
+    ``result`` names the node's first result, ``operand`` is the index of the activation among its operands.
+    """
+
+    result: str
+    operand: int
+    value: str
     axis: int
     labels: LabelArray
 
@@ -86,6 +102,7 @@ class Facts:
     constants: dict[str, onnx_ir.Value] = field(default_factory=dict)
     derived: dict[str, onnx_ir.Node] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
+    activation_reads: list[ActivationRead] = field(default_factory=list)
     balances: list[tuple[str, LabelArray]] = field(default_factory=list)
     selections: list[LabelArray] = field(default_factory=list)
     factored: list[Factored] = field(default_factory=list)
@@ -323,6 +340,22 @@ class Visit:
     def read(self, weight: Operand, axis: int, labels: LabelArray) -> None:
         """State that an axis of a weight consumes these positions: zeros there hide them from all that follows."""
         self.facts.reads.append(Read(self.where, weight.name, axis, labels))
+
+    def read_activation(self, index: int, axis: int) -> None:
+        """State that the node sums over an axis of an activation, to which a position that is zero adds nothing.
+
+        What cannot be multiplied by zeros and ones, one for each position, locks.
+        """
+        operand = self.operand(index)
+        labels, result = operand.axes[axis], self.node.outputs[0].name
+        if labels is None:
+            return
+        if self.is_free(operand, axis):
+            self.lock(labels, "sums over it at a size that is not known")
+        elif result is None or self.facts.shapes.dtype(operand.name) not in _FLOATS:
+            self.lock(labels, "sums over it in other numbers than floats")
+        else:
+            self.facts.activation_reads.append(ActivationRead(result, index, operand.name, axis, labels))
 
     def balance(self, blocks: LabelArray) -> None:
         """State that every row of ``[blocks, n]`` must keep equally many positions."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Reader
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.constants import free_name, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
@@ -57,6 +58,25 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """Where a sum over an activation reads units: multiplied by zeros there, they cannot be seen behind it.
+
+    Attributes:
+        result: name of the first result of the node that sums.
+        operand: index of the activation among its operands.
+        shape: ``[n]`` or ``[n, 1, ...]``, which meets the axis of the activation when it is broadcast.
+        dtype: of the activation.
+        reader: the constant that is multiplied in, under a name that the model does not use, and its units.
+    """
+
+    result: str
+    operand: int
+    shape: tuple[int, ...]
+    dtype: onnx_ir.DataType
+    reader: Reader
+
+
+@dataclass(frozen=True)
 class LockedGroup:
     """Units that must stay, and the operator and reason why."""
 
@@ -76,6 +96,7 @@ class Units:
         groups: the groups that may shrink, in the order of the graph.
         locked: the groups that may not.
         readers: the weight slices whose zeros hide a unit.
+        gates: the sums over activations that see a unit as well, and have to be given zeros.
         writers: the weight slices that produce a unit.
         zero_points: for a quantised weight, which number stands for zero.
         axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
@@ -88,6 +109,7 @@ class Units:
     groups: tuple[Group, ...]
     locked: tuple[LockedGroup, ...]
     readers: tuple[Reader, ...]
+    gates: tuple[Gate, ...]
     writers: tuple[Reader, ...]
     zero_points: Mapping[str, ZeroPoint]
     axes: Mapping[str, UnitAxes]
@@ -133,11 +155,12 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
     Raises:
         OptionError: a pattern of ``ignore`` matches nothing.
     """
-    facts = analyse(inline(model), inexact=inexact)
+    whole = inline(model)
+    facts = analyse(whole, inexact=inexact)
     origins = resolve_reads(facts)
     blocks = settle_balances(facts, origins)
     signature = sign(facts, origins)
-    return _Numbering(facts, origins, blocks, signature, ignore).number()
+    return _Numbering(facts, origins, blocks, signature, ignore, value_names(whole)).number()
 
 
 class _Numbering:
@@ -150,8 +173,10 @@ class _Numbering:
         blocks: Sequence[Blocks],
         signature: Signature,
         ignore: Sequence[str],
+        names: set[str],
     ) -> None:
         self._facts = facts
+        self._names = names
         self._origins = origins
         self._blocks = {block.key: block for block in blocks}
         self._signature = signature
@@ -193,6 +218,7 @@ class _Numbering:
             groups=tuple(groups),
             locked=tuple(locked),
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
+            gates=tuple(self._gates(number)),
             writers=tuple(self._slices(number, self._signature.names)),
             zero_points={name: point for name, point in self._facts.zero_points.items() if point is not None},
             axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
@@ -235,6 +261,27 @@ class _Numbering:
             if units is not None:
                 slices.append(Reader(tensor, axis, units))
         return slices
+
+    def _gates(self, number: LabelArray) -> list[Gate]:
+        """Return the sums over activations in which there are units."""
+        found: list[Gate] = []
+        for read in self._facts.activation_reads:
+            units = _unit_axis(read.labels, number)
+            dtype = self._facts.shapes.dtype(read.value)
+            if units is None or dtype is None:
+                continue
+            behind = len(self._facts.axes[read.value]) - 1 - read.axis
+            shape = (units.size, *[1] * behind)
+            found.append(
+                Gate(
+                    read.result,
+                    read.operand,
+                    shape,
+                    dtype,
+                    Reader(free_name(f"{read.value}_gate", self._names), 0, units),
+                )
+            )
+        return found
 
     def _parameters(self) -> list[MacTerm]:
         terms: list[MacTerm] = []

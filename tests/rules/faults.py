@@ -51,6 +51,27 @@ def unlocked(rule: Rule) -> Rule:
     return replace(rule, label=label)
 
 
+def ungated(rule: Rule) -> Rule:
+    """Sums over activations are forgotten to be readers."""
+
+    def label(visit: Visit) -> None:
+        visit.read_activation = lambda index, axis: None  # type: ignore[method-assign]
+        rule.label(visit)
+
+    return replace(rule, label=label)
+
+
+def gated_elsewhere(rule: Rule) -> Rule:
+    """Sums over activations hide the unit next to the right one."""
+
+    def label(visit: Visit) -> None:
+        rule.label(visit)
+        reads = visit.facts.activation_reads
+        reads[:] = [replace(read, labels=np.roll(read.labels, 1)) for read in reads]
+
+    return replace(rule, label=label)
+
+
 def not_rewritten(rule: Rule) -> Rule:
     """Sizes that the operator names stay what they were."""
     return replace(rule, rewrite=None)

@@ -24,7 +24,6 @@ LOCKING: dict[str, Variant] = {
     "TopK": Variant("TopK", "z, i = TopK <axis: int = 1> (h, three)", "int64[1] three = {3}", read=3),
     "CumSum": Variant("CumSum", "z = CumSum (h, along)", "int64 along = {1}"),
     "LRN": Variant("LRN", "z = LRN <size: int = 3, alpha: float = 1.0> (h)"),
-    "LpNormalization": Variant("LpNormalization", "z = LpNormalization <axis: int = 1> (h)"),
     "MeanVarianceNormalization": Variant(
         "MeanVarianceNormalization", "z = MeanVarianceNormalization <axes: ints = [0, 1, 2, 3]> (h)"
     ),
@@ -83,22 +82,6 @@ LOCKING: dict[str, Variant] = {
     ),
     "CenterCropPad": Variant(
         "CenterCropPad", "z = CenterCropPad <axes: ints = [1]> (h, five)", "int64[1] five = {5}", read=5, opset=18
-    ),
-    "Einsum": Variant(
-        "Einsum",
-        """r = Relu (h)
-        e = Einsum <equation: string = "nchw,nchv->nhwv"> (h, r)
-        s = ReduceMean <axes: ints = [3], keepdims: int = 0> (e)
-        u = Unsqueeze (s, one)
-        z = Mul (h, u)""",
-        "int64[1] one = {1}",
-    ),
-    "sum by Einsum": Variant(
-        "Einsum",
-        """e = Einsum <equation: string = "nchw->nhw"> (h)
-        z = Unsqueeze (e, one)""",
-        "int64[1] one = {1}",
-        read=1,
     ),
     "Size": Variant(
         "Size",

@@ -1,0 +1,141 @@
+"""Networks in which units end in a sum over an activation, without a weight that reads them: W1 writes them.
+
+Some of them read the units with W2 as well. For each the operator that sums.
+"""
+
+from tests.rules.variants import Variant
+
+_FLAT = "int64[3] flat = {0, 0, -1}, int64[4] square = {0, 0, 3, 3}, float[4,3,1,1] W3, float[4] B3"
+_SQUARE = "int64[3] flat = {0, 0, -1}, int64[4] square = {0, 0, 3, 3}"
+
+SUMMING: dict[str, Variant] = {
+    "MatMul of two": Variant(
+        "MatMul",
+        """k = Conv (x, W3, B3)
+        f = Reshape (h, flat)
+        g = Reshape (k, flat)
+        t = Transpose <perm: ints = [0, 2, 1]> (f)
+        p = MatMul (t, g)
+        z = Reshape (p, square)""",
+        _FLAT,
+        read=9,
+    ),
+    "MatMul of a tensor and its own transpose": Variant(
+        "MatMul",
+        """f = Reshape (h, flat)
+        t = Transpose <perm: ints = [0, 2, 1]> (f)
+        p = MatMul (t, f)
+        z = Reshape (p, square)""",
+        _SQUARE,
+        read=9,
+    ),
+    "MatMul behind an activation that maps zero elsewhere": Variant(
+        "MatMul",
+        """s = Sigmoid (h)
+        f = Reshape (s, flat)
+        g = Reshape (h, flat)
+        t = Transpose <perm: ints = [0, 2, 1]> (f)
+        p = MatMul (t, g)
+        z = Reshape (p, square)""",
+        _SQUARE,
+        read=9,
+    ),
+    "MatMul in an old file": Variant(
+        "MatMul",
+        """f = Reshape (h, flat)
+        t = Transpose <perm: ints = [0, 2, 1]> (f)
+        p = MatMul (t, f)
+        z = Reshape (p, square)""",
+        _SQUARE,
+        read=9,
+        opset=7,
+    ),
+    "Gemm of two": Variant(
+        "Gemm",
+        """k = Conv (x, W3, B3)
+        f = ReduceMean <axes: ints = [2, 3], keepdims: int = 0> (h)
+        g = ReduceMean <axes: ints = [2, 3], keepdims: int = 0> (k)
+        p = Gemm <transB: int = 1, alpha: float = 0.5> (f, g)
+        e = Reshape (p, image)
+        z = Mul (h, e)""",
+        "int64[4] image = {2, 1, 1, 2}, float[4,3,1,1] W3, float[4] B3",
+        batch="2",
+        image="3,2",
+    ),
+    "Einsum of two": Variant(
+        "Einsum",
+        """r = Relu (h)
+        e = Einsum <equation: string = "nchw,nchv->nhwv"> (h, r)
+        s = ReduceMean <axes: ints = [3], keepdims: int = 0> (e)
+        u = Unsqueeze (s, one)
+        z = Mul (h, u)""",
+        "int64[1] one = {1}",
+    ),
+    "Einsum of one": Variant(
+        "Einsum",
+        """e = Einsum <equation: string = "nchw->nhw"> (h)
+        z = Unsqueeze (e, one)""",
+        "int64[1] one = {1}",
+        read=1,
+    ),
+    "Einsum of three": Variant(
+        "Einsum",
+        """r = Sigmoid (h)
+        k = Conv (x, W3, B3)
+        z = Einsum <equation: string = "nchw,nchv,ncuv->nhwu"> (h, r, k)""",
+        "float[4,3,1,1] W3, float[4] B3",
+        read=3,
+    ),
+    "Einsum that sums two letters up": Variant(
+        "Einsum",
+        """k = Conv (x, W3, B3)
+        e = Einsum <equation: string = "nchw,ndhw->nhw"> (h, k)
+        z = Unsqueeze (e, one)""",
+        "int64[1] one = {1}, float[5,3,1,1] W3, float[5] B3",
+        read=1,
+    ),
+    "dot product by Mul and ReduceSum": Variant(
+        "ReduceSum",
+        """k = Conv (x, W3, B3)
+        m = Mul (h, k)
+        z = ReduceSum <keepdims: int = 1> (m, one)""",
+        "int64[1] one = {1}, float[4,3,1,1] W3, float[4] B3",
+        read=1,
+    ),
+    "sum of squares": Variant("ReduceSumSquare", "z = ReduceSumSquare <axes: ints = [1]> (h)", read=1),
+    "sum of absolute values": Variant("ReduceL1", "z = ReduceL1 <axes: ints = [1]> (h)", read=1),
+    "sum in an old file": Variant("ReduceSum", "z = ReduceSum <axes: ints = [-3]> (h)", read=1, opset=9),
+    "logarithm of a sum": Variant(
+        "ReduceLogSum",
+        """e = Exp (h)
+        z = ReduceLogSum <axes: ints = [1]> (e)""",
+        read=1,
+    ),
+    "sum over everything": Variant(
+        "ReduceSum",
+        """s = ReduceSum <keepdims: int = 1> (h)
+        e = Div (h, s)
+        z = Sigmoid (e)""",
+        batch="2",
+    ),
+    "division by the norm": Variant(
+        "ReduceL2",
+        """n = ReduceL2 <axes: ints = [1]> (h)
+        z = Div (h, n)""",
+    ),
+    "LpNormalization": Variant("LpNormalization", "z = LpNormalization <axis: int = 1> (h)"),
+    "LpNormalization of absolute values": Variant(
+        "LpNormalization", "z = LpNormalization <axis: int = -3, p: int = 1> (h)"
+    ),
+    "two sums": Variant(
+        "MatMul",
+        """n = ReduceL2 <axes: ints = [1]> (h)
+        d = Div (h, n)
+        f = Reshape (d, flat)
+        t = Transpose <perm: ints = [0, 2, 1]> (f)
+        p = MatMul (t, f)
+        z = Reshape (p, square)""",
+        _SQUARE,
+        read=9,
+    ),
+}
