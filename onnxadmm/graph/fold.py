@@ -23,7 +23,7 @@ LARGEST_INTEGERS = 4096  # elements; integers and booleans beyond this are data,
 LARGEST_FLOATS = 64  # elements; enough for scales, regions of interest and limits
 
 # Results that may differ from run to run, or that are no plain computation on tensors.
-_NOT_FOLDED = frozenset(
+NEVER_FOLDED = frozenset(
     {"Bernoulli", "Dropout", "If", "Loop", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
     | {"RandomUniformLike", "Scan", "SequenceMap", "Optional", "ConcatFromSequence"}
 )
@@ -68,7 +68,7 @@ def fold(node: onnx.NodeProto, inputs: Sequence[Known | None], opset: int) -> li
         node: its outputs must be small; the caller has inferred their shapes.
         inputs: one per input of the node, None for an omitted optional one.
     """
-    if node.op_type in _NOT_FOLDED or any(attribute.HasField("g") for attribute in node.attribute):
+    if node.op_type in NEVER_FOLDED or any(attribute.HasField("g") for attribute in node.attribute):
         return None
     given = [known for known in inputs if known is not None]
     try:

@@ -18,6 +18,7 @@ from onnx import numpy_helper, shape_inference
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.foreign import foreign_types, is_foreign, standard_twin
+from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 
@@ -274,6 +275,9 @@ class _Walk:
         results = shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=self._opsets, ir_version=self._model.ir.ir_version
         )
+        if proto.op_type == "Loop":
+            kept = loop_types(proto, types, self._opsets, ir_version=self._model.ir.ir_version)
+            return dict(results) | kept
         return dict(results)
 
     def _fold(self, node: onnx_ir.Node, proto: onnx.NodeProto, inputs: Sequence[_Info | None]) -> None:

@@ -9,6 +9,7 @@ from onnxadmm.admm.problem import GateGroup, Reader
 from onnxadmm.admm.selection import select
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.constants import constant, constants_by_name
+from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_nothing_to_prune, state_problem
@@ -72,6 +73,7 @@ def score(model: Model, units: Units, *, by: Ranking, seed: int) -> NDArray[np.f
         raise OptionError("--by", expected=" or ".join(get_args(Ranking)), found=repr(by), way_out="choose one")
     if by == "random":
         return np.random.default_rng(seed).random(units.count)
+    model = inline(model)  # units name the weights of functions and branches as well
     written = _squares(model, units, units.writers)
     read = _squares(model, units, units.readers)
     norms = np.sqrt(np.where(written > 0, written, read))

@@ -8,6 +8,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import infer
 from onnxadmm.rules import (  # noqa: F401  (fill the table)
     attention,
+    control,
     convolution,
     einsum,
     elementwise,
@@ -69,8 +70,6 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
     try:
         if known is None:
             raise LockNodeError(f"no rule for {visit.where}")
-        if captured:
-            raise LockNodeError("has a subgraph that reads it")
         known.label(visit)
         for unread in visit.uncovered():
             facts.rigid.setdefault(unread.name or "", f"{visit.where} reads its values")

@@ -1,0 +1,159 @@
+"""Weights that are computed from constants by more than moves: computed once, here, so that they can be cut."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnx_ir
+from onnx_ir.convenience import replace_all_uses_with
+
+from onnxadmm.graph.constants import Array, constant, new_initializer, value_names
+from onnxadmm.graph.fold import NEVER_FOLDED, Known, fold
+from onnxadmm.graph.model import Model, clone
+from onnxadmm.graph.shapes import Shapes, infer
+
+LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
+
+_FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
+# Which operands are weights.
+_WEIGHTS = {
+    "BatchNormalization": range(1, 5),
+    "Conv": range(1, 3),
+    "ConvTranspose": range(1, 3),
+    "GRU": range(1, 4),
+    "Gemm": range(3),
+    "LSTM": range(1, 4),
+    "MatMul": range(2),
+    "RNN": range(1, 4),
+}
+# Behind these a weight is cut at its origin: zeros stay zeros, and every element is one element of an operand.
+_MOVES = frozenset(
+    {"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Neg", "Reshape", "Slice", "Split", "Squeeze"}
+    | {"Tile", "Transpose", "Unsqueeze"}
+)
+# What is quantised stays in its eight bits.
+_QUANTISES = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
+
+
+def write_out_computed(model: Model) -> Model:
+    """Return a copy whose computed weights are constants of the same names; the model itself where there are none.
+
+    Computed is a float operand that a Conv, Gemm, MatMul, BatchNormalization or recurrent layer uses as a weight, if
+    nothing but constants goes in and some operator on the way is no mere move: Mul of a weight and its scale,
+    ConstantOfShape, Range, EyeLike. Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements
+    stay as they are.
+    """
+    found = _Search(model).weights()
+    if not found:
+        return model
+    shapes = infer(model)
+    result = clone(model)
+    values = {value.name: value for node in result.ir.graph for value in node.outputs}
+    arrays: dict[str, Array] = {}
+    for name in found:
+        array = _evaluate(values[name], shapes, result, arrays)
+        if array is not None:
+            arrays[name] = array
+    computed = {name: arrays[name] for name in found if name in arrays}
+    if not computed:
+        return model
+    stored = result.ir.graph.initializers
+    used = {name for name, value in stored.items() if value.uses()}
+    for name, array in computed.items():
+        _replace(result, values[name], array)
+    for name, value in list(stored.items()):
+        if name in used and not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            stored.pop(name)
+    return result
+
+
+class _Search:
+    """Which values of a graph depend on constants alone, and what they are computed by."""
+
+    def __init__(self, model: Model) -> None:
+        self._graph = model.ir.graph
+        # By value, whether an operator on the way is no move; absent: it depends on more than constants.
+        self._computed: dict[str, bool] = {}
+
+    def weights(self) -> list[str]:
+        """Return the names of computed weights in the order of the graph."""
+        found: dict[str, None] = {}
+        for node in self._graph:
+            self._note(node)
+            if node.domain not in ("", "ai.onnx"):
+                continue
+            for index in _WEIGHTS.get(node.op_type, ()):
+                value = node.inputs[index] if index < len(node.inputs) else None
+                if value is not None and self._computed.get(value.name or "") and not value.is_graph_output():
+                    found[value.name or ""] = None
+        return list(found)
+
+    def _note(self, node: onnx_ir.Node) -> None:
+        if node.domain not in ("", "ai.onnx") or node.op_type in NEVER_FOLDED | _QUANTISES | {"Constant"}:
+            return
+        operands = [value for value in node.inputs if value is not None]
+        if not all(self._is_constant(value) or value.name in self._computed for value in operands):
+            return
+        # Behind the data of a move stand shapes and indices, which may be computed anyhow.
+        moved = operands if node.op_type == "Concat" else operands[:1]
+        computed = node.op_type not in _MOVES or any(self._computed.get(value.name or "") for value in moved)
+        for value in node.outputs:
+            if value.name:
+                self._computed[value.name] = computed
+
+    def _is_constant(self, value: onnx_ir.Value) -> bool:
+        node = value.producer()
+        return value.is_initializer() or (node is not None and node.op_type == "Constant")
+
+
+def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array]) -> Array | None:
+    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed."""
+    if shapes.dtype(value.name or "") not in _FLOATS:
+        return None
+    pending = [value]
+    while pending:
+        current = pending[-1]
+        name = current.name or ""
+        node = current.producer()
+        if name in known or node is None or node.op_type == "Constant":
+            array = known[name] if name in known else constant(current)
+            if array is None:
+                return None
+            known[name] = array
+            pending.pop()
+            continue
+        shape = shapes.shape(name)
+        if shape is None or prod(shape) > LARGEST_COMPUTED:
+            return None
+        missing = [operand for operand in node.inputs if operand is not None and operand.name not in known]
+        if missing:
+            pending.extend(missing)
+            continue
+        results = _run(node, known, model)
+        if results is None:
+            return None
+        known.update({output.name: array for output, array in zip(node.outputs, results, strict=False) if output.name})
+    return known[value.name or ""]
+
+
+def _run(node: onnx_ir.Node, known: dict[str, Array], model: Model) -> Sequence[Array] | None:
+    operands = [None if value is None else Known.constant(known[value.name or ""]) for value in node.inputs]
+    results = fold(onnx_ir.to_proto(node), operands, model.ir.opset_imports.get("", 1))
+    return None if results is None else [result.first for result in results]
+
+
+def _replace(model: Model, value: onnx_ir.Value, array: Array) -> None:
+    """Put a constant in the place of a computed value, and drop what nobody reads any more."""
+    node, name = value.producer(), value.name or ""
+    assert node is not None  # it is computed
+    value.name = None
+    stored = new_initializer(model, name, np.asarray(array), taken=value_names(model))
+    replace_all_uses_with(value, stored)
+    pending = [node]
+    while pending:
+        dead = pending.pop()
+        if dead.graph is None or any(output.uses() or output.is_graph_output() for output in dead.outputs):
+            continue
+        before = [operand.producer() for operand in dead.inputs if operand is not None]
+        model.ir.graph.remove(dead, safe=True)
+        pending.extend(producer for producer in before if producer is not None)

@@ -1,0 +1,155 @@
+"""What is written out computes the same, and only what has to be is written out."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnxadmm.graph import computed
+from onnxadmm.graph.inline import inline
+from onnxadmm.graph.model import load, to_proto
+from onnxadmm.graph.shapes import infer
+from tests.rewrite import laws
+from tests.rewrite.plans import KINDS, random_keep
+from tests.samples_text import load_sample, parse_sample
+
+#: How W is computed, what it is computed from, and the group that it writes or reads besides V.
+COMPUTED: dict[str, tuple[str, str]] = {
+    "filled": ("W = ConstantOfShape <value = float[1] {0.5}> (size)", "int64[2] size = {5, 4}"),
+    "filled and moved": (
+        "f = ConstantOfShape <value = float[1] {0.5}> (size) W = Transpose (f)",
+        "int64[2] size = {4, 5}",
+    ),
+    "counted": (
+        "f = Range (zero, twenty, one) c = Reshape (f, size) W = Sin (c)",
+        "float zero = {0}, float one = {1}, float twenty = {20}, int64[2] size = {5, 4}",
+    ),
+    "a diagonal": ("W = EyeLike <k: int = 1> (other)", "float[5,4] other"),
+    "scaled by its norm": (
+        "n = ReduceL2 <axes: ints = [0]> (other) d = Div (other, n) W = Mul (d, scale)",
+        "float[5,4] other, float[1,4] scale",
+    ),
+    "shifted": ("W = Add (other, shift)", "float[5,4] other, float shift = {0.25}"),
+    "a product": ("W = MatMul (narrow, wide)", "float[5,2] narrow, float[2,4] wide"),
+    "halves of which one is computed": (
+        "n = Exp (upper) W = Concat <axis: int = 0> (n, lower)",
+        "float[2,4] upper, float[3,4] lower",
+    ),
+}
+
+
+def network(body: str, weights: str) -> onnx.ModelProto:
+    return parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        computed (float[N,6] x) => (float[N,2] y) <{weights}, float[6,5] W1, float[5] B1, float[4,2] W2> {{
+        {body}
+        m = MatMul (x, W1)
+        h = Add (m, B1)
+        g = MatMul (h, W)
+        r = Sigmoid (g)
+        y = MatMul (r, W2)
+        }}"""
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_layer_whose_weight_is_computed_loses_units_on_both_sides(name: str, kind: str) -> None:
+    original = network(*COMPUTED[name])
+    model, units = laws.units_of(original)
+    assert sorted(group.count for group in units.groups) == [4, 5], units.locked
+    case = laws.prune(original, model, units, random_keep(units, seed=2, kind=kind))
+    laws.law_shrunk_is_valid(case)
+    laws.law_masked_equals_shrunk(case)
+    written = to_proto(inline(model))
+    feed = laws.feeds(original, seed=1)
+    (before,), (after,) = laws.run(original, feed), laws.run(written, feed)
+    assert laws.snr_db(before, after) > 100
+    assert "W" in {tensor.name for tensor in written.graph.initializer}
+    kept = {name for node in written.graph.node for name in node.input}
+    assert {tensor.name for tensor in written.graph.initializer} <= kept, "what W was computed from is left over"
+
+
+def test_a_computed_weight_that_something_else_reads_is_computed_for_it_as_before() -> None:
+    original = network("e = Exp (other) W = Neg (e) s = ReduceMax <keepdims: int = 0> (e)", "float[5,4] other")
+    original.graph.node[-1].output[0] = "z"
+    original.graph.node.append(onnx.helper.make_node("Add", ["z", "s"], ["y"]))
+    written = to_proto(inline(load(original)))
+    assert {"W", "other"} <= {tensor.name for tensor in written.graph.initializer}
+    assert [node.op_type for node in written.graph.node][:2] == ["Exp", "ReduceMax"]
+
+
+UNTOUCHED = {
+    "moves, through which a weight is cut where it is stored": ("W = Transpose (other)", "float[4,5] other"),
+    "a scale behind which zeros stay zeros": (
+        "W = DequantizeLinear (other, scale)",
+        "int8[5,4] other, float scale = {0.01}",
+    ),
+    "sizes that are computed": (
+        "n = Shape (other) s = Gather (n, backwards) W = Reshape (other, s)",
+        "float[4,5] other, int64[2] backwards = {1, 0}",
+    ),
+    "random numbers": ("W = RandomNormal <shape: ints = [5, 4], seed: float = 3.0> ()", "float spare = {1}"),
+}
+
+
+@pytest.mark.parametrize("name", UNTOUCHED)
+def test_what_need_not_be_computed_is_left_to_the_graph(name: str) -> None:
+    model = load(network(*UNTOUCHED[name]))
+    assert inline(model) is model
+
+
+def test_a_weight_that_is_too_large_is_left_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(network(*COMPUTED["a product"]))
+    monkeypatch.setattr(computed, "LARGEST_COMPUTED", 20)
+    assert inline(model) is not model
+    monkeypatch.setattr(computed, "LARGEST_COMPUTED", 19)
+    assert inline(model) is model
+
+
+def test_below_the_first_free_initializers_a_computed_weight_becomes_a_constant_node() -> None:
+    original = network(*COMPUTED["filled"])
+    original.ir_version = 3
+    original.opset_import[0].version = 9
+    listed = [
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in original.graph.initializer
+    ]
+    original.graph.input.extend(listed)
+    written = to_proto(inline(load(original)))
+    onnx.checker.check_model(written, full_check=True)
+    (node,) = (node for node in written.graph.node if node.op_type == "Constant")
+    assert list(node.output) == ["W"]
+    assert (numpy_helper.to_array(node.attribute[0].t) == 0.5).all()
+
+
+def test_the_shape_behind_a_loop_is_known_where_its_body_keeps_it() -> None:
+    shapes = infer(load(load_sample("Loop")))
+    before, after = shapes.shape("h"), shapes.shape("s")
+    assert before == after
+    assert before is not None
+
+
+def test_the_shape_behind_a_loop_that_grows_is_not_known() -> None:
+    original = load_sample("Loop")
+    (loop,) = (node for node in original.graph.node if node.op_type == "Loop")
+    body = loop.attribute[0].g
+    body.node[-1].op_type = "Concat"
+    body.node[-1].attribute.append(onnx.helper.make_attribute("axis", 1))
+    body.output[1].type.tensor_type.ClearField("shape")
+    assert infer(load(original)).shape("s") is None
+
+
+def test_a_model_without_anything_to_write_out_is_handed_back() -> None:
+    model = load(load_sample("Conv"))
+    assert inline(model) is model
+
+
+def test_writing_out_leaves_the_model_itself_as_it_was() -> None:
+    model = load(network(*COMPUTED["scaled by its norm"]))
+    before = to_proto(model).SerializeToString(deterministic=True)
+    once = inline(model)
+    assert to_proto(model).SerializeToString(deterministic=True) == before
+    assert inline(once) is once
+    for tensor in to_proto(once).graph.initializer:
+        assert np.isfinite(numpy_helper.to_array(tensor)).all()
