@@ -123,3 +123,37 @@ def test_a_reader_that_does_not_fit_its_tensor_is_refused(reader):
     weight = np.zeros((3, 4), dtype=np.float32)
     with pytest.raises(OptionError, match="reader of"):
         GatedWeights({"w": weight}, {"w": weight.copy()}, readers=(reader,), unit_count=5)
+
+
+def held_gates():
+    """Ones of four positions that read units 2, 0, none and 1, and their gradient."""
+    ones, gradient = np.ones((4, 1), np.float32), np.array([[3.0], [5.0], [7.0], [11.0]], np.float32)
+    reader = Reader("ones", 0, np.array([2, 0, -1, 1]))
+    gated = GatedWeights({"ones": ones}, {"ones": gradient}, readers=(reader,), unit_count=3, held={"ones"})
+    return ones, gradient, gated
+
+
+def test_ones_that_are_held_carry_the_gates_and_are_never_trained():
+    ones, _, gated = held_gates()
+    gated.write(np.array([0.5, 0.25, 2.0]))
+    np.testing.assert_array_equal(ones[:, 0], [2.0, 0.5, 1.0, 0.25])
+    np.testing.assert_array_equal(gated.collect(), [5.0, 11.0, 3.0])
+    ones -= 0.1
+    gated.store()
+    np.testing.assert_array_equal(ones, np.ones((4, 1)))
+    gated.restore()
+    np.testing.assert_array_equal(ones, np.ones((4, 1)))
+
+
+def test_the_network_of_a_plan_holds_ones_and_zeros_alone_where_tensors_are_held():
+    ones, _, gated = held_gates()
+    gated.settle(np.array([0.5, 0.25, 2.0]), np.array([True, False, True]))
+    np.testing.assert_array_equal(ones[:, 0], [1.0, 1.0, 1.0, 0.0])
+
+
+def test_the_network_of_a_plan_has_the_gates_of_kept_units_multiplied_into_weights():
+    weight = np.array([[1.0, 2.0, 4.0]], np.float32)
+    reader = Reader("w", 1, np.array([0, 1, -1]))
+    gated = GatedWeights({"w": weight}, {"w": np.zeros_like(weight)}, readers=(reader,), unit_count=2)
+    gated.settle(np.array([0.5, 0.25]), np.array([True, False]))
+    np.testing.assert_array_equal(weight, [[0.5, 0.0, 4.0]])
