@@ -76,6 +76,10 @@ class Training:
     ) -> Pruned:
         """Choose units and connections while the network trains.
 
+        Args:
+            model: with its gates on activations open.
+            keep_state: given the weights at the end, or the last good ones.
+
         Raises:
             DivergedError: training blew up; ``keep_state`` was given the last good weights.
         """
@@ -98,10 +102,11 @@ class Training:
                     on_iteration=report,
                 )
             except DivergedError:
-                keep_state(trainer.weights)
+                keep_state(_without(trainer.weights, problem.held))
                 raise
-            keep_state(trainer.weights)
-            return Pruned(solution.keep, solution.zeros, trainer.snapshot())
+            weights = _without(trainer.snapshot(), problem.held)
+            keep_state(weights)
+            return Pruned(solution.keep, solution.zeros, weights)
 
     def retrain(self, small: Model, pruned: Pruned) -> Model:
         """Train the small network, its zeros held; return it at its best on held-out data."""
@@ -202,6 +207,10 @@ def read_training(
         seed=seed,
         journal=journal,
     )
+
+
+def _without(weights: Mapping[str, FloatArray], names: frozenset[str]) -> dict[str, FloatArray]:
+    return {name: array for name, array in weights.items() if name not in names}
 
 
 def _goodness(metrics: Metrics) -> float:

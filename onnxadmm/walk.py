@@ -13,6 +13,7 @@ from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.errors import DivergedError
 from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.journal import Journal
@@ -24,6 +25,7 @@ from onnxadmm.plan.problem import Limits, describe_goal, state_problem
 from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HISTORY_NAME, HistoryWriter, write_report, write_text
+from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
@@ -67,6 +69,8 @@ class Walk:
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
             self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
+            if self.units.gates:
+                self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
             self.problem = state_problem(self.ready, self.units, self.budget, self.limits, targets=self.targets)
             refuse_unreachable(self.problem)
 
@@ -87,13 +91,17 @@ class Walk:
         """Take one step and check gradients in a process of its own, before anything takes long."""
         with self.journal.stage("preflight"):
             found = preflight(
-                self.ready,
+                open_gates(self.ready, self.units),
                 loss=self.recipe.objective(),
                 batch=self.training.first_batch(),
                 threads=self.recipe.threads,
                 freeze_untrainable=self.recipe.freeze_untrainable,
             )
-        frozen = [f"{name} (behind {operator})" for name, operator in found.untrainable.items()]
+        frozen = [
+            f"{name} (behind {operator})"
+            for name, operator in found.untrainable.items()
+            if name not in self.problem.held
+        ]
         if frozen:
             self.journal.warnings.append(
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
@@ -109,7 +117,8 @@ class Walk:
         file = nullcontext() if folder is None else self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME))
         try:
             with file:
-                pruned = self.training.prune(self.ready, self.problem, keep_state=keep_state)
+                gated = open_gates(self.ready, self.units)
+                pruned = self.training.prune(gated, self.problem, keep_state=keep_state)
                 small, verification = self._shrink(pruned)
                 result = self._finished(self.training.retrain(small, pruned))
         except DivergedError:
@@ -206,7 +215,7 @@ class Walk:
             pruned.keep,
             inexact=self.inexact,
             ignored=self.ignore,
-            simplified=self.ready is not self.model,
+            simplified=self.simplified,
             zeros=pruned.zeros,
             note=describe_goal(self.budget, self.targets),
         )

@@ -126,7 +126,9 @@ class _Run(Generic[Batch]):
         self._full = problem.cost.total(np.ones(problem.unit_count, dtype=np.bool_))
         self._weights = dict(trainer.weights)
         gradients = dict(trainer.gradients)
-        self._gated = GatedWeights(self._weights, gradients, readers=problem.readers, unit_count=problem.unit_count)
+        self._gated = GatedWeights(
+            self._weights, gradients, readers=problem.readers, unit_count=problem.unit_count, held=problem.held
+        )
         self._connections = Connections(
             problem, weights=self._weights, gradients=gradients, per_layer=settings.mode == "joint"
         )
@@ -244,7 +246,7 @@ class _Run(Generic[Batch]):
     def _finish(self, keep: KeepArray) -> dict[str, MaskArray]:
         """Leave the network of ``keep`` in the trainer's weights, which held the masters."""
         zeros = self._connections.zeros(keep)
-        self._gated.write(np.where(keep, self._neurons.gates, 0.0))
+        self._gated.settle(self._neurons.gates, keep)
         for name, mask in zeros.items():
             self._weights[name][mask] = 0.0
         return zeros
