@@ -106,7 +106,7 @@ def _balance_filters(visit: Visit, weight: Operand, groups: int) -> None:
         visit.balance(written.reshape(groups, -1))
 
 
-@rule("ConvTranspose", rewrite=rewrite_groups, note="reads input channels, writes filters; depthwise ties")
+@rule("ConvTranspose", rewrite=rewrite_groups, note="reads input channels, writes filters; groups stay equal")
 def transposed_convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[C, M/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
     data, weight = visit.operand(0), constant_weight(visit, 1)
@@ -115,23 +115,39 @@ def transposed_convolution(visit: Visit) -> None:
     visit.lock_others(data, (0, 1), _SLIDES)
     visit.whole(weight, range(2, weight.rank))
     read = data.axes[1]
+    visit.tie(read, weight.axes[0], "reads channels that stay")
     if groups == 1:
-        visit.tie(read, weight.axes[0], "reads channels that stay")
-        if weight.axes[0] is not None:
-            visit.read(weight, 0, weight.axes[0])
         written = weight.axes[1]
-    elif groups == channels and weight.shape[1] == 1:
-        written = visit.tie(read, weight.axes[0], "filters channels that stay")
+    elif groups == channels and read is not None:
+        visit.whole(weight, [1])
+        written = read.repeat(weight.shape[1])
     else:
-        raise LockNodeError("has groups that are not depthwise")
+        written = _write_blocks(visit, weight, groups)
+        if read is not None:
+            visit.balance(read.reshape(groups, channels // groups))
+    if weight.axes[0] is not None and (groups < channels or read is None):
+        visit.read(weight, 0, weight.axes[0])
     if visit.has(2):
         written = visit.tie(written, visit.operand(2).axes[0])
     visit.give([data.axes[0], written, *([None] * (data.rank - 2))])
     samples = visit.samples(data.shape, data.name)
+    writing = visit.facts.axes[weight.name][1] if groups < channels or read is None else None
     visit.multiply_accumulates(
         [samples * product(data.shape[2:]) * product(weight.shape[2:]), channels, weight.shape[1]],
-        [None, read, written if groups == 1 else None],
+        [None, read, writing],
     )
+
+
+def _write_blocks(visit: Visit, weight: Operand, groups: int) -> Axis:
+    """Return the labels of the filters of a weight ``[C, M/groups, ...]``, equally many of every group."""
+    filters = weight.shape[1]
+    if filters == 1:
+        return visit.fixed(groups, "has one filter per group")
+    written = visit.fresh(groups * filters)
+    blocks = written.reshape(groups, filters)
+    visit.balance(blocks)
+    visit.cut_weight_by_blocks(weight, 1, blocks, reads=False)
+    return written
 
 
 @rule("MaxPool", "AveragePool", "LpPool", note="pools every channel by itself")

@@ -165,8 +165,20 @@ class Visit:
             self.facts.titles[self.name] = self.where
             if self.name not in owners:
                 owners.append(self.name)
+                self._join_blocks(value.name)
         constant = value.name in self.facts.constants or value.name in self.facts.derived
         return Operand(value.name, shape, self.facts.axes[value.name], constant)
+
+    def _join_blocks(self, name: str) -> None:
+        """Tie the blocks of an axis that another node has cut by blocks: this one may read it in another way."""
+        joined: list[Axis] = []
+        for axis in self.facts.axes[name]:
+            if axis is None or axis.ndim == 1:
+                joined.append(axis)
+                continue
+            self.facts.labels.tie(np.broadcast_to(axis[0], axis.shape), axis)
+            joined.append(axis[0])
+        self.facts.axes[name] = tuple(joined)
 
     def operands(self) -> list[Operand]:
         """Return all operands that are present."""
@@ -361,18 +373,20 @@ class Visit:
         """State that every row of ``[blocks, n]`` must keep equally many positions."""
         self.facts.balances.append((self.where, blocks))
 
-    def cut_weight_by_blocks(self, weight: Operand, axis: int, labels: LabelArray) -> None:
+    def cut_weight_by_blocks(self, weight: Operand, axis: int, labels: LabelArray, *, reads: bool = True) -> None:
         """Give an axis of a weight labels that depend on the block of axis 0: ``labels`` is ``[blocks, n]``.
 
         Where another node has labelled this axis already, or the weight is computed, the blocks are tied
-        to each other instead, which is coarser and still exact.
+        to each other instead, which is coarser and still exact. ``reads`` tells whether the axis consumes
+        these positions, or writes them.
         """
         untouched = weight.name in self.facts.constants and self.facts.owners.get(weight.name) == [self.name]
         if untouched and weight.shape[axis] > 1:
             axes = list(weight.axes)
             axes[axis] = labels
             self.facts.axes[weight.name] = tuple(axes)
-            self.facts.reads.append(Read(self.where, weight.name, axis, labels))
+            if reads:
+                self.facts.reads.append(Read(self.where, weight.name, axis, labels))
             return
         for row in labels[1:]:
             self.facts.labels.tie(labels[0], row)
@@ -380,7 +394,7 @@ class Visit:
         if own is None:
             for row in labels:
                 self.lock(row, "reads it through an axis of size one")
-        else:
+        elif reads:
             self.facts.reads.append(Read(self.where, weight.name, axis, own))
 
     def factor(self, sources: Sequence[tuple[int, Axis]], targets: Sequence[tuple[int, Axis]]) -> None:
