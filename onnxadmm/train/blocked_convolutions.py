@@ -24,6 +24,10 @@ from onnxadmm.train.channel_blocks import BLOCKED_DOMAIN, BlockedGraph
 from onnxadmm.train.workspace import attribute
 
 
+#: Least share of a blocked convolution's products that are not with filled-up channels; with more, plain is as fast.
+_USEFUL = 0.65
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Numbers of a two-dimensional convolution; pairs are (height, width)."""
@@ -83,19 +87,18 @@ def write_conv(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     """Write a Conv with blocked kernels; False when none fits it."""
     x, w = node.input[0], node.input[1]
     g = read_geometry(graph, node, x=x, w=w)
-    if g is None or not graph.fits(g.outputs):
+    if g is None or not _pays(graph, g):
         return False
     narrow = g.group == 1 and g.inputs < graph.block
-    if not (narrow or (graph.fits(g.inputs) and (g.group == 1 or g.is_depthwise))):
-        return False
     source = graph.to_plain(x) if narrow else graph.to_blocked(x)
-    inputs = [source, graph.filters(w), *node.input[2:3]]
+    more = graph.width(g.outputs) - g.outputs
+    inputs = [source, graph.filters(w), *(graph.filled(bias, [more]) for bias in node.input[2:3] if bias)]
     graph.blocked[node.output[0]] = graph.add(
         "Conv",
         inputs,
         f"{node.output[0]}/blocked",
         domain=BLOCKED_DOMAIN,
-        group=g.group,
+        group=graph.width(g.group) if g.is_depthwise else 1,
         kernel_shape=g.kernel,
         strides=g.strides,
         dilations=g.dilations,
@@ -104,11 +107,19 @@ def write_conv(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _pays(graph: BlockedGraph, g: Geometry) -> bool:
+    if g.is_depthwise:
+        return g.inputs >= _USEFUL * graph.width(g.inputs)
+    # Fewer inputs than a block are read as they are.
+    inputs = graph.width(g.inputs) if g.inputs >= graph.block else g.inputs
+    return g.group == 1 and g.inputs * g.outputs >= _USEFUL * inputs * graph.width(g.outputs)
+
+
 def write_conv_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     """Write as many of the gradients of a ConvGrad (dX, dW, dB) as blocked kernels fit; False when none does."""
     dy, x, w = node.input[:3]
     g = read_geometry(graph, node, x=x, w=w)
-    if g is None or not graph.fits(g.outputs) or (g.group > 1 and not g.is_depthwise):
+    if g is None or not _pays(graph, g):
         return False
     outputs = [*node.output, "", ""][:3]
     writers = (_write_dx, _write_dw, _write_db)
@@ -123,10 +134,10 @@ def write_conv_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         plain.CopyFrom(node)
         del plain.output[:]
         plain.output.extend(rest)
-        # Only dW reads the values of X; a blocked X tells the shape as well.
-        needs_x = len(rest) > 1 and rest[1]
         plain.input[0] = graph.to_plain(dy)
-        plain.input[1] = graph.to_plain(x) if needs_x or x not in graph.blocked else graph.blocked[x]
+        # Of X, dX asks for the shape only, which the blocked form has as well unless it was filled up.
+        shape_only = not any(rest[1:]) and x in graph.blocked and graph.width(g.inputs) == g.inputs
+        plain.input[1] = graph.blocked[x] if shape_only else graph.to_plain(x)
         graph.nodes.append(plain)
         graph.plain.update(name for name in rest if name)
     return True
@@ -141,7 +152,7 @@ def _write_dx(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
         for size, result, stride, first, span in zip(g.size, g.result, g.strides, before, spans, strict=True)
     ]
     dense_stride = g.strides != (1, 1) and not g.is_depthwise
-    if not graph.fits(g.inputs) or dense_stride or min(before + after) < 0:
+    if g.inputs < _USEFUL * graph.width(g.inputs) or dense_stride or min(before + after) < 0:
         return False
     source = _spread(graph, graph.to_blocked(node.input[0]), g) if g.strides != (1, 1) else None
     graph.blocked[output] = graph.add(
@@ -149,7 +160,7 @@ def _write_dx(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
         [source or graph.to_blocked(node.input[0]), graph.mirrored_filters(node.input[2])],
         f"{output}/blocked",
         domain=BLOCKED_DOMAIN,
-        group=g.group,
+        group=graph.width(g.group) if g.is_depthwise else 1,
         kernel_shape=g.kernel,
         dilations=g.dilations,
         pads=[*before, *after],
@@ -159,10 +170,10 @@ def _write_dx(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
 
 def _spread(graph: BlockedGraph, value: str, g: Geometry) -> str:
     """Put s - 1 zeros after every entry, along height and width, of a blocked value [N, O, Ho, Wo]."""
-    (h, w), (sh, sw), block = g.result, g.strides, graph.block
-    rows = graph.reshape(value, [g.batch * g.outputs // block, h, 1, w, block])
+    (h, w), (sh, sw), block, width = g.result, g.strides, graph.block, graph.width(g.outputs)
+    rows = graph.reshape(value, [g.batch * width // block, h, 1, w, block])
     pads = graph.integers(0, 0, 0, 0, 0, 0, 0, sh - 1, 0, (sw - 1) * block)
-    return graph.reshape(graph.add("Pad", [rows, pads], f"{value}/spread"), [g.batch, g.outputs, h * sh, w * sw])
+    return graph.reshape(graph.add("Pad", [rows, pads], f"{value}/spread"), [g.batch, width, h * sh, w * sw])
 
 
 def _write_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: str) -> bool:
@@ -175,8 +186,9 @@ def _write_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
     ]
     if g.is_depthwise:
         return min(after) >= 0 and _write_depthwise_dw(graph, node, g, output, after)
-    if not graph.fits(g.batch):
+    if g.batch % graph.block:
         return False
+    width = graph.width(g.outputs)
     (h, w), (ho, wo), (kh, kw), block = g.size, g.result, g.kernel, graph.block
     # [N, H, W, C] -> [1, N, H, W C], with its padding at the sides, blocked over the images
     picture = graph.reshape(graph.channels_last(node.input[1]), [1, g.batch, h, w * g.inputs])
@@ -187,10 +199,10 @@ def _write_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
         picture = graph.add("Pad", [picture, pads], f"{output}/padded")
     picture = graph.add("ReorderInput", [picture], f"{output}/picture", domain=BLOCKED_DOMAIN)
     # [N/b, b of N, O/b, Ho Wo, b of O] -> [O/b, N/b, Ho Wo, b of N, b of O]
-    split = [g.batch // block, block, g.outputs // block, ho * wo, block]
+    split = [g.batch // block, block, width // block, ho * wo, block]
     moved = graph.reshape(graph.to_blocked(node.input[0]), split)
     moved = graph.add("Transpose", [moved], f"{output}/moved", perm=[2, 0, 3, 1, 4])
-    filters = graph.reshape(moved, [g.outputs, g.batch, ho, wo])
+    filters = graph.reshape(moved, [width, g.batch, ho, wo])
     result = graph.add(
         "Conv",
         [picture, filters],
@@ -210,9 +222,8 @@ def _write_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
 
 
 def _write_depthwise_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: str, after: list[int]) -> bool:
-    if not graph.fits(g.inputs):
-        return False
-    count = g.batch * g.inputs
+    width = graph.width(g.inputs)
+    count = g.batch * width
     result = graph.add(
         "Conv",
         [
@@ -227,9 +238,9 @@ def _write_depthwise_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, 
         pads=[*g.before, *after],
     )
     # [N, C/b, kh, kw, b] -> [C/b, kh, kw, b] -> [C, 1, kh, kw]
-    each = graph.reshape(result, [g.batch, g.inputs * g.kernel[0] * g.kernel[1]])
+    each = graph.reshape(result, [g.batch, width * g.kernel[0] * g.kernel[1]])
     total = graph.add("ReduceSum", [each, graph.integers(0)], f"{output}/sum", keepdims=0)
-    total = graph.reshape(total, [1, g.inputs, *g.kernel])
+    total = graph.reshape(total, [1, width, *g.kernel])
     flat = graph.add("ReorderOutput", [total], f"{output}/flat", domain=BLOCKED_DOMAIN, channels=g.inputs)
     graph.give(graph.reshape(flat, [g.inputs, 1, *g.kernel]), output)
     return True
@@ -237,9 +248,13 @@ def _write_depthwise_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, 
 
 def _write_db(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: str) -> bool:
     """Sum first over places in blocks, then over images: the engine's reductions want one run of axes each."""
-    places, block = g.result[0] * g.result[1], graph.block
-    split = graph.reshape(graph.to_blocked(node.input[0]), [g.batch * g.outputs // block, places, block])
+    places, block, width = g.result[0] * g.result[1], graph.block, graph.width(g.outputs)
+    split = graph.reshape(graph.to_blocked(node.input[0]), [g.batch * width // block, places, block])
     sums = graph.add("ReduceSum", [split, graph.integers(1)], f"{output}/places", keepdims=0)
-    each = graph.reshape(sums, [g.batch, g.outputs])
-    graph.give(graph.add("ReduceSum", [each, graph.integers(0)], f"{output}/sum", keepdims=0), output)
+    each = graph.reshape(sums, [g.batch, width])
+    total = graph.add("ReduceSum", [each, graph.integers(0)], f"{output}/sum", keepdims=0)
+    if width > g.outputs:
+        cut = [total, graph.integers(0), graph.integers(g.outputs), graph.integers(0)]
+        total = graph.add("Slice", cut, f"{output}/cut")
+    graph.give(total, output)
     return True

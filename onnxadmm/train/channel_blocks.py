@@ -4,6 +4,8 @@ The engine brings convolutions that are about twice as fast as the plain ones, i
 ``com.microsoft.nchwc``. Their tensors [N, C, H, W] lie in memory as [N, C/b, H, W, b], b being the width of the
 machine's vectors (16 or 8), while their shape still reads [N, C, H, W]. The engine itself uses them for constant
 weights only; naming them in the graph makes them available for weights that train.
+
+Channels that fill no whole number of blocks are filled up, with finite numbers that meet filters of zeros.
 """
 
 from collections.abc import Sequence
@@ -70,8 +72,9 @@ class BlockedGraph:
         if like in self._shapes:
             self._shapes[name], self._types[name] = self._shapes[like], self._types[like]
 
-    def fits(self, channels: int) -> bool:
-        return channels % self.block == 0
+    def width(self, channels: int) -> int:
+        """Channels a blocked value has in memory."""
+        return -(-channels // self.block) * self.block
 
     def only_blocked(self, name: str) -> bool:
         """Whether a value exists in the blocked layout and not in the plain one."""
@@ -115,18 +118,21 @@ class BlockedGraph:
                 self.nodes.append(helper.make_node("ReorderOutput", [source], [name], name=name, **attributes))
             else:
                 n, c, h, w = shape
-                split = self.reshape(source, [n, c // self.block, h, w, self.block])
+                split = self.reshape(source, [n, self.width(c) // self.block, h, w, self.block])
                 moved = self.add("Transpose", [split], f"{name}/moved", perm=[0, 1, 4, 2, 3])
-                self.nodes.append(helper.make_node("Reshape", [moved, self.integers(*shape)], [name], name=name))
+                whole = self.reshape(moved, [n, self.width(c), h, w])
+                cut = [whole, self.integers(0), self.integers(c), self.integers(1)]
+                self.nodes.append(helper.make_node("Slice", cut, [name], name=name))
             self.plain.add(name)
         return name
 
     def to_blocked(self, name: str) -> str:
         """Make sure a float value exists in the blocked layout; returns the name it has there."""
         if name not in self.blocked:
-            self.blocked[name] = self.add(
-                "ReorderInput", [self.to_plain(name)], f"{name}/blocked", domain=BLOCKED_DOMAIN
-            )
+            # The engine would fill the last block up by itself, without telling its own shape inference.
+            source, channels = self.to_plain(name), self._shapes[name][1]
+            source = self.filled(source, [0, self.width(channels) - channels, 0, 0])
+            self.blocked[name] = self.add("ReorderInput", [source], f"{name}/blocked", domain=BLOCKED_DOMAIN)
         return self.blocked[name]
 
     def channels_last(self, name: str) -> str:
@@ -137,6 +143,12 @@ class BlockedGraph:
             return self.add("ReorderOutput", [source], hint, domain=BLOCKED_DOMAIN, channels=channels, channels_last=1)
         return self.add("Transpose", [name], f"{name}/last", perm=[0, 2, 3, 1])
 
+    def filled(self, value: str, more: Sequence[int]) -> str:
+        """A value with zeros at the end of its axes, as many as ``more`` says for each."""
+        if not any(more):
+            return value
+        return self.add("Pad", [value, self.integers(*(0 for _ in more), *more)], f"{value}/filled")
+
     def filters(self, weight: str) -> str:
         """A weight [O, I, kh, kw] as a blocked convolution reads it.
 
@@ -145,12 +157,14 @@ class BlockedGraph:
         """
         if (key := (weight, "forward")) not in self._filters:
             o, i, kh, kw = self._shapes[weight]
-            flat = self.reshape(weight, [1, o, 1, i * kh * kw])
+            op, ip = self.width(o), self.width(i) if i >= self.block else i
+            whole = self.filled(weight, [op - o, ip - i, 0, 0])
+            flat = self.reshape(whole, [1, op, 1, ip * kh * kw])
             value = self.add("ReorderInput", [flat], f"{weight}/blocked", domain=BLOCKED_DOMAIN)  # [O/b, I*k, b]
-            if self.fits(i) and kh * kw > 1:
-                split = self.reshape(value, [o // self.block, i // self.block, self.block, kh * kw, self.block])
+            if ip >= self.block and kh * kw > 1:
+                split = self.reshape(value, [op // self.block, ip // self.block, self.block, kh * kw, self.block])
                 value = self.add("Transpose", [split], f"{weight}/moved", perm=[0, 1, 3, 2, 4])
-            self._filters[key] = self.reshape(value, [o, i, kh, kw])
+            self._filters[key] = self.reshape(value, [op, ip, kh, kw])
         return self._filters[key]
 
     def mirrored_filters(self, weight: str) -> str:
@@ -160,19 +174,20 @@ class BlockedGraph:
         """
         if (key := (weight, "backward")) not in self._filters:
             o, i, kh, kw = self._shapes[weight]
-            size, block = kh * kw, self.block
+            size, block, op, ip = kh * kw, self.block, self.width(o), self.width(i) if i > 1 else 1
+            whole = self.filled(weight, [op - o, ip - i, 0, 0])
             if i == 1:
-                flat = self.reshape(weight, [1, o, kh, kw])
+                flat = self.reshape(whole, [1, op, kh, kw])
                 value = self.add("ReorderInput", [flat], f"{weight}/blocked", domain=BLOCKED_DOMAIN)
-                value, axis = self.reshape(value, [o // block, size, block]), 1
+                value, axis = self.reshape(value, [op // block, size, block]), 1
             else:
-                value = self.add("ReorderInput", [weight], f"{weight}/blocked", domain=BLOCKED_DOMAIN)  # [O, I/b, k, b]
-                split = self.reshape(value, [o // block, block, i // block, size, block])
+                value = self.add("ReorderInput", [whole], f"{weight}/blocked", domain=BLOCKED_DOMAIN)  # [O, I/b, k, b]
+                split = self.reshape(value, [op // block, block, ip // block, size, block])
                 value, axis = self.add("Transpose", [split], f"{weight}/moved", perm=[2, 0, 3, 1, 4]), 2
             if size > 1:
                 turned = self.integers(*reversed(range(size)))
                 value = self.add("Gather", [value, turned], f"{weight}/turned", axis=axis)
-            self._filters[key] = self.reshape(value, [o, 1, kh, kw] if i == 1 else [i, o, kh, kw])
+            self._filters[key] = self.reshape(value, [op, 1, kh, kw] if i == 1 else [ip, op, kh, kw])
         return self._filters[key]
 
     def finish(self) -> onnx.ModelProto:

@@ -13,12 +13,13 @@ import onnx
 
 from onnxadmm.train.blocked_convolutions import write_conv, write_conv_gradient
 from onnxadmm.train.channel_blocks import BlockedGraph
-from onnxadmm.train.workspace import reads, sort_nodes, words
+from onnxadmm.train.workspace import attribute, reads, sort_nodes, words
 
 #: Operators that treat every element alike, given inputs of one shape and scalars.
+#: None makes anything but finite numbers of zeros, which is what fills blocks up.
 ELEMENTWISE = words(
-    "Abs Add And Cast Clip Div Erf Exp Greater GreaterOrEqual HardSigmoid LeakyRelu Less LessOrEqual Log Mul Neg Not "
-    "Or Reciprocal Relu Sigmoid Sign Sqrt Sub Sum Tanh Where LeakyReluGrad SigmoidGrad TanhGrad"
+    "Abs Add And Cast Clip Erf Exp Greater GreaterOrEqual HardSigmoid LeakyRelu Less LessOrEqual Mul Neg Not Or Relu "
+    "Sigmoid Sign Sub Sum Tanh Where LeakyReluGrad SigmoidGrad TanhGrad"
 )
 #: Slope of the mask's ramp: beyond the smallest positive values, it is a step.
 _STEEP = 1e38
@@ -31,9 +32,8 @@ def make_faster(model: onnx.ModelProto, *, block: int) -> onnx.ModelProto:
         model: shapes of values recorded as far as known; left as it is.
         block: channels per block of the blocked kernels, 0 where the machine has none.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = BlockedGraph(copy, block)
+    # The builder records no shapes of what it puts between its own operators.
+    graph = BlockedGraph(onnx.shape_inference.infer_shapes(model), block)
     for node in sort_nodes(list(model.graph.node)):
         _write(graph, node)
     return graph.finish()
@@ -53,14 +53,15 @@ def _write(graph: BlockedGraph, node: onnx.NodeProto) -> None:
             return
         if _write_elementwise(graph, node):
             return
+    shape = graph.shape(node.input[0]) if node.op_type == "Shape" and not node.domain else None
+    if shape is not None:
+        chosen = shape[attribute(node, "start", 0) : attribute(node, "end", None)]
+        graph.give(graph.integers(*chosen), node.output[0])
+        return
     for name in reads(node):
-        # Shapes read the same in either layout.
-        if node.op_type != "Shape":
-            graph.to_plain(name)
+        graph.to_plain(name)
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
-    if node.op_type == "Shape" and graph.only_blocked(node.input[0]):
-        copy.input[0] = graph.blocked[node.input[0]]
     graph.nodes.append(copy)
     graph.plain.update(name for name in node.output if name)
 

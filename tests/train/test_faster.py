@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,6 +53,13 @@ CASES = {
     "batch of no whole block": Convolution(batch=6),
     "outputs of no whole block": Convolution(outputs=20),
     "inputs of no whole block": Convolution(inputs=24),
+    "odd channels": Convolution(inputs=13, outputs=27),
+    "odd channels, two blocks, pointwise": Convolution(inputs=29, outputs=50, kernel=(1, 1), pads=(0, 0, 0, 0)),
+    "few channels": Convolution(inputs=5, outputs=7),
+    "depthwise, channels of no whole block": Convolution(inputs=27, outputs=27, group=27),
+    "depthwise with stride, channels of no whole block": replace(
+        DEPTHWISE, inputs=24, outputs=24, group=24, strides=(2, 2), size=(8, 8)
+    ),
     "tiny picture": Convolution(size=(2, 2), inputs=32),
     "groups": Convolution(inputs=32, group=2),
     "depthwise": DEPTHWISE,
@@ -67,7 +75,12 @@ CASES = {
 def forward_of(case: Convolution) -> onnx.ModelProto:
     """loss = sum(r * conv(x, w, b)), every operand a graph input: each gradient is a linear map of r."""
     w = [case.outputs, case.inputs // case.group, *case.kernel]
-    attributes = {"strides": case.strides, "pads": case.pads, "dilations": case.dilations, "group": case.group}
+    attributes: dict[str, Any] = {
+        "strides": case.strides,
+        "pads": case.pads,
+        "dilations": case.dilations,
+        "group": case.group,
+    }
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["y"], name="conv", kernel_shape=case.kernel, **attributes),
         helper.make_node("Mul", ["y", "r"], ["product"], name="product"),
@@ -165,7 +178,9 @@ def test_gradients_of_a_convolution_are_those_of_the_unrewritten_graph_and_of_di
 
 
 @pytest.mark.skipif(engine.available() and not engine.channel_block(), reason="a machine without blocked kernels")
-@pytest.mark.parametrize("name", ["plain", "pointwise", "tiny picture", "depthwise", "depthwise with stride"])
+@pytest.mark.parametrize(
+    "name", ["plain", "pointwise", "tiny picture", "odd channels", "depthwise", "depthwise with stride"]
+)
 def test_no_gradient_kernel_of_the_engine_is_left_where_blocked_ones_fit(name: str) -> None:
     fast = make_faster(gradients_of(forward_of(CASES[name]), ["b", "w", "x"]), block=engine.channel_block())
     assert all(node.op_type != "ConvGrad" for node in fast.graph.node)
