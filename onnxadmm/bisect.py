@@ -10,7 +10,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import random_inputs
-from onnxadmm.errors import ModelFileError, OnnxAdmmError, OutputError
+from onnxadmm.errors import ModelFileError, OnnxAdmmError
+from onnxadmm.files import cannot_write, refuse_existing
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
 from onnxadmm.plan.plan import Plan, make_plan
@@ -82,19 +83,9 @@ def write_culprit(culprit: Culprit, folder: Path, *, overwrite: bool) -> tuple[P
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            str(folder),
-            expected="a folder that can be written",
-            found=error.strerror or type(error).__name__,
-            way_out="choose another folder",
-        ) from error
-    if plan_path.exists() and not overwrite:
-        raise OutputError(
-            str(plan_path),
-            expected="a file that does not exist yet",
-            found="one that does",
-            way_out="choose another folder, or use --force",
-        )
+        raise cannot_write(folder, error, expected="a folder that can be written") from error
+    for path in (model_path, plan_path):
+        refuse_existing(path, force=overwrite)
     save(culprit.model, model_path, overwrite=overwrite)
     plan = replace(culprit.plan, sha256=load(model_path).sha256)  # the file's bytes, not the message's
     write_text(plan_path, plan.to_json())

@@ -1,13 +1,14 @@
 """The output folder: files appear under their names when the run has succeeded, the model last."""
 
-import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from onnxadmm.errors import OutputError
+from onnxadmm.files import cannot_write, put_in_place, refuse_existing, refuse_folder
 
 MODEL_NAME: Final = "model.onnx"
 PLAN_NAME: Final = "plan.json"
@@ -52,19 +53,13 @@ class OutputFolder:
             self.work = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.path))
         except OSError as error:
             self._remove_created()
-            raise OutputError(
-                str(path),
-                expected="a folder that can be written",
-                found=error.strerror or type(error).__name__,
-                way_out="choose another folder",
-            ) from error
+            raise cannot_write(path, error, expected="a folder that can be written") from error
 
     def publish(self) -> None:
         """Move every file under its final name, the model last; what stood there of an older result goes."""
-        files = [*self.work.iterdir()]
-        self._move(files)
-        for name in set(_NAMES) - {file.name for file in files}:
-            (self.path / name).unlink(missing_ok=True)
+        moves = {self.work / name: self.path / name for name in _NAMES if (self.work / name).exists()}
+        put_in_place(moves, gone=[self.path / name for name in _NAMES if self.work / name not in moves])
+        self._created.clear()
 
     def keep_last_good_state(self) -> tuple[Path, ...]:
         """Keep checkpoint and history, which is what a run that diverged leaves behind; return where they are.
@@ -72,22 +67,16 @@ class OutputFolder:
         Beside an older result they get names of their own, so that two runs are not taken for one.
         """
         prefix = "diverged-" if (self.path / MODEL_NAME).exists() else ""
-        kept = []
-        for name in (CHECKPOINT_NAME, "history.jsonl"):
-            if (self.work / name).exists():
-                (self.work / name).replace(self.path / f"{prefix}{name}")
-                kept.append(self.path / f"{prefix}{name}")
+        names = [name for name in (CHECKPOINT_NAME, "history.jsonl") if (self.work / name).exists()]
+        kept = {self.work / name: self.path / f"{prefix}{name}" for name in names}
+        put_in_place(kept)
         self._created.clear()
-        return tuple(kept)
-
-    def _move(self, files: list[Path]) -> None:
-        for file in sorted(files, key=lambda file: _NAMES.index(file.name)):
-            file.replace(self.path / file.name)
-        self._created.clear()
+        return tuple(kept.values())
 
     def _remove_created(self) -> None:
-        for folder in reversed(self._created):
-            folder.rmdir()
+        with suppress(OSError):  # not empty: something of an older result is there
+            for folder in reversed(self._created):
+                folder.rmdir()
 
     def __enter__(self) -> Self:
         return self
@@ -111,38 +100,24 @@ class OutputFile:
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self._path = path
         self._force = force
-        _refuse_folder(path)
+        refuse_folder(path)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
         except OSError as error:
-            raise OutputError(
-                str(path),
-                expected="a folder that can be written",
-                found=error.strerror or type(error).__name__,
-                way_out="choose another place",
-            ) from error
+            raise cannot_write(path, error, expected="a folder that can be written") from error
         self.work = self._folder / path.name
 
     def publish(self) -> None:
-        """Move what was written under its final name.
+        """Move what was written under its final name, all of it or nothing.
 
         Raises:
             OutputError: a file stands there and may not be replaced, its external data included, or it cannot be.
         """
         files = [file for file in self._folder.iterdir() if file != self.work]
-        moves = [(file, self._path.parent / file.name) for file in [*files, self.work]]
-        for _, final in moves:
+        moves = {file: self._path.parent / file.name for file in [*files, self.work]}
+        for final in moves.values():
             refuse_existing(final, force=self._force)
-        for file, final in moves:
-            try:
-                file.replace(final)
-            except OSError as error:
-                raise OutputError(
-                    str(final),
-                    expected="a file that can be written",
-                    found=error.strerror or type(error).__name__,
-                    way_out="choose another place",
-                ) from error
+        put_in_place(moves)
 
     def __enter__(self) -> Self:
         return self
@@ -151,22 +126,3 @@ class OutputFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Refuse a name under which something stands already.
-
-    Raises:
-        OutputError: it is a folder, or a file and ``force`` is False.
-    """
-    _refuse_folder(path)
-    if os.path.exists(path) and not force:
-        raise OutputError(
-            str(path), expected="a new file", found="an existing one", way_out="choose another name, or use --force"
-        )
-
-
-def _refuse_folder(path: Path) -> None:
-    # os.path and not pathlib: a name that the file system cannot hold is refused when it is written.
-    if os.path.isdir(path):
-        raise OutputError(str(path), expected="the name of a file", found="a directory", way_out="add a file name")

@@ -95,7 +95,7 @@ def test_nothing_is_overwritten_without_force(model: Path, tmp_path: Path, monke
     culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
     assert culprit is not None
     write_culprit(culprit, tmp_path / "report", overwrite=False)
-    with pytest.raises(onnxadmm.OnnxAdmmError, match="does not exist yet"):
+    with pytest.raises(onnxadmm.OnnxAdmmError, match="an existing one"):
         write_culprit(culprit, tmp_path / "report", overwrite=False)
 
 
@@ -106,7 +106,7 @@ def test_a_plan_that_stands_there_alone_is_not_overwritten_either(
     culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
     assert culprit is not None
     (tmp_path / "reproduce.json").write_text("mine")
-    with pytest.raises(onnxadmm.OnnxAdmmError, match="does not exist yet"):
+    with pytest.raises(onnxadmm.OnnxAdmmError, match="an existing one"):
         write_culprit(culprit, tmp_path, overwrite=False)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("reproduce")] == ["reproduce.json"]
     assert (tmp_path / "reproduce.json").read_text() == "mine"

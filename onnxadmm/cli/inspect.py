@@ -7,7 +7,7 @@ import typer
 
 from onnxadmm.cli.options import ForceOption, IgnoreOption, InexactOption, JsonOption, ModelArgument
 from onnxadmm.console import print_json, stdout_console
-from onnxadmm.output import refuse_existing
+from onnxadmm.files import refuse_existing
 from onnxadmm.report.drawing import draw_groups, page_of_groups
 from onnxadmm.report.inspection import inspect_units, inspection_view
 from onnxadmm.report.writer import write_text

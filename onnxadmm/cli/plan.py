@@ -21,7 +21,7 @@ from onnxadmm.cli.options import (
     read_budget,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
-from onnxadmm.output import refuse_existing
+from onnxadmm.files import refuse_existing
 from onnxadmm.plan.problem import Limits
 from onnxadmm.report.words import plural
 from onnxadmm.report.writer import write_text

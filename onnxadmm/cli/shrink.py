@@ -7,7 +7,7 @@ import typer
 from onnxadmm.cli.options import ForceOption, ModelArgument, OutputOption, PlanArgument, SeedOption, SparseOption
 from onnxadmm.cli.verify import warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
-from onnxadmm.output import refuse_existing
+from onnxadmm.files import refuse_existing
 from onnxadmm.plan.plan import Plan
 from onnxadmm.surgery import shrink_to_file
 

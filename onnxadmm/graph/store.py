@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +12,7 @@ import onnx
 import onnx_ir
 
 from onnxadmm.errors import ModelFileError, OutputError
+from onnxadmm.files import cannot_write, discard, put_in_place, refuse_existing
 from onnxadmm.graph.sparse import OLDEST_IR_VERSION, to_sparse
 from onnxadmm.graph.wire import (
     GRAPH_INITIALIZER,
@@ -126,66 +127,31 @@ def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, overwr
     with ExitStack() as clean:
         try:
             if external:
-                clean.callback(_discard, temporary_data)
+                clean.callback(discard, temporary_data)
                 with temporary_data.open("xb") as file:
                     written += _write_external(skeleton, file, location=data_path.name)
-            clean.callback(_discard, temporary)
+            clean.callback(discard, temporary)
             with temporary.open("xb") as file:
                 written += _write_message(skeleton, file, weights_inside=not external)
-            _put_in_place({temporary: path} | ({temporary_data: data_path} if external else {}), marker=marker)
+            put_in_place(({temporary_data: data_path} if external else {}) | {temporary: path})
         except OSError as error:
-            raise _cannot_write(path, error.strerror or str(error)) from error
+            raise cannot_write(path, error) from error
         except ValueError as error:  # protobuf: more than 2 GB even without initializers
-            raise _cannot_write(path, str(error)) from error
+            raise ModelFileError(
+                str(path),
+                expected="at most 2 GB besides the weights",
+                found=str(error),
+                way_out="keep large constants in initializers",
+            ) from error
     return written
 
 
-def _cannot_write(path: Path, reason: str) -> OutputError:
-    return OutputError(
-        str(path), expected="a place to write to", found=repr(reason), way_out="choose another folder or name"
-    )
-
-
-def _discard(path: Path) -> None:
-    """Remove a file if it is there and can be removed; what went wrong before matters more."""
-    with suppress(OSError):
-        path.unlink()
-
-
 def _refuse_target(path: Path, *, overwrite: bool) -> None:
-    # os.path and not pathlib: a name that the file system cannot hold is no folder then, instead of an OSError.
-    if os.path.isdir(path):
-        raise OutputError(str(path), expected="the name of a file", found="a directory", way_out="add a file name")
     if not os.path.isdir(path.parent):
         raise OutputError(
             str(path), expected=f"an existing folder {path.parent}", found="none", way_out="create it first"
         )
-    if os.path.exists(path) and not overwrite:
-        raise OutputError(
-            str(path),
-            expected="a file that does not exist yet",
-            found="one that does",
-            way_out="choose another name or allow overwriting",
-        )
-
-
-def _put_in_place(renames: dict[Path, Path], *, marker: str) -> None:
-    """Rename all files; when one cannot be, those already renamed are taken back."""
-    with ExitStack() as undo:
-        backups = []
-        for final in renames.values():
-            if len(renames) > 1 and final.exists():
-                backup = final.with_name(f".{final.name}.{marker}.old")
-                os.replace(final, backup)
-                undo.callback(os.replace, backup, final)
-                backups.append(backup)
-            elif len(renames) > 1:
-                undo.callback(_discard, final)
-        for temporary, final in renames.items():
-            os.replace(temporary, final)
-        undo.pop_all()
-        for backup in backups:
-            backup.unlink()
+    refuse_existing(path, force=overwrite)
 
 
 def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:

@@ -2,12 +2,12 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from onnxadmm.errors import InputError, OutputError
+from onnxadmm.errors import InputError
+from onnxadmm.files import cannot_write, discard, refuse_existing
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 from onnxadmm.report.markdown import to_markdown
@@ -29,12 +29,8 @@ def write_report(report: Report, folder: str | Path, *, overwrite: bool = False)
     """
     paths = (Path(folder) / JSON_NAME, Path(folder) / MARKDOWN_NAME)
     texts = (dumps(to_document(report), indent=2) + "\n", to_markdown(report))
-    if not overwrite:
-        for path in paths:
-            if path.exists():
-                raise OutputError(
-                    str(path), expected="a new file", found="an existing one", way_out="use --force to overwrite it"
-                )
+    for path in paths:
+        refuse_existing(path, force=overwrite)
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
     return paths
@@ -53,9 +49,8 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
         temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):  # what went wrong before matters more
-            temporary.unlink()
-        raise _cannot_write(path, error) from error
+        discard(temporary)
+        raise cannot_write(path, error) from error
 
 
 class HistoryWriter:
@@ -76,7 +71,7 @@ class HistoryWriter:
             self._file = self.path.open("ab", buffering=0)
             _cut_half_line(self.path)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def append(self, row: Iteration) -> None:
         """Write one line.
@@ -87,7 +82,7 @@ class HistoryWriter:
         try:
             self._file.write(dumps(encode(row)).encode() + b"\n")
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -133,12 +128,3 @@ def _cut_half_line(path: Path) -> None:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             file.truncate(whole)
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        str(path),
-        expected="a file that can be written",
-        found=error.strerror or type(error).__name__,
-        way_out="choose another folder",
-    )

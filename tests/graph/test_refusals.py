@@ -252,7 +252,7 @@ def test_save_refuses_a_folder_that_cannot_be_written_to() -> None:
     assert _is_one_sentence(caught.value)
 
 
-@pytest.mark.parametrize("failing", [1, 2, 3])
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
 def test_save_leaves_the_old_files_when_a_rename_fails(
     failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
