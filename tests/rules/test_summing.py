@@ -269,3 +269,33 @@ def test_a_plan_read_from_a_file_masks_with_a_gate_and_leaves_none() -> None:
     assert [node.op_type for node in to_proto(case.masked).graph.node].count("Mul") == 2
     assert [node.op_type for node in to_proto(case.shrunk).graph.node].count("Mul") == 1
     assert not any("gate" in tensor.name for tensor in to_proto(case.shrunk).graph.initializer)
+
+
+FUNCTION = """<ir_version: 9, opset_import: ["" : 17, "own" : 1]>
+    calls (float[N,5,6] x) => (float[N,5,2] y)
+    <float[6,8] W1, float[6,8] W2, float[5,2] W3>
+    {
+    q = MatMul (x, W1)
+    k = MatMul (x, W2)
+    s = own.Product (q, k)
+    y = MatMul (s, W3)
+    }
+    <domain: "own", opset_import: ["" : 17]>
+    Product (a, b) => (c)
+    {
+    t = Transpose <perm: ints = [0, 2, 1]> (b)
+    c = MatMul (a, t)
+    }"""
+
+
+def test_a_product_inside_of_a_function_is_gated_where_the_function_is_called() -> None:
+    original = parse_sample(FUNCTION)
+    model, units = laws.units_of(original)
+    assert len(units.gates) == 1
+    assert [(group.count, set(group.tensors)) for group in units.groups] == [(8, {"W1", "W2"})]
+    case = laws.prune(original, model, units, random_keep(units, seed=0))
+    laws.law_masked_equals_shrunk(case)
+    laws.law_removed_units_cannot_be_seen(case)
+    gated = to_proto(open_gates(model, units))
+    assert "Product" not in {node.op_type for node in gated.graph.node}
+    assert laws.snr_db(*laws.run(original, feeds(original)), *laws.run(gated, feeds(original))) > 100
