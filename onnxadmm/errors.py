@@ -48,6 +48,10 @@ class PlanError(InputError):
     """A plan file cannot be read or belongs to another model."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint cannot be read, or is not that of this run."""
+
+
 class OutputError(InputError):
     """The output cannot be written, or would overwrite something."""
 
@@ -76,6 +80,10 @@ class VerificationError(OnnxAdmmError):
     """The shrunk model does not compute what the masked original computes."""
 
     exit_status = 4
+
+
+class WorkerError(OnnxAdmmError):
+    """A process that shares the batches of a training did not start, died, failed or hangs."""
 
 
 class DivergedError(OnnxAdmmError):

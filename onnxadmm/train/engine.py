@@ -179,12 +179,13 @@ def build_gradient_graph(
     return graph
 
 
-def inference_session(model: onnx.ModelProto | bytes, *, threads: int) -> Any:
+def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> Any:
     """Open a quiet CPU session of the installed onnxruntime.
 
     Args:
         model: a model below 2 GB.
         threads: intra-op threads; 0 leaves the choice to onnxruntime.
+        spinning: whether its threads wait for work by turning in circles, which takes cores from other processes.
 
     Raises:
         SessionError: onnxruntime does not load the model.
@@ -196,6 +197,8 @@ def inference_session(model: onnx.ModelProto | bytes, *, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # A pattern is recorded in the first run and laid out as one block beside it: twice the memory, no time won.
     options.enable_mem_pattern = False
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     blob = model if isinstance(model, bytes) else model.SerializeToString()
     try:
         return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
@@ -241,9 +244,9 @@ class BoundSession:
     Bound arrays are held here as long as they are bound, so their memory outlives every run.
     """
 
-    def __init__(self, model: onnx.ModelProto, *, threads: int) -> None:
+    def __init__(self, model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> None:
         runtime = _runtime()
-        self._session = inference_session(model, threads=threads)
+        self._session = inference_session(model, threads=threads, spinning=spinning)
         self._binding = self._session.io_binding()
         self._run_options = runtime.RunOptions()
         self._run_options.log_severity_level = _SEVERITY_ERROR

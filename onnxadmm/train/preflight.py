@@ -4,10 +4,7 @@ A crash, NaN or a wrong gradient becomes one sentence here instead of a lost nig
 """
 
 import json
-import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +19,7 @@ from onnxadmm import errors
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.graph.model import Model
 from onnxadmm.train.batches import Batch
+from onnxadmm.train.child_process import command, environment, signal_name
 from onnxadmm.train.engine import require
 from onnxadmm.train.gradient_check import Check
 from onnxadmm.train.losses import Loss
@@ -121,12 +119,10 @@ def preflight(
 def _run(folder: Path, order: Mapping[str, Any], timeout: float) -> int | None:
     """Exit status of the child, negative for a signal, None when it was given up."""
     (folder / "order.json").write_text(json.dumps(order))
-    # The child finds this package wherever its parent found it.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with (folder / "stderr.txt").open("wb") as stderr:
-        command = [sys.executable, *PROGRAM, str(folder)]
+        words = [*command(*PROGRAM), str(folder)]
         try:
-            done = subprocess.run(command, stdout=stderr, stderr=stderr, env=environment, timeout=timeout, check=False)
+            done = subprocess.run(words, stdout=stderr, stderr=stderr, env=environment(), timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             return None
     return done.returncode
@@ -137,7 +133,7 @@ def _crash(folder: Path, order: Mapping[str, Any], status: int | None, timeout: 
     if status is None:
         end = f"no end within {timeout:g} s"
     elif status < 0:
-        end = f"a crash ({_signal_name(-status)})"
+        end = f"a crash ({signal_name(-status)})"
     else:
         lines = _read(folder / "stderr.txt").splitlines()
         end = f"a failure ({lines[-1][:300] if lines else f'exit status {status}'})"
@@ -156,13 +152,6 @@ def _crash(folder: Path, order: Mapping[str, Any], status: int | None, timeout: 
 
 def _read(path: Path) -> str:
     return path.read_text(errors="replace").strip() if path.exists() else ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _error(result: Mapping[str, str]) -> OnnxAdmmError:
