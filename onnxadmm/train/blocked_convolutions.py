@@ -23,7 +23,6 @@ import onnx
 from onnxadmm.train.channel_blocks import BLOCKED_DOMAIN, BlockedGraph
 from onnxadmm.train.workspace import attribute
 
-
 #: Least share of a blocked convolution's products that are not with filled-up channels; with more, plain is as fast.
 _USEFUL = 0.65
 

@@ -30,6 +30,7 @@ class BlockedGraph:
         nodes: what has been written.
         blocked: name of the blocked form of a value, by the value's name.
         plain: names of values that exist in the plain layout.
+        pooled: input and output of a MaxPool, by the name of the places of its maxima, which are not written.
     """
 
     model: onnx.ModelProto
@@ -37,11 +38,13 @@ class BlockedGraph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
     plain: set[str] = field(default_factory=set)
+    pooled: dict[str, tuple[str, str]] = field(default_factory=dict)
     _shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _types: dict[str, int] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
     _constants: dict[tuple[str, bytes, tuple[int, ...]], str] = field(default_factory=dict)
     _filters: dict[tuple[str, str], str] = field(default_factory=dict)
+    _readers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph = self.model.graph
@@ -57,12 +60,18 @@ class BlockedGraph:
             self._shapes[tensor.name] = tuple(tensor.dims)
         for node in graph.node:
             self._names.update((*reads(node), *node.output))
+            for name in reads(node):
+                self._readers.setdefault(name, []).append(node)
         self.plain.update(value.name for value in graph.input)
         self.plain.update(tensor.name for tensor in graph.initializer)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Shape of a value of the original graph, None when it is not recorded."""
         return self._shapes.get(name)
+
+    def readers(self, name: str) -> list[onnx.NodeProto]:
+        """Nodes of the original graph that read a value; none when it is an output of the graph."""
+        return [] if any(output.name == name for output in self.model.graph.output) else self._readers.get(name, [])
 
     def is_float(self, name: str) -> bool:
         return self._types.get(name) == onnx.TensorProto.FLOAT

@@ -214,7 +214,16 @@ BETWEEN = {
         helper.make_node("Sigmoid", ["h"], ["g"], name="sigmoid"),
         helper.make_node("Mul", ["h", "g"], ["a"], name="gate"),
     ],
-    "pooling": [
+    "clip": [
+        helper.make_node("Constant", [], ["low"], value_float=-0.5),
+        helper.make_node("Constant", [], ["high"], value_float=1.0),
+        helper.make_node("Clip", ["h", "low", "high"], ["a"], name="clip"),
+    ],
+    "tiling pool": [
+        helper.make_node("MaxPool", ["h"], ["p"], name="pool", kernel_shape=[2, 1], strides=[2, 1]),
+        helper.make_node("Relu", ["p"], ["a"], name="relu"),
+    ],
+    "overlapping pool": [
         helper.make_node("MaxPool", ["h"], ["p"], name="pool", kernel_shape=[2, 2]),
         helper.make_node("Relu", ["p"], ["a"], name="relu"),
     ],
@@ -228,6 +237,53 @@ def test_what_stands_between_convolutions_gives_the_same_gradients_in_either_lay
     model = gradients_of(chain(nodes, "a"), ["b", "v", "w", "x"])
     numbers = numbers_for(model)
     assert_same(run(model, numbers), run(make_faster(model, block=engine.channel_block()), numbers))
+
+
+@pytest.mark.skipif(engine.available() and not engine.channel_block(), reason="a machine without blocked kernels")
+@pytest.mark.parametrize("channels", [16, 20])
+def test_a_tiling_pool_shares_its_gradient_among_equal_maxima(channels: int) -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p"], name="pool", kernel_shape=[2, 3], strides=[2, 3]),
+        helper.make_node("Mul", ["p", "r"], ["product"], name="product"),
+        helper.make_node("ReduceSum", ["product"], ["loss"], name="loss", keepdims=0),
+    ]
+    shapes = {"x": [2, channels, 4, 6], "r": [2, channels, 2, 2]}
+    model = gradients_of(model_of(nodes, shapes, ["loss"]), ["x"])
+    numbers = numbers_for(model)
+    x = numbers["x"] = np.round(numbers["x"])  # few values: most windows have several maxima
+    windows = x.reshape(2, channels, 2, 2, 2, 3)
+    most = windows == windows.max(axis=(3, 5), keepdims=True)
+    expected = most * (numbers["r"] / most.sum(axis=(3, 5)))[:, :, :, None, :, None]
+    fast = make_faster(model, block=engine.channel_block())
+    assert all(node.op_type != "MaxPoolGrad" for node in fast.graph.node)
+    assert_same({"x_grad": expected.reshape(x.shape)}, {"x_grad": run(fast, numbers)["x_grad"]})
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_the_gradient_of_a_layer_normalisation_is_that_of_the_unrewritten_graph_and_of_differences(axis: int) -> None:
+    shape = [4, 5, 6]
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "s", "b"], ["n", "m", "i"], name="norm", axis=axis),
+        helper.make_node("Mul", ["n", "r"], ["product"], name="product"),
+        helper.make_node("ReduceSum", ["product"], ["loss"], name="loss", keepdims=0),
+    ]
+    tail = shape[axis:]
+    model = gradients_of(model_of(nodes, {"x": shape, "s": tail, "b": tail, "r": shape}, ["loss"]), ["b", "s", "x"])
+    numbers = numbers_for(model)
+    fast = make_faster(model, block=engine.channel_block())
+    assert all(node.op_type != "LayerNormalizationGrad" for node in fast.graph.node)
+    result = run(fast, numbers)
+    assert_same(run(model, numbers), result)
+
+    def loss(x: Doubles) -> float:
+        axes = tuple(range(axis % 3, 3))
+        deviation = np.sqrt(x.var(axis=axes, keepdims=True) + 1e-5)
+        normal = (x - x.mean(axis=axes, keepdims=True)) / deviation
+        return float(np.sum(numbers["r"] * (normal * numbers["s"] + numbers["b"])))
+
+    x, d = numbers["x"].astype(np.float64), np.random.default_rng(1).standard_normal(shape)
+    slope = (loss(x + 1e-5 * d) - loss(x - 1e-5 * d)) / 2e-5
+    assert float(np.sum(result["x_grad"] * d)) == pytest.approx(slope, rel=1e-4)
 
 
 @pytest.mark.parametrize("block", [0, 16])
