@@ -119,7 +119,7 @@ def rank(
 
 
 def mask(model: Source, plan: Plan) -> Model:
-    """Return the masked original: the same nodes, the readers of removed units zero.
+    """Return the masked original: the readers of removed units zero, and a Mul by zeros where activations are summed.
 
     Raises:
         PlanError: the plan was made for another model.

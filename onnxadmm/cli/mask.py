@@ -13,6 +13,6 @@ def run(
     output: OutputOption,
     force: ForceOption = False,
 ) -> None:
-    """Write the masked original: the same nodes, the readers of removed units zero."""
+    """Write the masked original: the readers of removed units zero, nothing cut."""
     size = save(masked(model, Plan.read(plan)), output, sparse=False, overwrite=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())
