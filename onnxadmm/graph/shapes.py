@@ -27,6 +27,8 @@ Array = NDArray[Any]
 _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+# Below these versions they are functions without inference of their own.
+_SHAPED_FROM = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 _LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
 _WINDOWED = frozenset({"Conv", "ConvTranspose", "AveragePool", "LpPool", "MaxPool"})
 
@@ -57,11 +59,13 @@ class Shapes:
         samples: the two lengths that each symbol of a free input dimension was given; ``"?1"`` stands for the
             dimensions at axis 1 that have no name.
         contradictions: nodes whose inputs do not fit together at any lengths that were tried.
+        batch: length of the inputs' free leading dimensions at the first sample, 1 where none is free.
     """
 
     tensors: Mapping[str, Tensor]
     samples: Sample
     contradictions: tuple[str, ...]
+    batch: int
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Lengths of all axes at the first sample of the free input dimensions."""
@@ -158,7 +162,8 @@ class _Walk:
             else:
                 self._visit(node, f"{position}")
         tensors = {name: _summary(info) for name, info in self._infos.items()}
-        return Shapes(tensors, self._sample, tuple(self._contradictions))
+        batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
+        return Shapes(tensors, self._sample, tuple(self._contradictions), batch)
 
     def _note(self, value: onnx_ir.Value, info: _Info) -> None:
         if value.name:
@@ -267,7 +272,7 @@ class _Walk:
             return {}
         if not domain and node.op_type in _SHAPED_AS_OPERAND:
             return {proto.output[0]: types[proto.input[0]]}
-        schema = onnx.defs.get_schema(proto.op_type, version, domain)
+        schema = onnx.defs.get_schema(proto.op_type, max(version, _SHAPED_FROM.get(proto.op_type, 0)), domain)
         if proto.op_type in ("If", "Loop", "Scan"):
             # Bodies see the whole outer scope.
             outer = {name: info.types[number] for name, info in self._infos.items() if name not in types}

@@ -401,14 +401,17 @@ class Visit:
         """State that a run of axes becomes another run with the same positions in row-major order."""
         self.facts.factored.append(Factored(self.where, tuple(sources), tuple(targets)))
 
-    def multiply_accumulates(self, sizes: Sequence[int], axes: Sequence[Axis]) -> None:
-        """State the node's MACs for one sample: the product of ``sizes``, or kept length where labelled."""
+    def multiply_accumulates(self, sizes: Sequence[float], axes: Sequence[Axis]) -> None:
+        """State the node's MACs for one sample: the product of ``sizes``, of which labelled ones shrink with their axis.
+
+        A size may be a share of its axis, which then holds several samples.
+        """
         constant = 1.0
         labelled: list[LabelArray] = []
         for size, axis in zip(sizes, axes, strict=True):
-            if axis is None:
-                constant *= size
-            else:
+            constant *= size
+            if axis is not None:
+                constant /= axis.shape[-1]
                 labelled.append(axis)
         self.facts.mac_terms.append(MacTerm(self.name, constant, tuple(labelled)))
 
@@ -417,10 +420,19 @@ class Visit:
         flags = self.facts.shapes.dynamic(operand.name)
         return flags is None or flags[index]
 
-    def samples(self, shape: Sequence[int], name: str | None) -> int:
-        """Return how many of the leading axis' positions count for one sample: one where it is the free batch."""
+    def samples(self, shape: Sequence[int], name: str | None) -> float:
+        """Return which share of the leading axis belongs to one sample: one position where it is the free batch.
+
+        Where the batch is another axis, or merged with one, it is the share that makes the whole tensor that of one
+        sample.
+        """
         flags = None if name is None else self.facts.shapes.dynamic(name)
-        return 1 if flags and flags[0] else (shape[0] if shape else 1)
+        batch = self.facts.shapes.batch
+        if not shape or not flags or not any(flags):
+            return shape[0] if shape else 1
+        if any(free and size % batch == 0 for free, size in zip(flags, shape, strict=True)):
+            return shape[0] / batch
+        return 1 if flags[0] else shape[0]
 
     def head(self, axis: Axis) -> None:
         """State that each position of this axis is a complete head."""

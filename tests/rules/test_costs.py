@@ -1,0 +1,97 @@
+"""Multiply-accumulates are those of one sample, wherever a reshape or a transpose puts the batch."""
+
+import math
+
+import numpy as np
+import pytest
+
+from onnxadmm.graph.model import to_proto
+from onnxadmm.units.cost import Cost
+from tests.rewrite import laws
+from tests.rewrite.plans import random_keep
+from tests.rules.heads import HEADS
+from tests.samples_text import parse_sample
+
+HEAD = """<ir_version: 8, opset_import: ["" : 17]>
+counted (float[N,5,6] x) => (float[N,5,2] y)
+<float[6,4] W1, float[4] B1, float[4,2] W2,"""
+
+#: Networks with a batch that is merged with tokens, moved, or both; MACs of one sample of the whole network.
+NETWORKS: dict[str, tuple[int, str]] = {
+    "tokens in the batch": (
+        5 * (24 + 8),
+        """int64[2] rows = {-1, 6}, int64[3] again = {-1, 5, 2}> {
+        r = Reshape (x, rows)
+        h = Gemm (r, W1, B1)
+        s = Relu (h)
+        t = Gemm (s, W2)
+        y = Reshape (t, again)
+        }""",
+    ),
+    "time first": (
+        5 * (24 + 8),
+        """float spare = {0}> {
+        r = Transpose <perm: ints = [1, 0, 2]> (x)
+        h = MatMul (r, W1)
+        s = Relu (h)
+        t = MatMul (s, W2)
+        y = Transpose <perm: ints = [1, 0, 2]> (t)
+        }""",
+    ),
+    "the batch last": (
+        5 * (24 + 8),
+        """float[4,6] W5, float[2,4] W6> {
+        r = Transpose <perm: ints = [1, 2, 0]> (x)
+        h = MatMul (W5, r)
+        s = Relu (h)
+        t = MatMul (W6, s)
+        y = Transpose <perm: ints = [2, 0, 1]> (t)
+        }""",
+    ),
+    "channels of two tokens each": (
+        3 * 5 * 24 + 3 * 5 * 8,
+        """int64[4] thrice = {1, 3, 1, 1}, int64[1] one = {1}, int64[3] merged = {-1, 5, 6},
+        int64[4] parted = {-1, 3, 5, 2}> {
+        u = Unsqueeze (x, one)
+        e = Expand (u, thrice)
+        r = Reshape (e, merged)
+        h = MatMul (r, W1)
+        s = Relu (h)
+        t = MatMul (s, W2)
+        p = Reshape (t, parted)
+        y = ReduceMean <axes: ints = [1], keepdims: int = 0> (p)
+        }""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_cost_is_that_of_one_sample(name: str) -> None:
+    expected, text = NETWORKS[name]
+    original = parse_sample(HEAD + text)
+    model, units = laws.units_of(original)
+    assert Cost(units, "macs").dense() == expected == laws.count_macs(to_proto(model))
+    case = laws.prune(original, model, units, random_keep(units, seed=1))
+    laws.law_cost_is_counted_on_the_shrunk_graph(case)
+    assert case.removed
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_cost_of_heads_is_that_of_one_sample(name: str) -> None:
+    original = parse_sample(HEADS[name][1])
+    model, units = laws.units_of(original)
+    counted = laws.count_macs(to_proto(model))
+    assert counted is not None
+    assert math.isclose(Cost(units, "macs").dense(), counted)
+    for seed in range(2):
+        case = laws.prune(original, model, units, random_keep(units, seed=seed))
+        laws.law_cost_is_counted_on_the_shrunk_graph(case)
+
+
+def test_a_cost_at_a_batch_of_two_would_be_found() -> None:
+    """The comparison itself can fail."""
+    original = parse_sample(HEAD + NETWORKS["tokens in the batch"][1])
+    for axis in (original.graph.input[0], original.graph.output[0]):
+        axis.type.tensor_type.shape.dim[0].dim_value = 2
+    _, units = laws.units_of(original)
+    assert np.isclose(Cost(units, "macs").dense(), 2 * NETWORKS["tokens in the batch"][0])
