@@ -206,8 +206,8 @@ def verify(
     planned = apply_plan(model, plan)
     masked = mask_units(planned.model, planned.units, planned.keep)
 
-    def kept(name: str) -> tuple[NDArray[np.int64] | None, ...] | None:
-        return planned.units.positions(name, planned.keep)
+    def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
+        return planned.units.positions(name, planned.keep, shape)
 
     feeds = inputs if inputs is not None else trial_inputs(planned.model, seed=seed)
     return compare(masked, load(shrunk), feeds, threshold_db=threshold_db, kept=kept)

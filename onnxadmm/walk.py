@@ -147,7 +147,7 @@ class Walk:
             feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.seed)]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
             feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
-            verification = verify(masked, small, feeds, kept=lambda name: self.units.positions(name, pruned.keep))
+            verification = verify(masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape))
             warnings = self.journal.warnings
             if verification.blind:
                 names = ", ".join(verification.blind)

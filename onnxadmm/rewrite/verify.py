@@ -19,12 +19,13 @@ from onnxadmm.errors import ModelFileError, OptionError, VerificationError
 from onnxadmm.graph.model import Model, clone, complaint
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.rewrite.comparing import Gap, compare
+from onnxadmm.rewrite.shrink import cut
 
 Array = NDArray[Any]
 
 # Below this share of an output, what varies with the input drowns in float32 rounding at the default threshold.
 _BLIND_SHARE: Final = 1e-3
-Kept = Callable[[str], tuple[NDArray[np.int64] | None, ...] | None]
+Kept = Callable[[str, tuple[int, ...]], tuple[NDArray[np.int64] | None, ...] | None]
 
 DEFAULT_THRESHOLD_DB: Final = 80.0
 
@@ -111,8 +112,8 @@ def verify(
         threads: threads of one operator.
         exact_may_differ: share of an output's exactly compared elements that may differ, 0 to 1: an ArgMax whose two
             best scores are equal up to rounding may fall either way.
-        kept: the surviving positions on every axis of a masked tensor, None for a whole axis; when it is given, a
-            failure names the first tensor that differs (see ``locate``) and not only the output.
+        kept: the surviving positions of a masked tensor, see ``locate``; when it is given, a failure names the first
+            tensor that differs and not only the output.
 
     Raises:
         OptionError: ``inputs`` is empty, or a number is out of its range.
@@ -209,8 +210,8 @@ def locate(
         masked: the original with the readers of removed units set to zero.
         shrunk: the same network without those units.
         inputs: batches to run.
-        kept: for the name of a masked tensor the surviving positions on every axis, ascending, None for a whole axis;
-            None where the whole tensor stays.
+        kept: for the name and the shape of a masked tensor the surviving positions on every axis, ascending, None for
+            a whole axis; None where the whole tensor stays. Where it raises LookupError the tensor is passed over.
         threshold_db: smallest ratio that counts as equal.
         threads: threads of one operator.
 
@@ -232,7 +233,7 @@ def locate(
         for name, found in _results(shrunk, feed, names, threads=threads):
             if np.asarray(expected[name]).dtype.kind not in "fcV":
                 continue
-            differs = found if isinstance(found, str) else _complaint(expected[name], found, kept(name), limit=limit)
+            differs = found if isinstance(found, str) else _complaint(name, expected[name], found, kept, limit=limit)
             if differs is not None:
                 node = writers[name]
                 return Difference(tensor=name, operator=node.op_type, node=node.name or name, found=differs)
@@ -256,13 +257,14 @@ def _results(
             yield name, f"it cannot be computed, {error.found}"
 
 
-def _complaint(
-    expected: Any, found: Any, positions: tuple[NDArray[np.int64] | None, ...] | None, *, limit: float
-) -> str | None:
+def _complaint(name: str, expected: Any, found: Any, kept: Kept, *, limit: float) -> str | None:
     survivors = np.asarray(expected)
-    for axis, stays in enumerate(positions or ()):
-        if stays is not None:
-            survivors = np.take(survivors, stays, axis=axis)
+    try:
+        positions = kept(name, survivors.shape)
+    except LookupError:
+        return None
+    if positions is not None:
+        survivors = cut(survivors, positions)
     return compare(survivors, found).complaint(limit=limit, exact_may_differ=0.0)
 
 

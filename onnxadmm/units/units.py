@@ -20,6 +20,7 @@ from onnxadmm.rules.visit import Facts, MacTerm, ZeroPoint
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.origins import Origin, resolve_reads
 from onnxadmm.units.signature import AxisName, Signature, sign
+from onnxadmm.units.stretch import stretch
 
 _WEIGHT_TYPES = frozenset(
     onnx_ir.DataType[name]
@@ -122,20 +123,33 @@ class Units:
         """Return the group of that name that may shrink."""
         return next((group for group in self.groups if group.name == name), None)
 
-    def positions(self, name: str, keep: NDArray[np.bool_]) -> tuple[LabelArray | None, ...] | None:
+    def positions(
+        self, name: str, keep: NDArray[np.bool_], shape: tuple[int, ...] | None = None
+    ) -> tuple[LabelArray | None, ...] | None:
         """Return the positions of each axis of a value that stay when the units in ``keep`` do; None: all.
 
         An axis of ``[blocks, n]`` gives positions of the same kind: int64 ``[blocks, kept]``.
+
+        Args:
+            name: of the value.
+            keep: which units stay, bool ``[count]``.
+            shape: the lengths its axes have now, where they are not those in ``shapes``.
+
+        Raises:
+            LookupError: it cannot be told where the units are at that shape.
         """
         axes = self.axes.get(name)
         if axes is None:
             return None
         stays = np.append(keep, True)  # unit -1 is the last element: it always stays
         result: list[LabelArray | None] = []
-        for units in axes:
+        for axis, units in enumerate(axes):
             if units is None or stays[units].all():
                 result.append(None)
-            elif units.ndim == 1:
+                continue
+            if shape is not None:
+                units = stretch(units, shape[axis])
+            if units.ndim == 1:
                 result.append(np.flatnonzero(stays[units]))
             else:
                 result.append(np.stack([np.flatnonzero(row) for row in stays[units]]))

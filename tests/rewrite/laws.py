@@ -62,7 +62,7 @@ def law_masked_equals_shrunk(case: Case) -> Verification:
         case.masked,
         case.shrunk,
         [feeds(case.original, batch=batch, seed=batch) for batch in batches],
-        kept=lambda name: case.units.positions(name, case.keep),
+        kept=lambda name, shape: case.units.positions(name, case.keep, shape),
     )
     assert verification.passed, verification.first_difference
     return verification

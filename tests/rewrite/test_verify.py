@@ -47,7 +47,7 @@ def inputs(shape: tuple[int, ...] = (3, 3, 4, 4), count: int = 2) -> list[dict[s
     return [{"x": random.standard_normal(shape).astype(np.float32)} for _ in range(count)]
 
 
-def whole(name: str) -> None:
+def whole(name: str, shape: tuple[int, ...]) -> None:
     """Every tensor stays whole."""
 
 
@@ -171,13 +171,14 @@ def test_locate_compares_surviving_positions_only() -> None:
         assert value is not None
         set_weight(shrunk, name, value.numpy())
 
-    def kept(name: str) -> tuple[NDArray[np.int64] | None, ...] | None:
+    def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
         axes = {"c": 4, "r": 4, "p": 4, "f": 2}.get(name)
         return None if axes is None else (None, stays, *[None] * (axes - 2))
 
     assert verify(masked, shrunk, inputs(), kept=kept).passed
     assert locate(masked, shrunk, inputs(), kept) is None
-    wrong = locate(masked, shrunk, inputs(), lambda name: (None, np.array([0, 3]), None, None) if name == "c" else None)
+    others = (None, np.array([0, 3]), None, None)
+    wrong = locate(masked, shrunk, inputs(), lambda name, _: others if name == "c" else None)
     assert wrong is not None
     assert wrong.tensor == "c"
 
@@ -214,7 +215,7 @@ def test_locate_passes_over_shapes_that_differ_by_right() -> None:
     set_weight(shrunk, "W1", first.numpy()[:, stays])
     set_weight(shrunk, "W2", reader[stays])
     assert verify(masked, shrunk, inputs((3, 3))).passed
-    assert locate(masked, shrunk, inputs((3, 3)), lambda name: (None, stays) if name in ("h", "r") else None) is None
+    assert locate(masked, shrunk, inputs((3, 3)), lambda name, _: (None, stays) if name in ("h", "r") else None) is None
 
 
 def test_class_ids_are_compared_exactly() -> None:
