@@ -16,7 +16,8 @@ from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics
 from onnxadmm.train.differentiable import check_differentiable
-from onnxadmm.train.engine import IR_VERSION, build_gradient_graph
+from onnxadmm.train.engine import IR_VERSION, build_gradient_graph, channel_block
+from onnxadmm.train.faster import make_faster
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering import lower
 from onnxadmm.train.normalise import convert_opset, literal_batch, normalise, stamp_shapes
@@ -158,7 +159,8 @@ def prepare(
     statistics = tuple(item for item in statistics if item.mean_output in made)
     forward.graph.output.extend(statistics_outputs(statistics))
     forward = onnx.shape_inference.infer_shapes(forward, data_prop=True)
-    gradient = build_gradient_graph(forward, loss=LOSS, weights=sorted(weights), outputs=[tail.logits])
+    built = build_gradient_graph(forward, loss=LOSS, weights=sorted(weights), outputs=[tail.logits])
+    gradient = make_faster(built, block=channel_block())
     return Artifacts(
         forward=forward,
         gradient=gradient,

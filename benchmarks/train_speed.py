@@ -1,0 +1,192 @@
+"""Training speed and memory beside PyTorch: the table of docs/training.md.
+
+Run from the root of the repository: ``python -m benchmarks.train_speed --torch PYTHON``, PYTHON being that of an
+environment with the dependency group ``train-speed``. The networks are exported there. Every measurement is a process
+of its own; contenders take turns, several rounds long, and medians over all steps of all rounds count. PyTorch runs
+eagerly on all cores, in both memory layouts; this project as many workers as there are cores, one thread each. Writes
+benchmarks/results/train_speed.json and the table between the marks of docs/training.md. Linux only.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "train_speed.json"
+PAGE = ROOT / "docs" / "training.md"
+MARKS = ("<!-- train-speed -->", "<!-- /train-speed -->")
+NETWORKS = ("lenet", "resnet20", "vgg16", "mobilenetv2", "transformer")
+#: Words have no channels.
+LAYOUTS = dict.fromkeys(NETWORKS, ("channels_first", "channels_last")) | {"transformer": ("channels_first",)}
+#: Also measured with one worker.
+ALONE = "resnet20"
+
+
+@dataclass
+class Contender:
+    """Who trains a network.
+
+    Attributes:
+        command: of one measurement, which prints JSON with ``times`` (seconds per step) and ``version``.
+        times: seconds of each step so far.
+        peak: most memory so far, in bytes, of the process and those it started.
+    """
+
+    network: str
+    name: str
+    command: list[str]
+    times: list[float] = field(default_factory=list)
+    peak: int = 0
+    version: str = ""
+
+    def measure(self) -> None:
+        process = subprocess.Popen(self.command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        while process.poll() is None:
+            self.peak = max(self.peak, resident_bytes(process.pid))
+            time.sleep(0.05)
+        output = process.stdout.read() if process.stdout is not None else ""
+        if process.returncode:
+            raise SystemExit(f"{' '.join(self.command)} ended with status {process.returncode}")
+        found = json.loads(output.strip().splitlines()[-1])
+        self.times += found["times"]
+        self.version = found["version"]
+
+    def row(self, batch: int) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "contender": self.name,
+            "images_per_second": batch / statistics.median(self.times),
+            "fastest": batch / min(self.times),
+            "steps": len(self.times),
+            "peak_mb": self.peak / 1e6,
+        }
+
+
+def resident_bytes(session: int) -> int:
+    """Resident memory of all processes of a session; pages they share count once for each."""
+    total = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            # After the name, which may hold anything: state, parent, group, session.
+            member = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+            if member == session:
+                total += int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            continue  # it ended meanwhile
+    return total
+
+
+def contenders(network: str, folder: Path, torch: str, options: argparse.Namespace, cores: int) -> list[Contender]:
+    script = str(ROOT / "benchmarks" / "train_speed_torch.py")
+    tail = [str(options.batch), str(cores), str(options.seconds)]
+    found = [
+        Contender(network, f"PyTorch {layout}", [torch, script, "time", network, layout, *tail])
+        for layout in LAYOUTS[network]
+    ]
+    for workers in sorted({cores, 1} if network == ALONE else {cores}):
+        command = [sys.executable, "-m", "benchmarks.train_speed_onnxadmm", str(folder / f"{network}.onnx")]
+        name = f"onnxadmm, {workers} worker{'s' if workers > 1 else ''}"
+        found.append(Contender(network, name, [*command, str(options.batch), str(workers), str(options.seconds)]))
+    return found
+
+
+def summary(rows: list[dict[str, Any]], cores: int) -> dict[str, Any]:
+    """Ratio to PyTorch's better layout of each network, and their geometric mean."""
+    ratios: dict[str, float] = {}
+    best = f"onnxadmm, {cores} worker"
+    for network in {row["network"]: None for row in rows}:
+        own = [row for row in rows if row["network"] == network]
+        ours = next(row["images_per_second"] for row in own if row["contender"].startswith(best))
+        theirs = max(row["images_per_second"] for row in own if row["contender"].startswith("PyTorch"))
+        ratios[network] = ours / theirs
+    mean = math.exp(statistics.mean(math.log(ratio) for ratio in ratios.values()))
+    return {"ratios": ratios, "geometric_mean": mean}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown: one row per network."""
+    cores, rows = result["machine"]["cores"], result["rows"]
+    head = ["", "PyTorch, channels first", "channels last", f"onnxadmm, {cores} workers", "ratio", "memory, MB"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for network, ratio in result["ratios"].items():
+        own = {row["contender"]: row for row in rows if row["network"] == network}
+        torch = [own.get(f"PyTorch {layout}") for layout in ("channels_first", "channels_last")]
+        ours = next(row for name, row in own.items() if name.startswith(f"onnxadmm, {cores} worker"))
+        speeds = ["" if row is None else f"{row['images_per_second']:,.0f}" for row in (*torch, ours)]
+        better = max((row for row in torch if row is not None), key=lambda row: float(row["images_per_second"]))
+        memory = f"{better['peak_mb']:,.0f} / {ours['peak_mb']:,.0f}"
+        lines.append("| " + " | ".join([network, *speeds, f"{ratio:.2f}", memory]) + " |")
+    speed = {r["contender"]: r["images_per_second"] for r in rows if r["network"] == ALONE}
+    lines += ["", f"Geometric mean of the ratios: {result['geometric_mean']:.2f}."]
+    if cores > 1 and ALONE in result["ratios"]:
+        one, all_ = speed["onnxadmm, 1 worker"], speed[f"onnxadmm, {cores} workers"]
+        lines[-1] += f" {ALONE} with 1 worker: {one:,.0f}, with {cores}: {all_:,.0f} ({all_ / one:.2f} times)."
+    return "\n".join(lines)
+
+
+def put_into_page(text: str) -> None:
+    page = PAGE.read_text()
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    PAGE.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = [line.partition(":") for line in lines]
+    name = next((value.strip() for key, _, value in fields if key.strip() == "model name"), platform.machine())
+    flags = next((value.split() for key, _, value in fields if key.strip() == "flags"), [])
+    vector = next((words for flag, words in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    return f"{name} {vector}".strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", required=True, metavar="PYTHON", help="Python of the environment with PyTorch")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of every measurement, at least")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        script = str(ROOT / "benchmarks" / "train_speed_torch.py")
+        subprocess.run([options.torch, script, "export", name], check=True, stdout=subprocess.DEVNULL)
+        every = [item for net in options.networks for item in contenders(net, folder, options.torch, options, cores)]
+        for _ in range(options.rounds):
+            for item in every:
+                item.measure()
+                print(f"{item.network}, {item.name}: {options.batch / item.times[-1]:,.0f} / s", file=sys.stderr)
+    rows = [item.row(options.batch) for item in every]
+    versions = {"PyTorch": every[0].version, "onnxruntime-training": every[-1].version}
+    result = {
+        "command": f"python -m benchmarks.train_speed --torch PYTHON --batch {options.batch} "
+        f"--rounds {options.rounds} --seconds {options.seconds:g}",
+        "machine": {"processor": processor(), "cores": cores},
+        "versions": {**versions, "python": platform.python_version()},
+        "batch": options.batch,
+        "rows": rows,
+        **summary(rows, cores),
+    }
+    print(table(result))
+    if tuple(options.networks) == NETWORKS:
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        put_into_page(table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,43 @@
+"""One measurement of benchmarks/train_speed.py.
+
+Run: ``python -m benchmarks.train_speed_onnxadmm MODEL BATCH WORKERS SECONDS``. Prints one JSON object with the seconds
+of each training step, after three that do not count.
+"""
+
+import importlib.metadata
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxadmm.train.batches import Batch
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.trainer import OrtTrainer
+
+CLASSES, WORDS = 10, 1000
+
+
+def time_steps(path: str, batch: int, workers: int, seconds: float) -> dict[str, Any]:
+    """Seconds of each step: forward, backward and AdamW, one thread per process."""
+    generator = np.random.default_rng(0)
+    loss = Loss(Task.CROSS_ENTROPY)
+    times: list[float] = []
+    with OrtTrainer(onnx.load(path), loss=loss, batch_size=batch, workers=workers, threads=1) as trainer:
+        spec = trainer.artifacts.inputs[0]
+        words = np.issubdtype(spec.dtype, np.integer)
+        x = generator.integers(0, WORDS, spec.shape) if words else generator.standard_normal(spec.shape)
+        labels = generator.integers(0, CLASSES, batch)
+        given = Batch(inputs={spec.name: x.astype(spec.dtype)}, labels=labels, teacher=None, count=batch)
+        while len(times) < 8 or sum(times) < seconds:
+            start = time.perf_counter()
+            trainer.backward(given)
+            trainer.update(1e-3)
+            times.append(time.perf_counter() - start)
+    return {"times": times[3:], "version": importlib.metadata.version("onnxruntime-training-cpu")}
+
+
+if __name__ == "__main__":
+    print(json.dumps(time_steps(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))))
