@@ -129,18 +129,45 @@ def _pool(call: Call) -> Sequence[_Result]:
 
 
 def _attention(call: Call) -> Sequence[_Result]:
-    """X ``[B, T, C]``, weight ``[C, q + k + v]`` -> ``[B, T, v]``."""
+    """X ``[B, T, C]``, weight ``[C, q + k + v]`` -> ``[B, T, v]``, cache ``[2, B, heads, T, size]``."""
+    batch, tokens, _ = call.lengths(0)
     sizes = call.attributes.get("qkv_hidden_sizes") or [call.lengths(1)[1] // 3] * 3
-    return [(call.dtype(0), (*call.lengths(0)[:2], int(sizes[2])))]
+    heads = call.attributes["num_heads"]
+    earlier = call.lengths(4)[3] if call.dtype(4) else 0
+    cache = (call.dtype(0), (2, batch, heads, earlier + tokens, int(sizes[1]) // heads))
+    return [(call.dtype(0), (batch, tokens, int(sizes[2]))), cache]
 
 
 def _multi_head_attention(call: Call) -> Sequence[_Result]:
-    """Q ``[B, T, q]``, V ``[B, S, v]`` or ``[B, heads, S, size]`` -> ``[B, T, v]``; all packed in Q is left unknown."""
-    query, value = call.lengths(0), call.lengths(2)
+    """Q ``[B, T, q]``, V ``[B, S, v]`` or ``[B, heads, S, size]`` -> ``[B, T, v]``; all packed in Q is left unknown.
+
+    Cached keys and values are ``[B, heads, S, size]``.
+    """
+    query, key, value = call.lengths(0), call.lengths(1), call.lengths(2)
     if len(query) != 3:
         raise LookupError("query, key and value are packed")
     width = value[2] if len(value) == 3 else value[1] * value[3]
-    return [(call.dtype(0), (*query[:2], width))]
+    results = [(call.dtype(0), (*query[:2], width))]
+    heads = call.attributes["num_heads"]
+    earlier = call.lengths(6)[2] if call.dtype(6) else 0
+    for flat in (key, value):
+        if len(flat) == 3:
+            results.append((call.dtype(0), (flat[0], heads, earlier + flat[1], flat[2] // heads)))
+    return results
+
+
+def _grouped_query_attention(call: Call) -> Sequence[_Result]:
+    """Q ``[B, T, heads * size]``, or query, key and value heads beside each other -> ``[B, T, heads * size]``.
+
+    Cached keys and values are ``[B, key heads, T, size]``; behind earlier ones their length is decided while running.
+    """
+    batch, tokens, width = call.lengths(0)
+    heads, key_heads = call.attributes["num_heads"], call.attributes["kv_num_heads"]
+    size = width // (heads if call.dtype(1) else heads + 2 * key_heads)
+    results = [(call.dtype(0), (batch, tokens, heads * size))]
+    if not call.dtype(3):
+        results += [(call.dtype(0), (batch, key_heads, tokens, size))] * 2
+    return results
 
 
 def _embed(call: Call) -> Sequence[_Result]:
@@ -167,7 +194,7 @@ _MICROSOFT: dict[str, _Function] = {
     "FastGelu": _as(0),
     "FusedMatMul": _fused_product,
     "Gelu": _as(0),
-    "GroupQueryAttention": _as(0),
+    "GroupQueryAttention": _grouped_query_attention,
     "MatMulIntegerToFloat": _float_product,
     "MatMulNBits": _blocked_product,
     "MultiHeadAttention": _multi_head_attention,

@@ -1,5 +1,9 @@
 """Attention as one operator: a unit is a head, with its query, key, value and output."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
@@ -20,15 +24,54 @@ def _heads(visit: Visit, axis: Axis, count: int) -> Axis:
     return rows[:, 0]
 
 
-def _tie_heads(visit: Visit, query: Axis, key: Axis, heads: int, key_heads: int) -> Axis:
-    """Tie every key head to the query heads that share it, so that their ratio stays; one key head serves any."""
-    if key_heads == 1:
-        visit.lock(key, "has a single head")
+@dataclass(frozen=True)
+class _Cache:
+    """Keys and values of earlier tokens, each ``[B, heads, T, size]``: operands that hold them, results that go on."""
+
+    past: tuple[int, ...] = ()
+    present: tuple[int, ...] = ()
+
+
+def _tie_heads(visit: Visit, query: Axis, others: Sequence[Axis], heads: int, key_heads: int, cache: _Cache) -> Axis:
+    """Tie every key and value head to the query heads that share it, so that their ratio stays.
+
+    One key head serves any number of query heads. Where key heads stay, because they meet others that stay or are seen
+    from outside in a cache, each keeps equally many query heads.
+
+    Returns:
+        one label per query head.
+    """
+    past = [visit.operand(index).axes[1] for index in cache.past if visit.has(index)]
+    shown = any(visit.shows(index) for index in cache.present)
+    why = "keeps a cache of heads that stay" if shown or any(axis is None for axis in past) else "has heads that stay"
+    ratio = heads // key_heads
+    if query is not None and (key_heads == 1 or shown or any(visit.stays(axis) for axis in [*others, *past])):
+        for axis in [*others, *past]:
+            visit.lock(axis, "has a single head" if key_heads == 1 else why)
+        if key_heads > 1 and ratio == 1:
+            visit.lock(query, why)
+            return None
+        if key_heads > 1:
+            visit.balance(query.reshape(key_heads, ratio))
         return query
-    return visit.tie(query, None if key is None else key.repeat(heads // key_heads), "has heads that stay")
+    kept = query
+    for axis in [*others, *past]:
+        kept = visit.tie(kept, None if axis is None else axis.repeat(ratio), why)
+    return kept
 
 
-def _attend(visit: Visit, operands: tuple[Operand, Operand, Operand], heads: int, key_heads: int) -> Axis:
+def _give_cache(visit: Visit, cache: _Cache, key: Axis) -> None:
+    """State the axes of what a cache takes and gives: heads are its second axis, all others stay."""
+    for index in cache.past:
+        if visit.has(index):
+            visit.lock_others(visit.operand(index), (1,), "keeps it in a cache")
+    for index in cache.present:
+        visit.give_unsized([None, key, None, None], result=index)
+
+
+def _attend(
+    visit: Visit, operands: tuple[Operand, Operand, Operand], heads: int, key_heads: int, cache: _Cache
+) -> Axis:
     """State what attention ties and its MACs; give its result, and return one label per query head.
 
     Args:
@@ -36,6 +79,7 @@ def _attend(visit: Visit, operands: tuple[Operand, Operand, Operand], heads: int
         operands: query, key and value, each ``[B, heads, T, size]`` or ``[B, T, heads * size]``.
         heads: number of query heads.
         key_heads: number of key and value heads, which divides it.
+        cache: where earlier keys and values come from and go to.
     """
     if heads < 1 or key_heads < 1 or heads % key_heads:
         raise LockNodeError("does not say how many heads it has")
@@ -49,15 +93,15 @@ def _attend(visit: Visit, operands: tuple[Operand, Operand, Operand], heads: int
             visit.lock(operand.axes[3], "contracts two activations")
             visit.head(operand.axes[1])
         found.append(_heads(visit, operand.axes[2], count) if flat else operand.axes[1])
-    kept = found[0]
-    for other in found[1:]:
-        kept = _tie_heads(visit, kept, other, heads, key_heads)
+    kept = _tie_heads(visit, found[0], found[1:], heads, key_heads, cache)
+    _give_cache(visit, cache, found[1])
     size = value.shape[-1] if value.rank == 4 else value.shape[2] // key_heads
     if query.rank == 3:
         visit.give([None, None, None if kept is None else kept.repeat(size)])
     else:
         visit.give([None, kept, None, None])
     tokens, others = query.shape[1 if query.rank == 3 else 2], key.shape[1 if key.rank == 3 else 2]
+    others += sum(visit.operand(index).shape[2] for index in cache.past[:1] if visit.has(index))
     inner = query.shape[-1] // (heads if query.rank == 3 else 1)
     visit.multiply_accumulates([tokens * others * (inner + size), heads], [None, kept])
     return kept
@@ -73,11 +117,11 @@ def _tie_mask(visit: Visit, index: int, heads: Axis) -> None:
         visit.tie(heads, mask.axes[-3], "has a mask for heads that stay")
 
 
-def _refuse(visit: Visit, first: int, what: str) -> None:
-    """Lock the node when an operand from ``first`` on, or a result behind the first one, is there."""
-    if any(visit.has(index) for index in range(first, visit.operand_count)):
+def _refuse(visit: Visit, operand: int, result: int, what: str) -> None:
+    """Lock the node when an operand from ``operand`` on, or a result from ``result`` on, is there."""
+    if any(visit.has(index) for index in range(operand, visit.operand_count)):
         raise LockNodeError(what)
-    if any(output.name for output in visit.node.outputs[1:]):
+    if any(output.name for output in visit.node.outputs[result:]):
         raise LockNodeError(what)
 
 
@@ -97,13 +141,16 @@ def _recount(edit: Edit, index: int, name: str) -> None:
 
 @rule("Attention", rewrite=_rewrite_attention, note=_NOTE)
 def attention(visit: Visit) -> None:
-    """Q, K, V as ``[B, heads, T, size]`` or ``[B, T, heads * size]``, mask."""
-    _refuse(visit, 4, "keeps a cache of keys and values, or returns its scores")
+    """Q, K, V as ``[B, heads, T, size]`` or ``[B, T, heads * size]``, mask, cached keys and values, their lengths."""
+    _refuse(visit, 7, 3, "returns its scores")
+    if visit.has(6):
+        visit.ignore(6)
     query, key, value = visit.operand(0), visit.operand(1), visit.operand(2)
     flat = query.rank == 3
     heads = visit.integer("q_num_heads", 0) if flat else query.shape[1]
     key_heads = visit.integer("kv_num_heads", 0) if flat else key.shape[1]
-    _tie_mask(visit, 3, _attend(visit, (query, key, value), heads, key_heads))
+    cache = _Cache(past=(4, 5), present=(1, 2))
+    _tie_mask(visit, 3, _attend(visit, (query, key, value), heads, key_heads, cache))
 
 
 def _rewrite_multi_head(edit: Edit) -> None:
@@ -112,21 +159,73 @@ def _rewrite_multi_head(edit: Edit) -> None:
 
 @rule("MultiHeadAttention", domain=_MICROSOFT, rewrite=_rewrite_multi_head, note="heads go together")
 def multi_head_attention(visit: Visit) -> None:
-    """Q, K, V, bias ``[q + k + v]``, key mask ``[B, S]``, bias on scores; packed operands and caches lock."""
-    _refuse(visit, 6, "keeps a cache of keys and values, or returns its scores")
+    """Q, K, V, bias ``[q + k + v]``, key mask ``[B, S]``, bias on scores, cached keys and values; packed operands lock.
+
+    Keys and values are ``[B, S, heads * size]``, or ``[B, heads, S, size]`` where they come from a cache as they are.
+    """
+    _refuse(visit, 8, 3, "keeps a cache in place, or returns its scores")
     if not (visit.has(1) and visit.has(2)):
         raise LockNodeError("has its operands packed")
     query, key, value = visit.operand(0), visit.operand(1), visit.operand(2)
-    if query.rank != 3 or key.rank != 3 or value.rank != 3:
+    if query.rank != 3 or key.rank not in (3, 4) or value.rank != key.rank:
         raise LockNodeError("has its operands packed")
     heads = visit.integer("num_heads", 0)
-    kept = _attend(visit, (query, key, value), heads, heads)
+    kept = _attend(visit, (query, key, value), heads, heads, _Cache(past=(6, 7), present=(1, 2)))
     if visit.has(3):
         bias = visit.operand(3)
-        found = [operand.axes[2] for operand in (query, key, value)]
+        if bias.shape[0] != query.shape[2] + (key.shape[2] + value.shape[2] if key.rank == 3 else 0):
+            raise LockNodeError("has a bias that does not fit its operands")
+        found = [operand.axes[2] for operand in (query, key, value) if operand.rank == 3]
         whole = [axis for axis in found if axis is not None]
         visit.tie(np.concatenate(whole) if len(whole) == len(found) else None, bias.axes[0], "has heads that stay")
     _tie_mask(visit, 5, kept)
+
+
+def _rewrite_grouped_query(edit: Edit) -> None:
+    """Queries may go while keys stay; packed operands name both by the columns that are left."""
+    heads, key_heads = edit.integer("num_heads", 1), edit.integer("kv_num_heads", 1)
+    result = edit.result_name()
+    size = edit.shape(result)[2] // heads
+    edit.set_integer("num_heads", edit.size(result, 2) // size)
+    if edit.operand_name(1) is not None:
+        _recount(edit, 1, "kv_num_heads")
+        return
+    columns = edit.positions(edit.operand_name(0), 2)
+    if columns is not None:
+        keys = (columns >= heads * size) & (columns < (heads + key_heads) * size)
+        edit.set_integer("kv_num_heads", int(np.count_nonzero(keys)) // size)
+
+
+@rule("GroupQueryAttention", domain=_MICROSOFT, rewrite=_rewrite_grouped_query, note=_NOTE)
+def grouped_query_attention(visit: Visit) -> None:
+    """Q, K, V as ``[B, T, heads * size]`` or all in Q, cached keys and values, lengths, rotary tables, places, bias."""
+    _refuse(visit, 11, 3, "has a sink, scales of its cache, or returns its scores")
+    heads, key_heads = visit.integer("num_heads", 0), visit.integer("kv_num_heads", 0)
+    if heads < 1 or key_heads < 1:
+        raise LockNodeError("does not say how many heads it has")
+    query = visit.operand(0)
+    if visit.has(1) != visit.has(2) or query.rank != 3:
+        raise LockNodeError("has its operands packed")
+    operands = (query, visit.operand(1), visit.operand(2)) if visit.has(1) else _unpacked(query, heads, key_heads)
+    for index in (7, 8):
+        if visit.has(index):
+            visit.lock_others(visit.operand(index), (), "turns positions by it")
+    cache = _Cache(past=(3, 4), present=(1, 2))
+    _tie_mask(visit, 10, _attend(visit, operands, heads, key_heads, cache))
+
+
+def _unpacked(packed: Operand, heads: int, key_heads: int) -> tuple[Operand, Operand, Operand]:
+    """Return query, key and value ``[B, T, heads * size]`` that stand beside each other in one operand."""
+    count = heads + 2 * key_heads
+    if packed.shape[2] % count:
+        raise LockNodeError("does not say how many heads it has")
+    size = packed.shape[2] // count
+    cuts, parts = (0, heads, heads + key_heads, count), []
+    for start, stop in pairwise(cuts):
+        axis = None if packed.axes[2] is None else packed.axes[2][start * size : stop * size]
+        shape = (*packed.shape[:2], (stop - start) * size)
+        parts.append(Operand(packed.name, shape, (*packed.axes[:2], axis), packed.constant))
+    return parts[0], parts[1], parts[2]
 
 
 def _rewrite_fused_attention(edit: Edit) -> None:
@@ -144,8 +243,11 @@ def _rewrite_fused_attention(edit: Edit) -> None:
 
 @rule("Attention", domain=_MICROSOFT, rewrite=_rewrite_fused_attention, note="heads go together")
 def fused_attention(visit: Visit) -> None:
-    """X ``[B, T, C]``, weight ``[C, q + k + v]``, bias ``[q + k + v]``, mask -> ``[B, T, v]``."""
-    _refuse(visit, 4, "has a cache, a bias on its scores, or returns what it caches")
+    """X ``[B, T, C]``, weight ``[C, q + k + v]``, bias ``[q + k + v]``, mask, cache, bias on scores -> ``[B, T, v]``.
+
+    The cache is ``[2, B, heads, T, size]``: keys and values in one.
+    """
+    _refuse(visit, 6, 2, "keeps a cache in place, or returns its scores")
     if not visit.is_constant(1):
         raise LockNodeError("has computed weights")
     data, weight = visit.operand(0), visit.operand(1)
@@ -161,15 +263,21 @@ def fused_attention(visit: Visit) -> None:
         written = visit.tie(written, visit.operand(2).axes[0])
     if written is None:
         raise LockNodeError("has a single column")
-    query, key, value = np.split(written, np.cumsum(parts)[:2])
-    kept = _heads(visit, query, heads)
-    for other in (key, value):
-        kept = _tie_heads(visit, kept, _heads(visit, other, heads), heads, heads)
+    query, key, value = (_heads(visit, part, heads) for part in np.split(written, np.cumsum(parts)[:2]))
+    others, earlier = [key, value], 0
+    if visit.has(4):
+        past = visit.operand(4)
+        visit.lock_others(past, (2,), "keeps it in a cache")
+        others.append(past.axes[2])
+        earlier = past.shape[3]
+    kept = _tie_heads(visit, query, others, heads, heads, _Cache(present=(1,)))
+    visit.give_unsized([None, None, kept, None, None], result=1)
     size = parts[2] // heads
     visit.give([None, None, None if kept is None else kept.repeat(size)])
+    _tie_mask(visit, 5, kept)
     tokens = data.shape[1]
     visit.multiply_accumulates([tokens, weight.shape[1], data.shape[2]], [None, written, reading])
-    visit.multiply_accumulates([tokens * tokens * (parts[0] // heads + size), heads], [None, kept])
+    visit.multiply_accumulates([tokens * (tokens + earlier) * (parts[0] // heads + size), heads], [None, kept])
 
 
 def _rewrite_rotary(edit: Edit) -> None:

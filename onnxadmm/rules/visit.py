@@ -283,6 +283,19 @@ class Visit:
         assert name is not None  # guarded above
         self.facts.axes[name] = tuple(axis if size > 1 else None for axis, size in zip(axes, shape, strict=True))
 
+    def give_unsized(self, axes: Sequence[Axis], *, result: int) -> None:
+        """State the axes of a result whose lengths need not be known: whatever reads it then locks them."""
+        if result < len(self.node.outputs) and (name := self.node.outputs[result].name):
+            self.facts.axes[name] = tuple(axes)
+
+    def stays(self, axis: Axis) -> bool:
+        """Tell whether it is known already that no position of an axis may go."""
+        return axis is None or bool(self.facts.labels.locked(axis).all())
+
+    def shows(self, result: int) -> bool:
+        """Tell whether a result is an output of the graph."""
+        return result < len(self.node.outputs) and self.node.outputs[result].is_graph_output()
+
     def tie(self, first: Axis, second: Axis, why: str = "ties it to positions that stay") -> Axis:
         """Make two axes live and die together; an axis that stays locks the other. Returns the tied axis."""
         if first is None or second is None:
@@ -402,7 +415,7 @@ class Visit:
         self.facts.factored.append(Factored(self.where, tuple(sources), tuple(targets)))
 
     def multiply_accumulates(self, sizes: Sequence[float], axes: Sequence[Axis]) -> None:
-        """State the node's MACs for one sample: the product of ``sizes``, of which labelled ones shrink with their axis.
+        """State the node's MACs for one sample: the product of ``sizes``; labelled ones shrink with their axis.
 
         A size may be a share of its axis, which then holds several samples.
         """

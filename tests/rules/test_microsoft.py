@@ -23,7 +23,7 @@ DOMAIN = "com.microsoft"
 RETIED = {"QuantizeLinear"}
 #: Their results have no axis that could shrink in the sample.
 LOCKING = {"EmbedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
-NAMES_SIZES = ("Attention", "FusedConv", "MultiHeadAttention", "RotaryEmbedding")
+NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
 
 
 @pytest.fixture(autouse=True)
