@@ -147,7 +147,7 @@ def _multi_head_attention(call: Call) -> Sequence[_Result]:
     if len(query) != 3:
         raise LookupError("query, key and value are packed")
     width = value[2] if len(value) == 3 else value[1] * value[3]
-    results = [(call.dtype(0), (*query[:2], width))]
+    results: list[_Result] = [(call.dtype(0), (*query[:2], width))]
     heads = call.attributes["num_heads"]
     earlier = call.lengths(6)[2] if call.dtype(6) else 0
     for flat in (key, value):
@@ -164,7 +164,7 @@ def _grouped_query_attention(call: Call) -> Sequence[_Result]:
     batch, tokens, width = call.lengths(0)
     heads, key_heads = call.attributes["num_heads"], call.attributes["kv_num_heads"]
     size = width // (heads if call.dtype(1) else heads + 2 * key_heads)
-    results = [(call.dtype(0), (batch, tokens, heads * size))]
+    results: list[_Result] = [(call.dtype(0), (batch, tokens, heads * size))]
     if not call.dtype(3):
         results += [(call.dtype(0), (batch, key_heads, tokens, size))] * 2
     return results
