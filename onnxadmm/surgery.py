@@ -25,6 +25,7 @@ from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
+from onnxadmm.rewrite.related import refuse_unrelated
 from onnxadmm.rewrite.shrink import shrink as shrink_units
 from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, require
 from onnxadmm.rewrite.verify import verify as compare
@@ -176,7 +177,7 @@ def shrink_to_file(
         size = save(shrink_units(applied.model, applied.units, applied.keep), output.work, sparse=sparse)
         del applied
         give_back_pages()
-        proof = require(verify(model, output.work, plan, seed=seed), inexact=inexact) if check else None
+        proof = require(_prove(load(model), load(output.work), plan, seed=seed), inexact=inexact) if check else None
         output.publish()
     return size, proof
 
@@ -202,7 +203,22 @@ def verify(
 
     Raises:
         PlanError: the plan was made for another model.
+        ModelFileError: ``shrunk`` was made from another model.
     """
+    original, small = load(model), load(shrunk)
+    refuse_unrelated(original, small)
+    return _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+
+
+def _prove(
+    model: Model,
+    shrunk: Model,
+    plan: Plan,
+    *,
+    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    threshold_db: float = DEFAULT_THRESHOLD_DB,
+    seed: int,
+) -> Verification:
     planned = apply_plan(model, plan)
     masked = mask_units(planned.model, planned.units, planned.keep)
 
@@ -210,7 +226,7 @@ def verify(
         return planned.units.positions(name, planned.keep, shape)
 
     feeds = inputs if inputs is not None else trial_inputs(planned.model, seed=seed)
-    return compare(masked, load(shrunk), feeds, threshold_db=threshold_db, kept=kept)
+    return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
 
 
 def bench(

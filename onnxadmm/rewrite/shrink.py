@@ -1,7 +1,5 @@
 """The rewriter: slices every tensor that a removed unit occupies."""
 
-import json
-
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
@@ -10,17 +8,16 @@ from onnxadmm.graph.constants import constant, constants_by_name, set_constant, 
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.clean import is_used, remove_dead
-from onnxadmm.rules.edit import Edit, Positions
+from onnxadmm.rewrite.record import add_record
+from onnxadmm.rules.edit import Edit, Made, Positions
 from onnxadmm.rules.table import find_rule
 from onnxadmm.units.units import Units
-
-METADATA_KEY = "onnxadmm.pruned"
 
 
 def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """Return a copy of the model without the removed units; names, inputs, outputs, opset and metadata stay.
 
-    The result computes what ``mask`` of the same arguments computes. What was done is recorded in the
+    The result computes what ``mask`` of the same arguments computes. What was done is added to the records in the
     model's ``metadata_props``. Model-local functions are written out where they are called, since two calls may lose
     different units. When nothing is removed the model is handed back as it is.
 
@@ -42,19 +39,20 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             set_constant(small, value, cut(array, positions))
     used_nodes = {id(node) for node in small.ir.graph if is_used(node)}
     taken = value_names(small)
+    made: Made = {}
     # Users first: a size that its users now spell out needs no keeping where it was computed.
     for node in reversed(list(small.ir.graph)):
         if id(node) in used_nodes and not is_used(node):
             small.ir.graph.remove(node, safe=True)
             continue
         rule = find_rule(node.domain, node.op_type)
-        edit = Edit(small, node, units.shapes, kept.get, taken)
+        edit = Edit(small, node, units.shapes, kept.get, taken, made)
         touched = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
         if rule is not None and rule.rewrite is not None and any(edit.changed(name) for name in touched):
             rule.rewrite(edit)
     _restate_shapes(small, kept)
     remove_dead(small, used)
-    small.ir.metadata_props[METADATA_KEY] = _record(units, keep)
+    add_record(small, model, units, keep)
     return small
 
 
@@ -107,12 +105,3 @@ def _restate_shapes(model: Model, kept: dict[str, tuple[Positions | None, ...]])
                     for dim, axis in zip(dims, positions, strict=True)
                 ]
             )
-
-
-def _record(units: Units, keep: NDArray[np.bool_]) -> str:
-    """Say what was removed: units before and after, by group."""
-    groups = {
-        group.name: [group.count, int(keep[group.start : group.start + group.count].sum())] for group in units.groups
-    }
-    changed = {name: counts for name, counts in groups.items() if counts[0] != counts[1]}
-    return json.dumps({"units": changed}, sort_keys=True)

@@ -127,7 +127,8 @@ def law_record_says_what_was_removed(case: Case) -> None:
         assert record is None
         return
     assert record is not None
-    counts = json.loads(record)["units"].values()
+    (entry,) = json.loads(record)
+    counts = entry["units"].values()
     assert sum(before - after for before, after in counts) == case.removed
 
 
