@@ -7,26 +7,34 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import new_initializer
+from onnxadmm.graph.constants import free_name, new_initializer
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 
 Positions = NDArray[np.int64]
 Kept = Callable[[str], tuple[Positions | None, ...] | None]
+Made = dict[tuple[str, tuple[int, ...], bytes], onnx_ir.Value]
 
 
 class Edit:
     """One node, as its rewrite function sees it: sizes before and after, and the means to change the node.
 
-    Constants may be shared between nodes, so a changed operand is always a new initializer.
+    Constants may be shared between nodes, so a changed operand is always a new initializer; nodes that need equal ones
+    share it in turn.
+
+    Args:
+        made: the new initializers so far, by their content; shared by the edits of all nodes.
     """
 
-    def __init__(self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept, names: set[str]) -> None:
+    def __init__(
+        self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept, names: set[str], made: Made
+    ) -> None:
         self.node = node
         self._model = model
         self._shapes = shapes
         self._kept = kept
         self._names = names
+        self._made = made
 
     def operand_name(self, index: int) -> str | None:
         """Return the name of an operand, None when it is absent."""
@@ -162,7 +170,7 @@ class Edit:
         assert old is not None  # the operand was read before
         where = self._constant(f"{old.name}_pruned", np.asarray(positions, dtype=np.int64))
         picked = onnx_ir.Node("", "Gather", inputs=[old, where], attributes=[onnx_ir.AttrInt64("axis", axis)])
-        picked.outputs[0].name = f"{where.name}_picked"
+        picked.outputs[0].name = free_name(f"{old.name}_picked", self._names)
         self.node.prepend(picked)
         self.node.replace_input_with(index, picked.outputs[0])
 
@@ -187,8 +195,11 @@ class Edit:
                 f"{old.name}_pruned", np.asarray([size or 0 for size in wanted], self._integers(old.name))
             )
             choice = onnx_ir.Node("", "Where", inputs=[known, added, old])
-        choice.outputs[0].name = f"{added.name}_chosen"
+        choice.outputs[0].name = free_name(f"{old.name}_chosen", self._names)
         return choice
 
     def _constant(self, name_hint: str, array: NDArray[Any]) -> onnx_ir.Value:
-        return new_initializer(self._model, name_hint, array, taken=self._names)
+        content = (array.dtype.str, array.shape, array.tobytes())
+        if content not in self._made:
+            self._made[content] = new_initializer(self._model, name_hint, array, taken=self._names)
+        return self._made[content]
