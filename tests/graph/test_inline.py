@@ -153,3 +153,47 @@ def test_writing_out_leaves_the_model_itself_as_it_was() -> None:
     assert inline(once) is once
     for tensor in to_proto(once).graph.initializer:
         assert np.isfinite(numpy_helper.to_array(tensor)).all()
+
+
+SHARED = """<ir_version: 8, opset_import: ["" : 17]>
+shared (float[N,6] x) => (float[N,2] y)
+<float[6,4] W1, float[4,4] W3, float[4,2] W2, float[4] B = {0, 0, 0, 0}> {
+   m = MatMul (x, W1)
+   h = Add (m, B)
+   r = Sigmoid (h)
+   n = MatMul (r, W3)
+   g = Add (n, B)
+   s = Sigmoid (g)
+   y = MatMul (s, W2)
+}"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bias_of_zeros_that_two_layers_share_ties_neither_to_the_other(kind: str) -> None:
+    original = parse_sample(SHARED)
+    model, units = laws.units_of(original)
+    assert [group.name for group in units.groups] == ["W1", "W3"]
+    case = laws.prune(original, model, units, random_keep(units, seed=3, kind=kind))
+    laws.law_shrunk_is_valid(case)
+    laws.law_masked_equals_shrunk(case)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("{0, 0, 0, 0}", "{0, 0, 0, 1}"), ("(r, W3)", "(r, W1)"), ("g = Add (n, B)", "g = Max (n, B)")]
+)
+def test_a_vector_of_different_elements_or_of_one_layer_or_of_unknown_use_stays_shared(old: str, new: str) -> None:
+    text = SHARED.replace(old, new)
+    if "W1)" in new:
+        text = text.replace("float[6,4] W1", "float[4,4] W1").replace("float[N,6] x", "float[N,4] x")
+        text = text.replace("float[4,4] W3, ", "")
+    model = load(parse_sample(text))
+    assert inline(model) is model
+
+
+def test_a_layer_that_is_called_twice_shares_its_zeros_beside_an_unrelated_one() -> None:
+    text = SHARED.replace("(s, W2)", "(u, W2)").replace(
+        "s = Sigmoid (g)", "s = Sigmoid (g)\n o = MatMul (s, W3)\n t = Add (o, B)\n u = Sigmoid (t)"
+    )
+    written = to_proto(inline(load(parse_sample(text))))
+    biases = [node.input[1] for node in written.graph.node if node.op_type == "Add"]
+    assert biases == ["B", "B_1", "B_1"]

@@ -1,0 +1,87 @@
+"""Vectors of equal elements that several layers read: exporters store equal tensors once, be they related or not."""
+
+import onnx_ir
+
+from onnxadmm.graph.constants import constant, new_initializer, value_names
+from onnxadmm.graph.model import Model, clone
+
+# Which operands are vectors beside a weight, or beside an activation; of the others nobody knows what they mean.
+_VECTORS = {
+    "Add": (0, 1),
+    "BatchNormalization": (1, 2, 3, 4),
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "Gemm": (2,),
+    "Identity": (0,),
+    "InstanceNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
+    "Mul": (0, 1),
+    "Slice": (0,),
+    "Split": (0,),
+}
+_FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
+_LARGEST_VECTOR = 2**16  # elements
+
+
+def write_out_shared(model: Model) -> Model:
+    """Return a copy in which layers with other weights read their own zeros and ones; the model itself if all do.
+
+    A bias of zeros, or the scale of a normalisation without one, would tie the channels of layers that have nothing
+    else in common. Layers that share a weight go on sharing what stands beside it.
+    """
+    if not any(_readers(value) for value in model.ir.graph.initializers.values()):
+        return model
+    result = clone(model)
+    taken = value_names(result)
+    for value in list(result.ir.graph.initializers.values()):
+        readers = _readers(value)
+        if not readers:
+            continue
+        array = constant(value)
+        assert array is not None  # it has been looked at
+        for uses in list(readers.values())[1:]:
+            copy = new_initializer(result, value.name or "", array, taken=taken)
+            for node, index in uses:
+                node.replace_input_with(index, copy)
+    return result
+
+
+def _readers(value: onnx_ir.Value) -> dict[object, list[tuple[onnx_ir.Node, int]]]:
+    """Return the uses of a vector of equal elements by what stands beside it; nothing when that is one thing."""
+    uses = [(use.node, use.idx) for use in value.uses()]
+    if len(uses) < 2 or value.is_graph_output() or value.const_value is None or value.dtype not in _FLOATS:
+        return {}
+    if len(value.const_value.shape) != 1 or not 1 < value.const_value.size <= _LARGEST_VECTOR:
+        return {}
+    if any(node.graph is not value.graph or index not in _VECTORS.get(node.op_type, ()) for node, index in uses):
+        return {}
+    array = value.const_value.numpy()
+    if not (array == array[0]).all():
+        return {}
+    found: dict[object, list[tuple[onnx_ir.Node, int]]] = {}
+    for node, index in uses:
+        found.setdefault(_beside(node, index), []).append((node, index))
+    return found if len(found) > 1 else {}
+
+
+def _beside(node: onnx_ir.Node, index: int) -> object:
+    """Return what tells one use of a vector from another: the weight of its layer, else the node itself."""
+    while node.op_type == "Identity" and len(following := tuple(node.outputs[0].uses())) == 1:
+        node, index = following[0].node, following[0].idx
+    if node.op_type in ("Conv", "ConvTranspose", "Gemm"):
+        return _origin(node.inputs[1])
+    if node.op_type in ("Add", "Mul"):
+        other = node.inputs[1 - index]
+        layer = None if other is None else other.producer()
+        if layer is not None and layer.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            return _origin(layer.inputs[1])
+    if node.op_type == "BatchNormalization":
+        return tuple(_origin(operand) for operand in node.inputs[1:])
+    return node.name or id(node)
+
+
+def _origin(value: onnx_ir.Value | None) -> object:
+    """Return the name of a weight, seen through Identity and Transpose."""
+    while value is not None and (node := value.producer()) is not None and node.op_type in ("Identity", "Transpose"):
+        value = node.inputs[0]
+    return None if value is None else value.name
