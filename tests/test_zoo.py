@@ -47,6 +47,17 @@ NOT_FOR_THIS_RUNTIME = {
     "torch_dynamo_vit_opset23",
 }
 
+# Models in which units end in a sum over an activation: how many, in the group that a weight belongs to.
+SUMMED = {
+    "keras_transformer": ("functional_10_1/multi_head_attention_1/query_1/Reshape:0", 8),
+    "torch_dynamo_einsum_attention": ("q", 8),
+    "torch_dynamo_recommender": ("bottom.2.weight", 8),
+    "torch_dynamo_siamese": ("branch.3.weight", 16),
+    "torch_script_einsum_attention": ("q", 8),
+    "torch_script_recommender": ("bottom.2.weight", 8),
+    "torch_script_siamese": ("branch.3.weight", 16),
+}
+
 LARGEST_BYTES = 150_000
 
 
@@ -75,7 +86,7 @@ def test_the_zoo_is_there_and_small() -> None:
 
 
 def test_the_tables_name_models_of_the_zoo() -> None:
-    assert set(NOTHING_TO_PRUNE) | set(HARDLY_SHRINK) | NOT_FOR_THIS_RUNTIME <= set(MODELS)
+    assert set(NOTHING_TO_PRUNE) | set(HARDLY_SHRINK) | set(SUMMED) | NOT_FOR_THIS_RUNTIME <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -139,3 +150,12 @@ def test_shrunk_model_is_valid_smaller_and_computes_what_its_mask_computes(name:
     assert found.passed, found.first_difference
     assert found.threshold_db >= (40 if "float16" in name else 80)
     assert found.inputs_tried >= 2
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_units_that_end_in_a_sum_over_an_activation_may_go(name: str) -> None:
+    tensor, count = SUMMED[name]
+    units = groups_of(name)
+    gated = {unit for gate in units.gates for unit in gate.reader.units.tolist() if unit >= 0}
+    groups = [group for group in units.groups if gated & set(range(group.start, group.start + group.count))]
+    assert [(group.count, tensor in group.tensors) for group in groups] == [(count, True)]
