@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import load
 from onnxadmm.journal import Journal
 from onnxadmm.output import OutputFolder
@@ -36,6 +37,7 @@ def compress(
     sparse: bool = True,
     seed: int = 0,
     force: bool = False,
+    resume: bool = False,
     progress: Progress = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
 ) -> Report:
@@ -46,8 +48,8 @@ def compress(
         data: training data, see ``onnxadmm.train.sources.read_source``: a path, arrays or an iterable of batches.
         budget: what the result may cost; may be left out when targets are given.
         targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
-        out: folder for ``model.onnx``, ``plan.json``, ``report.json``, ``report.md``, ``history.jsonl`` and the
-            checkpoint; None writes nothing.
+        out: folder for ``model.onnx``, ``plan.json``, ``report.json``, ``report.md`` and ``history.jsonl``; until
+            they are complete, it holds the folder ``unfinished`` with the checkpoint. None writes nothing.
         test: test data, used for the last line of the report and nothing else.
         recipe: how to train.
         preprocessing: what is done to stored values.
@@ -57,7 +59,9 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights with enough zeros sparsely.
         seed: of every random choice.
-        force: replace an older result in ``out``.
+        force: replace an older result, or an unfinished run, in ``out``.
+        resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
+            ``out/unfinished``; the result is that of a run that was not interrupted.
         progress: told what happens.
         options: what to write into the report as the options of the run.
 
@@ -65,8 +69,12 @@ def compress(
         InputError: model, data or options cannot be used, or the model cannot be trained; nothing was written.
         NothingToPruneError, BudgetError: no group may shrink, or the budget is out of reach; nothing was written.
         VerificationError: the shrunk model does not compute what the masked original computes; nothing was written.
-        DivergedError: training blew up; the last good state is in ``out``.
+        DivergedError: training blew up; the last good state is in ``out/unfinished``.
+
+    Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
+    if resume and out is None:
+        raise OptionError("resume", expected="an out folder", found="none", way_out="give the folder of that run")
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
     run = Walk(
@@ -85,7 +93,9 @@ def compress(
     require_training()
     # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
     with ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(OutputFolder(out, force=force))
+        folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
+        if folder is not None and resume:
+            run.resume(folder.checkpoint)
         run.find()
         run.read(data, test)
         run.try_training()

@@ -1,7 +1,7 @@
 """What a run tells on its way: progress to whoever listens, iterations to the history, the time of each stage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from onnxadmm.progress import Iteration, Progress
@@ -17,6 +17,7 @@ class Journal:
         history: every iteration of the two trainings.
         stages: the stages that are over, with their seconds.
         notes, warnings: sentences for the report.
+        workers: processes that shared a batch, at most.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -25,12 +26,30 @@ class Journal:
         self.stages: list[StageTime] = []
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.workers = 1
+        self._before: dict[str, float] = {}
+        self._running: tuple[str, float] | None = None
         self._file: HistoryWriter | None = None
+
+    def resume(self, history: Sequence[Iteration], seconds: Mapping[str, float]) -> None:
+        """Go on from what an interrupted run had told: its iterations, and the seconds it spent on each stage."""
+        self.history = list(history)
+        self._before = dict(seconds)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds spent on each stage so far, the running one and an interrupted run included."""
+        spent = {**self._before, **{stage.name: stage.seconds for stage in self.stages}}
+        if self._running is not None:
+            name, start = self._running
+            spent[name] = self._before.get(name, 0.0) + time.perf_counter() - start
+        return spent
 
     @contextmanager
     def writing(self, file: HistoryWriter) -> Iterator[None]:
-        """Append iterations to a file as well, and close it at the end."""
+        """Write iterations to a file as well, those so far included, and close it at the end."""
         with file:
+            for row in self.history:
+                file.append(row)
             self._file = file
             try:
                 yield
@@ -39,11 +58,15 @@ class Journal:
 
     @contextmanager
     def stage(self, name: str, *, total: int | None = None) -> Iterator[None]:
-        """A stage of ``total`` steps (None: unknown), timed when it succeeds."""
+        """A stage of ``total`` steps (None: unknown), timed when it succeeds; iterations told before are done."""
         self.progress.stage(name, total=total)
-        start = time.perf_counter()
+        done = sum(row.stage == name for row in self.history)
+        if done:
+            self.progress.advance(done)
+        self._running = (name, time.perf_counter())
         yield
-        self.stages.append(StageTime(name, time.perf_counter() - start))
+        self.stages.append(StageTime(name, self.seconds()[name]))
+        self._running = None
 
     def tell(self, row: Iteration) -> None:
         """An iteration of the current stage is over."""

@@ -12,22 +12,29 @@ from onnxadmm.files import cannot_write, put_in_place, refuse_existing, refuse_f
 
 MODEL_NAME: Final = "model.onnx"
 PLAN_NAME: Final = "plan.json"
+UNFINISHED_NAME: Final = "unfinished"
 CHECKPOINT_NAME: Final = "checkpoint.npz"
-_NAMES: Final = (CHECKPOINT_NAME, "history.jsonl", PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
+_HISTORY_NAME: Final = "history.jsonl"
+_NAMES: Final = (_HISTORY_NAME, PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
 
 
 class OutputFolder:
-    """Collects files in a folder of its own beside the final one.
+    """Collects files in ``unfinished``, a folder of its own in the final one.
 
-    Used as a context: ``work`` is where files are written; ``publish`` moves them under their final names. A run
-    that ends in an error leaves the final folder as it was.
+    Used as a context: ``work`` is where files are written, from ``begin`` on; ``publish`` moves them under their
+    final names. A run that does not come to that leaves the final folder as it was, but for ``unfinished`` with the
+    checkpoint and the history, if there is a checkpoint; ``resume`` is for going on from there.
 
     Raises:
-        OutputError: the folder holds a result already and ``force`` is False, or it cannot be written.
+        OutputError: the folder holds a result or an unfinished run already and ``force`` is False, or it cannot be
+            written; or there is nothing to resume.
     """
 
-    def __init__(self, path: str | Path, *, force: bool) -> None:
+    def __init__(self, path: str | Path, *, force: bool, resume: bool = False) -> None:
         self.path = Path(path)
+        self.work = self.path / UNFINISHED_NAME
+        self.checkpoint = self.work / CHECKPOINT_NAME
+        self._resume = resume
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(str(path), expected="a folder", found="a file", way_out="choose another name")
         folders = [name for name in _NAMES if (self.path / name).is_dir()]
@@ -36,6 +43,7 @@ class OutputFolder:
                 str(path), expected="room for files", found=f"a folder {folders[0]}", way_out="choose another folder"
             )
         present = [name for name in _NAMES if (self.path / name).exists()]
+        self._refuse_work(finished=bool(present), force=force)
         if present and not force:
             raise OutputError(
                 str(path),
@@ -44,34 +52,55 @@ class OutputFolder:
                 way_out="choose another folder, or use --force to replace it",
             )
         self._created: list[Path] = []
-        base = self.path
+        self._published = False
+        base = self.work
         try:
             missing = [folder for folder in (base, *base.parents) if not folder.exists()]
             for folder in reversed(missing):
                 folder.mkdir()
                 self._created.append(folder)
-            self.work = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.path))
         except OSError as error:
             self._remove_created()
             raise cannot_write(path, error, expected="a folder that can be written") from error
+
+    def begin(self) -> None:
+        """Clear away what an earlier run left, except for the checkpoint that is resumed."""
+        for file in self.work.iterdir():
+            if not (self._resume and file == self.checkpoint):
+                file.unlink()
 
     def publish(self) -> None:
         """Move every file under its final name, the model last; what stood there of an older result goes."""
         moves = {self.work / name: self.path / name for name in _NAMES if (self.work / name).exists()}
         put_in_place(moves, gone=[self.path / name for name in _NAMES if self.work / name not in moves])
+        self._published = True
         self._created.clear()
 
-    def keep_last_good_state(self) -> tuple[Path, ...]:
-        """Keep checkpoint and history, which is what a run that diverged leaves behind; return where they are.
-
-        Beside an older result they get names of their own, so that two runs are not taken for one.
-        """
-        prefix = "diverged-" if (self.path / MODEL_NAME).exists() else ""
-        names = [name for name in (CHECKPOINT_NAME, "history.jsonl") if (self.work / name).exists()]
-        kept = {self.work / name: self.path / f"{prefix}{name}" for name in names}
-        put_in_place(kept)
-        self._created.clear()
-        return tuple(kept.values())
+    def _refuse_work(self, *, finished: bool, force: bool) -> None:
+        """Refuse an unfinished run that is to be neither resumed nor replaced, and none that is to be resumed."""
+        files = {file.name for file in self.work.iterdir()} if self.work.is_dir() else set()
+        foreign = [name for name in sorted(files - {CHECKPOINT_NAME, *_NAMES}) if not name.endswith(".part")]
+        if foreign or (self.work.exists() and not self.work.is_dir()):
+            raise OutputError(
+                str(self.work),
+                expected="room for an unfinished run",
+                found=foreign[0] if foreign else "a file",
+                way_out="choose another folder",
+            )
+        if self._resume and CHECKPOINT_NAME not in files:
+            raise OutputError(
+                str(self.path),
+                expected="an unfinished run to resume",
+                found="a finished one" if finished else "none",
+                way_out="leave out --resume" + (", or use --force instead to run it again" if finished else ""),
+            )
+        if CHECKPOINT_NAME in files and not (self._resume or force):
+            raise OutputError(
+                str(self.path),
+                expected="a folder without an unfinished run",
+                found=f"{UNFINISHED_NAME}/{CHECKPOINT_NAME}",
+                way_out="continue it with --resume, or begin again with --force",
+            )
 
     def _remove_created(self) -> None:
         with suppress(OSError):  # not empty: something of an older result is there
@@ -84,8 +113,14 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)
-        self._remove_created()
+        if self._published or not self.checkpoint.exists():
+            shutil.rmtree(self.work, ignore_errors=True)
+            self._created = [folder for folder in self._created if folder != self.work]
+            self._remove_created()
+            return
+        for file in self.work.iterdir():
+            if file.name not in (CHECKPOINT_NAME, _HISTORY_NAME):
+                file.unlink()
 
 
 class OutputFile:

@@ -1,5 +1,7 @@
 """The two trainings of a run: of the whole network while it is pruned, and of the small one afterwards."""
 
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -7,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import KeepArray, Problem
+from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import Record, solve
-from onnxadmm.errors import DivergedError
+from onnxadmm.admm.state import State, part, under
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model
 from onnxadmm.journal import Journal
@@ -27,6 +30,9 @@ FloatArray = NDArray[np.float32]
 #: Held-out samples that are looked at after every iteration; all of them where something is decided.
 _GLANCE = 1000
 
+#: Samples that are digested at once.
+_DIGEST_ROWS = 1024
+
 #: Epochs of retraining draw other orders of the samples than those of pruning.
 _RETRAINING_ORDERS = 1_000_000
 
@@ -44,6 +50,10 @@ class Pruned:
     keep: KeepArray
     zeros: Mapping[str, NDArray[np.bool_]]
     weights: Mapping[str, FloatArray]
+
+    def state(self) -> State:
+        """All of it, for a checkpoint."""
+        return {"keep": self.keep, **under("zeros", self.zeros), **under("weights", self.weights)}
 
 
 @dataclass(frozen=True)
@@ -72,44 +82,70 @@ class Training:
         return len(self.samples) // self.recipe.batch_size
 
     def prune(
-        self, model: Model, problem: Problem, *, keep_state: Callable[[Mapping[str, FloatArray]], None]
+        self, model: Model, problem: Problem, *, keep_state: Callable[[State], None], resume: State
     ) -> Pruned:
         """Choose units and connections while the network trains.
 
         Args:
             model: with its gates on activations open.
-            keep_state: given the weights at the end, or the last good ones.
+            keep_state: given after every iteration all that the rest depends on, live.
+            resume: the last such state of an equal run that was interrupted, in either training; empty without.
 
         Raises:
-            DivergedError: training blew up; ``keep_state`` was given the last good weights.
+            DivergedError: training blew up.
+            CheckpointError: ``resume`` is not the state of such a run.
         """
         settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
-        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
         rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
-        with self.journal.stage("prune", total=rounds), self._trainer(model, weight_decay=0.0) as trainer:
+        with self.journal.stage("prune", total=rounds):
+            pruned = _pruned_of(part(resume, "pruned"))
+            if pruned is None:
+                with self._trainer(model, weight_decay=0.0) as trainer:
+                    pruned = self._prune(model, problem, trainer, settings, keep_state, part(resume, "prune"))
+                keep_state(under("pruned", pruned.state()))
+            return pruned
 
-            def report(record: Record) -> None:
-                value = _goodness(self.metrics(with_constants(model, trainer.weights), glance))
-                self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
+    def _prune(
+        self,
+        model: Model,
+        problem: Problem,
+        trainer: OrtTrainer,
+        settings: Settings,
+        keep_state: Callable[[State], None],
+        resume: State,
+    ) -> Pruned:
+        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
 
-            try:
-                solution = solve(
-                    trainer,
-                    restrict_to(problem, trainer.weights),
-                    batches=self._batches,
-                    steps_per_epoch=self.steps_per_epoch,
-                    settings=settings,
-                    on_iteration=report,
-                )
-            except DivergedError:
-                keep_state(_without(trainer.weights, problem.held))
-                raise
-            weights = _without(trainer.snapshot(), problem.held)
-            keep_state(weights)
-            return Pruned(solution.keep, solution.zeros, weights)
+        def report(record: Record) -> None:
+            value = _goodness(self.metrics(with_constants(model, trainer.weights), glance))
+            self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
-    def retrain(self, small: Model, pruned: Pruned) -> Model:
-        """Train the small network, its zeros held; return it at its best on held-out data."""
+        def keep(state: State) -> None:
+            keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})
+
+        if resume:
+            trainer.load(part(resume, "trainer"))
+        solution = solve(
+            trainer,
+            restrict_to(problem, trainer.weights),
+            batches=self._batches,
+            steps_per_epoch=self.steps_per_epoch,
+            settings=settings,
+            on_iteration=report,
+            on_state=keep,
+            resume=part(resume, "solver") if resume else None,
+        )
+        return Pruned(solution.keep, solution.zeros, _without(trainer.snapshot(), problem.held))
+
+    def retrain(self, small: Model, pruned: Pruned, *, keep_state: Callable[[State], None], resume: State) -> Model:
+        """Train the small network, its zeros held; return it at its best on held-out data.
+
+        Args:
+            keep_state, resume: as for ``prune``.
+
+        Raises:
+            DivergedError, CheckpointError: likewise.
+        """
         epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
         if epochs == 0:
             return small
@@ -128,6 +164,8 @@ class Training:
                 warm_up=0.1,
                 score=lambda weights: _goodness(self.metrics(with_constants(small, weights), self.held_out)),
                 on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch)),
+                on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
+                resume=part(resume, "retrain") or None,
             )
             return with_constants(small, best)
 
@@ -144,6 +182,18 @@ class Training:
         """
         return next(iter(self.samples.batches(self.recipe.batch_size, drop_last=True)))
 
+    def digest(self) -> str:
+        """Sha256 of the stored samples, their labels and their division, 64 hexadecimal digits."""
+        total = hashlib.sha256()
+        arrays = {**self.samples.inputs, "": self.samples.order, "held out": self.held_out.order}
+        if self.samples.labels is not None:
+            arrays["labels"] = self.samples.labels
+        for name, array in sorted(arrays.items()):
+            total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+            for start in range(0, len(array), _DIGEST_ROWS):
+                total.update(np.ascontiguousarray(array[start : start + _DIGEST_ROWS]).data)
+        return total.hexdigest()
+
     def _trainer(self, model: Model, *, weight_decay: float) -> OrtTrainer:
         return OrtTrainer(
             model,
@@ -155,7 +205,8 @@ class Training:
             input_shapes=self.samples.sample_shapes,
         )
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from one of them on; those before it are drawn all the same."""
         generator = np.random.default_rng([self.seed, epoch])
         batches = self.samples.batches(
             self.recipe.batch_size,
@@ -165,7 +216,7 @@ class Training:
             drop_last=True,
         )
         loss = self.recipe.objective()
-        for batch in batches:
+        for batch in itertools.islice(batches, first, None):
             yield self.teacher.label(batch) if self.teacher is not None and loss.needs_teacher else batch
 
 
@@ -207,6 +258,10 @@ def read_training(
         seed=seed,
         journal=journal,
     )
+
+
+def _pruned_of(state: State) -> Pruned | None:
+    return Pruned(state["keep"], part(state, "zeros"), part(state, "weights")) if state else None
 
 
 def _without(weights: Mapping[str, FloatArray], names: frozenset[str]) -> dict[str, FloatArray]:

@@ -1,24 +1,26 @@
 """The walk: the steps of a compression, in order."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.selection import refuse_unreachable
+from onnxadmm.admm.state import State
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
-from onnxadmm.errors import DivergedError
+from onnxadmm.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, options_as_text, read_checkpoint
+from onnxadmm.errors import OutputError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.journal import Journal
 from onnxadmm.measure import Quality, Trial, make_report
-from onnxadmm.output import CHECKPOINT_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.plan.problem import Limits, describe_goal, state_problem
@@ -63,6 +65,19 @@ class Walk:
     units: Units = field(init=False)
     problem: Problem = field(init=False)
     training: Training = field(init=False)
+    _data: str = field(init=False)
+    _before: Header | None = field(init=False, default=None)
+    _begun: State = field(init=False, default_factory=dict)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read, or is that of a run with another model or other options.
+        """
+        self._before, self._begun = read_checkpoint(path)
+        self._before.refuse_other_run(sha256=self.model.sha256, options=self._decisive_options())
+        self.journal.resume(self._before.history, self._before.seconds)
 
     def find(self) -> None:
         """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time."""
@@ -86,6 +101,9 @@ class Walk:
                 seed=self.seed,
                 journal=self.journal,
             )
+            self._data = self.training.digest()
+            if self._before is not None:
+                self._before.refuse_other_data(self._data)
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
@@ -108,27 +126,64 @@ class Walk:
             )
 
     def walk(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
-        """Train and prune, shrink, verify, retrain, measure, write."""
-
-        def keep_state(weights: Mapping[str, NDArray[np.float32]]) -> None:
-            if folder is not None:
-                np.savez(folder.work / CHECKPOINT_NAME, allow_pickle=False, **weights)
-
-        file = nullcontext() if folder is None else self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME))
+        """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
+        if folder is None:
+            result, pruned, verification = self._train(Checkpoints(None, self._header))
+            return self._measure(result, pruned, verification, None, sparse=sparse, options=options)
+        folder.begin()
+        checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
-            with file:
-                gated = open_gates(self.ready, self.units)
-                pruned = self.training.prune(gated, self.problem, keep_state=keep_state)
-                small, verification = self._shrink(pruned)
-                result = self._finished(self.training.retrain(small, pruned))
-        except DivergedError:
-            if folder is not None:
-                folder.keep_last_good_state()
+            with ending_on_sigterm():
+                with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
+                    result, pruned, verification = self._train(checkpoints)
+                report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
+                self._write(report, pruned, folder)
+        except BaseException:
+            with suppress(OutputError):  # what ended the run matters more
+                checkpoints.flush()
+            if folder.checkpoint.exists():
+                self.journal.progress.note(f"The run so far is in {folder.checkpoint}; --resume goes on from there.")
             raise
-        report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
-        if folder is not None:
-            self._write(report, pruned, folder)
         return report
+
+    def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
+        """Return the small model, trained; what was pruned; and the proof of the cut."""
+        gated = open_gates(self.ready, self.units)
+        keep, begun = checkpoints.keep, self._begun
+        pruned = self.training.prune(gated, self.problem, keep_state=keep, resume=begun)
+        checkpoints.flush()
+        small, verification = self._shrink(pruned)
+        result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
+        return self._finished(result), pruned, verification
+
+    def _header(self) -> Header:
+        return Header(
+            schema=SCHEMA,
+            sha256=self.model.sha256,
+            data=self._data,
+            options=self._decisive_options(),
+            history=tuple(self.journal.history),
+            seconds=self.journal.seconds(),
+        )
+
+    def _decisive_options(self) -> dict[str, str]:
+        """What the user asked for, as far as it changes the result."""
+        budget = {name: getattr(self.budget, name, None) for name in ("macs", "params", "connections")}
+        limits, preprocessing, recipe = asdict(self.limits), asdict(self.preprocessing), asdict(self.recipe)
+        del recipe["threads"]  # an interrupted run may go on with more or fewer
+        return options_as_text(
+            {
+                **budget,
+                **limits,
+                **preprocessing,
+                **recipe,
+                "target": self.targets,
+                "ignore": self.ignore,
+                "inexact": self.inexact,
+                "simplify": self.simplified,
+                "seed": self.seed,
+            }
+        )
 
     def _made_ready(self) -> Model:
         """The model as it is pruned and trained; ``_finished`` undoes what must not ship."""
@@ -193,7 +248,7 @@ class Walk:
             trial,
             held_out=held_out,
             test=test,
-            options=options,
+            options={**options, "workers": self.journal.workers},
             seed=self.seed,
             notes=tuple(self.journal.notes),
             warnings=tuple(self.journal.warnings),

@@ -197,7 +197,7 @@ def test_bench_times_models_side_by_side(digits: DemoFiles, compressed: Path, co
 
 def test_compress_leaves_the_files_it_promises(digits: DemoFiles, compressed: Path) -> None:
     names = {path.name for path in compressed.iterdir()}
-    assert names == {"model.onnx", "plan.json", "report.json", "report.md", "history.jsonl", "checkpoint.npz"}
+    assert names == {"model.onnx", "plan.json", "report.json", "report.md", "history.jsonl"}
     report = read_report(compressed / "report.json")
     assert report.after.parameters <= 0.3 * report.before.parameters
     assert report.after.file_bytes == (compressed / "model.onnx").stat().st_size

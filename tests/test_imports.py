@@ -32,11 +32,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": {"errors", "progress", "graph", "units", "plan", "rewrite", "train", "bench", "report", "doctor"},
 }
 MAY_IMPORT["journal"] = {"progress", "report"}
-MAY_IMPORT["training"] = {"errors", "progress", "graph", "plan", "admm", "train", "recipe", "journal"}
+MAY_IMPORT["checkpoint"] = {"errors", "progress", "report", "admm"}
+MAY_IMPORT["training"] = {"progress", "graph", "plan", "admm", "train", "recipe", "journal"}
 _BELOW = set(MAY_IMPORT)
 MAY_IMPORT["walk"] = _BELOW - {"bisect", "console", "doctor", "trial"}
-MAY_IMPORT["compress"] = {"bench", "graph", "journal", "output", "plan", "progress", "recipe", "report", "surgery"}
-MAY_IMPORT["compress"] |= {"train", "walk"}
+MAY_IMPORT["compress"] = {"bench", "errors", "graph", "journal", "output", "plan", "progress", "recipe", "report"}
+MAY_IMPORT["compress"] |= {"surgery", "train", "walk"}
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "recipe", "report"}
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "plan", "recipe", "report", "surgery"}
 MAY_IMPORT["cli"] = _BELOW | {"compress", "demo"}

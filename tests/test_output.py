@@ -110,13 +110,40 @@ def test_a_shrunk_model_that_is_not_proven_is_not_written(tmp_path: Path, monkey
     assert size == (tmp_path / "small.onnx").stat().st_size
 
 
-def test_what_diverged_is_not_mixed_with_an_older_result(tmp_path: Path) -> None:
+def test_an_unfinished_run_keeps_its_checkpoint_and_history_apart_from_an_older_result(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("old")
     with OutputFolder(tmp_path, force=True) as folder:
-        (folder.work / "checkpoint.npz").write_text("last good state")
-        kept = folder.keep_last_good_state()
-    assert kept == (tmp_path / "diverged-checkpoint.npz",)
-    assert _listing(tmp_path) == {"model.onnx": b"old", "diverged-checkpoint.npz": b"last good state"}
+        for name in ("checkpoint.npz", "history.jsonl", "model.onnx"):
+            (folder.work / name).write_text("new")
+    left = {"unfinished/checkpoint.npz": b"new", "unfinished/history.jsonl": b"new"}
+    assert _listing(tmp_path) == {"model.onnx": b"old", **left}
+    with OutputFolder(tmp_path, force=True, resume=True) as folder:
+        folder.begin()
+        assert [path.name for path in folder.work.iterdir()] == ["checkpoint.npz"]
+        (folder.work / "model.onnx").write_text("newer")
+        folder.publish()
+    assert _listing(tmp_path) == {"model.onnx": b"newer"}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_that_name_with_other_things_in_it_is_refused(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "novel.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"room for an unfinished run, found novel\.txt"):
+        OutputFolder(tmp_path, force=True, resume=resume)
+    assert _listing(tmp_path) == {"unfinished/novel.txt": b"mine"}
+
+
+def test_what_a_killed_run_without_a_checkpoint_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "history.jsonl").write_text("old")
+    (tmp_path / "unfinished" / ".checkpoint.npz.part").write_text("half")
+    with OutputFolder(tmp_path, force=False) as folder:
+        folder.begin()
+        assert list(folder.work.iterdir()) == []
+        (folder.work / "model.onnx").write_text("new")
+        folder.publish()
+    assert _listing(tmp_path) == {"model.onnx": b"new"}
 
 
 def test_a_plan_through_mixing_operators_is_written_and_says_that_it_is_not_equal(tmp_path: Path) -> None:

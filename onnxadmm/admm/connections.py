@@ -11,6 +11,7 @@ from onnxadmm.admm.gates import position_mask
 from onnxadmm.admm.problem import FloatArray, KeepArray, Problem
 from onnxadmm.admm.projections import top_k_mask, top_k_masks
 from onnxadmm.admm.splitting import Splitting
+from onnxadmm.admm.state import State, part, under
 from onnxadmm.errors import OptionError
 
 MaskArray = NDArray[np.bool_]
@@ -120,6 +121,17 @@ class Connections:
         """Keep ``rho u`` as it is while ``rho`` becomes ``rho / factor``."""
         for state in self._states.values():
             state.rescale(factor)
+
+    def state(self) -> State:
+        """Splitting variables of every weight, live."""
+        return {
+            name: array for weight, one in self._states.items() for name, array in under(weight, one.state()).items()
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from what ``state`` gave."""
+        for weight, one in self._states.items():
+            one.load(part(state, weight))
 
     def zeros(self, keep: KeepArray) -> dict[str, MaskArray]:
         """Entries to be zero if the run ended now: bool by name, empty when connections are left alone."""

@@ -10,6 +10,7 @@ from onnxadmm.admm.projections import project_box_budget, project_sphere
 from onnxadmm.admm.selection import select, select_per_group
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.splitting import Splitting, norm
+from onnxadmm.admm.state import State, fill, number, part, under
 
 DoubleArray = NDArray[np.float64]
 
@@ -36,6 +37,14 @@ class Neurons(Protocol):
 
     def keep(self, *, budget: float) -> KeepArray:
         """Units that would stay if the run ended now, their exact cost within ``budget``."""
+        ...
+
+    def state(self) -> State:
+        """All that moves the gates, between two iterations; live."""
+        ...
+
+    def load(self, state: State) -> None:
+        """Go on from what ``state`` gave."""
         ...
 
 
@@ -99,6 +108,14 @@ class ImportancePerCost:
     def keep(self, *, budget: float) -> KeepArray:
         return _choose(self._importance, self._problem, self._settings, budget)
 
+    def state(self) -> State:
+        # The sum over steps is empty between two iterations.
+        return {"gates": self.gates, "target": self._target, "importance": self._importance}
+
+    def load(self, state: State) -> None:
+        for name, array in self.state().items():
+            fill(array, state, name)
+
 
 class BoxAndSphere:
     """The paper's method: ``{0,1}^m`` is the box with the budget (``Z2``) intersected with the sphere (``Z3``).
@@ -143,6 +160,23 @@ class BoxAndSphere:
         marginal = self._problem.cost.marginal(np.ones(self._problem.unit_count, dtype=np.bool_))
         weight = marginal if self._settings.mode == "holistic" else 1.0
         return _choose(np.abs(self.gates) * weight, self._problem, self._settings, budget)
+
+    def state(self) -> State:
+        return {
+            "gates": self.gates,
+            "mean": self._mean,
+            "square": self._square,
+            "steps": np.array(float(self._steps)),
+            **under("box", self._box.state()),
+            **under("sphere", self._sphere.state()),
+        }
+
+    def load(self, state: State) -> None:
+        for name, array in (("gates", self.gates), ("mean", self._mean), ("square", self._square)):
+            fill(array, state, name)
+        self._steps = int(number(state, "steps"))
+        self._box.load(part(state, "box"))
+        self._sphere.load(part(state, "sphere"))
 
     def _project_box(self, x: DoubleArray, budget: float) -> DoubleArray:
         if self._settings.mode == "joint":

@@ -9,7 +9,7 @@ scaled and the penalties squared throughout.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -22,7 +22,8 @@ from onnxadmm.admm.problem import KeepArray, Problem, Trainer
 from onnxadmm.admm.schedule import budget_at, learning_rate_at, penalty_at
 from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.settings import Settings
-from onnxadmm.errors import DataError, DivergedError
+from onnxadmm.admm.state import State, fill, number, part, under
+from onnxadmm.errors import CheckpointError, DataError, DivergedError
 
 Batch = TypeVar("Batch")
 MaskArray = NDArray[np.bool_]
@@ -83,28 +84,38 @@ def solve(
     trainer: Trainer[Batch],
     problem: Problem,
     *,
-    batches: Callable[[int], Iterable[Batch]],
+    batches: Callable[[int, int], Iterable[Batch]],
     steps_per_epoch: int,
     settings: Settings,
     on_iteration: Callable[[Record], None] | None = None,
+    on_state: Callable[[State], None] | None = None,
+    resume: State | None = None,
 ) -> Solution:
     """Decide which units and connections stay, training the weights at the same time.
 
     The run is deterministic when the trainer and the batches are.
 
     Args:
-        batches: batches of an epoch, given its number from 0.
+        batches: batches of an epoch from one of them on, given the numbers of both from 0.
         steps_per_epoch: how many of them make an epoch; fewer end the epoch early with an error.
         on_iteration: called after every iteration; while it runs the trainer's weights are those of the network
             that the run would end with now.
+        on_state: given after every iteration all that the rest depends on, but for the trainer's own state (its
+            optimizer); the arrays are live.
+        resume: such a state of an equal run, to go on from as if nothing had happened; the caller has put the
+            trainer's own state back.
 
     Raises:
+        CheckpointError: ``resume`` is not the state of such a run.
         BudgetError: the budget is below the least cost the groups can reach; raised before any training.
         DataError: an epoch has fewer batches than stated.
         DivergedError: NaN, or a loss that grew without bound; the trainer's weights are those of the last good
             iteration.
     """
-    return _Run(trainer, problem, steps_per_epoch=steps_per_epoch, settings=settings).go(batches, on_iteration)
+    run = _Run(trainer, problem, steps_per_epoch=steps_per_epoch, settings=settings)
+    if resume is not None:
+        run.load(resume)
+    return run.go(batches, on_iteration, on_state)
 
 
 class _Run(Generic[Batch]):
@@ -140,25 +151,62 @@ class _Run(Generic[Batch]):
         self._good_gates = self._neurons.gates.copy()
         self._best_loss = np.inf
         self._rho: tuple[float, float] | None = None
+        self._history: list[Record] = []
 
-    def go(self, batches: Callable[[int], Iterable[Batch]], on_iteration: Callable[[Record], None] | None) -> Solution:
-        stream = self._stream(batches)
-        history: list[Record] = []
-        for iteration in range(1, self._iterations + 1):
+    def go(
+        self,
+        batches: Callable[[int, int], Iterable[Batch]],
+        on_iteration: Callable[[Record], None] | None,
+        on_state: Callable[[State], None] | None,
+    ) -> Solution:
+        done = len(self._history)
+        stream = self._stream(batches, self._step_before(done + 1))
+        for iteration in range(done + 1, self._iterations + 1):
             record, keep = self._iterate(iteration, stream)
-            history.append(record)
+            self._history.append(record)
             if on_iteration is not None:
                 self._finish(keep)
                 on_iteration(record)
                 self._restore()
+            if on_state is not None:
+                on_state(self._state())
         keep = self._neurons.keep(budget=self._problem.budget)
         zeros = self._finish(keep)
-        return Solution(keep=keep, zeros=zeros, history=tuple(history))
+        return Solution(keep=keep, zeros=zeros, history=tuple(self._history))
 
-    def _stream(self, batches: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
-        for epoch in range(self._settings.epochs):
-            count = 0
-            for batch in itertools.islice(batches(epoch), self._steps_per_epoch):
+    def load(self, state: State) -> None:
+        """Take the place of the run whose ``_state`` this is."""
+        for name, array in self._weights.items():
+            fill(array, state, f"weights/{name}")
+        self._gated.store()
+        self._neurons.load(part(state, "neurons"))
+        self._connections.load(part(state, "connections"))
+        self._rho = (number(state, "neuron_rho"), number(state, "connection_rho"))
+        self._best_loss = number(state, "best_loss")
+        self._history = _history_of(state, at_most=self._iterations)
+        self._remember()
+
+    def _state(self) -> State:
+        """All that the rest of the run depends on, between two iterations: masters, not weights with gates."""
+        neuron_rho, connection_rho = self._rho if self._rho is not None else (math.nan, math.nan)
+        return {
+            **under("weights", self._weights),
+            **under("neurons", self._neurons.state()),
+            **under("connections", self._connections.state()),
+            "neuron_rho": np.array(neuron_rho),
+            "connection_rho": np.array(connection_rho),
+            "best_loss": np.array(self._best_loss),
+            "history": np.array([astuple(record) for record in self._history], np.float64),
+        }
+
+    def _step_before(self, iteration: int) -> int:
+        """Steps of the whole run before an iteration, which counts from 1."""
+        return (iteration - 1) * self._steps // self._iterations
+
+    def _stream(self, batches: Callable[[int, int], Iterable[Batch]], done: int) -> Iterator[Batch]:
+        for epoch in range(done // self._steps_per_epoch, self._settings.epochs):
+            count = max(0, done - epoch * self._steps_per_epoch)
+            for batch in itertools.islice(batches(epoch, count), self._steps_per_epoch - count):
                 count += 1
                 yield batch
             if count < self._steps_per_epoch:
@@ -171,8 +219,7 @@ class _Run(Generic[Batch]):
 
     def _iterate(self, iteration: int, stream: Iterator[Batch]) -> tuple[Record, KeepArray]:
         settings, problem = self._settings, self._problem
-        first = (iteration - 1) * self._steps // self._iterations
-        last = iteration * self._steps // self._iterations
+        first, last = self._step_before(iteration), self._step_before(iteration + 1)
         gate_rho, connection_rho = self._set_penalties(first / self._steps)
         total_loss = 0.0
         learning_rate = 0.0
@@ -262,3 +309,16 @@ class _Run(Generic[Batch]):
             found=found,
             way_out="lower the learning rate; the weights are those of the last good iteration",
         )
+
+
+def _history_of(state: State, *, at_most: int) -> list[Record]:
+    rows = state.get("history", np.zeros(0))
+    if rows.ndim != 2 or rows.shape[1] != len(fields(Record)) or not 1 <= len(rows) <= at_most:
+        raise CheckpointError(
+            "the checkpoint, history",
+            expected=f"1 to {at_most} iterations",
+            found=f"an array of shape {list(rows.shape)}",
+            way_out="begin again with --force",
+        )
+    records = [Record(*row) for row in rows.tolist()]
+    return [replace(record, iteration=int(record.iteration), kept=int(record.kept)) for record in records]

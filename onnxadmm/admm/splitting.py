@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.state import State, fill
+
 Number = TypeVar("Number", np.float32, np.float64)
 
 
@@ -43,6 +45,16 @@ class Splitting(Generic[Number]):
         self.u += self._sum
         np.subtract(self.z, self.u, out=self.target)
         return primal, moved
+
+    def state(self) -> dict[str, NDArray[Number]]:
+        """``z`` and ``u``, live."""
+        return {"z": self.z, "u": self.u}
+
+    def load(self, state: State) -> None:
+        """Go on from what ``state`` gave."""
+        fill(self.z, state, "z")
+        fill(self.u, state, "u")
+        np.subtract(self.z, self.u, out=self.target)
 
     def rescale(self, factor: float) -> None:
         """Keep ``rho u`` as it is while ``rho`` becomes ``rho / factor``."""

@@ -75,6 +75,7 @@ def run(
     inexact: InexactOption = False,
     seed: SeedOption = 0,
     force: ForceOption = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
@@ -112,6 +113,7 @@ def run(
             sparse=sparse,
             seed=seed,
             force=force,
+            resume=resume,
             progress=progress,
             options=given,
         )

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.state import State, fill, number
+
 FloatArray = NDArray[np.float32]
 
 #: Elements per slice: the five arrays of a slice stay in the second-level cache.
@@ -43,6 +45,16 @@ class AdamW:
         self._first.fill(0.0)
         self._second.fill(0.0)
         self._steps = 0
+
+    def state(self) -> State:
+        """Both moments and the step count; live."""
+        return {"first": self._first, "second": self._second, "steps": np.array(float(self._steps))}
+
+    def load(self, state: State) -> None:
+        """Go on from what ``state`` gave."""
+        fill(self._first, state, "first")
+        fill(self._second, state, "second")
+        self._steps = int(number(state, "steps"))
 
     def step(self, weights: FloatArray, gradients: FloatArray, learning_rate: float) -> None:
         """Update ``weights`` in place."""

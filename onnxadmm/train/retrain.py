@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.schedule import learning_rate_at
+from onnxadmm.admm.state import State, fill, number, part, under
 from onnxadmm.errors import DivergedError
 from onnxadmm.train.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
@@ -42,6 +43,8 @@ def retrain(
     warm_up: float,
     score: Callable[[Mapping[str, FloatArray]], float],
     on_epoch: Callable[[Epoch], None],
+    on_state: Callable[[State], None] | None = None,
+    resume: State | None = None,
 ) -> dict[str, FloatArray]:
     """Train with AdamW and a cosine learning rate; return the weights that scored best, the first ones included.
 
@@ -55,15 +58,21 @@ def retrain(
         warm_up: share of the run in which it rises.
         score: how good weights are on held-out data, more is better; called before the first and after every epoch.
         on_epoch: told about every epoch.
+        on_state: given after every epoch all that the rest depends on; the arrays are live.
+        resume: such a state of an equal run, to go on from as if nothing had happened.
 
     Raises:
+        CheckpointError: ``resume`` is not the state of such a run.
         DivergedError: the loss became NaN or infinite; the trainer holds the best weights.
     """
     _hold(trainer, zeros)
     best = trainer.snapshot()
-    best_score = score(trainer.weights) if epochs else 0.0
+    if resume is None:
+        best_score, done = (score(trainer.weights) if epochs else 0.0), 0
+    else:
+        best_score, done = _load(resume, trainer, best)
     steps = epochs * steps_per_epoch
-    for epoch in range(epochs):
+    for epoch in range(done, epochs):
         total, rate = 0.0, 0.0
         for step, batch in enumerate(batches(epoch)):
             rate = learning_rate_at((epoch * steps_per_epoch + step + 0.5) / steps, peak=peak, warm_up=warm_up)
@@ -83,8 +92,30 @@ def retrain(
         on_epoch(Epoch(epoch + 1, total / steps_per_epoch, current, rate))
         if current >= best_score:
             best, best_score = trainer.snapshot(), current
+        if on_state is not None:
+            on_state(_state(trainer, best, best_score, done=epoch + 1))
     trainer.restore(best)
     return best
+
+
+def _state(trainer: OrtTrainer, best: Mapping[str, FloatArray], best_score: float, *, done: int) -> State:
+    return {
+        **under("weights", trainer.weights),
+        **under("trainer", trainer.state()),
+        **under("best", best),
+        "best_score": np.array(best_score),
+        "epochs": np.array(float(done)),
+    }
+
+
+def _load(state: State, trainer: OrtTrainer, best: Mapping[str, FloatArray]) -> tuple[float, int]:
+    """Overwrite trainer and best weights; return the best score and the epochs that are over."""
+    for name, array in trainer.weights.items():
+        fill(array, state, f"weights/{name}")
+    for name, array in best.items():
+        fill(array, state, f"best/{name}")
+    trainer.load(part(state, "trainer"))
+    return number(state, "best_score"), int(number(state, "epochs"))
 
 
 def _hold(trainer: OrtTrainer, zeros: Mapping[str, NDArray[np.bool_]]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxadmm.admm.state import State
 from onnxadmm.errors import DataError
 from onnxadmm.graph.constants import constant, set_constant
 from onnxadmm.graph.model import Model, clone
@@ -130,6 +131,18 @@ class OrtTrainer:
     def reset_optimizer(self) -> None:
         """Forget the optimizer's moments and step count; weights stay."""
         self._optimizer.reset()
+
+    def state(self) -> State:
+        """What the next steps depend on besides the weights: the optimizer's moments and step count; live."""
+        return self._optimizer.state()
+
+    def load(self, state: State) -> None:
+        """Go on from what ``state`` gave.
+
+        Raises:
+            CheckpointError: it is that of another network.
+        """
+        self._optimizer.load(state)
 
     def snapshot(self) -> dict[str, FloatArray]:
         """Copies of all weights."""

@@ -106,9 +106,9 @@ class TinyData:
     def whole(self) -> TinyBatch:
         return self.x, self.y
 
-    def __call__(self, epoch: int) -> Iterator[TinyBatch]:
+    def __call__(self, epoch: int, first: int = 0) -> Iterator[TinyBatch]:
         order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
-        for start in range(0, self.steps * self.batch, self.batch):
+        for start in range(first * self.batch, self.steps * self.batch, self.batch):
             rows = order[start : start + self.batch]
             yield self.x[rows], self.y[rows]
 

@@ -1,0 +1,222 @@
+"""The checkpoint of a run: all it needs to go on, in one file that is old or new but never half written.
+
+The file is an ``.npz`` without pickled objects. ``header`` holds a ``Header`` as JSON in UTF-8 (uint8); every other
+array belongs to the state of the stage the run is in (see ``Training``). Trained weights are found under
+``prune/solver/weights/NAME`` and ``retrain/weights/NAME``.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.state import State
+from onnxadmm.errors import CheckpointError, OutputError
+from onnxadmm.progress import Iteration
+from onnxadmm.report.codec import MismatchError, decode, dumps, encode
+
+SCHEMA: Final = "onnxadmm.checkpoint/1"
+_OPTION_OF: Final = {"learning_rate": "lr", "retrain_learning_rate": "retrain_lr"}
+_HEADER: Final = "header"
+#: Writing takes place at most this often, and never takes more than a twentieth of the time.
+_SECONDS_BETWEEN: Final = 10.0
+_SHARE_OF_TIME: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says about its run.
+
+    Attributes:
+        sha256: of the original model.
+        data: digest of the training data.
+        options: those that change the result, by name, as text.
+        history: every iteration so far.
+        seconds: spent on each stage so far.
+    """
+
+    schema: Literal["onnxadmm.checkpoint/1"]
+    sha256: str
+    data: str
+    options: Mapping[str, str]
+    history: tuple[Iteration, ...]
+    seconds: Mapping[str, float]
+
+    def refuse_other_run(self, *, sha256: str, options: Mapping[str, str]) -> None:
+        """Refuse to go on with another model or other options.
+
+        Raises:
+            CheckpointError: the first that differs, by name.
+        """
+        if self.sha256 != sha256:
+            raise _other("the model", expected=f"the one with sha256 {self.sha256[:12]}", found=sha256[:12])
+        for name in sorted(self.options.keys() | options.keys()):
+            before, now = self.options.get(name, "no such option"), options.get(name, "no such option")
+            if before != now:
+                raise _other(name, expected=before, found=now)
+
+    def refuse_other_data(self, data: str) -> None:
+        """Refuse to go on with other training data.
+
+        Raises:
+            CheckpointError: they are others.
+        """
+        if self.data != data:
+            raise _other("--data", expected=f"the data with digest {self.data[:12]}", found=data[:12])
+
+
+def options_as_text(values: Mapping[str, object]) -> dict[str, str]:
+    """Options by their names on the command line, given the names of fields; values as text that tells them apart."""
+    return {
+        f"--{_OPTION_OF.get(name, name).replace('_', '-')}": "none"
+        if value is None
+        else json.dumps(value, sort_keys=True, default=lambda array: np.asarray(array).tolist())
+        for name, value in values.items()
+    }
+
+
+class Checkpoints:
+    """Keeps the state of a run, and writes it now and then.
+
+    Args:
+        path: of the file, in an existing folder; None writes nothing.
+        header: called for every state that is kept.
+    """
+
+    def __init__(
+        self, path: Path | None, header: Callable[[], Header], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
+        self._header = header
+        self._clock = clock
+        self._next = clock() + _SECONDS_BETWEEN
+        self._waiting: tuple[Header, State] | None = None
+
+    def keep(self, state: State) -> None:
+        """Write a state, or remember a copy of it where the last one was written a moment ago.
+
+        Raises:
+            OutputError: it cannot be written; the one before is still there.
+        """
+        if self._path is None:
+            return
+        if self._clock() < self._next:
+            self._waiting = (self._header(), {name: array.copy() for name, array in state.items()})
+            return
+        self._waiting = None
+        self._write(self._path, self._header(), state)
+
+    def flush(self) -> None:
+        """Write what ``keep`` only remembered.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self._path is not None and self._waiting is not None:
+            (header, state), self._waiting = self._waiting, None
+            self._write(self._path, header, state)
+
+    def _write(self, path: Path, header: Header, state: State) -> None:
+        begin = self._clock()
+        write_checkpoint(path, header, state)
+        end = self._clock()
+        self._next = end + max(_SECONDS_BETWEEN, (end - begin) / _SHARE_OF_TIME)
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let a SIGTERM end what runs here by a ``SystemExit`` with status 143, so that it can still write.
+
+    Does nothing outside the main thread, or where somebody handles the signal already.
+    """
+    free = threading.current_thread() is threading.main_thread()
+    if not free or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def write_checkpoint(path: Path, header: Header, state: State) -> None:
+    """Replace a checkpoint at once: under its name stands the old one or the new.
+
+    Raises:
+        OutputError: it cannot be written; what was there stays.
+    """
+    text = np.frombuffer(dumps(encode(header)).encode(), np.uint8)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, array in {_HEADER: text, **state}.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            str(path),
+            expected="a checkpoint that can be written",
+            found=error.strerror or type(error).__name__,
+            way_out="make room, and continue from the last one with --resume",
+        ) from error
+
+
+def read_checkpoint(path: Path) -> tuple[Header, dict[str, NDArray[Any]]]:
+    """Read a checkpoint as a whole.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, or is something else.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        # Not numpy.load, which takes one of the names ``a`` and ``a.npy`` for the other.
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+                    if file.read(1):
+                        raise ValueError(f"{name} goes on behind its array")
+        document = json.loads(arrays.pop(_HEADER).tobytes())
+        if isinstance(document, dict) and document.get("schema") != SCHEMA:
+            raise _unreadable(path, f"the schema {document.get('schema')!r}")
+        header = decode(Header, document)
+    except MismatchError as error:
+        raise _unreadable(path, f"a header with {error.where or 'no fields'}: {error.found}") from error
+    except KeyError as error:
+        raise _unreadable(path, "an archive of something else") from error
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _unreadable(path, f"a damaged file ({error})") from error
+    return header, arrays
+
+
+def _unreadable(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        str(path), expected=f"a checkpoint of schema {SCHEMA}", found=found, way_out="begin again with --force"
+    )
+
+
+def _other(thing: str, *, expected: str, found: str) -> CheckpointError:
+    return CheckpointError(
+        thing,
+        expected=f"{expected}, as in the interrupted run",
+        found=found,
+        way_out="ask for the same, or begin again with --force",
+    )
