@@ -64,7 +64,7 @@ class GateGroup:
     Attributes:
         keep_at_least: fewest units that must stay (at least 1; per block when ``blocks`` is given).
         keep_at_most_removed: most units that may go.
-        multiple: kept counts should be a multiple of this where the group is large enough to profit.
+        multiple: kept counts of at least this many are multiples of it, unless the whole group stays.
         blocks: block number of each unit, int64 ``[count]``; every block must keep equally many.
             None when the units are free.
     """

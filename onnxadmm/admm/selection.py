@@ -29,9 +29,9 @@ class _Ladder:
     multiple: int
 
     def allowed(self, kept: int) -> bool:
-        """Whether the group may end with ``kept`` steps: any small count, a multiple, or everything."""
+        """Whether the group may end with ``kept`` steps: fewer units than one multiple, some multiples, or all."""
         units = kept * int(self.steps.shape[1])
-        return units < 2 * self.multiple or units % self.multiple == 0 or kept == len(self.steps)
+        return units < self.multiple or units % self.multiple == 0 or kept == len(self.steps)
 
     def lower(self, kept: int) -> int:
         """Largest allowed count that is at most ``kept``, but not below ``fewest`` (which is allowed)."""
@@ -63,7 +63,7 @@ def select(score: DoubleArray, problem: Problem, *, budget: float | None = None)
     """Choose the units that stay under one budget for all groups.
 
     Units go by ascending ``score / marginal cost``. Kept counts are then rounded down to each group's ``multiple``
-    where at least twice the multiple stays, and what that leaves of the budget brings back the units with the
+    where at least one multiple stays, and what that leaves of the budget brings back the units with the
     highest score per cost that still fit.
 
     Args:

@@ -23,7 +23,7 @@ IgnoreOption = Annotated[
 KeepOption = Annotated[int, typer.Option("--keep-at-least", help="fewest units that stay in a group")]
 RatioLimitOption = Annotated[float, typer.Option("--max-ratio", help="largest share of a group that goes")]
 RoundOption = Annotated[
-    int | None, typer.Option("--round-to", help="kept counts of large groups are multiples of this (the SIMD block)")
+    int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")
 ]
 InexactOption = Annotated[bool, typer.Option("--inexact", help="also prune through operators that mix channels")]
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]

@@ -22,8 +22,8 @@ class Limits:
     Attributes:
         keep_at_least: fewest units that stay in a group.
         max_ratio: largest share of a group's units that goes.
-        round_to: kept counts of large groups are multiples of this; None: the CPU's SIMD block where a plan is trained,
-            free elsewhere.
+        round_to: kept counts of at least this many are multiples of it; None: the CPU's SIMD block where a plan is
+            trained, free elsewhere.
 
     Raises:
         OptionError: a limit is out of range.

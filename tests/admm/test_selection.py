@@ -130,14 +130,22 @@ def test_an_unreachable_budget_is_refused_with_the_least_reachable_cost():
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.05, 0.95))
-def test_large_groups_end_at_a_multiple_and_small_ones_where_they_may(seed, share):
+def test_groups_end_at_a_multiple_or_below_the_first_one(seed, share):
     problem = chain_problem([40, 12, 33], 0.0, multiple=8)
     full = problem.cost.total(np.ones(problem.unit_count, dtype=bool))
     problem = replace(problem, budget=share * full)
     keep = select(np.random.default_rng(seed).uniform(0, 1, problem.unit_count), problem)
     assert problem.cost.total(keep) <= problem.budget
     for group, kept in zip(problem.groups, kept_counts(keep, problem), strict=True):
-        assert kept < 16 or kept % 8 == 0 or kept == group.count
+        assert kept < 8 or kept % 8 == 0 or kept == group.count
+
+
+def test_rounding_begins_with_the_first_multiple():
+    for budget, kept in ((7, 7), (8, 8), (9, 8), (15, 8), (16, 16), (17, 16), (19, 19)):
+        problem = Problem(
+            19, (free_group("g", 0, 19, multiple=8),), (), ChainCost(inputs=1, sizes=(19,), outputs=0), budget, (), 1.0
+        )
+        assert kept_counts(select(np.linspace(1, 2, 19), problem), problem) == [kept]
 
 
 def test_what_rounding_leaves_of_the_budget_is_spent_where_it_scores_best():
