@@ -8,6 +8,7 @@ from typing import Literal
 from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.norm_restore import NormMode
 
 LossName = Literal["cross-entropy", "mse", "bce"]
 
@@ -15,6 +16,8 @@ LossName = Literal["cross-entropy", "mse", "bce"]
 _PRUNE_STEPS = 2200
 _RETRAIN_STEPS = 8500
 _MOST_EPOCHS = 300
+# Of retraining; see docs/method.md for the measurements.
+_RATE, _DEEP_RATE = 5e-3, 2e-3
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,14 @@ class Recipe:
         retrain_epochs: passes while the small network is trained; None: about 8,500 steps.
         batch_size: samples per step.
         learning_rate: highest one while units are chosen.
-        retrain_learning_rate: highest one of retraining.
+        retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3.
         retrain_weight_decay: of retraining, decoupled, per unit of learning rate; it keeps small networks from
             learning the training data by heart.
         freeze_untrainable: keep the values of weights whose gradient would have to pass an operator that has none,
             instead of refusing the model.
+        norm: ``"keep"``: networks train as they are, normalisations with the statistics of the file; ``"restore"``:
+            BatchNormalization stands behind convolutions again while they train, with the statistics of each batch,
+            and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
         held_out: share of the training data that every decision is made with.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
 
@@ -52,9 +58,10 @@ class Recipe:
     retrain_epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 1e-3
-    retrain_learning_rate: float = 5e-3
+    retrain_learning_rate: float | None = None
     retrain_weight_decay: float = 0.1
     freeze_untrainable: bool = False
+    norm: NormMode = "auto"
     held_out: float = 0.1
     threads: int = 1
 
@@ -70,11 +77,15 @@ class Recipe:
                     option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
                 )
         for option, rate in (("--lr", self.learning_rate), ("--retrain-lr", self.retrain_learning_rate)):
-            if not 0 < rate < math.inf:
+            if rate is not None and not 0 < rate < math.inf:
                 raise OptionError(option, expected="above 0", found=f"{rate:g}", way_out="1e-3 is usual")
         if self.loss not in ("cross-entropy", "mse", "bce"):
             raise OptionError(
                 "--loss", expected="cross-entropy, mse or bce", found=repr(self.loss), way_out="choose one of them"
+            )
+        if self.norm not in ("auto", "keep", "restore"):
+            raise OptionError(
+                "--norm", expected="auto, keep or restore", found=repr(self.norm), way_out="choose one of them"
             )
         self.objective()
         self.settings(steps_per_epoch=1)
@@ -101,6 +112,16 @@ class Recipe:
             iterations_per_epoch=iterations,
             learning_rate=self.learning_rate,
         )
+
+    def retraining_rate(self, *, deep: bool) -> float:
+        """Return the highest learning rate of retraining.
+
+        Args:
+            deep: whether the network is.
+        """
+        if self.retrain_learning_rate is not None:
+            return self.retrain_learning_rate
+        return _DEEP_RATE if deep else _RATE
 
     def retraining_epochs(self, *, steps_per_epoch: int) -> int:
         """Return the passes over the data of retraining."""

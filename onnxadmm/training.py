@@ -22,6 +22,7 @@ from onnxadmm.train.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data import load_data, signature_of
 from onnxadmm.train.evaluate import Teacher, evaluate
 from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.norm_restore import Network, choose_network, is_deep
 from onnxadmm.train.retrain import Epoch, retrain
 from onnxadmm.train.trainer import OrtTrainer
 
@@ -33,8 +34,12 @@ _GLANCE = 1000
 #: Samples that are digested at once.
 _DIGEST_ROWS = 1024
 
-#: Epochs of retraining draw other orders of the samples than those of pruning.
+#: Epochs of retraining draw other orders of the samples than those of pruning, and statistics their own.
 _RETRAINING_ORDERS = 1_000_000
+_STATISTICS_ORDER = 2_000_000
+
+#: Training samples the statistics of normalisations are measured on.
+_STATISTICS_SAMPLES = 2048
 
 
 @dataclass(frozen=True)
@@ -100,14 +105,16 @@ class Training:
         with self.journal.stage("prune", total=rounds):
             pruned = _pruned_of(part(resume, "pruned"))
             if pruned is None:
-                with self._trainer(model, weight_decay=0.0) as trainer:
-                    pruned = self._prune(model, problem, trainer, settings, keep_state, part(resume, "prune"))
+                network = self._network(model)
+                with self._trainer(network, weight_decay=0.0) as trainer:
+                    pruned = self._prune(model, network, problem, trainer, settings, keep_state, part(resume, "prune"))
                 keep_state(under("pruned", pruned.state()))
             return pruned
 
     def _prune(
         self,
         model: Model,
+        network: Network,
         problem: Problem,
         trainer: OrtTrainer,
         settings: Settings,
@@ -117,7 +124,7 @@ class Training:
         glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
 
         def report(record: Record) -> None:
-            value = _goodness(self.metrics(with_constants(model, trainer.weights), glance))
+            value = _goodness(self.metrics(with_constants(model, self._weights(network, trainer)), glance))
             self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
         def keep(state: State) -> None:
@@ -135,7 +142,8 @@ class Training:
             on_state=keep,
             resume=part(resume, "solver") if resume else None,
         )
-        return Pruned(solution.keep, solution.zeros, _without(trainer.snapshot(), problem.held))
+        weights = {name: np.array(array) for name, array in self._weights(network, trainer).items()}
+        return Pruned(solution.keep, solution.zeros, _without(weights, problem.held))
 
     def retrain(self, small: Model, pruned: Pruned, *, keep_state: Callable[[State], None], resume: State) -> Model:
         """Train the small network, its zeros held; return it at its best on held-out data.
@@ -149,25 +157,30 @@ class Training:
         epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
         if epochs == 0:
             return small
+        network = self._network(small)
+
+        def shipped() -> Model:
+            return with_constants(small, self._weights(network, trainer))
+
         with (
             self.journal.stage("retrain", total=epochs),
-            self._trainer(small, weight_decay=self.recipe.retrain_weight_decay) as trainer,
+            self._trainer(network, weight_decay=self.recipe.retrain_weight_decay) as trainer,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
-            best = retrain(
+            retrain(
                 trainer,
                 zeros=zeros,
                 batches=lambda epoch: self._batches(epoch + _RETRAINING_ORDERS),
                 steps_per_epoch=self.steps_per_epoch,
                 epochs=epochs,
-                peak=self.recipe.retrain_learning_rate,
+                peak=self.recipe.retraining_rate(deep=is_deep(small)),
                 warm_up=0.1,
-                score=lambda weights: _goodness(self.metrics(with_constants(small, weights), self.held_out)),
+                score=lambda _: _goodness(self.metrics(shipped(), self.held_out)),
                 on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch)),
                 on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
                 resume=part(resume, "retrain") or None,
             )
-            return with_constants(small, best)
+            return shipped()  # the trainer holds the best weights
 
     def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
         """Measure a model, with the teacher's answers where there are no labels."""
@@ -194,15 +207,33 @@ class Training:
                 total.update(np.ascontiguousarray(array[start : start + _DIGEST_ROWS]).data)
         return total.hexdigest()
 
-    def _trainer(self, model: Model, *, weight_decay: float) -> OrtTrainer:
+    def _network(self, model: Model) -> Network:
+        """The model in the form that trains."""
+        recipe = self.recipe
+        return choose_network(model, recipe.norm, self._statistics_batches, threads=recipe.threads)
+
+    def _weights(self, network: Network, trainer: OrtTrainer) -> dict[str, FloatArray]:
+        """What training has made of the model's constants."""
+        return network.finished(trainer, self._statistics_batches, threads=self.recipe.threads)
+
+    def _statistics_batches(self) -> Iterator[Batch]:
+        """Training data as training sees them, the same ones every time."""
+        size = self.recipe.batch_size
+        count = size * min(self.steps_per_epoch, max(1, _STATISTICS_SAMPLES // size))
+        generator = np.random.default_rng([self.seed, _STATISTICS_ORDER])
+        chosen = self.samples.take(generator.permutation(len(self.samples))[:count])
+        return chosen.batches(size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True)
+
+    def _trainer(self, network: Network, *, weight_decay: float) -> OrtTrainer:
         return OrtTrainer(
-            model,
+            network.model,
             loss=self.recipe.objective(),
             batch_size=self.recipe.batch_size,
             threads=self.recipe.threads,
             weight_decay=weight_decay,
             freeze_untrainable=self.recipe.freeze_untrainable,
             input_shapes=self.samples.sample_shapes,
+            batch_statistics=network.batch_statistics,
         )
 
     def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:

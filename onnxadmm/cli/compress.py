@@ -59,8 +59,11 @@ def run(
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
     learning_rate: Annotated[float, typer.Option("--lr", help="highest while pruning")] = Recipe.learning_rate,
     retrain_learning_rate: Annotated[
-        float, typer.Option("--retrain-lr", help="highest while retraining")
-    ] = Recipe.retrain_learning_rate,
+        float | None, typer.Option("--retrain-lr", help="highest while retraining [5e-3, deep networks 2e-3]")
+    ] = None,
+    norm: Annotated[
+        str, typer.Option("--norm", help="train with BatchNormalization: auto (deep networks), keep or restore")
+    ] = Recipe.norm,
     threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
     freeze_untrainable: Annotated[
         bool,
@@ -92,6 +95,7 @@ def run(
         learning_rate=learning_rate,
         retrain_learning_rate=retrain_learning_rate,
         freeze_untrainable=freeze_untrainable,
+        norm=norm,  # type: ignore[arg-type]
         threads=threads,
     )
     with ConsoleProgress(stderr_console()) as progress:

@@ -12,7 +12,7 @@ between: the shift takes its place, under its name. Zeros of W stay zeros.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir
@@ -33,7 +33,12 @@ from onnxadmm.train.trainer import OrtTrainer
 
 FloatArray = NDArray[np.float32]
 
+NormMode = Literal["auto", "keep", "restore"]
+
 EPSILON = 1e-5
+#: Normalisations, present or possible, of the smallest network that calls for them: VGG-11 has 8, AlexNet and LeNet,
+#: which trained well before there were any, have 5 and 2.
+DEEP = 8
 #: Behind these a convolution is normalised already.
 _NORMALISATIONS = frozenset(
     {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization",
@@ -128,9 +133,24 @@ class Network:
         return values
 
 
-def as_is(model: Model) -> Network:
-    """A model that trains as it stands, statistics of normalisations kept."""
-    return Network(model)
+def choose_network(
+    model: Model, mode: NormMode, batches: Callable[[], Iterable[Batch]], *, threads: int = 1
+) -> Network:
+    """Give a model the form that trains.
+
+    Args:
+        mode: ``"keep"``: as it stands, statistics of normalisations kept; ``"restore"``: see ``restore``; ``"auto"``:
+            restored where the network is deep.
+        batches: training data, as for ``restore``.
+    """
+    if mode == "keep" or (mode == "auto" and not is_deep(model)):
+        return Network(model)
+    return restore(model, batches, threads=threads)
+
+
+def is_deep(model: Model) -> bool:
+    """Whether a network has so many layers with, or without, a normalisation that it matters how they train."""
+    return len(find_sites(model)) + len(own_norms(model)) >= DEEP
 
 
 def restore(model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int = 1, own: bool = True) -> Network:

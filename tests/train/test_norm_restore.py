@@ -16,7 +16,7 @@ from onnxadmm.train.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Loss, Task
-from onnxadmm.train.norm_restore import Network, find_sites, own_norms, restore
+from onnxadmm.train.norm_restore import Network, choose_network, find_sites, is_deep, own_norms, restore
 from onnxadmm.train.trainer import OrtTrainer
 from tests.train.graphs import Array, model_of, random
 
@@ -414,3 +414,42 @@ def test_a_few_steps_lower_the_loss_and_the_shipped_network_agrees() -> None:
         # One batch is all the data: its statistics are those the network ships with.
         np.testing.assert_allclose(logits(shipped, batch), trainer.logits, atol=2e-5)
     assert last < 0.5 * first
+
+
+# -- the choice ------------------------------------------------------------------------------------------------
+
+
+def chain(*, restorable: int, normalised: int) -> Model:
+    """Convolutions in a row, those without bias with a normalisation."""
+    nodes, weights, last = [], {}, "x"
+    for index in range(restorable + normalised):
+        weights[f"w{index}"] = kernel(4, 3 if index == 0 else 4, index)
+        if index < restorable:
+            weights[f"b{index}"] = random([4], seed=100 + index)
+            nodes.append(conv(last, f"c{index}", f"w{index}", f"b{index}"))
+            last = f"c{index}"
+        else:
+            weights |= statistics(4, f"n{index}")
+            nodes += [conv(last, f"c{index}", f"w{index}"), norm(f"c{index}", f"h{index}", f"n{index}")]
+            last = f"h{index}"
+    return network(*nodes, op("Relu", last, output="y"), weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("restorable", "normalised", "deep"), [(8, 0, True), (7, 0, False), (0, 8, True), (5, 3, True)]
+)
+def test_network_is_deep_from_eight_normalisations_on_present_or_possible(
+    restorable: int, normalised: int, deep: bool
+) -> None:
+    model = chain(restorable=restorable, normalised=normalised)
+    assert is_deep(model) == deep
+    made = choose_network(model, "auto", batches)
+    assert len(made.batch_statistics) == (restorable + normalised if deep else 0)
+    assert len(made.norms) == (restorable if deep else 0)
+
+
+def test_keep_leaves_a_deep_network_as_it_is() -> None:
+    model = chain(restorable=4, normalised=4)
+    made = choose_network(model, "keep", batches)
+    assert made.model is model
+    assert not made.batch_statistics
