@@ -9,21 +9,20 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.admm.state import State
-from onnxadmm.errors import DataError
+from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.constants import constant, set_constant
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.train.artifacts import Artifacts, InputSpec, inference_graph, prepare
 from onnxadmm.train.batches import Batch, Dataset
-from onnxadmm.train.engine import AnyArray, BoundSession, gradient_name
+from onnxadmm.train.engine import AnyArray, BoundSession
 from onnxadmm.train.evaluate import Teacher, require_answers
-from onnxadmm.train.losses import LOSS, Loss
+from onnxadmm.train.losses import Loss
 from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.optimizer import AdamW
+from onnxadmm.train.shared_step import SharedStep, cut_step
+from onnxadmm.train.worker_count import worthwhile_workers
 
 FloatArray = NDArray[np.float32]
-
-#: Weights start at multiples of this many float32 (64 bytes), which vector kernels like.
-_ALIGNMENT = 16
 
 
 class OrtTrainer:
@@ -39,6 +38,9 @@ class OrtTrainer:
         loss: what is minimised.
         batch_size: samples in every batch that ``backward`` is given.
         threads: intra-op threads of the engine; 0 leaves the choice to it.
+        workers: processes that share each batch, this one included; None: as many as pay.
+        accumulate: parts each process computes one after the other, for the sake of memory.
+        steps: how long the training will be, which decides what pays.
         weight_decay: decoupled, per unit of learning rate.
         trainable: names of the initializers to train; all weights of layers when omitted.
         output: output the loss uses, needed when several lead to different logits.
@@ -47,6 +49,8 @@ class OrtTrainer:
 
     Raises:
         NotTrainableError, OptionError, TrainingUnavailableError: as ``prepare`` does.
+        OptionError: more parts than samples, or a model whose batch cannot be cut into them.
+        WorkerError: a worker does not start.
     """
 
     def __init__(
@@ -56,6 +60,9 @@ class OrtTrainer:
         loss: Loss,
         batch_size: int,
         threads: int = 1,
+        workers: int | None = 1,
+        accumulate: int = 1,
+        steps: int = 0,
         weight_decay: float = 0.0,
         trainable: Sequence[str] | None = None,
         output: str | None = None,
@@ -63,34 +70,34 @@ class OrtTrainer:
         freeze_untrainable: bool = False,
         batch_statistics: Collection[str] = (),
     ) -> None:
-        self.artifacts: Artifacts = prepare(
-            model,
-            loss=loss,
-            batch_size=batch_size,
-            trainable=trainable,
-            output=output,
-            input_shapes=input_shapes,
-            freeze_untrainable=freeze_untrainable,
-            batch_statistics=batch_statistics,
-        )
-        self._weights_flat, weights = _buffer(self.artifacts.weights)
-        self._gradients_flat, gradients = _buffer(self.artifacts.weights)
-        self._gradients_flat.fill(0.0)
-        self._weights = MappingProxyType(weights)
-        self._gradients = MappingProxyType(gradients)
-        self._optimizer = AdamW(self._weights_flat.size, weight_decay=weight_decay)
+        def prepared(size: int) -> Artifacts:
+            return prepare(
+                model,
+                loss=loss,
+                batch_size=size,
+                trainable=trainable,
+                output=output,
+                input_shapes=input_shapes,
+                freeze_untrainable=freeze_untrainable,
+                batch_statistics=batch_statistics,
+            )
+
+        self.artifacts: Artifacts = prepared(batch_size)
+        count = workers or worthwhile_workers(self.artifacts, steps=steps, threads=threads, accumulate=accumulate)
+        try:
+            frame, models = cut_step(self.artifacts, prepared, workers=count, accumulate=accumulate)
+        except OptionError:
+            if workers is not None or count == 1:
+                raise
+            frame, models = cut_step(self.artifacts, prepared, workers=1, accumulate=accumulate)
+        self._step = SharedStep(frame, models, self.artifacts.weights, threads=threads)
+        self._weights = MappingProxyType(self._step.weights)
+        self._gradients = MappingProxyType(self._step.gradients)
+        self._optimizer = AdamW(self._step.weights_flat.size, weight_decay=weight_decay)
         self._kind = loss
         self._threads = threads
         self._forward: BoundSession | None = None
         self._predicted = np.zeros(self.artifacts.logits_shape, np.float32)
-        self._loss = np.zeros((), np.float32)
-        self._logits = np.zeros(self.artifacts.logits_shape, np.float32)
-        self._session = BoundSession(self.artifacts.gradient, threads=threads)
-        for name in weights:
-            self._session.bind_input(name, weights[name])
-            self._session.bind_output(gradient_name(name), gradients[name])
-        self._session.bind_output(LOSS, self._loss)
-        self._session.bind_output(self.artifacts.logits, self._logits)
 
     @property
     def weights(self) -> Mapping[str, FloatArray]:
@@ -103,7 +110,12 @@ class OrtTrainer:
     @property
     def logits(self) -> FloatArray:
         """Logits of the last ``backward``, ``[N, ...]``: a view the next one overwrites."""
-        return self._logits
+        return self._step.logits
+
+    @property
+    def workers(self) -> int:
+        """Processes that share each batch, this one included."""
+        return self._step.workers
 
     @property
     def batch_size(self) -> int:
@@ -114,19 +126,17 @@ class OrtTrainer:
 
         Raises:
             DataError: an array of the batch is missing or has another shape or dtype than the training graph.
+            WorkerError: a worker died, failed or hangs; weights are those from before.
         """
-        for spec in self.artifacts.inputs:
-            self._bind(self._session, spec, batch.inputs.get(spec.name))
-        if self.artifacts.labels is not None:
-            self._bind(self._session, self.artifacts.labels, batch.labels)
-        if self.artifacts.teacher is not None:
-            self._bind(self._session, self.artifacts.teacher, batch.teacher)
-        self._session.run()
-        return float(self._loss)
+        given = {spec.name: _fitting(spec, batch.inputs.get(spec.name)) for spec in self.artifacts.inputs}
+        for spec, array in ((self.artifacts.labels, batch.labels), (self.artifacts.teacher, batch.teacher)):
+            if spec is not None:
+                given[spec.name] = _fitting(spec, array)
+        return self._step.run(given)
 
     def update(self, learning_rate: float) -> None:
         """Take one AdamW step on ``weights`` from what ``gradients`` holds now."""
-        self._optimizer.step(self._weights_flat, self._gradients_flat, learning_rate)
+        self._optimizer.step(self._step.weights_flat, self._step.gradients_flat, learning_rate)
 
     def reset_optimizer(self) -> None:
         """Forget the optimizer's moments and step count; weights stay."""
@@ -196,8 +206,8 @@ class OrtTrainer:
         return result
 
     def close(self) -> None:
-        """Free the engine; ``weights`` and ``gradients`` stay readable."""
-        self._session.close()
+        """Free the engine and end the workers; ``weights`` and ``gradients`` stay readable."""
+        self._step.close()
         if self._forward is not None:
             self._forward.close()
             self._forward = None
@@ -218,35 +228,19 @@ class OrtTrainer:
                 self._forward.bind_input(name, array)
             self._forward.bind_output(self.artifacts.logits, self._predicted)
         for spec in self.artifacts.inputs:
-            self._bind(self._forward, spec, batch.inputs.get(spec.name))
+            self._forward.bind_input(spec.name, _fitting(spec, batch.inputs.get(spec.name)))
         self._forward.run()
         return self._predicted
 
-    def _bind(self, session: BoundSession, spec: InputSpec, array: AnyArray | None) -> None:
-        if array is None or array.shape != spec.shape or array.dtype != spec.dtype:
-            found = "nothing" if array is None else f"{array.dtype} of shape {list(array.shape)}"
-            raise DataError(
-                f"batch, {spec.name}",
-                expected=f"{spec.dtype} of shape {list(spec.shape)}",
-                found=found,
-                way_out="give whole batches of the trainer's batch size",
-            )
-        session.bind_input(spec.name, np.ascontiguousarray(array))
 
-
-def _buffer(arrays: Mapping[str, FloatArray]) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """One flat float32 buffer with a copy of each array in it, and the views, by name."""
-    starts: dict[str, int] = {}
-    size = 0
-    for name, array in arrays.items():
-        starts[name] = size
-        size += -(-array.size // _ALIGNMENT) * _ALIGNMENT
-    whole = np.zeros(size + _ALIGNMENT, np.float32)
-    shift = -(whole.ctypes.data // 4) % _ALIGNMENT
-    flat = whole[shift : shift + size]
-    views: dict[str, FloatArray] = {}
-    for name, array in arrays.items():
-        view = flat[starts[name] : starts[name] + array.size].reshape(array.shape)
-        view[...] = array
-        views[name] = view
-    return flat, views
+def _fitting(spec: InputSpec, array: AnyArray | None) -> AnyArray:
+    """The array, C-contiguous, if it is what the graph expects."""
+    if array is None or array.shape != spec.shape or array.dtype != spec.dtype:
+        found = "nothing" if array is None else f"{array.dtype} of shape {list(array.shape)}"
+        raise DataError(
+            f"batch, {spec.name}",
+            expected=f"{spec.dtype} of shape {list(spec.shape)}",
+            found=found,
+            way_out="give whole batches of the trainer's batch size",
+        )
+    return np.ascontiguousarray(array)
