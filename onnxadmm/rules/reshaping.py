@@ -168,7 +168,10 @@ def _spread(sources: Sequence[tuple[int, Axis]], carrier: int) -> Axis:
 
 
 def _rewrite_target(edit: Edit) -> None:
-    """New literal sizes; -1, 0 and sizes that follow the batch are left as they are."""
+    """New literal sizes; -1, 0 and sizes that follow the batch are left as they are.
+
+    Where a size that is computed no longer fits, -1 takes its place, and a number the place of -1.
+    """
     data, result = edit.operand_name(0), edit.result_name()
     target = edit.partial(1)
     if not edit.changed(result) or target is None:
@@ -182,6 +185,8 @@ def _rewrite_target(edit: Edit) -> None:
         for index, size in enumerate(target)
     ]
     free = [index for index, size in enumerate(wanted) if size is None]
+    if len(free) == 1 and -1 in wanted and edit.positions(result, free[0]) is not None:
+        wanted[wanted.index(-1)] = edit.size(result, wanted.index(-1))
     if wanted == list(target) and all(edit.positions(result, index) is None for index in free):
         return
     if not free:
@@ -200,9 +205,11 @@ def reshape(visit: Visit) -> None:
     target = None if visit.node.inputs[1] is None else visit.facts.shapes.partial(visit.node.inputs[1].name or "")
     if target is None and not data.constant and any(axis is not None for axis in data.axes):
         raise LockNodeError("reshapes to sizes that are computed while running")
-    axes = regroup(visit, data, shape, visit.facts.shapes.dynamic(name or "") or [True] * len(shape))
-    # One size that is computed can be left to follow from the others instead.
-    follows = target is not None and target.count(None) == 1 and -1 not in target
+    dynamic = visit.facts.shapes.dynamic(name or "") or [True] * len(shape)
+    axes = regroup(visit, data, shape, dynamic)
+    # One size that is computed can be left to follow from the others instead, if they are known.
+    others = target is not None and not any(size == -1 and dynamic[index] for index, size in enumerate(target))
+    follows = target is not None and target.count(None) == 1 and others
     for index, axis in enumerate(axes):
         if target is None or (target[index] is None and not follows):
             visit.lock(axis, "reshapes it to a size that is computed while running")

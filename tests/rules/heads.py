@@ -125,6 +125,39 @@ HEADS: dict[str, tuple[int, str]] = {
         )
         .replace("int64[3] merged", "int64[3] flatter = {-1, 5, 5}, int64[3] merged"),
     ),
+    "heads merged with a batch that is computed": (
+        3,
+        f"""{_HEAD} float[6,12] W1, float[6,12] W3, float[6,12] W4, float[12,2] W2, int64[4] cut = {{0, 0, 3, 4}},
+        int64[2] front = {{0, 1}}, int64[1] zero = {{0}}, int64[1] minus = {{-1}}, int64[1] four = {{4}},
+        int64[3] behind = {{3, 5, 5}}, int64[3] again = {{3, 5, 4}}, int64[3] flat = {{0, 0, -1}}> {{
+        m = MatMul (x, W1)
+        a = Reshape (m, cut)
+        b = Transpose <perm: ints = [0, 2, 1, 3]> (a)
+        i = MatMul (x, W3)
+        d = Reshape (i, cut)
+        e = Transpose <perm: ints = [0, 2, 1, 3]> (d)
+        j = MatMul (x, W4)
+        l = Reshape (j, cut)
+        h = Transpose <perm: ints = [0, 2, 1, 3]> (l)
+        size = Shape (b)
+        pair = Gather (size, front)
+        blocks = ReduceProd (pair)
+        merged = Concat <axis: int = 0> (blocks, minus, four)
+        batch = Gather (size, zero)
+        parted = Concat <axis: int = 0> (batch, behind)
+        whole = Concat <axis: int = 0> (batch, again)
+        scores = Concat <axis: int = 0> (blocks, five, minus)
+        q = Reshape (b, merged)
+        g = Reshape (e, merged)
+        k = Transpose <perm: ints = [0, 2, 1]> (g)
+        v = Reshape (h, merged)
+        {_END}""".replace("o = MatMul (p, v)", "n = MatMul (p, v)\n o = Reshape (n, whole)")
+        .replace(
+            "p = Softmax <axis: int = -1> (s)",
+            "u = Reshape (s, parted)\n w = Softmax <axis: int = -1> (u)\n p = Reshape (w, scores)",
+        )
+        .replace("int64[1] four", "int64[1] five = {5}, int64[1] four"),
+    ),
     "rotary positions": (
         3,
         f"""{_HEAD} float[6,12] W1, float[6,12] W3, float[6,12] W4, float[12,2] W2, float[5,4] cosine, float[5,4] sine,
