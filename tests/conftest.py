@@ -15,6 +15,16 @@ from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
+
+
+@pytest.fixture
+def networks(request: pytest.FixtureRequest) -> int:
+    """How many random networks of all operators are pruned."""
+    return int(request.config.getoption("--networks"))
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command did: its exit status, and what it wrote to stdout and stderr."""

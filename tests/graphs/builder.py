@@ -11,11 +11,15 @@ from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 from tests.graphs.choices import Choices
 
 Array = NDArray[np.generic]
-Attribute = int | float | str | Sequence[int] | Sequence[float] | TensorProto
+Attribute = int | float | str | Sequence[int] | Sequence[float] | TensorProto | onnx.GraphProto
 
 #: Stands for the batch wherever it is symbolic. A number no other axis is likely to have.
 SYMBOLIC_BATCH = 3
-IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
+#: For each version of the default operator set, the IR version that came with it.
+IR_VERSIONS = dict(zip(range(9, 25), (4, 5, 6, 7, 7, 7, 8, 8, 8, 8, 9, 9, 10, 10, 11, 12), strict=True))
+
+#: Below these versions they are functions whose shapes onnx does not infer from one node.
+SHAPED_FROM = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class GraphBuilder:
 
     Args:
         choices: where decisions come from.
-        opset: version of the default operator set, 13 to 21.
+        opset: version of the default operator set, 9 to 24.
         symbolic_batch: the batch axis is the symbol ``N``, else the number ``batch``.
     """
 
@@ -57,16 +61,17 @@ class GraphBuilder:
         self._integers: dict[tuple[int, ...], Value] = {}
         self._counter = 0
         self._domains: set[str] = set()
+        self._functions: dict[str, onnx.FunctionProto] = {}
 
     def fresh(self, hint: str) -> str:
         self._counter += 1
         return f"{hint}_{self._counter}"
 
-    def input(self, shape: Sequence[int]) -> Value:
-        """A float32 graph input of shape [batch, *shape]."""
-        name = self.fresh("input")
-        self._inputs.append(self._describe(Value(name, (self.batch, *shape))))
-        return Value(name, (self.batch, *shape))
+    def input(self, shape: Sequence[int], dtype: int = TensorProto.FLOAT) -> Value:
+        """A graph input of shape [batch, *shape], float32 if not said otherwise."""
+        value = Value(self.fresh("input"), (self.batch, *shape), dtype)
+        self._inputs.append(self._describe(value))
+        return value
 
     def node(
         self,
@@ -84,7 +89,7 @@ class GraphBuilder:
         types = {v.name: helper.make_tensor_type_proto(v.dtype, v.shape) for v in inputs if v is not None}
         known = {name: numpy_helper.from_array(self._constants[name]) for name in names if name in self._constants}
         inferred = shape_inference.infer_node_outputs(
-            defs.get_schema(operator, self.opset, ""),
+            defs.get_schema(operator, max(self.opset, SHAPED_FROM.get(operator, 0)), ""),
             node,
             types,
             known,
@@ -99,17 +104,47 @@ class GraphBuilder:
         return tuple(values)
 
     def foreign(
-        self, domain: str, operator: str, inputs: Sequence[Value], shape: Sequence[int], *, declared: bool
+        self,
+        domain: str,
+        operator: str,
+        inputs: Sequence[Value | None],
+        shape: Sequence[int],
+        *,
+        declared: bool,
+        dtype: int = TensorProto.FLOAT,
+        attributes: Mapping[str, Attribute] | None = None,
     ) -> Value:
         """Append a node onnx has no schema for; ``declared`` writes its shape into the file."""
-        self.features.add(f"{domain}.{operator}")
-        self._domains.add(domain)
-        value = Value(self.fresh(operator.lower()), tuple(shape))
-        node = helper.make_node(operator, [v.name for v in inputs], [value.name], domain=domain)
-        self._finish_node(node, {})
+        (value,) = self.stated(operator, inputs, [(shape, dtype)], domain=domain, attributes=attributes)
         if declared:
             self._value_infos.append(self._describe(value))
         return value
+
+    def stated(
+        self,
+        operator: str,
+        inputs: Sequence[Value | None],
+        results: Sequence[tuple[Sequence[int], int] | None],
+        *,
+        domain: str = "",
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> tuple[Value, ...]:
+        """Append a node whose results' shapes and types the caller states; a result given as None is left out."""
+        self.features.add(f"{domain}.{operator}" if domain else operator)
+        self._domains |= {domain} - {""}
+        names = ["" if result is None else self.fresh(operator.lower()) for result in results]
+        node = helper.make_node(operator, ["" if v is None else v.name for v in inputs], names, domain=domain)
+        self._finish_node(node, attributes or {})
+        return tuple(
+            Value(name, tuple(result[0]), result[1])
+            for name, result in zip(names, results, strict=True)
+            if result is not None
+        )
+
+    def function(self, text: str) -> None:
+        """Add a model-local function, once for its name; ``{opset}`` stands for the version of the operator set."""
+        function = onnx.parser.parse_function(text.replace("{opset}", str(self.opset)))
+        self._functions[function.name] = function
 
     def one(
         self, operator: str, inputs: Sequence[Value | None], attributes: Mapping[str, Attribute] | None = None
@@ -119,10 +154,7 @@ class GraphBuilder:
 
     def reshaped(self, x: Value, target: Value, shape: Sequence[int]) -> Value:
         """Reshape to a target that is computed while the model runs; the caller states the shape."""
-        self.features.add("Reshape")
-        value = Value(self.fresh("reshape"), tuple(shape))
-        self._finish_node(helper.make_node("Reshape", [x.name, target.name], [value.name]), {})
-        return value
+        return self.stated("Reshape", [x, target], [(shape, x.dtype)])[0]
 
     def _finish_node(self, node: onnx.NodeProto, attributes: Mapping[str, Attribute]) -> None:
         if not self.unnamed_nodes:
@@ -146,7 +178,13 @@ class GraphBuilder:
         value = Value(self.fresh(hint), array.shape, helper.np_dtype_to_tensor_dtype(array.dtype))
         attributes: dict[str, Attribute] = {"value": numpy_helper.from_array(array)}
         kind = {"f": "float", "i": "int"}.get(array.dtype.kind, "")
-        if kind and array.dtype.itemsize == {"float": 4, "int": 8}[kind] and array.size and self.choices.chance(40):
+        if (
+            self.opset >= 12
+            and kind
+            and array.dtype.itemsize == {"float": 4, "int": 8}[kind]
+            and array.size
+            and self.choices.chance(40)
+        ):
             if array.ndim == 0:
                 attributes = {f"value_{kind}": array.item()}
             elif array.ndim == 1:
@@ -236,8 +274,12 @@ class GraphBuilder:
             *(helper.make_opsetid(name, 1) for name in sorted(self._domains)),
         ]
         model = helper.make_model(
-            graph, opset_imports=imports, ir_version=IR_VERSIONS[self.opset], producer_name="tests.graphs"
+            graph,
+            opset_imports=imports,
+            ir_version=max(IR_VERSIONS[self.opset], 8 if self._functions else 0),
+            producer_name="tests.graphs",
         )
         self.features.add("symbolic batch" if self.symbolic_batch else "fixed batch")
+        model.functions.extend(self._functions.values())
         helper.set_model_props(model, {"author": "generator", "features": ",".join(sorted(self.features))})
         return model

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import helper
 
 from tests.graphs import blocks, elementwise, movement, weighted
 from tests.graphs.builder import GraphBuilder, Value
@@ -154,17 +155,26 @@ def graphs(draw: st.DrawFn) -> onnx.ModelProto:
     return build(DrawnChoices(draw))
 
 
-def feeds(model: onnx.ModelProto, *, batch: int = 3, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Standard normal inputs; ``batch`` stands for every symbolic axis."""
+#: Integers that are fed stay below this.
+VOCABULARY = 7
+
+
+def feeds(model: onnx.ModelProto, *, batch: int = 3, seed: int = 0) -> dict[str, NDArray[np.generic]]:
+    """Standard normal inputs, integers below ``VOCABULARY``; ``batch`` stands for every symbolic axis."""
     random = np.random.default_rng(seed)
     stored = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: random.standard_normal(
-            [axis.dim_value if axis.HasField("dim_value") else batch for axis in value.type.tensor_type.shape.dim]
-        ).astype(np.float32)
-        for value in model.graph.input
-        if value.name not in stored
-    }
+    found: dict[str, NDArray[np.generic]] = {}
+    for value in model.graph.input:
+        if value.name in stored:
+            continue
+        tensor = value.type.tensor_type
+        shape = [axis.dim_value if axis.HasField("dim_value") else batch for axis in tensor.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if dtype.kind == "f":
+            found[value.name] = random.standard_normal(shape).astype(dtype)
+        else:
+            found[value.name] = random.integers(0, VOCABULARY, shape).astype(dtype)
+    return found
 
 
 def features(model: onnx.ModelProto) -> set[str]:
