@@ -31,7 +31,7 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     values = constants_by_name(masked)
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     gates = [gate for gate in units.gates if not stays[gate.reader.units].all()]
-    inside = any(reader.tensor not in values for reader in units.readers)
+    inside = any(reader.tensor not in values and not stays[reader.units].all() for reader in units.readers)
     if inside or any(node_of(masked, gate) is None for gate in gates):
         masked = clone(inline(model))  # a weight inside of a function may be masked in one call and not in another
         values = constants_by_name(masked)

@@ -367,6 +367,14 @@ PASSING: dict[str, Variant] = {
         z = Min (h, a, limit)""",
         "float[4,3,1,1] W3, float[4] B3, float[4,1,1] limit",
     ),
+    "comparison in an older file": Variant(
+        "GreaterOrEqual",
+        """g = GreaterOrEqual (h, limit)
+        f = Cast <to: int = 1> (g)
+        z = Add (h, f)""",
+        "float[4,1,1] limit",
+        opset=13,
+    ),
     "power by a vector": Variant(
         "Pow",
         """p = Abs (h)
