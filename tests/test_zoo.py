@@ -31,10 +31,9 @@ NOTHING_TO_PRUNE = {
 
 # Models of which more than nine tenths of the parameters stay when 30 % of the units of every group go, and why.
 HARDLY_SHRINK = {
-    "handmade_opset9": "ConstantOfShape",
     "ort_dynamic_bert": "DynamicQuantizeLinear",
-    "torch_dynamo_encoder_decoder": "Reshape",
-    "torch_script_encoder_decoder": "Reshape",
+    "torch_dynamo_encoder_decoder": "LayerNormalization",
+    "torch_script_encoder_decoder": "LayerNormalization",
 }
 
 # Models that onnxruntime 1.19.2 does not load or run, for their opset; they are verified all the same.
@@ -49,7 +48,6 @@ NOT_FOR_THIS_RUNTIME = {
 
 # Models in which units end in a sum over an activation: how many, in the group that a weight belongs to.
 SUMMED = {
-    "keras_transformer": ("functional_10_1/multi_head_attention_1/query_1/Reshape:0", 8),
     "torch_dynamo_einsum_attention": ("q", 8),
     "torch_dynamo_recommender": ("bottom.2.weight", 8),
     "torch_dynamo_siamese": ("branch.3.weight", 16),
