@@ -11,7 +11,7 @@ from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
 
 _MICROSOFT = "com.microsoft"
-_NOTE = "heads go together; key heads keep their ratio to query heads"
+_NOTE = "heads go together; key heads keep their ratio to query heads, or stay in a cache that shows"
 
 
 def _heads(visit: Visit, axis: Axis, count: int) -> Axis:
