@@ -99,7 +99,8 @@ def _try(model: Model, units: Units, removed: NDArray[np.int64], seed: int) -> V
     feeds: list[Mapping[str, NDArray[Any]]] = [random_inputs(model, batch=1, seed=seed)]
     try:
         small = shrink(model, units, keep)
-        return verify(mask(model, units, keep), small, feeds, kept=lambda name, shape: units.positions(name, keep, shape))
+        masked = mask(model, units, keep)
+        return verify(masked, small, feeds, kept=lambda name, shape: units.positions(name, keep, shape))
     except OnnxAdmmError:
         raise
     except Exception as error:  # whatever a broken rule raises is what is being looked for

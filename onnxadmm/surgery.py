@@ -263,7 +263,7 @@ def apply_plan(model: Source, plan: Plan) -> Planned:
     """
     loaded = load(model)
     # As compress does it: a fused weight may have another name, which the plan does not know.
-    ready = simplify(loaded, keep_batch_normalization=True).model if plan.simplified else loaded
+    ready = simplify(loaded).model if plan.simplified else loaded
     units = find(ready, inexact=plan.inexact, ignore=plan.ignored)
     keep = plan.keep(ready, units)
     return Planned(zero_connections(ready, plan.zeros), units, keep)

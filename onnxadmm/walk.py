@@ -189,7 +189,7 @@ class Walk:
         """The model as it is pruned and trained; ``_finished`` undoes what must not ship."""
         if not self.simplified:
             return self.model
-        result = simplify(self.model, keep_batch_normalization=True)
+        result = simplify(self.model)
         self.journal.notes.append(result.note)
         return result.model
 
@@ -202,7 +202,9 @@ class Walk:
             feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.seed)]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
             feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
-            verification = verify(masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape))
+            verification = verify(
+                masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
+            )
             warnings = self.journal.warnings
             if verification.blind:
                 names = ", ".join(verification.blind)

@@ -35,7 +35,7 @@ def test_a_plan_for_a_simplified_model_fits_when_batch_normalization_is_fused_un
     for node in proto.graph.node:
         node.name = ""
     model = onnxadmm.load(proto)
-    ready = simplify(model, keep_batch_normalization=True).model
+    ready = simplify(model).model
     units = find_units(ready)
     keep = np.ones(units.count, dtype=np.bool_)
     keep[:3] = False

@@ -32,20 +32,16 @@ class Simplified:
     note: str
 
 
-def simplify(model: Model, *, keep_batch_normalization: bool = False) -> Simplified:
-    """Fold constants and shape arithmetic, and drop or fuse what is redundant.
+def simplify(model: Model) -> Simplified:
+    """Fold constants and shape arithmetic, and drop what is redundant; BatchNormalization stays, since it trains.
 
     What is promised: inputs, outputs and their dynamic axes, opset, IR version, metadata, doc strings of the model and
     of the nodes that stay, functions, path and sha256 are those of ``model``. Never raises: a model that onnxsim
     cannot take, or whose interface it would change, is handed back as it is.
 
     Names: onnxsim keeps the names of initializers that it leaves alone, also where they reached their node through
-    Identity. Weights that it computes anew are anonymous (``_v_17``): a Conv's weight and bias after BatchNormalization
-    was fused into it, results of folding. Those that stand where a node of the same name had an initializer of the
-    same shape get that initializer's name back.
-
-    Args:
-        keep_batch_normalization: leave BatchNormalization behind Conv as it is.
+    Identity. Weights that it computes anew are anonymous (``_v_17``). Those that stand where a node of the same name
+    had an initializer of the same shape get that initializer's name back.
     """
     if model.file_bytes > LARGEST_SIMPLIFIED:
         return Simplified(model, False, f"not simplified, {model.file_bytes} bytes are too large for onnxsim")
@@ -55,7 +51,7 @@ def simplify(model: Model, *, keep_batch_normalization: bool = False) -> Simplif
 
         original = to_proto(model)
         with _quiet():
-            result, ok = onnxsim.simplify(original, skip_fuse_bn=keep_batch_normalization)
+            result, ok = onnxsim.simplify(original, skip_fuse_bn=True)
         if not ok:
             return Simplified(model, False, "not simplified, onnxsim's own check failed")
     except Exception as error:  # onnxsim raises RuntimeError, ValueError and what onnx and onnxruntime raise

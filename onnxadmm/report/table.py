@@ -41,25 +41,6 @@ def comparison_table(report: Report) -> Table:
     return table
 
 
-def groups_table(report: Report) -> Table:
-    """Every group: units before and after, or why it is locked."""
-    table = _table()
-    table.add_column("group", overflow="fold")
-    table.add_column("layers", overflow="fold")
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
-    table.add_column("locked", overflow="fold")
-    for group in report.groups:
-        table.add_row(
-            Text(group.name),
-            Text(", ".join(group.layers)),
-            f"{group.units_before:,}",
-            f"{group.units_after:,}",
-            Text(group.locked or ""),
-        )
-    return table
-
-
 def latency_table(latencies: Latencies) -> RenderableType:
     """Models timed side by side: one row per model and batch size."""
     table = _table()

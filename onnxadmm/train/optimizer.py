@@ -40,12 +40,6 @@ class AdamW:
         self._one = np.empty(_SLICE, np.float32)
         self._two = np.empty(_SLICE, np.float32)
 
-    def reset(self) -> None:
-        """Forget both moments and the step count."""
-        self._first.fill(0.0)
-        self._second.fill(0.0)
-        self._steps = 0
-
     def state(self) -> State:
         """Both moments and the step count; live."""
         return {"first": self._first, "second": self._second, "steps": np.array(float(self._steps))}

@@ -138,10 +138,6 @@ class OrtTrainer:
         """Take one AdamW step on ``weights`` from what ``gradients`` holds now."""
         self._optimizer.step(self._step.weights_flat, self._step.gradients_flat, learning_rate)
 
-    def reset_optimizer(self) -> None:
-        """Forget the optimizer's moments and step count; weights stay."""
-        self._optimizer.reset()
-
     def state(self) -> State:
         """What the next steps depend on besides the weights: the optimizer's moments and step count; live."""
         return self._optimizer.state()

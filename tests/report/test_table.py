@@ -5,8 +5,8 @@ from dataclasses import replace
 from rich.console import Console, RenderableType
 
 from onnxadmm.bench.latency import Latencies, measure_latency
-from onnxadmm.report.report import GroupLine, LatencyLine, Spread
-from onnxadmm.report.table import comparison_table, groups_table, latency_table, report_view
+from onnxadmm.report.report import LatencyLine, Spread
+from onnxadmm.report.table import comparison_table, latency_table, report_view
 from tests.bench.models import dense
 from tests.report.samples import sample_report
 
@@ -39,23 +39,8 @@ def test_a_slower_result_is_called_slower() -> None:
     assert "2.00x slower (1.25-2.50)" in rendered(comparison_table(replace(sample_report(), latency=(slow,))))
 
 
-def test_square_brackets_in_names_are_no_markup() -> None:
-    report = replace(sample_report(), groups=(GroupLine("[bold]w[/]", ("[red]n[/]",), 4, 4, "no rule for [/x]"),))
-    text = rendered(groups_table(report))
-    for words in ("[bold]w[/]", "[red]n[/]", "no rule for [/x]"):
-        assert words in text
-
-
 def test_brackets_in_warnings_are_no_markup() -> None:
     assert "Warning: a [/b] c" in rendered(report_view(replace(sample_report(), warnings=("a [/b] c",))))
-
-
-def test_long_names_are_folded_not_cut() -> None:
-    name = "layer" * 40
-    report = replace(sample_report(), groups=(GroupLine(name, (name,), 4, 4, None),))
-    text = rendered(groups_table(report))
-    assert max(map(len, text.splitlines())) <= 100
-    assert "".join(text.split()).count("layer") >= 40
 
 
 def test_latencies_of_three_models_stand_in_order() -> None:

@@ -89,23 +89,6 @@ def test_equal_seeds_give_equal_weights() -> None:
         np.testing.assert_array_equal(array, results[1][name])
 
 
-def test_reset_optimizer_forgets_moments_but_keeps_weights() -> None:
-    with OrtTrainer(mlp(), loss=Loss(), batch_size=8) as trainer:
-        start = trainer.snapshot()
-        trainer.backward(batch())
-        trainer.update(1e-2)
-        first = trainer.snapshot()
-        trainer.backward(batch(seed=1))
-        trainer.update(1e-2)
-        trainer.restore(start)
-        trainer.reset_optimizer()
-        np.testing.assert_array_equal(trainer.weights["w1"], start["w1"])
-        trainer.backward(batch())
-        trainer.update(1e-2)
-        for name, array in first.items():
-            np.testing.assert_array_equal(trainer.weights[name], array)
-
-
 def test_batch_of_another_size_or_dtype_is_refused_with_numbers() -> None:
     with OrtTrainer(mlp(), loss=Loss(), batch_size=8) as trainer:
         with pytest.raises(DataError, match=r"\[8, 6\].*\[7, 6\]"):
