@@ -12,7 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -171,6 +171,8 @@ def write_checkpoint(path: Path, header: Header, state: State) -> None:
             os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):  # what went wrong before matters more
+            temporary.unlink()
         raise OutputError(
             str(path),
             expected="a checkpoint that can be written",

@@ -1,20 +1,25 @@
 """The output folder: files appear under their names when the run has succeeded, the model last."""
 
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from onnxadmm.errors import OutputError
 from onnxadmm.files import cannot_write, put_in_place, refuse_existing, refuse_folder
+
+if sys.platform != "win32":
+    import fcntl
 
 MODEL_NAME: Final = "model.onnx"
 PLAN_NAME: Final = "plan.json"
 UNFINISHED_NAME: Final = "unfinished"
 CHECKPOINT_NAME: Final = "checkpoint.npz"
 _HISTORY_NAME: Final = "history.jsonl"
+_LOCK_NAME: Final = ".lock"
 _NAMES: Final = (_HISTORY_NAME, PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
 
 
@@ -27,7 +32,7 @@ class OutputFolder:
 
     Raises:
         OutputError: the folder holds a result or an unfinished run already and ``force`` is False, or it cannot be
-            written; or there is nothing to resume.
+            written; or there is nothing to resume, or another run is at work in it.
     """
 
     def __init__(self, path: str | Path, *, force: bool, resume: bool = False) -> None:
@@ -62,11 +67,12 @@ class OutputFolder:
         except OSError as error:
             self._remove_created()
             raise cannot_write(path, error, expected="a folder that can be written") from error
+        self._lock = _hold(self.work / _LOCK_NAME)
 
     def begin(self) -> None:
         """Clear away what an earlier run left, except for the checkpoint that is resumed."""
         for file in self.work.iterdir():
-            if not (self._resume and file == self.checkpoint):
+            if file.name != _LOCK_NAME and not (self._resume and file == self.checkpoint):
                 file.unlink()
 
     def publish(self) -> None:
@@ -79,7 +85,9 @@ class OutputFolder:
     def _refuse_work(self, *, finished: bool, force: bool) -> None:
         """Refuse an unfinished run that is to be neither resumed nor replaced, and none that is to be resumed."""
         files = {file.name for file in self.work.iterdir()} if self.work.is_dir() else set()
-        foreign = [name for name in sorted(files - {CHECKPOINT_NAME, *_NAMES}) if not name.endswith(".part")]
+        foreign = [
+            name for name in sorted(files - {CHECKPOINT_NAME, _LOCK_NAME, *_NAMES}) if not name.endswith(".part")
+        ]
         if foreign or (self.work.exists() and not self.work.is_dir()):
             raise OutputError(
                 str(self.work),
@@ -113,6 +121,7 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._lock.close()
         if self._published or not self.checkpoint.exists():
             shutil.rmtree(self.work, ignore_errors=True)
             self._created = [folder for folder in self._created if folder != self.work]
@@ -121,6 +130,32 @@ class OutputFolder:
         for file in self.work.iterdir():
             if file.name not in (CHECKPOINT_NAME, _HISTORY_NAME):
                 file.unlink()
+
+
+def _hold(path: Path) -> IO[str]:
+    """Open a file that no other process holds; it is held until it is closed, or its process ends in whatever way.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be written.
+    """
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path.parent, error, expected="a folder that can be written") from error
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputError(
+                str(path.parent.parent),
+                expected="a folder that no other run is writing to",
+                found="one at work",
+                way_out="wait for it, or choose another folder",
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+    return file
 
 
 class OutputFile:

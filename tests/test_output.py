@@ -1,5 +1,6 @@
 """Output folders and files: what a failed run leaves behind is nothing."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_an_unfinished_run_keeps_its_checkpoint_and_history_apart_from_an_older_
     assert _listing(tmp_path) == {"model.onnx": b"old", **left}
     with OutputFolder(tmp_path, force=True, resume=True) as folder:
         folder.begin()
-        assert [path.name for path in folder.work.iterdir()] == ["checkpoint.npz"]
+        assert {path.name for path in folder.work.iterdir()} == {"checkpoint.npz", ".lock"}
         (folder.work / "model.onnx").write_text("newer")
         folder.publish()
     assert _listing(tmp_path) == {"model.onnx": b"newer"}
@@ -134,13 +135,25 @@ def test_a_folder_of_that_name_with_other_things_in_it_is_refused(tmp_path: Path
     assert _listing(tmp_path) == {"unfinished/novel.txt": b"mine"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_where_another_run_is_at_work_is_refused(tmp_path: Path, resume: bool) -> None:
+    with OutputFolder(tmp_path, force=False) as folder:
+        folder.checkpoint.write_text("so far")
+        with pytest.raises(OutputError, match="no other run is writing to, found one at work"):
+            OutputFolder(tmp_path, force=True, resume=resume)
+        assert folder.checkpoint.read_text() == "so far"
+    with OutputFolder(tmp_path, force=True, resume=resume) as folder:
+        assert folder.checkpoint.read_text() == "so far"
+
+
 def test_what_a_killed_run_without_a_checkpoint_left_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "history.jsonl").write_text("old")
     (tmp_path / "unfinished" / ".checkpoint.npz.part").write_text("half")
     with OutputFolder(tmp_path, force=False) as folder:
         folder.begin()
-        assert list(folder.work.iterdir()) == []
+        assert [path.name for path in folder.work.iterdir()] == [".lock"]
         (folder.work / "model.onnx").write_text("new")
         folder.publish()
     assert _listing(tmp_path) == {"model.onnx": b"new"}
