@@ -9,6 +9,7 @@ from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.norm_restore import NormMode
+from onnxadmm.train.parts import cut
 
 LossName = Literal["cross-entropy", "mse", "bce"]
 
@@ -44,6 +45,8 @@ class Recipe:
             and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
         held_out: share of the training data that every decision is made with.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
+        workers: processes that share each batch; None: as many as pay.
+        accumulate: parts each of them computes one after the other, which saves memory.
 
     Raises:
         OptionError: a value is out of range.
@@ -64,6 +67,8 @@ class Recipe:
     norm: NormMode = "auto"
     held_out: float = 0.1
     threads: int = 1
+    workers: int | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         for option, value, least in (
@@ -71,6 +76,8 @@ class Recipe:
             ("--retrain-epochs", self.retrain_epochs, 0),
             ("--batch-size", self.batch_size, 1),
             ("--threads", self.threads, 0),
+            ("--workers", self.workers, 1),
+            ("--accumulate", self.accumulate, 1),
         ):
             if value is not None and value < least:
                 raise OptionError(
@@ -87,6 +94,7 @@ class Recipe:
             raise OptionError(
                 "--norm", expected="auto, keep or restore", found=repr(self.norm), way_out="choose one of them"
             )
+        cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
         self.objective()
         self.settings(steps_per_epoch=1)
 

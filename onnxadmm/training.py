@@ -86,9 +86,7 @@ class Training:
     def steps_per_epoch(self) -> int:
         return len(self.samples) // self.recipe.batch_size
 
-    def prune(
-        self, model: Model, problem: Problem, *, keep_state: Callable[[State], None], resume: State
-    ) -> Pruned:
+    def prune(self, model: Model, problem: Problem, *, keep_state: Callable[[State], None], resume: State) -> Pruned:
         """Choose units and connections while the network trains.
 
         Args:
@@ -106,7 +104,7 @@ class Training:
             pruned = _pruned_of(part(resume, "pruned"))
             if pruned is None:
                 network = self._network(model)
-                with self._trainer(network, weight_decay=0.0) as trainer:
+                with self._trainer(network, epochs=settings.epochs, weight_decay=0.0) as trainer:
                     pruned = self._prune(model, network, problem, trainer, settings, keep_state, part(resume, "prune"))
                 keep_state(under("pruned", pruned.state()))
             return pruned
@@ -164,7 +162,7 @@ class Training:
 
         with (
             self.journal.stage("retrain", total=epochs),
-            self._trainer(network, weight_decay=self.recipe.retrain_weight_decay) as trainer,
+            self._trainer(network, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay) as trainer,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
             retrain(
@@ -224,17 +222,22 @@ class Training:
         chosen = self.samples.take(generator.permutation(len(self.samples))[:count])
         return chosen.batches(size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True)
 
-    def _trainer(self, network: Network, *, weight_decay: float) -> OrtTrainer:
-        return OrtTrainer(
+    def _trainer(self, network: Network, *, epochs: int, weight_decay: float) -> OrtTrainer:
+        trainer = OrtTrainer(
             network.model,
             loss=self.recipe.objective(),
             batch_size=self.recipe.batch_size,
             threads=self.recipe.threads,
+            workers=self.recipe.workers,
+            accumulate=self.recipe.accumulate,
+            steps=epochs * self.steps_per_epoch,
             weight_decay=weight_decay,
             freeze_untrainable=self.recipe.freeze_untrainable,
             input_shapes=self.samples.sample_shapes,
             batch_statistics=network.batch_statistics,
         )
+        self.journal.workers = max(self.journal.workers, trainer.workers)
+        return trainer
 
     def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from one of them on; those before it are drawn all the same."""

@@ -170,7 +170,8 @@ class Walk:
         """What the user asked for, as far as it changes the result."""
         budget = {name: getattr(self.budget, name, None) for name in ("macs", "params", "connections")}
         limits, preprocessing, recipe = asdict(self.limits), asdict(self.preprocessing), asdict(self.recipe)
-        del recipe["threads"]  # an interrupted run may go on with more or fewer
+        for name in ("threads", "workers", "accumulate"):
+            del recipe[name]  # an interrupted run may go on with more or fewer
         return options_as_text(
             {
                 **budget,

@@ -65,6 +65,12 @@ def run(
         str, typer.Option("--norm", help="train with BatchNormalization: auto (deep networks), keep or restore")
     ] = Recipe.norm,
     threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
+    workers: Annotated[
+        str, typer.Option("--workers", help="processes that share each batch: a number, or auto: as many as pay")
+    ] = "auto",
+    accumulate: Annotated[
+        int, typer.Option("--accumulate", help="parts each of them takes one after the other, to save memory")
+    ] = Recipe.accumulate,
     freeze_untrainable: Annotated[
         bool,
         typer.Option("--freeze-untrainable", help="keep weights behind operators without a gradient"),
@@ -97,6 +103,8 @@ def run(
         freeze_untrainable=freeze_untrainable,
         norm=norm,  # type: ignore[arg-type]
         threads=threads,
+        workers=_workers(workers),
+        accumulate=accumulate,
     )
     with ConsoleProgress(stderr_console()) as progress:
         report = compress(
@@ -133,6 +141,18 @@ def _targets(pairs: list[str] | None) -> dict[str, float]:
             raise OptionError("--target", expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
         targets[pattern] = numbers[0]
     return targets
+
+
+def _workers(text: str) -> int | None:
+    """The number of workers, None for ``auto``."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise OptionError(
+            "--workers", expected="a number or auto", found=repr(text), way_out="auto is usual"
+        ) from error
 
 
 def _plain(value: object) -> str | int | float | bool:

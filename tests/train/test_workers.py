@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import OptionError, WorkerError
 from onnxadmm.train import worker_count, workers
 from onnxadmm.train.artifacts import prepare
@@ -276,6 +277,45 @@ def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
         wait_for(lambda: not any(map(alive, children)))
 
 
+@needs_training
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
+def test_a_compression_whose_worker_is_killed_ends_with_status_1_and_says_how_to_go_on(
+    digits: DemoFiles, tmp_path: Path
+) -> None:
+    words = ["compress", digits.model, "--data", digits.training, "--params", "0.5", "--out", tmp_path / "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "onnxadmm.cli", *map(str, words), "--workers", "2", "--epochs", "300"],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            wait_for(lambda: len(workers_of(process.pid)) == 1, seconds=60)
+            (worker,) = workers_of(process.pid)
+            os.kill(worker, signal.SIGKILL)
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    sentence = " ".join(stderr.split())
+    assert f"Error: worker 2 of 2 (process {worker}): expected an answer, found its end by SIGKILL" in sentence
+    assert "--resume continues from the checkpoint; --workers 1 runs without them." in sentence
+    assert not (tmp_path / "out" / "model.onnx").exists()
+
+
+def workers_of(process: int) -> list[int]:
+    """Identifiers of a process's children that are workers and have begun."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == process
+            if ours and b"onnxadmm.train.worker_child" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
 @contextlib.contextmanager
 def parent(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own group that trains with two workers and sleeps, with an empty folder for temporary files."""
@@ -303,8 +343,8 @@ def alive(process: int) -> bool:
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+def wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
