@@ -185,23 +185,23 @@ def _write_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
     ]
     if g.is_depthwise:
         return min(after) >= 0 and _write_depthwise_dw(graph, node, g, output, after)
-    if g.batch % graph.block:
+    images, width = graph.width(g.batch), graph.width(g.outputs)
+    if g.batch < _USEFUL * images:
         return False
-    width = graph.width(g.outputs)
     (h, w), (ho, wo), (kh, kw), block = g.size, g.result, g.kernel, graph.block
     # [N, H, W, C] -> [1, N, H, W C], with its padding at the sides, blocked over the images
     picture = graph.reshape(graph.channels_last(node.input[1]), [1, g.batch, h, w * g.inputs])
     sides = [g.before[1] * g.inputs, after[1] * g.inputs]
     crop = min(after[0], 0)
-    if any(sides) or crop:
-        pads = graph.integers(0, 0, 0, sides[0], 0, 0, crop, sides[1])
+    if any(sides) or crop or images > g.batch:
+        pads = graph.integers(0, 0, 0, sides[0], 0, images - g.batch, crop, sides[1])
         picture = graph.add("Pad", [picture, pads], f"{output}/padded")
     picture = graph.add("ReorderInput", [picture], f"{output}/picture", domain=BLOCKED_DOMAIN)
     # [N/b, b of N, O/b, Ho Wo, b of O] -> [O/b, N/b, Ho Wo, b of N, b of O]
-    split = [g.batch // block, block, width // block, ho * wo, block]
-    moved = graph.reshape(graph.to_blocked(node.input[0]), split)
+    split = [images // block, block, width // block, ho * wo, block]
+    moved = graph.reshape(graph.filled(graph.to_blocked(node.input[0]), [images - g.batch, 0, 0, 0]), split)
     moved = graph.add("Transpose", [moved], f"{output}/moved", perm=[2, 0, 3, 1, 4])
-    filters = graph.reshape(moved, [width, g.batch, ho, wo])
+    filters = graph.reshape(moved, [width, images, ho, wo])
     result = graph.add(
         "Conv",
         [picture, filters],

@@ -149,6 +149,9 @@ class BlockedGraph:
         if name in self.blocked:
             channels = self._shapes[name][1]
             source, hint = self.blocked[name], f"{name}/last"
+            if channels == self.block:  # a single block holds all of a place's channels
+                n, _, h, w = self._shapes[name]
+                return self.reshape(source, [n, h, w, channels])
             return self.add("ReorderOutput", [source], hint, domain=BLOCKED_DOMAIN, channels=channels, channels_last=1)
         return self.add("Transpose", [name], f"{name}/last", perm=[0, 2, 3, 1])
 
