@@ -6,6 +6,7 @@ from onnx_ir.convenience import replace_all_uses_with
 from onnxadmm.graph.constants import constant, free_name, new_initializer, value_names
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.shapes import infer
+from onnxadmm.graph.unread import drop_unread, take_apart
 
 
 def write_out_branches(model: Model) -> Model:
@@ -70,7 +71,10 @@ def _write_out(model: Model, node: onnx_ir.Node, branch: onnx_ir.Graph, taken: s
         model.ir.graph.insert_before(node, inner)
     for value, result in zip(node.outputs, results, strict=True):
         _hand_over(model, node, value, result)
+    condition = node.inputs[0]
+    given_up = [attribute.as_graph() for attribute in node.attributes.values() if attribute.as_graph() is not branch]
     model.ir.graph.remove(node, safe=True)
+    drop_unread(model, [condition, *(value for graph in given_up for value in take_apart(graph))])
 
 
 def _names_beside(model: Model, branch: onnx_ir.Graph) -> set[str]:

@@ -11,6 +11,7 @@ from onnxadmm.graph.constants import Array, constant, new_initializer, value_nam
 from onnxadmm.graph.fold import NEVER_FOLDED, Known, fold
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.shapes import Shapes, infer
+from onnxadmm.graph.unread import drop_unread
 
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
 
@@ -57,13 +58,8 @@ def write_out_computed(model: Model) -> Model:
     computed = {name: arrays[name] for name in found if name in arrays}
     if not computed:
         return model
-    stored = result.ir.graph.initializers
-    used = {name for name, value in stored.items() if value.uses()}
     for name, array in computed.items():
         _replace(result, values[name], array)
-    for name, value in list(stored.items()):
-        if name in used and not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            stored.pop(name)
     return result
 
 
@@ -144,16 +140,8 @@ def _run(node: onnx_ir.Node, known: dict[str, Array], model: Model) -> Sequence[
 
 def _replace(model: Model, value: onnx_ir.Value, array: Array) -> None:
     """Put a constant in the place of a computed value, and drop what nobody reads any more."""
-    node, name = value.producer(), value.name or ""
-    assert node is not None  # it is computed
+    name = value.name or ""
     value.name = None
     stored = new_initializer(model, name, np.asarray(array), taken=value_names(model))
     replace_all_uses_with(value, stored)
-    pending = [node]
-    while pending:
-        dead = pending.pop()
-        if dead.graph is None or any(output.uses() or output.is_graph_output() for output in dead.outputs):
-            continue
-        before = [operand.producer() for operand in dead.inputs if operand is not None]
-        model.ir.graph.remove(dead, safe=True)
-        pending.extend(producer for producer in before if producer is not None)
+    drop_unread(model, [value])

@@ -126,6 +126,25 @@ def test_a_branch_that_is_written_out_computes_what_the_if_computes(name: str) -
         np.testing.assert_array_equal(before, after)
 
 
+def test_nothing_is_left_of_a_branch_that_is_not_taken() -> None:
+    body = """s = Shape (h)
+        n = Gather (s, one)
+        c = Equal (n, four)
+        z = If (c) <
+            then_branch = t () => (float[N,4] a) {a = Relu (h)},
+            else_branch = e () => (float[N,4] a) {
+               b = Exp (W4)
+               a = If (yes) <then_branch = u () => (float[N,4] d) {d = MatMul (h, b)},
+                             else_branch = v () => (float[N,4] d) {d = MatMul (h, W4)}>
+            }>"""
+    original = branching(body)
+    original.graph.initializer.append(numpy_helper.from_array(np.array([4]), "four"))
+    written = to_proto(inline(load(original))).graph
+    assert [node.op_type for node in written.node] == ["MatMul", "Add", "Relu", "MatMul", "Relu", "MatMul"]
+    assert not {"W4", "yes", "four", "one"} & {tensor.name for tensor in written.initializer}
+    assert "no" in {tensor.name for tensor in written.initializer}, "what the user left unused stays"
+
+
 def test_an_if_that_gives_a_graph_output_leaves_its_name_there() -> None:
     body = """g = MatMul (h, W3)
         y = If (yes) <then_branch = t () => (float[N,2] a) {a = MatMul (g, W2)},
