@@ -26,7 +26,6 @@ from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 
 SCHEMA: Final = "onnxadmm.checkpoint/1"
-_OPTION_OF: Final = {"learning_rate": "lr", "retrain_learning_rate": "retrain_lr"}
 _HEADER: Final = "header"
 #: Writing takes place at most this often, and never takes more than a twentieth of the time.
 _SECONDS_BETWEEN: Final = 10.0
@@ -78,7 +77,7 @@ class Header:
 def options_as_text(values: Mapping[str, object]) -> dict[str, str]:
     """Options by their names on the command line, given the names of fields; values as text that tells them apart."""
     return {
-        f"--{_OPTION_OF.get(name, name).replace('_', '-')}": "none"
+        f"--{name.replace('_', '-')}": "none"
         if value is None
         else json.dumps(value, sort_keys=True, default=lambda array: np.asarray(array).tolist())
         for name, value in values.items()

@@ -24,7 +24,7 @@ from onnxadmm.progress import Iteration, Residuals
 
 def header(loss: float = 0.1) -> Header:
     row = Iteration("prune", 1, 0.125, loss, None, 1e-3, Residuals(0.1, 1 / 3, 1e-3), None, 3e6, float("inf"), 12)
-    return Header(SCHEMA, "ab" * 32, "cd" * 32, {"--lr": "0.001"}, (row,), {"prune": 1 / 7})
+    return Header(SCHEMA, "ab" * 32, "cd" * 32, {"--learning-rate": "0.001"}, (row,), {"prune": 1 / 7})
 
 
 class Clock:
@@ -110,7 +110,7 @@ def test_what_was_only_remembered_is_written_in_the_end_as_it_was(tmp_path: Path
 
 
 def test_options_differ_when_their_values_do() -> None:
-    assert options_as_text({"learning_rate": 0.001, "mean": None}) == {"--lr": "0.001", "--mean": "none"}
+    assert options_as_text({"learning_rate": 0.001, "mean": None}) == {"--learning-rate": "0.001", "--mean": "none"}
     one, other = (options_as_text({"mean": mean}) for mean in ([0.1, 0.2], np.array([0.1, 0.2])))
     assert one == other != options_as_text({"mean": [0.1]})
 

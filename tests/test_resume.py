@@ -279,7 +279,7 @@ def interrupted(
     [
         ("--params", {"budget": oa.Budget(params=0.4, connections=0.5)}),
         ("--connections", {"budget": oa.Budget(params=0.5)}),
-        ("--lr", {"recipe": replace(RECIPE, learning_rate=1e-4)}),
+        ("--learning-rate", {"recipe": replace(RECIPE, learning_rate=1e-4)}),
         ("--retrain-epochs", {"recipe": replace(RECIPE, retrain_epochs=4)}),
         ("--distillation", {"recipe": replace(RECIPE, distillation=0.5)}),
         ("--augment", {"preprocessing": oa.Preprocessing(augment="")}),
