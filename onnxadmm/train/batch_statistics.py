@@ -4,8 +4,8 @@ The engine has a gradient for its own BatchNormInternal, which is ONNX's trainin
 itself. No running statistics are kept: they are measured where they are needed, at the weights of that moment.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from onnxadmm.train.batches import Batch
 from onnxadmm.train.engine import IR_VERSION, inference_session
-from onnxadmm.train.normalise import convert_opset
+from onnxadmm.train.normalise import convert_opset, literal_batch
 from onnxadmm.train.workspace import BATCH_NORM, MICROSOFT, Workspace, as_proto, attribute
 
 FloatArray = NDArray[np.float32]
@@ -136,7 +136,7 @@ def measure_values(
     """Mean and variance per channel of some values of a model, over some batches of equal size.
 
     Args:
-        model: left as it is.
+        model: left as it is; one that was exported for a fixed batch size is run as often as it takes.
         values: names of float32 values ``[N, C, ...]`` of the main graph, with their C.
     """
     copy = onnx.ModelProto()
@@ -159,8 +159,18 @@ def measure_values(
         statistics.append(Statistics(f"{value}:mean", f"{value}:variance", names[3], names[4], channels))
     del copy.graph.output[:]
     copy.graph.output.extend(statistics_outputs(statistics))
-    found = _accumulate(copy, statistics, {}, batches, threads=threads)
+    size = literal_batch(copy)
+    given = batches if size is None else (piece for batch in batches for piece in _pieces(batch, size))
+    found = _accumulate(copy, statistics, {}, given, threads=threads)
     return {value: (found[f"{value}:mean"], found[f"{value}:variance"]) for value in values}
+
+
+def _pieces(batch: Batch, size: int) -> Iterator[Batch]:
+    """Batches of ``size`` samples: as many as fit, or one that repeats the samples."""
+    length = len(next(iter(batch.inputs.values())))
+    for start in range(0, max(1, length - size + 1), size):
+        chosen = (start + np.arange(size)) % length
+        yield replace(batch, inputs={name: array[chosen] for name, array in batch.inputs.items()})
 
 
 def _accumulate(

@@ -192,7 +192,7 @@ def find_sites(model: Model) -> tuple[Site, ...]:
             continue
         if shape is None or len(shape) < 3 or int(np.prod(shape[2:])) == 1:
             continue
-        if any(reader.op_type in _NORMALISATIONS for reader, _ in output.uses()):
+        if _is_normalised(output):
             continue
         names = [str(value.name) for value in node.inputs[1:3] if value is not None]
         found.append(Site(str(output.name), names[0], names[1], len(bias)))
@@ -216,6 +216,18 @@ def own_norms(model: Model) -> frozenset[str]:
         ):
             found.update(str(value.name) for value in node.inputs[3:4] if value is not None)
     return frozenset(found)
+
+
+def _is_normalised(output: onnx_ir.Value) -> bool:
+    """Whether a normalisation reads a value, perhaps channels last, perhaps written out: it begins with a mean then."""
+    for reader, _ in output.uses():
+        if reader.op_type in _NORMALISATIONS:
+            return True
+        if reader.op_type == "Transpose" and any(
+            behind.op_type in (*_NORMALISATIONS, "ReduceMean") for behind, _ in reader.outputs[0].uses()
+        ):
+            return True
+    return False
 
 
 def _own_float(value: onnx_ir.Value | None) -> NDArray[Any] | None:

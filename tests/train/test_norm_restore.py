@@ -1,6 +1,7 @@
 """Normalisations put back behind convolutions: the identity at first, trained with batch statistics, folded again."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
-from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.graph.model import Model, from_proto, load, to_proto
+from onnxadmm.graph.simplify import simplify
 from onnxadmm.train.batch_statistics import Moments, measure_values
 from onnxadmm.train.batches import Batch
 from onnxadmm.train.engine import available
@@ -197,6 +200,22 @@ def test_convolution_without_bias_gets_none() -> None:
 
 def test_convolution_that_is_normalised_already_gets_none() -> None:
     nodes = (conv("x", "c1", "w1", "b1"), norm("c1", "h"), conv("h", "c2", "w2", "b2"), op("Relu", "c2", output="y"))
+    assert sites_of(*nodes, weights={**FIRST, **SECOND, **statistics(4)}) == ["c2"]
+
+
+@pytest.mark.parametrize("written_out", [False, True])
+def test_convolution_whose_channels_are_normalised_last_gets_none(written_out: bool) -> None:
+    axes = {"axes": [-1], "keepdims": 1}
+    means = [op("ReduceMean", "t", output="m", **axes), op("Sub", "t", "m", output="u")]
+    whole = [op("LayerNormalization", "t", "n.scale", "n.shift", output="u", axis=-1)]
+    nodes = (
+        conv("x", "c1", "w1", "b1"),
+        op("Transpose", "c1", output="t", perm=[0, 2, 3, 1]),
+        *(means if written_out else whole),
+        op("Transpose", "u", output="r", perm=[0, 3, 1, 2]),
+        conv("r", "c2", "w2", "b2"),
+        op("Relu", "c2", output="y"),
+    )
     assert sites_of(*nodes, weights={**FIRST, **SECOND, **statistics(4)}) == ["c2"]
 
 
@@ -453,3 +472,53 @@ def test_keep_leaves_a_deep_network_as_it_is() -> None:
     made = choose_network(model, "keep", batches)
     assert made.model is model
     assert not made.batch_statistics
+
+
+# -- networks of exporters -------------------------------------------------------------------------------------
+
+ZOO = Path(__file__).parent.parent / "zoo"
+EXPORTED = (
+    "jax_mlp",
+    "listed_resnet_opset9",
+    "ort_optimised_mobilenet_v3",
+    "paddle_unet",
+    "torch_script_conv3d",
+    "torch_script_densenet",
+    "torch_script_efficientnet",
+    "torch_script_shufflenet_v2_fixed",
+    "torch_script_tcn",
+)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_network_is_the_same_before_training_and_ships_what_was_trained(name: str) -> None:
+    model = simplify(load(ZOO / f"{name}.onnx")).model
+    size = 4 if batch_is_free(model) else fixed_batch(model)
+    given = [Batch(random_inputs(model, batch=size, seed=seed), None, None, size) for seed in (1, 2)]
+    made = restore(model, lambda: given)
+    assert made.batch_statistics
+    expected = logits(model, given[0])
+    tolerance = 1e-5 * max(1e-2, float(np.abs(expected).max()))
+    np.testing.assert_allclose(logits(made.model, given[0]), expected, atol=tolerance)
+    np.testing.assert_allclose(logits(with_constants(model, made.fold({})), given[0]), expected, atol=tolerance)
+    with trainer_of(made, size) as trainer:
+        trainer.backward(Batch(given[0].inputs, np.zeros_like(trainer.logits), None, size))
+        trainer.update(1e-3)
+        trainer.backward(Batch(given[0].inputs, np.zeros_like(trainer.logits), None, size))
+        shipped = with_constants(model, made.finished(trainer, lambda: given[:1]))
+        scale = max(1e-2, float(np.abs(trainer.logits).max()))
+        np.testing.assert_allclose(logits(shipped, given[0]), trainer.logits, atol=2e-5 * scale)
+    assert operators(shipped) == operators(model)
+
+
+def test_network_of_a_fixed_batch_is_measured_in_pieces_of_that_size() -> None:
+    free = residual()
+    fixed = to_proto(free)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    for size, count in ((8, 3), (1, 2)):
+        given = batches(count, size=size)
+        whole = given if size == 8 else [Batch({"x": b.inputs["x"].repeat(2, 0)}, None, None, 2) for b in given]
+        found = measure_values(fixed, {"c1": 4}, given, threads=1)["c1"]
+        wanted = measure_values(to_proto(free), {"c1": 4}, whole, threads=1)["c1"]
+        for left, right in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
