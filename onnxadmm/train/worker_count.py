@@ -10,8 +10,8 @@ import onnx
 
 from onnxadmm.train.artifacts import Artifacts
 
-#: Multiply-accumulates a second of one core in training, and passes over the values of a graph; rough on purpose.
-_MACS_A_SECOND = 4e10
+#: Multiply-accumulates a second of one core in training; rough on purpose.
+_MACS_A_SECOND = 6e10
 #: A step is a forward pass and two of the same size backward.
 _PASSES = 3
 #: Below this much work, starting processes takes a share of the run that is not worth it.

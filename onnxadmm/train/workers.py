@@ -106,16 +106,17 @@ class WorkerPool:
         needed = {part.size for parts in frame.cut[1:] for part in parts}
         blobs = {size: models[size].SerializeToString() for size in needed}
         order = write_order(Order(frame, memory.key, memory.memory.size, threads), blobs)
-        block = SharedBlock(len(order))
-        block.memory[:] = np.frombuffer(order, np.uint8)
+        # Held until the workers have read it: on Windows memory that nobody holds is gone.
+        self._order: SharedBlock | None = SharedBlock(len(order))
+        self._order.memory[:] = np.frombuffer(order, np.uint8)
         try:
             for number in range(1, self._count):
-                self._workers[number] = self._start(number, block, memory)
+                self._workers[number] = self._start(number, self._order, memory)
         except BaseException:
             self.close()
             raise
         finally:
-            block.release()
+            self._order.release()
             memory.release()
 
     @property
@@ -134,6 +135,8 @@ class WorkerPool:
         except BaseException:
             self.close()
             raise
+        finally:
+            self._order = None
 
     def step(self, own: Callable[[], None]) -> None:
         """Let the workers compute their shares while this process computes its own.

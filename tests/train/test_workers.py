@@ -3,9 +3,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import OptionError, WorkerError
-from onnxadmm.train import worker_count, workers
+from onnxadmm.train import shared_memory, worker_count, workers
 from onnxadmm.train.artifacts import prepare
 from onnxadmm.train.batches import Batch
 from onnxadmm.train.child_process import environment
@@ -236,6 +238,22 @@ def test_shared_memory_that_does_not_fit_is_one_sentence(monkeypatch: pytest.Mon
     monkeypatch.setattr("onnxadmm.train.shared_memory._unlinked_file", full)
     with pytest.raises(WorkerError, match=r"No space left on device.*--workers 1"):
         OrtTrainer(mlp(), loss=Loss(), batch_size=8, workers=2)
+
+
+@needs_training
+@needs_signals
+def test_memory_is_an_unlinked_file_where_the_system_has_none_without_a_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shared_memory, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        OrtTrainer(mlp(), loss=Loss(), batch_size=8) as one,
+        OrtTrainer(mlp(), loss=Loss(), batch_size=8, workers=2) as two,
+    ):
+        assert list(tmp_path.iterdir()) == []
+        assert two.backward(pictures()) == pytest.approx(one.backward(pictures()), rel=1e-5)
+        np.testing.assert_allclose(two.gradients["w1"], one.gradients["w1"], rtol=1e-4, atol=1e-6)
 
 
 PARENT = """
