@@ -18,6 +18,7 @@ from onnxadmm.journal import Journal
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.recipe import Preprocessing, Recipe
+from onnxadmm.train.ahead import ahead
 from onnxadmm.train.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data import load_data, signature_of
 from onnxadmm.train.evaluate import Teacher, evaluate
@@ -122,7 +123,8 @@ class Training:
         glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
 
         def report(record: Record) -> None:
-            value = _goodness(self.metrics(with_constants(model, self._weights(network, trainer)), glance))
+            weights = self._weights(network, trainer, samples=_GLANCE // 2)
+            value = _goodness(self.metrics(with_constants(model, weights), glance))
             self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
         def keep(state: State) -> None:
@@ -210,14 +212,16 @@ class Training:
         recipe = self.recipe
         return choose_network(model, recipe.norm, self._statistics_batches, threads=recipe.threads)
 
-    def _weights(self, network: Network, trainer: OrtTrainer) -> dict[str, FloatArray]:
+    def _weights(
+        self, network: Network, trainer: OrtTrainer, *, samples: int = _STATISTICS_SAMPLES
+    ) -> dict[str, FloatArray]:
         """What training has made of the model's constants."""
-        return network.finished(trainer, self._statistics_batches, threads=self.recipe.threads)
+        return network.finished(trainer, lambda: self._statistics_batches(samples), threads=self.recipe.threads)
 
-    def _statistics_batches(self) -> Iterator[Batch]:
-        """Training data as training sees them, the same ones every time."""
+    def _statistics_batches(self, samples: int = _STATISTICS_SAMPLES) -> Iterator[Batch]:
+        """Training data as training sees them, augmented and the same ones every time."""
         size = self.recipe.batch_size
-        count = size * min(self.steps_per_epoch, max(1, _STATISTICS_SAMPLES // size))
+        count = size * min(self.steps_per_epoch, max(1, samples // size))
         generator = np.random.default_rng([self.seed, _STATISTICS_ORDER])
         chosen = self.samples.take(generator.permutation(len(self.samples))[:count])
         return chosen.batches(size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True)
@@ -240,7 +244,11 @@ class Training:
         return trainer
 
     def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on; those before it are drawn all the same."""
+        """The batches of an epoch from one of them on, made while the ones before are trained on."""
+        return ahead(self._made(epoch, first))
+
+    def _made(self, epoch: int, first: int) -> Iterator[Batch]:
+        # Those before the first are drawn all the same: the random numbers go on where they would have been.
         generator = np.random.default_rng([self.seed, epoch])
         batches = self.samples.batches(
             self.recipe.batch_size,

@@ -1,5 +1,6 @@
 """Running a model on data in a plain session: its logits, its metrics, and its logits as a teacher."""
 
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -207,6 +208,8 @@ class Teacher:
     ) -> None:
         self._predictor = Predictor(model, task=loss.task, threads=threads, output=output)
         self._kept: dict[int, _Kept] = {}
+        # Batches are labelled in a thread ahead of training while training itself measures.
+        self._lock = threading.Lock()
 
     @property
     def tail(self) -> Tail:
@@ -217,11 +220,12 @@ class Teacher:
         inputs = dict(batch.inputs)
         if batch.augmented or batch.indices is None or batch.origin is None:
             return replace(batch, teacher=self._predictor.logits(inputs))
-        kept = self._kept.setdefault(id(batch.origin), _Kept(batch.origin))
-        logits = kept.find(batch.indices)
-        if logits is None:
-            logits = self._predictor.logits(inputs)
-            kept.store(batch.indices, logits)
+        with self._lock:
+            kept = self._kept.setdefault(id(batch.origin), _Kept(batch.origin))
+            logits = kept.find(batch.indices)
+            if logits is None:
+                logits = self._predictor.logits(inputs)
+                kept.store(batch.indices, logits)
         return replace(batch, teacher=logits)
 
     def close(self) -> None:
