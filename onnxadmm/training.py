@@ -18,6 +18,7 @@ from onnxadmm.journal import Journal
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.recipe import Preprocessing, Recipe
+from onnxadmm.train.ahead import ahead
 from onnxadmm.train.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data import load_data, signature_of
 from onnxadmm.train.evaluate import Teacher, evaluate
@@ -243,7 +244,11 @@ class Training:
         return trainer
 
     def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on; those before it are drawn all the same."""
+        """The batches of an epoch from one of them on, made while the ones before are trained on."""
+        return ahead(self._made(epoch, first))
+
+    def _made(self, epoch: int, first: int) -> Iterator[Batch]:
+        # Those before the first are drawn all the same: the random numbers go on where they would have been.
         generator = np.random.default_rng([self.seed, epoch])
         batches = self.samples.batches(
             self.recipe.batch_size,
