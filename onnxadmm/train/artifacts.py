@@ -110,7 +110,7 @@ def prepare(
         TrainingUnavailableError: the installed onnxruntime has no training API.
     """
     if batch_size < 1:
-        raise OptionError("batch size", expected="at least 1", found=str(batch_size), way_out="use 32 to 256")
+        raise OptionError("--batch-size", expected="at least 1", found=str(batch_size), way_out="use 32 to 256")
     proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
@@ -181,7 +181,8 @@ def inference_graph(artifacts: Artifacts) -> onnx.ModelProto:
     """The forward graph up to the logits, weights and data as inputs."""
     lost = {spec.name for spec in (artifacts.labels, artifacts.teacher) if spec is not None}
     inputs = [value.name for value in artifacts.forward.graph.input if value.name not in lost]
-    return onnx.utils.Extractor(artifacts.forward).extract_model(inputs, [artifacts.logits])
+    forward = onnx.utils.Extractor(artifacts.forward).extract_model(inputs, [artifacts.logits])
+    return make_faster(forward, block=channel_block())
 
 
 def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ def write_conv(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     source = graph.to_plain(x) if narrow else graph.to_blocked(x)
     more = graph.width(g.outputs) - g.outputs
     inputs = [source, graph.filters(w), *(graph.filled(bias, [more]) for bias in node.input[2:3] if bias)]
-    graph.blocked[node.output[0]] = graph.add(
+    made = graph.add(
         "Conv",
         inputs,
         f"{node.output[0]}/blocked",
@@ -103,6 +103,7 @@ def write_conv(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         dilations=g.dilations,
         pads=g.pads,
     )
+    graph.hold(node.output[0], made, shape=(g.batch, g.outputs, *g.result))
     return True
 
 
@@ -120,6 +121,7 @@ def write_conv_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     g = read_geometry(graph, node, x=x, w=w)
     if g is None or not _pays(graph, g):
         return False
+    graph.know(dy, (g.batch, g.outputs, *g.result))
     outputs = [*node.output, "", ""][:3]
     writers = (_write_dx, _write_dw, _write_db)
     written = [bool(name) and write(graph, node, g, name) for write, name in zip(writers, outputs, strict=True)]
@@ -154,7 +156,7 @@ def _write_dx(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
     if g.inputs < _USEFUL * graph.width(g.inputs) or dense_stride or min(before + after) < 0:
         return False
     source = _spread(graph, graph.to_blocked(node.input[0]), g) if g.strides != (1, 1) else None
-    graph.blocked[output] = graph.add(
+    made = graph.add(
         "Conv",
         [source or graph.to_blocked(node.input[0]), graph.mirrored_filters(node.input[2])],
         f"{output}/blocked",
@@ -164,6 +166,7 @@ def _write_dx(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
         dilations=g.dilations,
         pads=[*before, *after],
     )
+    graph.hold(output, made, shape=(g.batch, g.inputs, *g.size))
     return True
 
 

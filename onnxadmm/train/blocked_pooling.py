@@ -38,7 +38,8 @@ def write_max_pool(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     if not tiles or not readers or any(reader.op_type != "MaxPoolGrad" for reader in readers):
         return False
     pooled = _pool(graph, "MaxPool", graph.to_blocked(node.input[0]), kernel, f"{node.output[0]}/blocked")
-    graph.blocked[node.output[0]] = pooled
+    result = [size // k for size, k in zip(shape[2:], kernel, strict=True)]
+    graph.hold(node.output[0], pooled, shape=(*shape[:2], *result))
     graph.pooled[node.output[1]] = (node.input[0], node.output[0])
     return True
 
@@ -49,6 +50,7 @@ def write_max_pool_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         return False
     source, result = graph.pooled[node.input[1]]
     output, kernel = node.output[0], attribute(node, "kernel_shape", [])
+    graph.know(node.input[0], graph.shape(result) or ())
     behind = graph.add(
         "Sub", [graph.to_blocked(source), _spread(graph, graph.blocked[result], kernel)], f"{output}/gap"
     )
@@ -56,7 +58,8 @@ def write_max_pool_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     count = _pool(graph, "AveragePool", mask, kernel, f"{output}/share")
     count = graph.add("Mul", [count, graph.constant(np.array(kernel[0] * kernel[1], np.float32))], f"{output}/count")
     each = graph.add("Div", [graph.to_blocked(node.input[0]), count], f"{output}/each")
-    graph.blocked[output] = graph.add("Mul", [mask, _spread(graph, each, kernel)], f"{output}/blocked")
+    made = graph.add("Mul", [mask, _spread(graph, each, kernel)], f"{output}/blocked")
+    graph.hold(output, made, shape=graph.shape(source))
     return True
 
 

@@ -104,6 +104,27 @@ class BlockedGraph:
         self.nodes.append(helper.make_node("Identity", [value], [output], name=output))
         self.plain.add(output)
 
+    def know(self, name: str, shape: tuple[int, ...]) -> None:
+        """Note the shape of a float value, where it is not recorded."""
+        self._shapes.setdefault(name, shape)
+        self._types.setdefault(name, onnx.TensorProto.FLOAT)
+
+    def hold(self, name: str, value: str, *, shape: tuple[int, ...] | None = None) -> None:
+        """Let ``value`` be the blocked form of a value of the original graph.
+
+        Args:
+            shape: of a float value whose shape may not be recorded.
+        """
+        self.blocked[name] = value
+        if shape is not None:
+            self.know(name, shape)
+        if value not in self._shapes:
+            n, c, h, w = self._shapes[name]
+            self._shapes[value] = (n, self.width(c), h, w)
+            # Estimates of memory read these records.
+            record = helper.make_tensor_value_info(value, self._types[name], self._shapes[value])
+            self.model.graph.value_info.append(record)
+
     def constant(self, array: Array) -> str:
         key = (str(array.dtype), array.tobytes(), array.shape)
         if key not in self._constants:
@@ -141,7 +162,7 @@ class BlockedGraph:
             # The engine would fill the last block up by itself, without telling its own shape inference.
             source, channels = self.to_plain(name), self._shapes[name][1]
             source = self.filled(source, [0, self.width(channels) - channels, 0, 0])
-            self.blocked[name] = self.add("ReorderInput", [source], f"{name}/blocked", domain=BLOCKED_DOMAIN)
+            self.hold(name, self.add("ReorderInput", [source], f"{name}/blocked", domain=BLOCKED_DOMAIN))
         return self.blocked[name]
 
     def channels_last(self, name: str) -> str:

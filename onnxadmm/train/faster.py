@@ -36,7 +36,7 @@ BLOCKED: Mapping[tuple[str, str], Callable[[BlockedGraph, onnx.NodeProto], bool]
 
 
 def make_faster(model: onnx.ModelProto, *, block: int) -> onnx.ModelProto:
-    """Rewrite a gradient graph; inputs, outputs and results stay, up to rounding.
+    """Rewrite a gradient graph, or a forward graph alone; inputs, outputs and results stay, up to rounding.
 
     Args:
         model: shapes of values recorded as far as known; left as it is.
@@ -81,7 +81,7 @@ def _write_elementwise(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     if not any(graph.only_blocked(name) for name in names) or len(node.output) != 1:
         return False
     if node.op_type == "Identity":
-        graph.blocked[node.output[0]] = graph.blocked[names[0]]
+        graph.hold(node.output[0], graph.blocked[names[0]])
         return True
     shape = graph.shape(node.output[0])
     if node.op_type not in ELEMENTWISE or shape is None:
@@ -97,5 +97,5 @@ def _write_elementwise(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
             return False
     attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     hint = f"{node.output[0]}/blocked"
-    graph.blocked[node.output[0]] = graph.add(node.op_type, inputs, hint, domain=node.domain, **attributes)
+    graph.hold(node.output[0], graph.add(node.op_type, inputs, hint, domain=node.domain, **attributes))
     return True

@@ -240,6 +240,13 @@ def test_what_stands_between_convolutions_gives_the_same_gradients_in_either_lay
     assert_same(run(model, numbers), run(make_faster(model, block=engine.channel_block()), numbers))
 
 
+@pytest.mark.parametrize("nodes", BETWEEN.values(), ids=BETWEEN.keys())
+def test_a_forward_graph_alone_gives_the_same_outputs(nodes: Sequence[onnx.NodeProto]) -> None:
+    model = chain(nodes, "a")
+    numbers = numbers_for(model)
+    assert_same(run(model, numbers), run(make_faster(model, block=engine.channel_block()), numbers))
+
+
 @pytest.mark.skipif(engine.available() and not engine.channel_block(), reason="a machine without blocked kernels")
 @pytest.mark.parametrize("channels", [16, 20])
 def test_a_tiling_pool_shares_its_gradient_among_equal_maxima(channels: int) -> None:
