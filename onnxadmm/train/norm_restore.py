@@ -39,6 +39,8 @@ EPSILON = 1e-5
 #: Normalisations, present or possible, of the smallest network that calls for them: VGG-11 has 8, AlexNet and LeNet,
 #: which trained well before there were any, have 5 and 2.
 DEEP = 8
+#: Samples of which the statistics say something about all data.
+ENOUGH = 16
 #: Behind these a convolution is normalised already.
 _NORMALISATIONS = frozenset(
     {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization",
@@ -134,16 +136,17 @@ class Network:
 
 
 def choose_network(
-    model: Model, mode: NormMode, batches: Callable[[], Iterable[Batch]], *, threads: int = 1
+    model: Model, mode: NormMode, batches: Callable[[], Iterable[Batch]], *, together: int, threads: int = 1
 ) -> Network:
     """Give a model the form that trains.
 
     Args:
         mode: ``"keep"``: as it stands, statistics of normalisations kept; ``"restore"``: see ``restore``; ``"auto"``:
-            restored where the network is deep.
+            restored where the network is deep and enough samples are normalised together.
         batches: training data, as for ``restore``.
+        together: samples whose statistics are taken together in training.
     """
-    if mode == "keep" or (mode == "auto" and not is_deep(model)):
+    if mode == "keep" or (mode == "auto" and (together < ENOUGH or not is_deep(model))):
         return Network(model)
     return restore(model, batches, threads=threads)
 

@@ -462,16 +462,22 @@ def test_network_is_deep_from_eight_normalisations_on_present_or_possible(
 ) -> None:
     model = chain(restorable=restorable, normalised=normalised)
     assert is_deep(model) == deep
-    made = choose_network(model, "auto", batches)
+    made = choose_network(model, "auto", batches, together=16)
     assert len(made.batch_statistics) == (restorable + normalised if deep else 0)
     assert len(made.norms) == (restorable if deep else 0)
 
 
 def test_keep_leaves_a_deep_network_as_it_is() -> None:
     model = chain(restorable=4, normalised=4)
-    made = choose_network(model, "keep", batches)
+    made = choose_network(model, "keep", batches, together=128)
     assert made.model is model
     assert not made.batch_statistics
+
+
+def test_few_samples_together_are_not_normalised_by_their_own_statistics_unless_asked_for() -> None:
+    model = chain(restorable=8, normalised=0)
+    assert not choose_network(model, "auto", batches, together=15).norms
+    assert len(choose_network(model, "restore", batches, together=2).norms) == 8
 
 
 # -- networks of exporters -------------------------------------------------------------------------------------
