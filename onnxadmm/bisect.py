@@ -73,7 +73,7 @@ def bisect(model: Source, plan: Plan, *, seed: int = 0) -> Culprit | None:
     return None
 
 
-def write_culprit(culprit: Culprit, folder: Path, *, overwrite: bool) -> tuple[Path, Path]:
+def write_culprit(culprit: Culprit, folder: Path, *, force: bool) -> tuple[Path, Path]:
     """Write the model and the plan that show the failure; return their paths.
 
     Raises:
@@ -85,8 +85,8 @@ def write_culprit(culprit: Culprit, folder: Path, *, overwrite: bool) -> tuple[P
     except OSError as error:
         raise cannot_write(folder, error, expected="a folder that can be written") from error
     for path in (model_path, plan_path):
-        refuse_existing(path, force=overwrite)
-    save(culprit.model, model_path, overwrite=overwrite)
+        refuse_existing(path, force=force)
+    save(culprit.model, model_path, force=force)
     plan = replace(culprit.plan, sha256=load(model_path).sha256)  # the file's bytes, not the message's
     write_text(plan_path, plan.to_json())
     return model_path, plan_path

@@ -74,7 +74,7 @@ def compress(
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
     if resume and out is None:
-        raise OptionError("resume", expected="an out folder", found="none", way_out="give the folder of that run")
+        raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
     run = Walk(

@@ -83,7 +83,10 @@ class Recipe:
                 raise OptionError(
                     option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
                 )
-        for option, rate in (("--lr", self.learning_rate), ("--retrain-lr", self.retrain_learning_rate)):
+        for option, rate in (
+            ("--learning-rate", self.learning_rate),
+            ("--retrain-learning-rate", self.retrain_learning_rate),
+        ):
             if rate is not None and not 0 < rate < math.inf:
                 raise OptionError(option, expected="above 0", found=f"{rate:g}", way_out="1e-3 is usual")
         if self.loss not in ("cross-entropy", "mse", "bce"):

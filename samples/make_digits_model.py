@@ -95,7 +95,7 @@ def main() -> int:
     with OrtTrainer(model, loss=loss, batch_size=BATCH, weight_decay=0.05) as trainer:
         train(trainer, training, held_out)
         trained = trainer.trained(model)
-    save(trained, output, overwrite=True)
+    save(trained, output, force=True)
     accuracy = evaluate(trained, test, loss=loss).accuracy or 0.0
     print(f"{output}: test accuracy {accuracy:.4f}, at least {BAR} asked")
     return 0 if accuracy >= BAR else 1

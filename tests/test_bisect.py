@@ -94,9 +94,9 @@ def test_nothing_is_overwritten_without_force(model: Path, tmp_path: Path, monke
     monkeypatch.setattr(reshaping, "_spread", _tile_for_repeat)
     culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
     assert culprit is not None
-    write_culprit(culprit, tmp_path / "report", overwrite=False)
+    write_culprit(culprit, tmp_path / "report", force=False)
     with pytest.raises(onnxadmm.OnnxAdmmError, match="an existing one"):
-        write_culprit(culprit, tmp_path / "report", overwrite=False)
+        write_culprit(culprit, tmp_path / "report", force=False)
 
 
 def test_a_plan_that_stands_there_alone_is_not_overwritten_either(
@@ -107,7 +107,7 @@ def test_a_plan_that_stands_there_alone_is_not_overwritten_either(
     assert culprit is not None
     (tmp_path / "reproduce.json").write_text("mine")
     with pytest.raises(onnxadmm.OnnxAdmmError, match="an existing one"):
-        write_culprit(culprit, tmp_path, overwrite=False)
+        write_culprit(culprit, tmp_path, force=False)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("reproduce")] == ["reproduce.json"]
     assert (tmp_path / "reproduce.json").read_text() == "mine"
 
@@ -117,4 +117,4 @@ def test_a_folder_that_is_a_file_is_one_sentence(model: Path, monkeypatch: pytes
     culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))
     assert culprit is not None
     with pytest.raises(OutputError, match="a folder that can be written"):
-        write_culprit(culprit, model, overwrite=True)
+        write_culprit(culprit, model, force=True)

@@ -49,11 +49,11 @@ class Settings:
     divergence_floor: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(self.mode in ("joint", "holistic"), "mode", "joint or holistic", self.mode)
-        _require(self.method in ("default", "paper"), "method", "default or paper", self.method)
-        _require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        _require(self.mode in ("joint", "holistic"), "--mode", "joint or holistic", self.mode)
+        _require(self.method in ("default", "paper"), "--method", "default or paper", self.method)
+        _require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
         _require(self.iterations_per_epoch >= 1, "iterations_per_epoch", "at least 1", self.iterations_per_epoch)
-        _require(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
+        _require(self.learning_rate > 0, "--learning-rate", "more than 0", self.learning_rate)
         _require(0 <= self.warm_up < 1, "warm_up", "a share in [0, 1)", self.warm_up)
         _require(0 <= self.budget_ramp <= 1, "budget_ramp", "a share in [0, 1]", self.budget_ramp)
         _require(self.importance_memory > 0, "importance_memory", "more than 0 iterations", self.importance_memory)

@@ -126,7 +126,7 @@ class _Run(Generic[Batch]):
                 "the training data",
                 expected="at least one batch per epoch",
                 found=f"{steps_per_epoch}",
-                way_out="give more data or a smaller batch",
+                way_out="give more data or a smaller --batch-size",
             )
         self._trainer = trainer
         self._problem = problem
@@ -307,7 +307,7 @@ class _Run(Generic[Batch]):
             f"iteration {iteration}",
             expected=most if math.isfinite(self._best_loss) else "a finite loss",
             found=found,
-            way_out="lower the learning rate; the weights are those of the last good iteration",
+            way_out="lower --learning-rate; the weights are those of the last good iteration",
         )
 
 

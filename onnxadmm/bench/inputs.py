@@ -68,7 +68,7 @@ def random_inputs(model: Model, *, batch: int, seed: int) -> dict[str, Array]:
         OptionError: ``batch`` is not positive.
     """
     if batch < 1:
-        raise OptionError("batch", expected="at least 1", found=str(batch), way_out="give a positive batch size")
+        raise OptionError("--batch", expected="at least 1", found=str(batch), way_out="give a positive batch size")
     shapes = infer(model)
     inputs = required_inputs(model)
     batch_names = {_axis_name(value, 0) for value in inputs} - {None}

@@ -109,7 +109,7 @@ def batch_sizes(models: Sequence[Model], *, large: int = 64) -> tuple[int, ...]:
         OptionError: ``large`` is not positive, or there is no model.
     """
     if large < 1:
-        raise OptionError("batch", expected="at least 1", found=str(large), way_out="give a positive batch size")
+        raise OptionError("--batch", expected="at least 1", found=str(large), way_out="give a positive batch size")
     if not models:
         raise OptionError("models", expected="at least one", found="none", way_out="name a model")
     fixed = sorted({fixed_batch(model) for model in models if not batch_is_free(model)})
@@ -153,7 +153,7 @@ def measure_latency(
     if len(names) != len(models):
         raise OptionError("names", expected=f"{len(models)}", found=f"{len(names)}", way_out="give one name per model")
     if not seconds > 0:
-        raise OptionError("seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
+        raise OptionError("--seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
     sizes = batch_sizes(models, large=large)
     sessions = [open_session(model, threads=threads) for model in models]
     results: list[Latency] = []

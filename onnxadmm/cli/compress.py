@@ -57,9 +57,14 @@ def run(
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
-    learning_rate: Annotated[float, typer.Option("--lr", help="highest while pruning")] = Recipe.learning_rate,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", "--lr", help="highest while pruning")
+    ] = Recipe.learning_rate,
     retrain_learning_rate: Annotated[
-        float | None, typer.Option("--retrain-lr", help="highest while retraining [5e-3, deep networks 2e-3]")
+        float | None,
+        typer.Option(
+            "--retrain-learning-rate", "--retrain-lr", help="highest while retraining [5e-3, deep networks 2e-3]"
+        ),
     ] = None,
     norm: Annotated[
         str, typer.Option("--norm", help="train with BatchNormalization: auto (deep networks), keep or restore")

@@ -14,5 +14,5 @@ def run(
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
-    size = save(masked(model, Plan.read(plan)), output, sparse=False, overwrite=force)
+    size = save(masked(model, Plan.read(plan)), output, sparse=False, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

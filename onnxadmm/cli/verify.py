@@ -58,7 +58,7 @@ def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int) ->
     culprit = bisect(model, plan, seed=seed)
     if culprit is None:
         return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
-    model_path, plan_path = write_culprit(culprit, folder, overwrite=force)
+    model_path, plan_path = write_culprit(culprit, folder, force=force)
     shows = "shows" if culprit.reproduced else "did not show"
     return (
         f"Group {culprit.group!r} fails when unit {', '.join(map(str, culprit.units))} goes: "

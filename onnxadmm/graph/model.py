@@ -133,7 +133,7 @@ def clone(model: Model) -> Model:
     return replace(model, ir=model.ir.clone())
 
 
-def save(model: Model, path: str | Path, *, sparse: bool = False, overwrite: bool = False) -> int:
+def save(model: Model, path: str | Path, *, sparse: bool = False, force: bool = False) -> int:
     """Write the model to ``path``; under that name stands either the whole model or what stood there before.
 
     Weights become external data in ``<name>.data`` next to the file when the source had external data or when they
@@ -142,7 +142,7 @@ def save(model: Model, path: str | Path, *, sparse: bool = False, overwrite: boo
     Args:
         sparse: also store every float initializer sparse when that takes fewer bytes (see ``onnxadmm.graph.sparse``);
             without effect below IR version 6, which knows no sparse tensors.
-        overwrite: replace existing files.
+        force: replace existing files.
 
     Returns:
         bytes written, external data included.
@@ -151,7 +151,7 @@ def save(model: Model, path: str | Path, *, sparse: bool = False, overwrite: boo
         OutputError: the file or its data exist and may not be overwritten, the folder is missing or cannot be written
             to, or the disk is full. Nothing is left behind.
     """
-    return store.write(model.ir, model.extras, Path(path), sparse=sparse, overwrite=overwrite)
+    return store.write(model.ir, model.extras, Path(path), sparse=sparse, force=force)
 
 
 def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | None, whole: Path | bytes) -> Model:

@@ -111,15 +111,15 @@ def to_weightless_message(ir: onnx_ir.Model, extras: Extras) -> onnx.ModelProto:
     return skeleton.proto
 
 
-def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, overwrite: bool) -> int:
+def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, force: bool) -> int:
     """Write the model and return the bytes written; see ``onnxadmm.graph.model.save``."""
-    _refuse_target(path, overwrite=overwrite)
+    _refuse_target(path, force=force)
     data_path = path.with_name(f"{path.name}.data")
     skeleton = _skeleton(ir, extras)
     _store_sparse(skeleton, ir, extras, everything=sparse and ir.ir_version >= OLDEST_IR_VERSION)
     external = bool(skeleton.weights) and (extras.external_data or skeleton.weight_bytes > LARGEST_MESSAGE)
     if external:
-        _refuse_target(data_path, overwrite=overwrite)
+        _refuse_target(data_path, force=force)
     marker = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{marker}")
     temporary_data = path.with_name(f".{data_path.name}.{marker}")
@@ -146,12 +146,12 @@ def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, overwr
     return written
 
 
-def _refuse_target(path: Path, *, overwrite: bool) -> None:
+def _refuse_target(path: Path, *, force: bool) -> None:
     if not os.path.isdir(path.parent):
         raise OutputError(
             str(path), expected=f"an existing folder {path.parent}", found="none", way_out="create it first"
         )
-    refuse_existing(path, force=overwrite)
+    refuse_existing(path, force=force)
 
 
 def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:

@@ -18,19 +18,19 @@ MARKDOWN_NAME: Final = "report.md"
 HISTORY_NAME: Final = "history.jsonl"
 
 
-def write_report(report: Report, folder: str | Path, *, overwrite: bool = False) -> tuple[Path, Path]:
+def write_report(report: Report, folder: str | Path, *, force: bool = False) -> tuple[Path, Path]:
     """Write ``report.json`` and ``report.md`` into an existing folder.
 
     Returns:
         The two paths.
 
     Raises:
-        OutputError: a file exists and ``overwrite`` is False, or it cannot be written.
+        OutputError: a file exists and ``force`` is False, or it cannot be written.
     """
     paths = (Path(folder) / JSON_NAME, Path(folder) / MARKDOWN_NAME)
     texts = (dumps(to_document(report), indent=2) + "\n", to_markdown(report))
     for path in paths:
-        refuse_existing(path, force=overwrite)
+        refuse_existing(path, force=force)
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
     return paths

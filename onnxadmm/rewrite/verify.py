@@ -272,7 +272,7 @@ def _check_options(inputs: Sequence[Mapping[str, Array]], *, threads: int, exact
     if not inputs:
         raise OptionError("verification", expected="at least one input", found="none", way_out="pass some inputs")
     if threads < 1:
-        raise OptionError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
+        raise OptionError("--threads", expected="at least 1", found=str(threads), way_out="give a positive number")
     if not 0.0 <= exact_may_differ <= 1.0:
         raise OptionError(
             "exact_may_differ", expected="a share from 0 to 1", found=str(exact_may_differ), way_out="give a share"

@@ -131,7 +131,7 @@ class ArrayDataset:
                 "data",
                 expected=f"at least one batch of {batch_size} samples",
                 found=f"{len(self)} samples",
-                way_out=f"use a batch size of at most {len(self)}",
+                way_out=f"use a --batch-size of at most {len(self)}",
             )
         return self._batches(batch_size, seed, shuffle, augment and bool(self.augmentation), drop_last, pad_last)
 
@@ -179,7 +179,7 @@ def hold_out(
         DataError: fewer than two samples.
     """
     if not 0.0 < share < 1.0:
-        raise OptionError("held-out share", expected="above 0 and below 1", found=str(share), way_out="0.1 is usual")
+        raise OptionError("held_out", expected="above 0 and below 1", found=str(share), way_out="0.1 is usual")
     if len(data) < 2:
         raise DataError(
             "data", expected="at least 2 samples", found=str(len(data)), way_out="give data that can be divided"

@@ -155,7 +155,7 @@ def load_data(
             augmentation[spec.name] = change
     if augment and not augmentation:
         raise OptionError(
-            "augmentation",
+            "--augment",
             expected="a model with an image input of rank 4",
             found=", ".join(f"{spec.name} of rank {len(spec.shape)}" for spec in signature.inputs),
             way_out="leave it out",
@@ -261,7 +261,7 @@ def _fit_labels(raw: Raw, signature: Signature, loss: Loss) -> Array | None:
                 raw.name,
                 expected=f"labels for the loss {loss.task.value}",
                 found="none",
-                way_out="give labels, or train from the teacher alone with distillation = 1",
+                way_out="give labels, or train from the teacher alone with --distillation 1",
             )
         return None
     name = f"{raw.name}, labels"

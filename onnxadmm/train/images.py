@@ -85,7 +85,7 @@ def parse_augmentation(text: str, *, channels_last: bool) -> Augmentation | None
             crop = int(match.group(1))
         else:
             raise OptionError(
-                "augmentation",
+                "--augment",
                 expected="flip and cropN (N pixels, e.g. crop4), separated by commas",
                 found=word,
                 way_out="write flip,crop4",
@@ -123,7 +123,7 @@ def make_transform(
     if dtype.kind != "f":
         if asked:
             raise OptionError(
-                "mean, std and scale",
+                "--mean, --std and --scale",
                 expected="a model with a floating-point input",
                 found=f"an input of {dtype}",
                 way_out="leave them out",
@@ -132,12 +132,12 @@ def make_transform(
     factor = scale if scale is not None else (1.0 / 255.0 if stored == np.uint8 else 1.0)
     if not asked and factor == 1.0:
         return Transform(None, None, dtype)
-    means = _per_channel("mean", mean, 0.0, channels, channel_axis is not None)
-    deviations = _per_channel("std", std, 1.0, channels, channel_axis is not None)
+    means = _per_channel("--mean", mean, 0.0, channels, channel_axis is not None)
+    deviations = _per_channel("--std", std, 1.0, channels, channel_axis is not None)
     finite = np.isfinite(factor) and np.isfinite(means).all() and np.isfinite(deviations).all()
     if not finite or factor == 0 or not (deviations > 0).all():
         raise OptionError(
-            "mean, std and scale",
+            "--mean, --std and --scale",
             expected="finite numbers, std above 0, scale not 0",
             found=f"mean {means.tolist()}, std {deviations.tolist()}, scale {factor}",
             way_out="give the statistics of the training data on the 0-1 scale",

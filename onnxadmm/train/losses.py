@@ -55,14 +55,14 @@ class Loss:
     def __post_init__(self) -> None:
         if not 0.0 <= self.distillation <= 1.0:
             raise OptionError(
-                "distillation",
+                "--distillation",
                 expected="a weight from 0 to 1",
                 found=str(self.distillation),
                 way_out="use 0 for labels only, 1 for the teacher only",
             )
         if not 0.0 < self.temperature < float("inf"):
             raise OptionError(
-                "temperature", expected="a number above 0", found=str(self.temperature), way_out="1 to 8 are usual"
+                "--temperature", expected="a number above 0", found=str(self.temperature), way_out="1 to 8 are usual"
             )
 
     @property
@@ -127,7 +127,7 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
             f"output {logits}",
             expected="logits [N, C, ...] with at least 2 classes on axis 1 for cross-entropy",
             found=f"shape {list(shape)}",
-            way_out="use the loss bce or mse",
+            way_out="use --loss bce or mse",
         )
     nodes = _Nodes(model.graph)
     added: list[str] = []

@@ -83,7 +83,7 @@ def retrain(
                     f"retraining, epoch {epoch + 1}",
                     expected="a finite loss",
                     found=str(loss),
-                    way_out="lower the learning rate of retraining",
+                    way_out="lower --retrain-learning-rate",
                 )
             trainer.update(rate)
             _hold(trainer, zeros)

@@ -146,8 +146,8 @@ def test_a_model_may_be_saved_over_itself(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(small_network(), path, save_as_external_data=True, location="m.onnx.data", size_threshold=100)
     model = load(path)
-    save(model, path, overwrite=True)
-    save(load(path), path, overwrite=True)
+    save(model, path, force=True)
+    save(load(path), path, force=True)
     assert weights_of(onnx.load(path)) == weights_of(small_network())
     assert weights_of(to_proto(model)) == weights_of(small_network())
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
@@ -167,7 +167,7 @@ def test_mapped_files_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(weights, "SMALLEST_MAPPED", 1)
     (tmp_path / "m.onnx").write_bytes(small_network().SerializeToString())
     model = load(tmp_path / "m.onnx")
-    save(model, tmp_path / "m.onnx", overwrite=True)
+    save(model, tmp_path / "m.onnx", force=True)
     assert weights_of(to_proto(model)) == weights_of(small_network())
 
 

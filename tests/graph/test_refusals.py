@@ -222,7 +222,7 @@ def test_save_refuses_an_existing_file_and_overwrites_it_when_allowed(tmp_path: 
         save(model, path)
     assert _is_one_sentence(caught.value)
     assert _disk(tmp_path) == {str(path): b"mine"}
-    assert save(model, path, overwrite=True) == path.stat().st_size
+    assert save(model, path, force=True) == path.stat().st_size
 
 
 def test_save_refuses_existing_external_data(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_save_leaves_the_old_files_when_a_rename_fails(
 
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OutputError, match="no space left"):
-        save(model, tmp_path / "new.onnx", overwrite=True)
+        save(model, tmp_path / "new.onnx", force=True)
     assert _disk(tmp_path) == before
 
 

@@ -24,7 +24,7 @@ def test_a_written_report_reads_back_equal(tmp_path: Path) -> None:
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     first, _ = write_report(sample_report(), tmp_path)
     before = first.read_bytes()
-    write_report(sample_report(), tmp_path, overwrite=True)
+    write_report(sample_report(), tmp_path, force=True)
     assert first.read_bytes() == before
     assert before.endswith(b"}\n")
 

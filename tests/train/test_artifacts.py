@@ -194,7 +194,7 @@ def test_open_image_size_needs_the_shape_of_a_sample() -> None:
 
 
 def test_batch_size_below_one_is_refused() -> None:
-    with pytest.raises(OptionError, match="batch size"):
+    with pytest.raises(OptionError, match="--batch-size"):
         prepare(mlp(), loss=MSE, batch_size=0)
 
 
