@@ -42,6 +42,8 @@ def hold(original: onnx.ModelProto, *, seed: int) -> Case:
     if names_of_nodes(case.masked) == names_of_nodes(case.model):  # nothing was written out, and no gate put in
         laws.law_masked_differs_only_in_zeros(case)
     law_masked_equals_shrunk_up_to_a_step(case)
+    if "steps" not in features(original):
+        laws.law_removed_units_cannot_be_seen(case)
     return case
 
 

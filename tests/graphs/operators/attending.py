@@ -208,7 +208,7 @@ def multi_head(b: GraphBuilder, x: Port) -> Value:
 def fused_rotary(b: GraphBuilder, x: Port) -> Value:
     heads, size = b.choices.pick((2, 3)), 4
     y = weighted.matmul(b, x, heads * size)
-    tables = [b.bias([8, size // 2], name) for name in ("cosine", "sine")]
+    tables = [b.bias([max(8, x.shape[1]), size // 2], name) for name in ("cosine", "sine")]
     operands = [y, b.initializer(np.zeros(1, np.int64), "start"), *tables]
     y = b.foreign(MICROSOFT, "RotaryEmbedding", operands, y.shape, declared=True, attributes={"num_heads": heads})
     return weighted.matmul(b, y, x.channels)

@@ -43,7 +43,7 @@ def recurrent(
 
 
 def _register(operator: str) -> None:
-    @block(operator, operator, "Squeeze", on=("sequence",), opsets=(14, 24))
+    @block(operator, operator, "Squeeze", on=("sequence",), opsets=(14, 21))
     def forward(b: GraphBuilder, x: Port) -> Value:
         direction = b.choices.pick(("forward", "reverse"))
         (y,) = recurrent(b, x, operator, b.choices.integer(2, 5), direction, outputs=1)
