@@ -18,6 +18,7 @@ class Journal:
         stages: the stages that are over, with their seconds.
         notes, warnings: sentences for the report.
         workers: processes that shared a batch, at most.
+        training_bytes: estimate of the memory of a training step, the largest of the two trainings.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -27,6 +28,7 @@ class Journal:
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.workers = 1
+        self.training_bytes = 0
         self._before: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
         self._file: HistoryWriter | None = None
@@ -67,6 +69,15 @@ class Journal:
         yield
         self.stages.append(StageTime(name, self.seconds()[name]))
         self._running = None
+
+    def state_memory(self, expected: int, *, processes: int) -> None:
+        """Say before a training what memory its steps will take, in bytes, and keep the largest for the report."""
+        self.training_bytes = max(self.training_bytes, expected)
+        shared = f" in {processes} processes" if processes > 1 else ""
+        self.progress.note(
+            f"Training steps will take about {expected / 1e6:.0f} MB{shared}; --accumulate or a smaller --batch-size "
+            "takes less."
+        )
 
     def tell(self, row: Iteration) -> None:
         """An iteration of the current stage is over."""

@@ -242,6 +242,7 @@ class Training:
             batch_statistics=network.batch_statistics,
         )
         self.journal.workers = max(self.journal.workers, trainer.workers)
+        self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
         return trainer
 
     def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:

@@ -13,7 +13,7 @@ from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, options_as_text, read_checkpoint
-from onnxadmm.errors import OutputError
+from onnxadmm.errors import DivergedError, OutputError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
@@ -84,8 +84,7 @@ class Walk:
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
             self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
-            if self.units.gates:
-                self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
+            self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
             self.problem = state_problem(self.ready, self.units, self.budget, self.limits, targets=self.targets)
             refuse_unreachable(self.problem)
 
@@ -138,11 +137,13 @@ class Walk:
                     result, pruned, verification = self._train(checkpoints)
                 report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
                 self._write(report, pruned, folder)
-        except BaseException:
+        except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
                 checkpoints.flush()
             if folder.checkpoint.exists():
-                self.journal.progress.note(f"The run so far is in {folder.checkpoint}; --resume goes on from there.")
+                again = isinstance(error, DivergedError)  # going on would end in the same way
+                way = "is the last good state" if again else "is the run so far; --resume goes on from there"
+                self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
         return report
 
@@ -251,7 +252,11 @@ class Walk:
             trial,
             held_out=held_out,
             test=test,
-            options={**options, "workers": self.journal.workers},
+            options={
+                **options,
+                "workers": self.journal.workers,
+                "training_megabytes": round(self.journal.training_bytes / 1e6),
+            },
             seed=self.seed,
             notes=tuple(self.journal.notes),
             warnings=tuple(self.journal.warnings),

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.artifacts import Artifacts, InputSpec
+from onnxadmm.train.footprint import peak_bytes
 from onnxadmm.train.parts import Frame, Share, add_up, cut
-from onnxadmm.train.shared_memory import Section, SharedBlock, flat_views, lay_out, private_memory
+from onnxadmm.train.shared_memory import Section, SharedBlock, flat_size, flat_views, lay_out, private_memory
 from onnxadmm.train.workers import WorkerPool
 
 AnyArray = NDArray[Any]
@@ -29,6 +30,7 @@ class SharedStep:
     Attributes:
         weights, gradients: views into ``weights_flat`` and ``gradients_flat``, by name.
         logits: of the last batch.
+        expected_bytes: estimate of the most memory that all processes together take for steps.
 
     Raises:
         WorkerError: a worker does not start.
@@ -43,6 +45,7 @@ class SharedStep:
         threads: int,
     ) -> None:
         self.workers = len(frame.cut)
+        self.expected_bytes = _expected_bytes(frame, models)
         size = sum(section.bytes for section in frame.sections)
         block = SharedBlock(size) if frame.shared else None
         memory = lay_out(frame.sections, private_memory(size) if block is None else block.memory)
@@ -94,6 +97,13 @@ class SharedStep:
             self._pool.close()
         if hasattr(self, "_share"):
             self._share.close()
+
+
+def _expected_bytes(frame: Frame, models: Mapping[int, onnx.ModelProto]) -> int:
+    """Memory of steps in all processes together: weights once, everything else in each."""
+    peaks = {size: peak_bytes(model.graph) for size, model in models.items()}
+    weights = 4 * flat_size(frame.weights)
+    return weights + sum(max(peaks[part.size] for part in parts) - weights for parts in frame.cut)
 
 
 def cut_step(

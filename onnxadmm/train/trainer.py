@@ -118,6 +118,11 @@ class OrtTrainer:
         return self._step.workers
 
     @property
+    def expected_bytes(self) -> int:
+        """Estimate, from the training graph, of what steps and the optimizer take in all processes together."""
+        return self._step.expected_bytes + 2 * self._step.weights_flat.nbytes
+
+    @property
     def batch_size(self) -> int:
         return self.artifacts.batch_size
 

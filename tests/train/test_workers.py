@@ -442,3 +442,15 @@ def test_cores_are_within_the_limit_of_the_control_group(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert worker_count.available_cores() == cores
+
+
+@needs_training
+def test_expected_memory_falls_with_parts_and_counts_every_process() -> None:
+    expected = {}
+    for workers_, accumulate in ((1, 1), (1, 4), (2, 1)):
+        with OrtTrainer(
+            mlp(), loss=Loss(Task.MSE), batch_size=4096, workers=workers_, accumulate=accumulate
+        ) as trainer:
+            expected[workers_, accumulate] = trainer.expected_bytes
+    assert expected[1, 4] < 0.3 * expected[1, 1]
+    assert abs(expected[2, 1] / expected[1, 1] - 1) < 0.05
