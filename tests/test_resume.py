@@ -192,7 +192,9 @@ def test_the_time_of_both_parts_is_in_the_report(run: Run, tmp_path: Path) -> No
     ids=lambda error: type(error).__name__,
 )
 def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp_path: Path) -> None:
-    interrupt(run, tmp_path, at=6, error=error)
+    told = interrupt(run, tmp_path, at=6, error=error)
+    assert ("last good state" in told.sentences[-1]) == isinstance(error, DivergedError)
+    assert ("--resume" in told.sentences[-1]) != isinstance(error, DivergedError)
     header, state = read_checkpoint(tmp_path / "unfinished" / "checkpoint.npz")
     assert len(header.history) == len(state["prune/solver/history"]) == 5
     assert len(read_history(tmp_path / "unfinished" / "history.jsonl")) == 6
