@@ -144,8 +144,10 @@ class BlockedGraph:
         if self.only_blocked(name):
             source, shape = self.blocked[name], self._shapes[name]
             if self.is_float(name):
-                attributes = {"domain": BLOCKED_DOMAIN, "channels": shape[1]}
-                self.nodes.append(helper.make_node("ReorderOutput", [source], [name], name=name, **attributes))
+                made = helper.make_node(
+                    "ReorderOutput", [source], [name], name=name, domain=BLOCKED_DOMAIN, channels=shape[1]
+                )
+                self.nodes.append(made)
             else:
                 n, c, h, w = shape
                 split = self.reshape(source, [n, self.width(c) // self.block, h, w, self.block])
