@@ -12,7 +12,7 @@ from onnxadmm.bisect import bisect, write_culprit
 from onnxadmm.cli import main
 from onnxadmm.errors import OutputError
 from onnxadmm.rules import reshaping
-from onnxadmm.rules.visit import Axis
+from onnxadmm.rules.facts import Axis
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>

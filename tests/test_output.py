@@ -13,7 +13,7 @@ from onnxadmm import surgery
 from onnxadmm.errors import OutputError, VerificationError
 from onnxadmm.output import OutputFile, OutputFolder
 from onnxadmm.rules import reshaping
-from onnxadmm.rules.visit import Axis
+from onnxadmm.rules.facts import Axis
 from tests.samples_text import load_sample
 
 

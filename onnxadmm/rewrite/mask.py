@@ -11,7 +11,7 @@ from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.gates import insert_gate, node_of
-from onnxadmm.rules.visit import ZeroPoint
+from onnxadmm.rules.facts import ZeroPoint
 from onnxadmm.units.units import Units
 
 

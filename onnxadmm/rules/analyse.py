@@ -25,8 +25,9 @@ from onnxadmm.rules import (  # noqa: F401  (fill the table)
     spatial,
 )
 from onnxadmm.rules.factor import resolve_factored
+from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.table import find_rule
-from onnxadmm.rules.visit import Facts, LockNodeError, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 
 def analyse(model: Model, *, inexact: bool = False) -> Facts:

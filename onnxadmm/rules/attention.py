@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _MICROSOFT = "com.microsoft"
 _NOTE = "heads go together; key heads keep their ratio to query heads, or stay in a cache that shows"

@@ -1,8 +1,9 @@
 """Convolution and pooling."""
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, product
+from onnxadmm.rules.visit import LockNodeError, Visit, product
 from onnxadmm.rules.zeros import note_zero
 
 _SLIDES = "slides over it"

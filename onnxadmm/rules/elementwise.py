@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, Operand, Visit
+from onnxadmm.rules.visit import Visit
 
 
 def broadcast(visit: Visit, operands: Sequence[Operand], shape: Sequence[int]) -> list[Axis]:

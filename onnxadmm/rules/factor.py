@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxadmm.rules.facts import Axis, Factored, Facts
 from onnxadmm.rules.labels import LabelArray
-from onnxadmm.rules.visit import Axis, Factored, Facts
 
 
 def resolve_factored(facts: Facts) -> None:

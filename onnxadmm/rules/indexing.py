@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _PICKS = "picks positions that are computed while running"
 _PLACES = "counts its positions"

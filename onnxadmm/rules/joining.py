@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 
 @rule("Concat", keeps_zero=True, note="joins the labels of its operands; ties the other axes")

@@ -2,9 +2,10 @@
 
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
 from onnxadmm.rules.elementwise import broadcast
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.products import contract
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _DOMAIN = "com.microsoft"
 

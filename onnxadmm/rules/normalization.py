@@ -3,8 +3,9 @@
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _MIXES = "normalises over it"
 

@@ -1,8 +1,9 @@
 """Matrix products."""
 
 from onnxadmm.rules.elementwise import broadcast
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, Operand, Visit
+from onnxadmm.rules.visit import Visit
 
 
 def contract(visit: Visit, first: Operand, first_axis: int, second: Operand, second_axis: int) -> Axis:

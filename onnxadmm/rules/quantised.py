@@ -2,10 +2,11 @@
 
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
 from onnxadmm.rules.elementwise import broadcast
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.joining import join
 from onnxadmm.rules.products import contract
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, product
+from onnxadmm.rules.visit import LockNodeError, Visit, product
 from onnxadmm.rules.zeros import note_grid, note_quantised, note_zero
 
 _MICROSOFT = "com.microsoft"

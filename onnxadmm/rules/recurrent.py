@@ -3,9 +3,10 @@
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _PEEPHOLES = 3

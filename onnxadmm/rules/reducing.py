@@ -1,7 +1,8 @@
 """Operators that work along axes: reductions, softmax, sorting, running sums."""
 
+from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, Visit
+from onnxadmm.rules.visit import Visit
 
 _ORDERS = "orders its positions"
 

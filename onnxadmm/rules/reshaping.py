@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Operand, Visit, period, product
+from onnxadmm.rules.visit import LockNodeError, Visit, period, product
 
 _Run = tuple[list[int], list[int]]
 _MIXES = "mixes it with a size that is not known"

@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, Visit
+from onnxadmm.rules.visit import Visit
 
 
 def _wanted_axes(node: onnx_ir.Node, rank: int) -> range:

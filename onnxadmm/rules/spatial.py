@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxadmm.rules.edit import Edit
+from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import Axis, LockNodeError, Visit
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _SAMPLES = "samples it"
 

@@ -4,7 +4,8 @@ import numpy as np
 import onnx_ir
 
 from onnxadmm.graph.constants import constant
-from onnxadmm.rules.visit import LockNodeError, Operand, Visit, ZeroPoint, product
+from onnxadmm.rules.facts import Operand, ZeroPoint
+from onnxadmm.rules.visit import LockNodeError, Visit, product
 
 
 def note_grid(visit: Visit, grid: Operand) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.labels import LabelArray
-from onnxadmm.rules.visit import Facts
 from onnxadmm.units.origins import Origin
 from onnxadmm.units.signature import Signature, sign
 

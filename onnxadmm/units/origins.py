@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
+from onnxadmm.rules.facts import Facts, Read
 from onnxadmm.rules.table import find_rule
-from onnxadmm.rules.visit import Facts, Read
 
 
 @dataclass(frozen=True)

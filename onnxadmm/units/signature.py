@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.labels import LabelArray
-from onnxadmm.rules.visit import Facts
 from onnxadmm.units.origins import Origin
 
 AxisName = tuple[str, int]

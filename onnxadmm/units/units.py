@@ -15,8 +15,8 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
+from onnxadmm.rules.facts import Facts, MacTerm, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
-from onnxadmm.rules.visit import Facts, MacTerm, ZeroPoint
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.origins import Origin, resolve_reads
 from onnxadmm.units.signature import AxisName, Signature, sign

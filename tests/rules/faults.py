@@ -8,8 +8,9 @@ import onnx
 
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.rules import table
+from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.table import Rule
-from onnxadmm.rules.visit import Axis, Visit
+from onnxadmm.rules.visit import Visit
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
 

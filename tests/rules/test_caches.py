@@ -136,7 +136,8 @@ CASES: dict[str, tuple[tuple[int, int], str, str]] = {
         f"""{MICROSOFT} a (float[N,5,6] x) => (float[N,5,2] y, float[N,2,5,16] keys, float[N,2,5,16] values)
         <float[6,64] W1, float[6,32] W3, float[6,32] W4, float[64,2] W2, {LENGTHS}> {{
         {GROUPED}
-        z, keys, values = com.microsoft.GroupQueryAttention <num_heads: int = 4, kv_num_heads: int = 2> (q, k, v, , , lengths, five)
+        z, keys, values = com.microsoft.GroupQueryAttention <num_heads: int = 4, kv_num_heads: int = 2>
+            (q, k, v, , , lengths, five)
         y = MatMul (z, W2)
         }}""",
     ),
