@@ -13,6 +13,7 @@ from onnxadmm.train.gradient_check import compare
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import sample_losses
 from onnxadmm.train.trainer import OrtTrainer
+from tests.shared import need_shared
 from tests.train.graphs import Array
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
@@ -88,6 +89,17 @@ def test_exported_network_trains_with_its_own_gradients(name: str) -> None:
     model = onnx.load(ZOO / f"{name}.onnx")
     # Converters of scikit-learn write a label, then its probabilities.
     output = model.graph.output[-1 if name.startswith("sklearn") else 0].name
+    train_a_little(model, output=output, learning_rate=NETWORKS[name])
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar10", "resnet20_cifar10_bn"])
+def test_resnet_with_and_without_its_batch_normalisations_trains_with_its_own_gradients(name: str) -> None:
+    model = onnx.load(need_shared(f"models/{name}.onnx"))
+    train_a_little(model, output=model.graph.output[0].name, learning_rate=3e-3)
+
+
+def train_a_little(model: onnx.ModelProto, *, output: str, learning_rate: float) -> None:
+    """Twenty steps: values and gradients are the exported file's, and the loss falls."""
     with OrtTrainer(model, loss=MSE, batch_size=BATCH, output=output, input_shapes=shapes_of(model)) as trainer:
         inputs = {s.name: sample(s.name, s.shape, s.dtype, 1) for s in trainer.artifacts.inputs}
         weights = list(trainer.weights)
@@ -115,6 +127,6 @@ def test_exported_network_trains_with_its_own_gradients(name: str) -> None:
         assert check.verdict == "right", check
         losses = [first]
         for _ in range(STEPS):
-            trainer.update(NETWORKS[name])
+            trainer.update(learning_rate)
             losses.append(trainer.backward(Batch(inputs, target, None, BATCH)))
         assert min(losses[-3:]) < 0.9 * losses[0], losses
