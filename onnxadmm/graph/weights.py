@@ -1,5 +1,6 @@
 """Where the weights of a model lie, and the tensors that map them from there."""
 
+import gc
 import mmap
 import os
 import weakref
@@ -35,10 +36,13 @@ def read_file(path: Path) -> Buffer:
 
 
 def give_back_pages() -> None:
-    """Let the system take back the memory of mapped files; it is read from the files again when it is needed.
+    """Let the system take back the memory of models that are gone, and of mapped files.
 
-    Pages that were read once count as this process's memory until then, which adds up when a large model is copied.
+    Graphs refer to themselves in circles, so a model that nobody holds waits for the collector. Pages of a file that
+    were read once count as this process's memory until they are given back, which adds up when a large model is copied;
+    they are read again when they are needed.
     """
+    gc.collect()
     if hasattr(mmap, "MADV_DONTNEED"):
         for mapped in _mapped:
             mapped.madvise(mmap.MADV_DONTNEED)
