@@ -1,5 +1,6 @@
 """Before and after in figures: what a run puts into its report."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,9 +84,11 @@ def make_report(
     machine = this_machine()
     before = _column(trial.original, held_out.before, test.before)
     after = _column(trial.result, held_out.after, test.after)
+    began = time.perf_counter()
     latencies = measure_latency(
         [trial.original, trial.result], names=["before", "after"], threads=machine.threads, seed=seed, progress=progress
     )
+    timed = StageTime("latency", time.perf_counter() - began)
     latency = latency_lines(latencies)
     budgets = tuple(_budgets(trial))
     groups = tuple(_groups(trial))
@@ -122,7 +125,7 @@ def make_report(
         simplified=tuple(note for note in notes if note),
         warnings=(*warnings, *found, *latencies.skipped),
         history=tuple(history),
-        stages=tuple(stages),
+        stages=(*stages, timed),
     )
 
 
