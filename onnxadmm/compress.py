@@ -68,7 +68,8 @@ def compress(
     Raises:
         InputError: model, data or options cannot be used, or the model cannot be trained; nothing was written.
         NothingToPruneError, BudgetError: no group may shrink, or the budget is out of reach; nothing was written.
-        VerificationError: the shrunk model does not compute what the masked original computes; nothing was written.
+        VerificationError: the shrunk model does not compute what the masked original computes; no result was written,
+            a checkpoint holds the trained network.
         DivergedError: training blew up; the last good state is in ``out/unfinished``.
 
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.

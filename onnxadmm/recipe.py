@@ -109,6 +109,11 @@ class Recipe:
         """
         return Loss(task=Task(self.loss), distillation=self.distillation, temperature=self.temperature)
 
+    @property
+    def part_size(self) -> int:
+        """Samples of a batch that are computed, and where batch statistics train normalised, at a time."""
+        return self.batch_size // ((self.workers or 1) * self.accumulate)
+
     def settings(self, *, steps_per_epoch: int) -> Settings:
         """Return the solver's settings for data of this length."""
         epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)

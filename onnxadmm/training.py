@@ -210,8 +210,9 @@ class Training:
     def _network(self, model: Model) -> Network:
         """The model in the form that trains."""
         recipe = self.recipe
-        together = recipe.batch_size // recipe.accumulate
-        return choose_network(model, recipe.norm, self._statistics_batches, together=together, threads=recipe.threads)
+        return choose_network(
+            model, recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
+        )
 
     def _weights(
         self, network: Network, trainer: OrtTrainer, *, samples: int = _STATISTICS_SAMPLES

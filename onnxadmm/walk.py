@@ -13,7 +13,7 @@ from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, options_as_text, read_checkpoint
-from onnxadmm.errors import DivergedError, OutputError
+from onnxadmm.errors import DivergedError, OutputError, VerificationError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
@@ -34,11 +34,19 @@ from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.norm_restore import ENOUGH
 from onnxadmm.train.preflight import preflight
 from onnxadmm.training import Pruned, Training, read_training
 from onnxadmm.units.units import Units, find_units
 
 Option = str | int | float | bool | None
+
+#: What the note about a checkpoint says after an error; after some of them going on would end in the same way.
+_WAY_ON = "is the run so far; --resume goes on from there"
+_NO_WAY_ON: Mapping[type[Exception], str] = {
+    DivergedError: "is the last good state",
+    VerificationError: "is the trained network, before it was cut",
+}
 
 
 @dataclass
@@ -141,8 +149,7 @@ class Walk:
             with suppress(OutputError):  # what ended the run matters more
                 checkpoints.flush()
             if folder.checkpoint.exists():
-                again = isinstance(error, DivergedError)  # going on would end in the same way
-                way = "is the last good state" if again else "is the run so far; --resume goes on from there"
+                way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
         return report
@@ -173,6 +180,8 @@ class Walk:
         limits, preprocessing, recipe = asdict(self.limits), asdict(self.preprocessing), asdict(self.recipe)
         for name in ("threads", "workers", "accumulate"):
             del recipe[name]  # an interrupted run may go on with more or fewer
+        if self.recipe.norm == "auto" and self.recipe.part_size < ENOUGH:
+            recipe["norm"] = "auto, in parts too small for batch statistics"  # another network trains
         return options_as_text(
             {
                 **budget,

@@ -17,9 +17,10 @@ import onnxadmm as oa
 from onnxadmm import checkpoint, walk
 from onnxadmm.checkpoint import read_checkpoint
 from onnxadmm.demo import DemoFiles
-from onnxadmm.errors import CheckpointError, DataError, DivergedError, OptionError, OutputError
+from onnxadmm.errors import CheckpointError, DataError, DivergedError, OptionError, OutputError, VerificationError
 from onnxadmm.progress import Iteration, Silent
 from onnxadmm.report.writer import read_history
+from onnxadmm.rewrite.verify import Verification
 from onnxadmm.train.preflight import preflight
 from tests.conftest import Command
 
@@ -200,6 +201,23 @@ def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp
     assert len(read_history(tmp_path / "unfinished" / "history.jsonl")) == 6
 
 
+def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_go_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = walk.verify
+
+    def failed(*given: object, **named: object) -> Verification:
+        return replace(honest(*given, **named), passed=False, first_difference="output y: differs")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(walk, "verify", failed)
+    progress = InterruptedRun(10**6, RuntimeError())
+    with pytest.raises(VerificationError):
+        run(tmp_path / "out", progress=progress)
+    assert names(tmp_path / "out") == {"unfinished/checkpoint.npz", "unfinished/history.jsonl"}
+    assert "the trained network, before it was cut" in progress.sentences[-1]
+    assert "--resume" not in progress.sentences[-1]
+
+
 def test_nothing_is_left_of_a_run_that_ended_before_its_first_iteration(run: Run, tmp_path: Path) -> None:
     interrupt(run, tmp_path / "out", at=1)
     assert list(tmp_path.iterdir()) == []
@@ -284,6 +302,7 @@ def interrupted(
         ("--learning-rate", {"recipe": replace(RECIPE, learning_rate=1e-4)}),
         ("--retrain-epochs", {"recipe": replace(RECIPE, retrain_epochs=4)}),
         ("--distillation", {"recipe": replace(RECIPE, distillation=0.5)}),
+        ("--norm", {"recipe": replace(RECIPE, accumulate=8)}),
         ("--augment", {"preprocessing": oa.Preprocessing(augment="")}),
         ("--mean", {"preprocessing": oa.Preprocessing(mean=[0.1], augment="crop1")}),
         ("--keep-at-least", {"limits": oa.Limits(keep_at_least=2)}),

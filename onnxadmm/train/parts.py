@@ -44,7 +44,7 @@ def cut(batch_size: int, *, workers: int, accumulate: int) -> Cut:
     """
     if workers * accumulate > batch_size:
         raise OptionError(
-            "--workers",
+            "--workers, --accumulate",
             expected=f"at most as many parts as the batch has samples ({batch_size})",
             found=f"{workers} workers with {accumulate} parts each",
             way_out="use fewer workers, a smaller --accumulate or a larger --batch-size",
