@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,16 +133,17 @@ class Training:
 
         if resume:
             trainer.load(part(resume, "trainer"))
-        solution = solve(
-            trainer,
-            restrict_to(problem, trainer.weights),
-            batches=self._batches,
-            steps_per_epoch=self.steps_per_epoch,
-            settings=settings,
-            on_iteration=report,
-            on_state=keep,
-            resume=part(resume, "solver") if resume else None,
-        )
+        with self._epochs() as batches:
+            solution = solve(
+                trainer,
+                restrict_to(problem, trainer.weights),
+                batches=batches,
+                steps_per_epoch=self.steps_per_epoch,
+                settings=settings,
+                on_iteration=report,
+                on_state=keep,
+                resume=part(resume, "solver") if resume else None,
+            )
         weights = {name: np.array(array) for name, array in self._weights(network, trainer).items()}
         return Pruned(solution.keep, solution.zeros, _without(weights, problem.held))
 
@@ -165,12 +167,13 @@ class Training:
         with (
             self.journal.stage("retrain", total=epochs),
             self._trainer(network, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay) as trainer,
+            self._epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
             retrain(
                 trainer,
                 zeros=zeros,
-                batches=lambda epoch: self._batches(epoch + _RETRAINING_ORDERS),
+                batches=lambda epoch: batches(epoch + _RETRAINING_ORDERS, 0),
                 steps_per_epoch=self.steps_per_epoch,
                 epochs=epochs,
                 peak=self.recipe.retraining_rate(deep=is_deep(small)),
@@ -246,9 +249,14 @@ class Training:
         self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
         return trainer
 
-    def _batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on, made while the ones before are trained on."""
-        return ahead(self._made(epoch, first))
+    @contextmanager
+    def _epochs(self) -> Iterator[Callable[[int, int], Iterator[Batch]]]:
+        """Give out the batches of an epoch from one of them on, made while those before are trained on.
+
+        The threads that make them end with the block, whatever ends it.
+        """
+        with ExitStack() as streams:
+            yield lambda epoch, first: streams.enter_context(closing(ahead(self._made(epoch, first))))
 
     def _made(self, epoch: int, first: int) -> Iterator[Batch]:
         # Those before the first are drawn all the same: the random numbers go on where they would have been.

@@ -45,7 +45,7 @@ def peak_bytes(graph: onnx.GraphProto) -> int:
     for index, node in enumerate(graph.node):
         live += sum(sizes[name] for name in node.output if name and name not in root and name in last)
         peak = max(peak, live)
-        live -= sum(sizes[name] for name in ends.get(index, ()) if name not in held)
+        live -= sum(sizes.get(name, 0) for name in ends.get(index, ()) if name not in held)
     return peak
 
 

@@ -153,7 +153,8 @@ class Share:
         for part in self._parts:
             session, stop = self._sessions[part.size], part.start + part.size
             for name, array in batch.items():
-                session.bind_input(name, array[part.start : stop])
+                # A whole batch is not cut: then inputs without a batch axis, such as a mask, are allowed.
+                session.bind_input(name, array if part.size == self._whole else array[part.start : stop])
             session.bind_output(LOSS, self._losses[part.number : part.number + 1].reshape(()))
             session.bind_output(self._logits_name, self._logits[part.start : stop])
             session.run()
