@@ -12,7 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.state import State
 from onnxadmm.errors import CheckpointError, OutputError
+from onnxadmm.files import discard
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 
@@ -170,8 +171,7 @@ def write_checkpoint(path: Path, header: Header, state: State) -> None:
             os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):  # what went wrong before matters more
-            temporary.unlink()
+        discard(temporary)
         raise OutputError(
             str(path),
             expected="a checkpoint that can be written",

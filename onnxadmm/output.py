@@ -18,9 +18,9 @@ MODEL_NAME: Final = "model.onnx"
 PLAN_NAME: Final = "plan.json"
 UNFINISHED_NAME: Final = "unfinished"
 CHECKPOINT_NAME: Final = "checkpoint.npz"
-_HISTORY_NAME: Final = "history.jsonl"
+HISTORY_NAME: Final = "history.jsonl"
 _LOCK_NAME: Final = ".lock"
-_NAMES: Final = (_HISTORY_NAME, PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
+_NAMES: Final = (HISTORY_NAME, PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
 
 
 class OutputFolder:
@@ -128,7 +128,7 @@ class OutputFolder:
             self._remove_created()
             return
         for file in self.work.iterdir():
-            if file.name not in (CHECKPOINT_NAME, _HISTORY_NAME):
+            if file.name not in (CHECKPOINT_NAME, HISTORY_NAME):
                 file.unlink()
 
 

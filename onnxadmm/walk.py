@@ -20,13 +20,13 @@ from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.journal import Journal
 from onnxadmm.measure import Quality, Trial, make_report
-from onnxadmm.output import MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.plan.problem import Limits, describe_goal, state_problem
 from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
-from onnxadmm.report.writer import HISTORY_NAME, HistoryWriter, write_report, write_text
+from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": {"errors", "progress", "graph", "units", "plan", "rewrite", "train", "bench", "report", "doctor"},
 }
 MAY_IMPORT["journal"] = {"progress", "report"}
-MAY_IMPORT["checkpoint"] = {"errors", "progress", "report", "admm"}
+MAY_IMPORT["checkpoint"] = {"errors", "files", "progress", "report", "admm"}
 MAY_IMPORT["training"] = {"progress", "graph", "plan", "admm", "train", "recipe", "journal"}
 _BELOW = set(MAY_IMPORT)
 MAY_IMPORT["walk"] = _BELOW - {"bisect", "console", "doctor", "trial"}

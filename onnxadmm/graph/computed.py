@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir
 from onnx_ir.convenience import replace_all_uses_with
 
-from onnxadmm.graph.constants import Array, constant, new_initializer, value_names
+from onnxadmm.graph.constants import FLOATS, Array, constant, new_initializer, value_names
 from onnxadmm.graph.fold import NEVER_FOLDED, Known, fold
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.shapes import Shapes, infer
@@ -15,7 +15,6 @@ from onnxadmm.graph.unread import drop_unread
 
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
 
-_FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
 # Which operands are weights.
 _WEIGHTS = {
     "BatchNormalization": range(1, 5),
@@ -104,7 +103,7 @@ class _Search:
 
 def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array]) -> Array | None:
     """Return a float value that depends on constants alone; None where it is too large, or cannot be computed."""
-    if shapes.dtype(value.name or "") not in _FLOATS:
+    if shapes.dtype(value.name or "") not in FLOATS:
         return None
     pending = [value]
     while pending:

@@ -11,6 +11,8 @@ from onnxadmm.graph.model import Model, clone
 
 Array = NDArray[Any]
 
+#: Types that networks compute in.
+FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
 _FREE_INITIALIZERS = 4  # the first IR version whose initializers need not be inputs
 
 

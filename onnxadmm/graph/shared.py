@@ -2,7 +2,7 @@
 
 import onnx_ir
 
-from onnxadmm.graph.constants import constant, new_initializer, value_names
+from onnxadmm.graph.constants import FLOATS, constant, new_initializer, value_names
 from onnxadmm.graph.model import Model, clone
 
 # Which operands are vectors beside a weight, or beside an activation; of the others nobody knows what they mean.
@@ -19,7 +19,6 @@ _VECTORS = {
     "Slice": (0,),
     "Split": (0,),
 }
-_FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
 _LARGEST_VECTOR = 2**16  # elements
 
 
@@ -49,7 +48,7 @@ def write_out_shared(model: Model) -> Model:
 def _readers(value: onnx_ir.Value) -> dict[object, list[tuple[onnx_ir.Node, int]]]:
     """Return the uses of a vector of equal elements by what stands beside it; nothing when that is one thing."""
     uses = [(use.node, use.idx) for use in value.uses()]
-    if len(uses) < 2 or value.is_graph_output() or value.const_value is None or value.dtype not in _FLOATS:
+    if len(uses) < 2 or value.is_graph_output() or value.const_value is None or value.dtype not in FLOATS:
         return {}
     if len(value.const_value.shape) != 1 or not 1 < value.const_value.size <= _LARGEST_VECTOR:
         return {}

@@ -15,7 +15,6 @@ from onnxadmm.report.report import Report, to_document
 
 JSON_NAME: Final = "report.json"
 MARKDOWN_NAME: Final = "report.md"
-HISTORY_NAME: Final = "history.jsonl"
 
 
 def write_report(report: Report, folder: str | Path, *, force: bool = False) -> tuple[Path, Path]:

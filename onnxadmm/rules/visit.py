@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir
 
+from onnxadmm.graph.constants import FLOATS
 from onnxadmm.rules.facts import ActivationRead, Axis, Factored, Facts, MacTerm, Operand, Read
 from onnxadmm.rules.labels import LabelArray
-
-_FLOATS = frozenset(onnx_ir.DataType[name] for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
 
 
 class LockNodeError(Exception):
@@ -274,7 +273,7 @@ class Visit:
             return
         if self.is_free(operand, axis):
             self.lock(labels, "sums over it at a size that is not known")
-        elif result is None or self.facts.shapes.dtype(operand.name) not in _FLOATS:
+        elif result is None or self.facts.shapes.dtype(operand.name) not in FLOATS:
             self.lock(labels, "sums over it in other numbers than floats")
         else:
             self.facts.activation_reads.append(ActivationRead(result, index, operand.name, axis, labels))

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from onnxadmm.train.batches import Batch
 from onnxadmm.train.engine import IR_VERSION, inference_session
 from onnxadmm.train.normalise import convert_opset, literal_batch
-from onnxadmm.train.workspace import BATCH_NORM, MICROSOFT, Workspace, as_proto, attribute
+from onnxadmm.train.workspace import BATCH_NORM, MICROSOFT, Workspace, as_proto, attribute, import_domain, reads
 
 FloatArray = NDArray[np.float32]
 
@@ -60,7 +60,7 @@ def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Stat
         return [_training_node(list(node.input[:5]), outputs, name=node.name, epsilon=epsilon)]
 
     if space.replace_nodes(rewrite):
-        _import_microsoft(space.model)
+        import_domain(space.model, MICROSOFT)
         space.infer()
     return tuple(found)
 
@@ -122,11 +122,12 @@ def measure_copy(
         Means and variances by the names of the constants they belong in.
     """
     outputs = [name for item in statistics for name in (item.mean_output, item.variance_output)]
-    whole = onnx.utils.Extractor(forward).extract_model([value.name for value in forward.graph.input], outputs)
-    read = {name for node in whole.graph.node for name in node.input}
-    cut = onnx.utils.Extractor(forward).extract_model([v.name for v in forward.graph.input if v.name in read], outputs)
-    names = {value.name for value in cut.graph.input}
-    held = {name: array for name, array in weights.items() if name in names}
+    cut = onnx.utils.Extractor(forward).extract_model([value.name for value in forward.graph.input], outputs)
+    read = {name for node in cut.graph.node for name in reads(node)}
+    inputs = [value for value in cut.graph.input if value.name in read]
+    del cut.graph.input[:]
+    cut.graph.input.extend(inputs)
+    held = {name: array for name, array in weights.items() if name in read}
     return _accumulate(cut, statistics, held, batches, threads=threads)
 
 
@@ -143,7 +144,7 @@ def measure_values(
     copy.CopyFrom(as_proto(model))
     copy.ir_version = min(max(copy.ir_version, 4), IR_VERSION)
     copy = convert_opset(copy)
-    _import_microsoft(copy)
+    import_domain(copy, MICROSOFT)
     statistics = []
     taken = {name for node in copy.graph.node for name in (*node.input, *node.output)}
     for index, (value, channels) in enumerate(values.items()):
@@ -207,8 +208,3 @@ def _training_node(inputs: list[str], outputs: list[str], *, name: str, epsilon:
         momentum=_MOMENTUM,
         training_mode=1,
     )
-
-
-def _import_microsoft(model: onnx.ModelProto) -> None:
-    if all(entry.domain != MICROSOFT for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxadmm.train.workspace import Array, reads
+from onnxadmm.graph.constants import free_name
+from onnxadmm.train.workspace import Array, import_domain, reads
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 
@@ -91,11 +92,7 @@ class BlockedGraph:
 
     def add(self, operator: str, inputs: Sequence[str], hint: str, **attributes: Any) -> str:
         """Write a node of one output; returns its fresh name."""
-        name, count = hint, 0
-        while name in self._names:
-            count += 1
-            name = f"{hint}.{count}"
-        self._names.add(name)
+        name = free_name(hint, self._names)
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
@@ -243,8 +240,6 @@ class BlockedGraph:
         del graph.node[:], graph.value_info[:]
         graph.node.extend(kept)
         graph.value_info.extend(records)
-        if any(node.domain == BLOCKED_DOMAIN for node in kept) and all(
-            e.domain != BLOCKED_DOMAIN for e in self.model.opset_import
-        ):
-            self.model.opset_import.append(helper.make_opsetid(BLOCKED_DOMAIN, 1))
+        if any(node.domain == BLOCKED_DOMAIN for node in kept):
+            import_domain(self.model, BLOCKED_DOMAIN)
         return self.model

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnxadmm.graph.constants import (
     constant,
     constants_by_name,
+    free_name,
     new_initializer,
     set_constant,
     value_names,
@@ -277,19 +278,10 @@ def _insert(
         name=f"{conv.name or site.output}/norm",
     )
     result = norm.outputs[0]
-    result.name = _fresh(f"{site.output}/normalised", taken)
+    result.name = free_name(f"{site.output}/normalised", taken)
     result.shape, result.type = output.shape, output.type
     output.replace_all_uses_with(result)
     norm.replace_input_with(0, output)
     conv.resize_inputs(2)
     graph.insert_after(conv, norm)
     return Norm(site, *(str(value.name) for value in made))
-
-
-def _fresh(hint: str, taken: set[str]) -> str:
-    name, count = hint, 0
-    while name in taken:
-        count += 1
-        name = f"{hint}_{count}"
-    taken.add(name)
-    return name

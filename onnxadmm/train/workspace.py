@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxadmm.errors import NotTrainableError
+from onnxadmm.graph.constants import free_name
 from onnxadmm.graph.model import Model, from_proto, to_proto
 
 Array = NDArray[Any]
@@ -72,12 +73,7 @@ class Workspace:
 
     def fresh(self, hint: str) -> str:
         """A name nothing in the graph has yet."""
-        name, count = hint, 0
-        while name in self._names:
-            count += 1
-            name = f"{hint}.{count}"
-        self._names.add(name)
-        return name
+        return free_name(hint, self._names)
 
     def constant(self, hint: str, array: Array) -> str:
         """Add a constant that is not trained, and return its name."""
@@ -89,8 +85,8 @@ class Workspace:
         """Make (not add) a node of one output with a fresh name."""
         output = self.fresh(hint)
         domain = attributes.get("domain", "")
-        if domain and all(entry.domain != domain for entry in self.model.opset_import):
-            self.model.opset_import.append(helper.make_opsetid(domain, 1))
+        if domain:
+            import_domain(self.model, domain)
         return helper.make_node(operator, inputs, [output], name=output, **attributes)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -306,6 +302,12 @@ def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:
 def label(node: onnx.NodeProto) -> str:
     """How messages call a node: ``Conv (node_3)``."""
     return f"{node.op_type} ({node.name or (node.output[0] if node.output else 'unnamed')})"
+
+
+def import_domain(model: onnx.ModelProto, domain: str) -> None:
+    """Let a model use the operators of a domain, in their first version unless it imports another."""
+    if all(entry.domain != domain for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
 
 
 def opset_of(model: onnx.ModelProto) -> int:
