@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, load
-from onnxadmm.journal import Journal
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits
 from onnxadmm.progress import SILENT
-from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.train.sources import read_source
-from onnxadmm.training import Training
-from onnxadmm.walk import Walk
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.steps import Walk
+from onnxadmm.run.trainings import Training
+from onnxadmm.train.data.sources import read_source
 
 RESULTS = Path(__file__).resolve().parent / "results" / "norm.json"
 MODELS = {"folded": "resnet20_cifar10.onnx", "kept": "resnet20_cifar10_bn.onnx"}

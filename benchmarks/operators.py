@@ -11,8 +11,8 @@ import onnx
 
 from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
 from onnxadmm.rules.table import LabelFunction, Rule, all_rules
-from onnxadmm.train.differentiable import DIFFERENTIABLE
-from tests.train.operator_gradients import Outcome, outcome_of
+from onnxadmm.train.prepare.differentiable import DIFFERENTIABLE
+from tests.train.backward.operator_gradients import Outcome, outcome_of
 
 _HEAD = """# Operators
 

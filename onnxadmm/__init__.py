@@ -6,8 +6,8 @@ from onnxadmm.graph.model import Model, load, save
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
-from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
+from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
 
 __version__ = "0.1.0"

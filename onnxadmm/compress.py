@@ -8,16 +8,16 @@ from pathlib import Path
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import load
-from onnxadmm.journal import Journal
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
-from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.steps import Walk
 from onnxadmm.surgery import Source
 from onnxadmm.train.engine import require as require_training
-from onnxadmm.walk import Walk
 
 
 def compress(
@@ -45,7 +45,7 @@ def compress(
 
     Args:
         model: path or model.
-        data: training data, see ``onnxadmm.train.sources.read_source``: a path, arrays or an iterable of batches.
+        data: training data, see ``onnxadmm.train.data.sources.read_source``: a path, arrays or an iterable of batches.
         budget: what the result may cost; may be left out when targets are given.
         targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
         out: folder for ``model.onnx``, ``plan.json``, ``report.json``, ``report.md`` and ``history.jsonl``; until

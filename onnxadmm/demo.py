@@ -8,8 +8,8 @@ from onnxadmm.compress import compress
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import SILENT, Progress
-from onnxadmm.recipe import Preprocessing, Recipe
 from onnxadmm.report.report import Report
+from onnxadmm.run.recipe import Preprocessing, Recipe
 
 #: Stored pixel values run from 0 to 16; the network reads them on the 0-1 scale.
 SCALE: Final = 1 / 16

@@ -11,10 +11,11 @@ import onnx
 
 from onnxadmm.admm.schedule import learning_rate_at
 from onnxadmm.graph.model import from_proto, save
-from onnxadmm.train.batches import ArrayDataset, hold_out
-from onnxadmm.train.data import load_data, signature_of
+from onnxadmm.train.data.batches import ArrayDataset, hold_out
+from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.evaluate import evaluate
 from onnxadmm.train.losses import Loss
+from onnxadmm.train.prepare.signature import signature_of
 from onnxadmm.train.trainer import OrtTrainer
 
 FOLDER = Path(__file__).resolve().parent / "digits"

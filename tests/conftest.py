@@ -55,7 +55,7 @@ def command() -> Command:
 def quick_latency() -> Iterator[None]:
     """Time models for a tenth of a second instead of three in the report of a run: how long they take is not tested."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onnxadmm.measure.measure_latency", partial(measure_latency, seconds=0.1))
+        patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.1))
         yield
 
 

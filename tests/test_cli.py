@@ -15,8 +15,8 @@ from onnxadmm import demo
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, require_bar
 from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.recipe import Recipe
 from onnxadmm.report.report import read_report
+from onnxadmm.run.recipe import Recipe
 from tests.conftest import Command, run_command
 
 VERBS = ("inspect", "compress", "plan", "mask", "shrink", "verify", "bench", "report", "doctor", "demo")

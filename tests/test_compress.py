@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 import onnxadmm as oa
-from onnxadmm import training
 from onnxadmm.admm.state import part
-from onnxadmm.checkpoint import read_checkpoint
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, DataError, DivergedError, OptionError, TrainingUnavailableError
 from onnxadmm.report.report import Report, read_report
+from onnxadmm.run import trainings as training
+from onnxadmm.run.checkpoint import read_checkpoint
 from onnxadmm.train import engine
 
 pytestmark = pytest.mark.usefixtures("quick_latency")

@@ -8,52 +8,88 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "onnxadmm"
 
-#: For each room (a folder, or a file at the top) the rooms it may import. They run one way: no room reaches itself.
+#: For each room (a folder, a folder of ``train/``, or a file) the rooms it may import. They run one way: no room
+#: reaches itself.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
+    "child_process": set(),
     "files": {"errors"},
     "graph": {"errors", "files"},
     "rules": {"errors", "graph"},
     "admm": {"errors"},
     "units": {"errors", "graph", "rules", "admm"},
     "plan": {"errors", "graph", "units", "admm"},
-    "train": {"errors", "graph", "admm"},
     "rewrite": {"errors", "graph", "rules", "units", "plan"},
     "bench": {"errors", "graph", "progress"},
     "report": {"errors", "files", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
-    "recipe": {"errors", "admm", "train"},
     "output": {"errors", "files"},
     "surgery": {"errors", "graph", "units", "plan", "rewrite", "bench", "output"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "surgery"},
-    "trial": {"errors", "train"},
-    "doctor": {"bench", "report"},
-    "measure": {"errors", "progress", "graph", "units", "plan", "rewrite", "train", "bench", "report", "doctor"},
 }
-MAY_IMPORT["journal"] = {"progress", "report"}
-MAY_IMPORT["checkpoint"] = {"errors", "files", "progress", "report", "admm"}
-MAY_IMPORT["training"] = {"progress", "graph", "plan", "admm", "train", "recipe", "journal"}
-_BELOW = set(MAY_IMPORT)
-MAY_IMPORT["walk"] = _BELOW - {"bisect", "console", "doctor", "trial"}
-MAY_IMPORT["compress"] = {"bench", "errors", "graph", "journal", "output", "plan", "progress", "recipe", "report"}
-MAY_IMPORT["compress"] |= {"surgery", "train", "walk"}
-MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "recipe", "report"}
-MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "plan", "recipe", "report", "surgery"}
-MAY_IMPORT["cli"] = _BELOW | {"compress", "demo"}
+
+
+def _train(*rooms: str) -> set[str]:
+    return {f"train.{room}" for room in rooms}
+
+
+# Training, from the engine upwards.
+MAY_IMPORT |= {
+    "train.__init__": set(),
+    "train.engine": {"errors"},
+    "train.losses": {"errors"},
+    "train.metrics": _train("losses"),
+    "train.optimizer": {"admm"},
+    "train.prepare": {"errors", "graph"} | _train("engine"),
+    "train.lowering": {"errors"} | _train("engine", "prepare"),
+    "train.backward": {"errors", "graph"} | _train("engine", "prepare"),
+    "train.data": {"errors"} | _train("losses", "prepare"),
+    "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),
+    "train.evaluate": {"errors", "graph"} | _train("data", "engine", "losses", "metrics", "prepare"),
+    "train.artifacts": {"errors", "graph"}
+    | _train("backward", "batch_statistics", "engine", "losses", "lowering", "prepare"),
+    "train.workers": {"child_process", "errors"} | _train("artifacts", "backward", "engine", "losses"),
+    "train.trainer": {"admm", "errors", "graph"}
+    | _train("artifacts", "data", "engine", "evaluate", "losses", "metrics", "optimizer", "workers"),
+    "train.norm_restore": {"graph"} | _train("batch_statistics", "data", "trainer"),
+    "train.retrain": {"admm", "errors"} | _train("data", "trainer"),
+    "train.preflight": {"child_process", "errors", "graph"}
+    | _train("artifacts", "backward", "data", "engine", "evaluate", "losses", "metrics", "prepare", "trainer"),
+}
+# What steers a run, and who calls it.
+MAY_IMPORT["run"] = (
+    {"admm", "bench", "errors", "files", "graph", "output", "plan", "progress", "report", "rewrite", "surgery", "units"}
+    | _train("data", "evaluate", "losses", "metrics", "norm_restore", "preflight", "prepare", "retrain", "trainer")
+    | _train("workers")
+)
+MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
+MAY_IMPORT["compress"] = {"bench", "errors", "graph", "output", "plan", "progress", "report", "run", "surgery"}
+MAY_IMPORT["compress"] |= _train("engine")
+MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"}
+MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "plan", "report", "run", "surgery"}
+MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
+MAY_IMPORT["cli"] |= {"report", "rewrite", "run", "surgery"}
+
+_FOLDERS_OF_ROOMS = ("onnxadmm", "onnxadmm.train")
 
 #: The one door to each foreign library that has one: a file, or a whole room.
 DOORS: dict[str, set[str]] = {
     "onnxsim": {"graph/simplify.py"},
-    "PIL": {"train/sources.py"},
+    "PIL": {"train/data/sources.py"},
     "typer": {"cli"},
 }
 
 
 def room_of(path: Path) -> str:
     """The room a file of the package belongs to."""
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+    return room_of_module(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def room_of_module(name: str) -> str:
+    """The room a module belongs to, by its name without the package's: two parts of it inside ``train``."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "train" else parts[0]
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -65,15 +101,14 @@ def imported(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             # ``from onnxadmm import surgery`` imports a room as well as ``import onnxadmm.surgery`` does.
-            found.update(f"{module}.{alias.name}" for alias in node.names) if module == "onnxadmm" else found.add(
-                module
-            )
+            names = [f"{module}.{alias.name}" for alias in node.names] if module in _FOLDERS_OF_ROOMS else [module]
+            found.update(names)
     return found
 
 
 def rooms_imported(tree: ast.AST) -> set[str]:
     """The rooms of this package that a file imports."""
-    return {name.split(".")[1] for name in imported(tree) if name.startswith("onnxadmm.")}
+    return {room_of_module(name.removeprefix("onnxadmm.")) for name in imported(tree) if name.startswith("onnxadmm.")}
 
 
 @cache
@@ -142,6 +177,8 @@ def test_nothing_imports_a_module_by_a_name_that_is_hidden_from_this_test() -> N
         ("from onnxadmm.plan.plan import Plan", {"plan"}),
         ("from onnxadmm import surgery", {"surgery"}),
         ("def late():\n    from onnxadmm.cli import main", {"cli"}),
+        ("from onnxadmm.train import engine", {"train.engine"}),
+        ("from onnxadmm.train.data.fit import load_data", {"train.data"}),
         ("import onnx\nfrom numpy import array", set()),
     ],
 )

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from onnxadmm.demo import DemoFiles
-from onnxadmm.recipe import Recipe
+from onnxadmm.run.recipe import Recipe
 from tests.shared import need_shared
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"

@@ -1,0 +1,4 @@
+"""What a model costs on this machine: sizes, latency in turns, the processor's vector unit, versions installed.
+
+Comes in: loaded models and samples. Goes out: figures with their spread.
+"""

@@ -26,7 +26,7 @@ from onnxadmm.compress import compress
 from onnxadmm.console import ConsoleProgress, stderr_console
 from onnxadmm.errors import OptionError
 from onnxadmm.plan.problem import Limits
-from onnxadmm.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
 def run(

@@ -4,7 +4,7 @@ import typer
 
 from onnxadmm.cli.options import JsonOption
 from onnxadmm.console import print_json, stdout_console
-from onnxadmm.doctor import diagnose, diagnosis_view, to_document
+from onnxadmm.doctor.diagnose import diagnose, diagnosis_view, to_document
 from onnxadmm.errors import InputError
 
 

@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.graph.model import Model
+from onnxadmm.train.backward.blocks import channel_block
+from onnxadmm.train.backward.faster import make_faster
+from onnxadmm.train.backward.gradient import build_gradient_graph
 from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics
-from onnxadmm.train.differentiable import check_differentiable
-from onnxadmm.train.engine import IR_VERSION, build_gradient_graph, channel_block
-from onnxadmm.train.faster import make_faster
+from onnxadmm.train.engine import IR_VERSION
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
-from onnxadmm.train.lowering import lower
-from onnxadmm.train.normalise import convert_opset, literal_batch, normalise, stamp_shapes
-from onnxadmm.train.tail import Tail, cut_tail
-from onnxadmm.train.trainable import constant_names, find_trainable
-from onnxadmm.train.workspace import Workspace, as_proto, label
+from onnxadmm.train.lowering.normalise import literal_batch, normalise, stamp_shapes
+from onnxadmm.train.lowering.table import lower
+from onnxadmm.train.prepare.differentiable import check_differentiable
+from onnxadmm.train.prepare.nodes import as_proto, label
+from onnxadmm.train.prepare.opset import convert_opset
+from onnxadmm.train.prepare.tail import Tail, cut_tail
+from onnxadmm.train.prepare.trainable import constant_names, find_trainable
+from onnxadmm.train.prepare.workspace import Workspace
 
 FloatArray = NDArray[np.float32]
 

@@ -13,10 +13,12 @@ import onnx.utils
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import IR_VERSION, inference_session
-from onnxadmm.train.normalise import convert_opset, literal_batch
-from onnxadmm.train.workspace import BATCH_NORM, MICROSOFT, Workspace, as_proto, attribute, import_domain, reads
+from onnxadmm.train.lowering.normalise import literal_batch
+from onnxadmm.train.prepare.nodes import as_proto, attribute, import_domain, reads
+from onnxadmm.train.prepare.opset import convert_opset
+from onnxadmm.train.prepare.workspace import BATCH_NORM, MICROSOFT, Workspace
 
 FloatArray = NDArray[np.float32]
 

@@ -6,7 +6,6 @@ builder writes an ordinary ONNX graph, an ordinary session runs it, and weights,
 numpy arrays bound as its inputs and outputs. The engine reads and writes that memory, without copies.
 """
 
-import functools
 import importlib
 import importlib.metadata
 import platform
@@ -14,14 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
-from onnxadmm.train.channel_blocks import BLOCKED_DOMAIN
-from onnxadmm.train.gradient_view import restore_hidden, show_gradient_path
 
 AnyArray = NDArray[Any]
 
@@ -38,7 +33,7 @@ _SEVERITY_ERROR = 3
 
 
 class SessionError(RuntimeError):
-    """onnxruntime does not load a model; callers say which and what to do."""
+    """onnxruntime does not load or run a model; callers say which and what to do."""
 
 
 def providers(
@@ -107,7 +102,7 @@ def _native() -> ModuleType:
     return native
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: classes of its own, which share no parent but Exception, or RuntimeError."""
     native = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     names = ("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel")
@@ -121,62 +116,27 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:400].rstrip(".") or "one that it refuses without a reason"
 
 
-def gradient_name(weight: str) -> str:
-    """Name the gradient builder gives to the gradient of a weight."""
-    return f"{weight}_grad"
-
-
-def build_gradient_graph(
-    forward: onnx.ModelProto, *, loss: str, weights: Sequence[str], outputs: Sequence[str]
-) -> onnx.ModelProto:
-    """Append the backward pass of ``loss`` to a forward graph.
-
-    Args:
-        forward: graph with every shape known, whose inputs include ``weights`` and whose outputs include ``loss``.
-        loss: name of a float32 scalar output.
-        weights: graph inputs to differentiate by.
-        outputs: names of further tensors the result must put out.
-
-    Returns:
-        The graph with outputs ``loss``, then ``outputs``, then the gradient of each weight, named by
-        ``gradient_name``, in the order of ``weights``.
+def differentiate(forward: bytes, *, loss: str, weights: Sequence[str]) -> bytes:
+    """Append the backward pass of ``loss`` to a serialized forward graph, with the engine's gradient builder.
 
     Raises:
         TrainingUnavailableError: the installed onnxruntime has no training API.
-        NotTrainableError: the builder cannot differentiate the graph, or found no path to some weight.
+        NotTrainableError: the builder cannot differentiate the graph.
     """
     require()
-    native = _native()
     options = _runtime().SessionOptions()
     options.log_severity_level = _SEVERITY_ERROR
     try:
-        shown, hidden = show_gradient_path(forward, loss=loss, weights=weights, outputs=outputs)
-        builder = native.GradientGraphBuilder(shown.SerializeToString(), {loss}, set(weights), loss, options)
+        builder = _native().GradientGraphBuilder(forward, {loss}, set(weights), loss, options)
         builder.build()
-    except _failures() as error:
+    except failures() as error:
         raise NotTrainableError(
             f"gradient of {loss}",
             expected="a graph the training engine can differentiate",
             found=_reason(error),
             way_out="freeze the weight or replace the operator it names",
         ) from error
-    graph = onnx.load_from_string(builder.get_model())
-    if hidden:
-        restore_hidden(graph.graph, hidden, forward.graph)
-    made = {output.name: output for output in graph.graph.output}
-    wanted = [loss, *outputs, *(gradient_name(name) for name in weights)]
-    missing = [name for name in wanted if name not in made]
-    if missing:
-        raise NotTrainableError(
-            f"gradient of {loss}",
-            expected=f"a gradient for each of {len(weights)} weights",
-            found=f"none for {', '.join(missing)}",
-            way_out="freeze these weights",
-        )
-    del graph.graph.output[:]
-    graph.graph.output.extend(made[name] for name in wanted)
-    graph.ir_version = min(graph.ir_version, IR_VERSION)
-    return graph
+    return bytes(builder.get_model())
 
 
 def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> Any:
@@ -202,40 +162,8 @@ def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning:
     blob = model if isinstance(model, bytes) else model.SerializeToString()
     try:
         return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
-    except _failures() as error:
+    except failures() as error:
         raise SessionError(" ".join(str(error).split())) from error
-
-
-@functools.cache
-def channel_block() -> int:
-    """Channels per block of this machine's blocked convolutions (domain ``com.microsoft.nchwc``), 0 without them.
-
-    Found by trial: the identity, as a pointwise convolution of two blocks, must give back what was reordered.
-    """
-    for block in (16, 8):
-        channels = 2 * block
-        picture = np.arange(2 * channels, dtype=np.float32).reshape(1, channels, 1, 2)
-        filters = np.eye(channels, dtype=np.float32).reshape(2, block, 2, block).transpose(0, 2, 3, 1)
-        nodes = [
-            helper.make_node("ReorderInput", ["x"], ["blocked"], domain=BLOCKED_DOMAIN),
-            helper.make_node("Conv", ["blocked", "w"], ["z"], domain=BLOCKED_DOMAIN, kernel_shape=[1, 1]),
-            helper.make_node("ReorderOutput", ["z"], ["y"], domain=BLOCKED_DOMAIN, channels=channels),
-        ]
-        values = [
-            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, picture.shape) for name in ("x", "blocked", "y")
-        ]
-        weight = numpy_helper.from_array(np.ascontiguousarray(filters).reshape(channels, channels, 1, 1), "w")
-        graph = helper.make_graph(nodes, "probe", values[:1], values[1:], [weight])
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(BLOCKED_DOMAIN, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-        try:
-            blocked, result = inference_session(model, threads=1).run(None, {"x": picture})
-        except _failures():
-            continue
-        order = picture.reshape(2, block, 2).transpose(0, 2, 1).ravel()
-        if np.array_equal(blocked.ravel(), order) and np.array_equal(result, picture):
-            return block
-    return 0
 
 
 class BoundSession:

@@ -13,13 +13,13 @@ from onnx import helper
 
 from onnxadmm.errors import DataError, ModelFileError
 from onnxadmm.graph.model import Model
-from onnxadmm.train.batches import Batch, Dataset
+from onnxadmm.train.data.batches import Batch, Dataset
 from onnxadmm.train.engine import IR_VERSION, OPSET, SessionError, inference_session
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
-from onnxadmm.train.normalise import convert_opset
-from onnxadmm.train.tail import Tail, cut_tail
-from onnxadmm.train.workspace import as_proto, opset_of
+from onnxadmm.train.prepare.nodes import as_proto, opset_of
+from onnxadmm.train.prepare.opset import convert_opset
+from onnxadmm.train.prepare.tail import Tail, cut_tail
 
 FloatArray = NDArray[np.float32]
 Array = NDArray[Any]

@@ -29,7 +29,7 @@ from onnxadmm.graph.constants import (
 from onnxadmm.graph.model import Model, clone, to_proto
 from onnxadmm.graph.shapes import infer
 from onnxadmm.train.batch_statistics import measure_copy, measure_values
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
 
 FloatArray = NDArray[np.float32]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnxadmm.admm.schedule import learning_rate_at
 from onnxadmm.admm.state import State, fill, number, part, under
 from onnxadmm.errors import DivergedError
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
 
 FloatArray = NDArray[np.float32]

@@ -13,14 +13,14 @@ from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.constants import constant, set_constant
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.train.artifacts import Artifacts, InputSpec, inference_graph, prepare
-from onnxadmm.train.batches import Batch, Dataset
+from onnxadmm.train.data.batches import Batch, Dataset
 from onnxadmm.train.engine import AnyArray, BoundSession
 from onnxadmm.train.evaluate import Teacher, require_answers
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.optimizer import AdamW
-from onnxadmm.train.shared_step import SharedStep, cut_step
-from onnxadmm.train.worker_count import worthwhile_workers
+from onnxadmm.train.workers.count import worthwhile_workers
+from onnxadmm.train.workers.step import SharedStep, cut_step
 
 FloatArray = NDArray[np.float32]
 

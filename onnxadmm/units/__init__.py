@@ -1,0 +1,4 @@
+"""Labels become units: groups of channels, neurons and heads that compete, what reads them, what they cost.
+
+Comes in: what the rules said of a model. Goes out: ``Units``.
+"""

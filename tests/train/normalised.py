@@ -10,7 +10,7 @@ from onnx import helper
 
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model, from_proto, to_proto
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.norm_restore import Network

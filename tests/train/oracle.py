@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.trainer import OrtTrainer
 from tests.train.graphs import Array, DoubleGraph

@@ -12,7 +12,7 @@ from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, restrict_to, state_problem
 from onnxadmm.rewrite.gates import open_gates
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
 from tests.rewrite import laws
 from tests.samples_text import parse_sample

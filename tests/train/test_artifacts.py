@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.train.artifacts import prepare
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer

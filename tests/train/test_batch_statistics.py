@@ -11,7 +11,7 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, from_proto, load, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.train.batch_statistics import measure_values
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.norm_restore import choose_network, is_deep, own_norms, restore
 from onnxadmm.train.trainer import OrtTrainer

@@ -9,15 +9,8 @@ from onnx import helper
 
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
 from onnxadmm.train import engine
-from onnxadmm.train.engine import (
-    available,
-    build_gradient_graph,
-    gradient_name,
-    inference_session,
-    providers,
-    require,
-    unavailable_reason,
-)
+from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
+from onnxadmm.train.engine import available, inference_session, providers, require, unavailable_reason
 from tests.train.graphs import model_of, random
 
 training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")

@@ -4,11 +4,12 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnxadmm.errors import DataError, ModelFileError
-from onnxadmm.train.batches import ArrayDataset, Batch
-from onnxadmm.train.data import load_data, signature_of
+from onnxadmm.train.data.batches import ArrayDataset, Batch
+from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.evaluate import Predictor, Teacher, evaluate
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter
+from onnxadmm.train.prepare.signature import signature_of
 from tests.train.graphs import Array, DoubleGraph, mlp, random
 
 X = random([23, 6], seed=1)

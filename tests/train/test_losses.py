@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnxadmm.errors import NotTrainableError, OptionError
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter

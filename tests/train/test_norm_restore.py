@@ -10,7 +10,7 @@ from onnx import helper
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import from_proto, to_proto
 from onnxadmm.train.batch_statistics import Moments, measure_values
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.norm_restore import find_sites, restore
 from tests.train.graphs import Array, model_of, random

@@ -6,11 +6,11 @@ import pytest
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Loss, Task
-from onnxadmm.train.tail import cut_tail
+from onnxadmm.train.prepare.tail import cut_tail
 from onnxadmm.train.trainer import OrtTrainer
 from tests.graphs import feeds, random_graph
 from tests.train.graphs import Array, DoubleGraph, random

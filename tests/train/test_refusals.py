@@ -7,12 +7,12 @@ from onnx import helper
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.trainer import OrtTrainer
 from tests.train.cases import MSE, Case, ints, op
 from tests.train.graphs import model_of, random
-from tests.train.test_lowering import recurrent, resized
+from tests.train.lowering.test_table import recurrent, resized
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
 

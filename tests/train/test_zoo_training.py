@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxadmm.train.batches import Batch
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Predictor
-from onnxadmm.train.gradient_check import compare
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import sample_losses
+from onnxadmm.train.preflight.gradient_check import compare
 from onnxadmm.train.trainer import OrtTrainer
 from tests.shared import need_shared
 from tests.train.graphs import Array

@@ -1,0 +1,188 @@
+"""Before and after in figures: what a run puts into its report."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.bench.identity import identify
+from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.simd import this_machine
+from onnxadmm.bench.sizes import measure_sizes
+from onnxadmm.bench.versions import package_versions
+from onnxadmm.graph.constants import constant, constants_by_name
+from onnxadmm.graph.model import Model
+from onnxadmm.plan.budget import Budget
+from onnxadmm.progress import Iteration, Progress
+from onnxadmm.report.findings import find_warnings
+from onnxadmm.report.report import (
+    BudgetLine,
+    Column,
+    GroupLine,
+    Report,
+    Score,
+    StageTime,
+    VerificationLine,
+    latency_lines,
+)
+from onnxadmm.rewrite.verify import Verification
+from onnxadmm.train.metrics import Metrics
+from onnxadmm.units.cost import Cost
+from onnxadmm.units.units import Units, find_units
+
+Option = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is compared, and how the one became the other.
+
+    Attributes:
+        original: the model as given.
+        result: the model as written.
+        units, keep: the units of the analysed model, and which of them stayed: bool ``[units.count]``.
+        zeros: pruned connections by weight.
+        budget, limit: the budget as asked, and as an absolute number.
+        verification: of the shrunk model against the masked original, before retraining.
+    """
+
+    original: Model
+    result: Model
+    units: Units
+    keep: NDArray[np.bool_]
+    zeros: Mapping[str, NDArray[np.bool_]]
+    budget: Budget | None
+    limit: float
+    verification: Verification
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Loss and accuracy of both models on some data; None where there are none."""
+
+    before: Metrics | None
+    after: Metrics | None
+
+
+def make_report(
+    trial: Trial,
+    *,
+    held_out: Quality,
+    test: Quality,
+    options: Mapping[str, Option],
+    seed: int,
+    notes: Sequence[str],
+    warnings: Sequence[str],
+    history: Sequence[Iteration],
+    stages: Sequence[StageTime],
+    progress: Progress,
+) -> Report:
+    """Measure sizes, costs and latency, and put everything into a report."""
+    machine = this_machine()
+    before = _column(trial.original, held_out.before, test.before)
+    after = _column(trial.result, held_out.after, test.after)
+    began = time.perf_counter()
+    latencies = measure_latency(
+        [trial.original, trial.result], names=["before", "after"], threads=machine.threads, seed=seed, progress=progress
+    )
+    timed = StageTime("latency", time.perf_counter() - began)
+    latency = latency_lines(latencies)
+    budgets = tuple(_budgets(trial))
+    groups = tuple(_groups(trial))
+    proof = trial.verification
+    verification = VerificationLine(
+        snr_db=proof.snr_db,
+        max_abs_error=proof.max_abs_error,
+        inputs=proof.inputs_tried,
+        threshold_db=proof.threshold_db,
+        passed=proof.passed,
+    )
+    found = find_warnings(
+        before=before,
+        after=after,
+        budgets=budgets,
+        latency=latency,
+        verification=verification,
+        groups=groups,
+        simd_floats=machine.simd_floats,
+    )
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command="compress",
+        options=dict(options),
+        seed=seed,
+        versions=package_versions(),
+        machine=machine,
+        before=before,
+        after=after,
+        budgets=budgets,
+        latency=latency,
+        verification=verification,
+        groups=groups,
+        simplified=tuple(note for note in notes if note),
+        warnings=(*warnings, *found, *latencies.skipped),
+        history=tuple(history),
+        stages=(*stages, timed),
+    )
+
+
+def _column(model: Model, held_out: Metrics | None, test: Metrics | None) -> Column:
+    sizes = measure_sizes(model)
+    return Column(
+        model=identify(model),
+        file_bytes=sizes.file_bytes,
+        parameters=sizes.parameters,
+        nonzero_parameters=sizes.nonzero_parameters,
+        nodes=sizes.nodes,
+        macs=round(Cost(find_units(model), "macs").dense()),
+        heldout=_score(held_out),
+        test=_score(test),
+    )
+
+
+def _score(metrics: Metrics | None) -> Score | None:
+    if metrics is None:
+        return None
+    if metrics.accuracy is None:
+        return Score("mse", metrics.loss, metrics.count)
+    return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
+
+
+def _budgets(trial: Trial) -> list[BudgetLine]:
+    lines: list[BudgetLine] = []
+    if trial.budget is None:
+        return lines
+    if trial.budget.amount is not None:
+        kind = trial.budget.kind
+        lines.append(
+            BudgetLine(
+                kind=kind,
+                asked=str(trial.budget.amount),
+                limit=trial.limit,
+                original=Cost(trial.units, kind).dense(),
+                reached=Cost(find_units(trial.result), kind).dense(),
+            )
+        )
+    if trial.budget.connections is not None:
+        values = constants_by_name(trial.result)
+        kept = [values[name] for name in trial.zeros if name in values]
+        arrays = [array for value in kept if (array := constant(value)) is not None]
+        total = sum(array.size for array in arrays)
+        alive = sum(int(np.count_nonzero(array)) for array in arrays)
+        share = trial.budget.connections
+        lines.append(BudgetLine("connections", f"{share:g}", share, 1.0, alive / max(1, total)))
+    return lines
+
+
+def _groups(trial: Trial) -> list[GroupLine]:
+    free = [
+        GroupLine(group.name, group.layers, group.count, int(trial.keep[group.start :][: group.count].sum()), None)
+        for group in trial.units.groups
+    ]
+    return [
+        *free,
+        *(GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason) for lock in trial.units.locked),
+    ]

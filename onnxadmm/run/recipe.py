@@ -1,0 +1,164 @@
+"""How a compression trains: every choice the user may make, with the defaults that measured best."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
+from onnxadmm.errors import OptionError
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.norm_restore import NormMode
+from onnxadmm.train.workers.parts import cut
+
+LossName = Literal["cross-entropy", "mse", "bce"]
+
+# A run is measured in steps, since small data sets need many passes and large ones few.
+_PRUNE_STEPS = 2200
+_RETRAIN_STEPS = 8500
+_MOST_EPOCHS = 300
+# Of retraining; see docs/method.md for the measurements.
+_RATE, _DEEP_RATE = 5e-3, 2e-3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a compression trains.
+
+    Attributes:
+        loss: what the logits mean.
+        distillation: weight of the original network as teacher, 0 to 1; 1 needs no labels.
+        temperature: of the teacher's and student's probabilities.
+        mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
+        method: ``"default"`` or ``"paper"`` (box and sphere splitting).
+        epochs: passes over the training data while units are chosen; None: about 2,200 steps.
+        retrain_epochs: passes while the small network is trained; None: about 8,500 steps.
+        batch_size: samples per step.
+        learning_rate: highest one while units are chosen.
+        retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3.
+        retrain_weight_decay: of retraining, decoupled, per unit of learning rate; it keeps small networks from
+            learning the training data by heart.
+        freeze_untrainable: keep the values of weights whose gradient would have to pass an operator that has none,
+            instead of refusing the model.
+        norm: ``"keep"``: networks train as they are, normalisations with the statistics of the file; ``"restore"``:
+            BatchNormalization stands behind convolutions again while they train, with the statistics of each batch,
+            and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
+        held_out: share of the training data that every decision is made with.
+        threads: threads of one operator; 0 leaves the choice to onnxruntime.
+        workers: processes that share each batch; None: as many as pay.
+        accumulate: parts each of them computes one after the other, which saves memory.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
+
+    loss: LossName = "cross-entropy"
+    distillation: float = 0.9
+    temperature: float = 4.0
+    mode: Mode = "holistic"
+    method: Method = "default"
+    epochs: int | None = None
+    retrain_epochs: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    retrain_learning_rate: float | None = None
+    retrain_weight_decay: float = 0.1
+    freeze_untrainable: bool = False
+    norm: NormMode = "auto"
+    held_out: float = 0.1
+    threads: int = 1
+    workers: int | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for option, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--retrain-epochs", self.retrain_epochs, 0),
+            ("--batch-size", self.batch_size, 1),
+            ("--threads", self.threads, 0),
+            ("--workers", self.workers, 1),
+            ("--accumulate", self.accumulate, 1),
+        ):
+            if value is not None and value < least:
+                raise OptionError(
+                    option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
+                )
+        for option, rate in (
+            ("--learning-rate", self.learning_rate),
+            ("--retrain-learning-rate", self.retrain_learning_rate),
+        ):
+            if rate is not None and not 0 < rate < math.inf:
+                raise OptionError(option, expected="above 0", found=f"{rate:g}", way_out="1e-3 is usual")
+        if self.loss not in ("cross-entropy", "mse", "bce"):
+            raise OptionError(
+                "--loss", expected="cross-entropy, mse or bce", found=repr(self.loss), way_out="choose one of them"
+            )
+        if self.norm not in ("auto", "keep", "restore"):
+            raise OptionError(
+                "--norm", expected="auto, keep or restore", found=repr(self.norm), way_out="choose one of them"
+            )
+        cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
+        self.objective()
+        self.settings(steps_per_epoch=1)
+
+    def objective(self) -> Loss:
+        """Return the loss of training.
+
+        Raises:
+            OptionError: a weight or temperature is out of range.
+        """
+        return Loss(task=Task(self.loss), distillation=self.distillation, temperature=self.temperature)
+
+    @property
+    def part_size(self) -> int:
+        """Samples of a batch that are computed, and where batch statistics train normalised, at a time."""
+        return self.batch_size // ((self.workers or 1) * self.accumulate)
+
+    def settings(self, *, steps_per_epoch: int) -> Settings:
+        """Return the solver's settings for data of this length."""
+        epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
+        if self.method == "paper":
+            return replace(paper_settings(mode=self.mode, epochs=epochs), learning_rate=self.learning_rate)
+        # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
+        iterations = max(1, min(8, round(40 / epochs)))
+        return Settings(
+            mode=self.mode,
+            method=self.method,
+            epochs=epochs,
+            iterations_per_epoch=iterations,
+            learning_rate=self.learning_rate,
+        )
+
+    def retraining_rate(self, *, deep: bool) -> float:
+        """Return the highest learning rate of retraining.
+
+        Args:
+            deep: whether the network is.
+        """
+        if self.retrain_learning_rate is not None:
+            return self.retrain_learning_rate
+        return _DEEP_RATE if deep else _RATE
+
+    def retraining_epochs(self, *, steps_per_epoch: int) -> int:
+        """Return the passes over the data of retraining."""
+        return self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to stored values before the model reads them.
+
+    Attributes:
+        mean, std: one number or one per channel, after scaling.
+        scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
+        augment: ``"flip,crop4"`` and the like, while training only.
+    """
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    scale: float | None = None
+    augment: str = ""
+
+
+def _epochs(steps: int, steps_per_epoch: int) -> int:
+    return min(_MOST_EPOCHS, max(3, math.ceil(steps / steps_per_epoch)))

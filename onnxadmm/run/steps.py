@@ -1,0 +1,296 @@
+"""The walk: the steps of a compression, in order."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.selection import refuse_unreachable
+from onnxadmm.admm.state import State
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch
+from onnxadmm.errors import DivergedError, OutputError, VerificationError
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.inline import inline
+from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
+from onnxadmm.graph.simplify import simplify
+from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.plan import make_plan
+from onnxadmm.plan.problem import Limits, describe_goal, state_problem
+from onnxadmm.report.report import Report
+from onnxadmm.report.writer import HistoryWriter, write_report, write_text
+from onnxadmm.rewrite.gates import open_gates
+from onnxadmm.rewrite.mask import mask
+from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.rewrite.verify import Verification, require, verify
+from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, options_as_text, read_checkpoint
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.measure import Quality, Trial, make_report
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.trainings import Pruned, Training, read_training
+from onnxadmm.surgery import trial_inputs
+from onnxadmm.train.data.batches import ArrayDataset
+from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.norm_restore import ENOUGH
+from onnxadmm.train.preflight.preflight import preflight
+from onnxadmm.units.units import Units, find_units
+
+Option = str | int | float | bool | None
+
+#: What the note about a checkpoint says after an error; after some of them going on would end in the same way.
+_WAY_ON = "is the run so far; --resume goes on from there"
+_NO_WAY_ON: Mapping[type[Exception], str] = {
+    DivergedError: "is the last good state",
+    VerificationError: "is the trained network, before it was cut",
+}
+
+
+@dataclass
+class Walk:
+    """One run of ``compress``; its methods are the steps, in order.
+
+    Attributes:
+        model: as given.
+        ready: as it is pruned and trained.
+    """
+
+    model: Model
+    budget: Budget | None
+    targets: dict[str, float]
+    recipe: Recipe
+    preprocessing: Preprocessing
+    limits: Limits
+    ignore: tuple[str, ...]
+    inexact: bool
+    simplified: bool
+    seed: int
+    journal: Journal
+    ready: Model = field(init=False)
+    units: Units = field(init=False)
+    problem: Problem = field(init=False)
+    training: Training = field(init=False)
+    _data: str = field(init=False)
+    _before: Header | None = field(init=False, default=None)
+    _begun: State = field(init=False, default_factory=dict)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read, or is that of a run with another model or other options.
+        """
+        self._before, self._begun = read_checkpoint(path)
+        self._before.refuse_other_run(sha256=self.model.sha256, options=self._decisive_options())
+        self.journal.resume(self._before.history, self._before.seconds)
+
+    def find(self) -> None:
+        """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time."""
+        with self.journal.stage("analyse"):
+            self.ready = self._made_ready()
+            self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
+            self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
+            self.problem = state_problem(self.ready, self.units, self.budget, self.limits, targets=self.targets)
+            refuse_unreachable(self.problem)
+
+    def read(self, data: object, test: object | None) -> None:
+        """Read the data and divide them."""
+        with self.journal.stage("read data"):
+            self.training = read_training(
+                self.ready,
+                data,
+                test,
+                recipe=self.recipe,
+                preprocessing=self.preprocessing,
+                seed=self.seed,
+                journal=self.journal,
+            )
+            self._data = self.training.digest()
+            if self._before is not None:
+                self._before.refuse_other_data(self._data)
+
+    def try_training(self) -> None:
+        """Take one step and check gradients in a process of its own, before anything takes long."""
+        with self.journal.stage("preflight"):
+            found = preflight(
+                open_gates(self.ready, self.units),
+                loss=self.recipe.objective(),
+                batch=self.training.first_batch(),
+                threads=self.recipe.threads,
+                freeze_untrainable=self.recipe.freeze_untrainable,
+            )
+        frozen = [
+            f"{name} (behind {operator})"
+            for name, operator in found.untrainable.items()
+            if name not in self.problem.held
+        ]
+        if frozen:
+            self.journal.warnings.append(
+                f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
+            )
+
+    def walk(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
+        """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
+        if folder is None:
+            result, pruned, verification = self._train(Checkpoints(None, self._header))
+            return self._measure(result, pruned, verification, None, sparse=sparse, options=options)
+        folder.begin()
+        checkpoints = Checkpoints(folder.checkpoint, self._header)
+        try:
+            with ending_on_sigterm():
+                with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
+                    result, pruned, verification = self._train(checkpoints)
+                report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
+                self._write(report, pruned, folder)
+        except BaseException as error:
+            with suppress(OutputError):  # what ended the run matters more
+                checkpoints.flush()
+            if folder.checkpoint.exists():
+                way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
+                self.journal.progress.note(f"In {folder.checkpoint} {way}.")
+            raise
+        return report
+
+    def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
+        """Return the small model, trained; what was pruned; and the proof of the cut."""
+        gated = open_gates(self.ready, self.units)
+        keep, begun = checkpoints.keep, self._begun
+        pruned = self.training.prune(gated, self.problem, keep_state=keep, resume=begun)
+        checkpoints.flush()
+        small, verification = self._shrink(pruned)
+        result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
+        return self._finished(result), pruned, verification
+
+    def _header(self) -> Header:
+        return Header(
+            schema=SCHEMA,
+            sha256=self.model.sha256,
+            data=self._data,
+            options=self._decisive_options(),
+            history=tuple(self.journal.history),
+            seconds=self.journal.seconds(),
+        )
+
+    def _decisive_options(self) -> dict[str, str]:
+        """What the user asked for, as far as it changes the result."""
+        budget = {name: getattr(self.budget, name, None) for name in ("macs", "params", "connections")}
+        limits, preprocessing, recipe = asdict(self.limits), asdict(self.preprocessing), asdict(self.recipe)
+        for name in ("threads", "workers", "accumulate"):
+            del recipe[name]  # an interrupted run may go on with more or fewer
+        if self.recipe.norm == "auto" and self.recipe.part_size < ENOUGH:
+            recipe["norm"] = "auto, in parts too small for batch statistics"  # another network trains
+        return options_as_text(
+            {
+                **budget,
+                **limits,
+                **preprocessing,
+                **recipe,
+                "target": self.targets,
+                "ignore": self.ignore,
+                "inexact": self.inexact,
+                "simplify": self.simplified,
+                "seed": self.seed,
+            }
+        )
+
+    def _made_ready(self) -> Model:
+        """The model as it is pruned and trained; ``_finished`` undoes what must not ship."""
+        if not self.simplified:
+            return self.model
+        result = simplify(self.model)
+        self.journal.notes.append(result.note)
+        return result.model
+
+    def _shrink(self, pruned: Pruned) -> tuple[Model, Verification]:
+        """Cut, and prove that nothing but the cut has changed."""
+        with self.journal.stage("shrink and verify"):
+            trained = with_constants(self.ready, pruned.weights)
+            small = shrink(trained, self.units, pruned.keep)
+            masked = mask(trained, self.units, pruned.keep)
+            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.seed)]
+            real = 16 if batch_is_free(trained) else fixed_batch(trained)
+            feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
+            verification = verify(
+                masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
+            )
+            warnings = self.journal.warnings
+            if verification.blind:
+                names = ", ".join(verification.blind)
+                warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
+            if not verification.passed and self.units.inexact:
+                names = ", ".join(self.units.inexact)
+                warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
+            return small, require(verification, inexact=self.units.inexact)
+
+    def _finished(self, result: Model) -> Model:
+        """The retrained model as it ships."""
+        return result
+
+    def _measure(
+        self,
+        result: Model,
+        pruned: Pruned,
+        verification: Verification,
+        folder: OutputFolder | None,
+        *,
+        sparse: bool,
+        options: Mapping[str, Option],
+    ) -> Report:
+        """Save the model, and measure what was saved against what was given."""
+        with self.journal.stage("measure"):
+            saved = from_proto(to_proto(result)) if folder is None else result
+            if folder is not None:
+                save(result, folder.work / MODEL_NAME, sparse=sparse)
+                saved = load(folder.work / MODEL_NAME)
+            trial = Trial(
+                original=self.model,
+                result=saved,
+                units=self.units,
+                keep=pruned.keep,
+                zeros=pruned.zeros,
+                budget=self.budget,
+                limit=self.problem.budget,
+                verification=verification,
+            )
+            held_out = self._quality(saved, self.training.held_out)
+            test = self._quality(saved, self.training.test)
+        return make_report(
+            trial,
+            held_out=held_out,
+            test=test,
+            options={
+                **options,
+                "workers": self.journal.workers,
+                "training_megabytes": round(self.journal.training_bytes / 1e6),
+            },
+            seed=self.seed,
+            notes=tuple(self.journal.notes),
+            warnings=tuple(self.journal.warnings),
+            history=tuple(self.journal.history),
+            stages=self.journal.stages,
+            progress=self.journal.progress,
+        )
+
+    def _quality(self, saved: Model, data: ArrayDataset | None) -> Quality:
+        def measured(model: Model) -> Metrics | None:
+            return None if data is None else self.training.metrics(model, data)
+
+        return Quality(measured(self.model), measured(saved))
+
+    def _write(self, report: Report, pruned: Pruned, folder: OutputFolder) -> None:
+        plan = make_plan(
+            self.ready,
+            self.units,
+            pruned.keep,
+            inexact=self.inexact,
+            ignored=self.ignore,
+            simplified=self.simplified,
+            zeros=pruned.zeros,
+            note=describe_goal(self.budget, self.targets),
+        )
+        write_text(folder.work / PLAN_NAME, plan.to_json())
+        write_report(report, folder.work)
+        folder.publish()

@@ -1,0 +1,360 @@
+"""The two trainings of a run: of the whole network while it is pruned, and of the small one afterwards."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import KeepArray, Problem
+from onnxadmm.admm.settings import Settings
+from onnxadmm.admm.solver import Record, solve
+from onnxadmm.admm.state import State, part, under
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.model import Model
+from onnxadmm.plan.problem import restrict_to
+from onnxadmm.progress import Iteration, Residuals
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
+from onnxadmm.train.data.fit import load_data
+from onnxadmm.train.data.prefetch import ahead
+from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.norm_restore import Network, choose_network, is_deep
+from onnxadmm.train.prepare.signature import signature_of
+from onnxadmm.train.retrain import Epoch, retrain
+from onnxadmm.train.trainer import OrtTrainer
+
+FloatArray = NDArray[np.float32]
+
+#: Held-out samples that are looked at after every iteration; all of them where something is decided.
+_GLANCE = 1000
+
+#: Samples that are digested at once.
+_DIGEST_ROWS = 1024
+
+#: Epochs of retraining draw other orders of the samples than those of pruning, and statistics their own.
+_RETRAINING_ORDERS = 1_000_000
+_STATISTICS_ORDER = 2_000_000
+
+#: Training samples the statistics of normalisations are measured on.
+_STATISTICS_SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning decided.
+
+    Attributes:
+        keep: units that stay, bool ``[units.count]``.
+        zeros: pruned connections by weight name, True where zero; empty when connections were left alone.
+        weights: of the whole network, trained, gates multiplied in and zeros set.
+    """
+
+    keep: KeepArray
+    zeros: Mapping[str, NDArray[np.bool_]]
+    weights: Mapping[str, FloatArray]
+
+    def state(self) -> State:
+        """All of it, for a checkpoint."""
+        return {"keep": self.keep, **under("zeros", self.zeros), **under("weights", self.weights)}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Data, teacher and recipe of a run, and the two trainings with them.
+
+    Attributes:
+        samples: what is trained on.
+        held_out: what every decision is made with.
+        test: what is measured at the end; None without.
+        teacher: the original network; None where nothing needs it.
+        seed: of every random choice.
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    samples: ArrayDataset
+    held_out: ArrayDataset
+    test: ArrayDataset | None
+    teacher: Teacher | None
+    seed: int
+    journal: Journal
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.samples) // self.recipe.batch_size
+
+    def prune(self, model: Model, problem: Problem, *, keep_state: Callable[[State], None], resume: State) -> Pruned:
+        """Choose units and connections while the network trains.
+
+        Args:
+            model: with its gates on activations open.
+            keep_state: given after every iteration all that the rest depends on, live.
+            resume: the last such state of an equal run that was interrupted, in either training; empty without.
+
+        Raises:
+            DivergedError: training blew up.
+            CheckpointError: ``resume`` is not the state of such a run.
+        """
+        settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
+        rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
+        with self.journal.stage("prune", total=rounds):
+            pruned = _pruned_of(part(resume, "pruned"))
+            if pruned is None:
+                network = self._network(model)
+                with self._trainer(network, epochs=settings.epochs, weight_decay=0.0) as trainer:
+                    pruned = self._prune(model, network, problem, trainer, settings, keep_state, part(resume, "prune"))
+                keep_state(under("pruned", pruned.state()))
+            return pruned
+
+    def _prune(
+        self,
+        model: Model,
+        network: Network,
+        problem: Problem,
+        trainer: OrtTrainer,
+        settings: Settings,
+        keep_state: Callable[[State], None],
+        resume: State,
+    ) -> Pruned:
+        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
+
+        def report(record: Record) -> None:
+            weights = self._weights(network, trainer, samples=_GLANCE // 2)
+            value = _goodness(self.metrics(with_constants(model, weights), glance))
+            self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
+
+        def keep(state: State) -> None:
+            keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})
+
+        if resume:
+            trainer.load(part(resume, "trainer"))
+        with self._epochs() as batches:
+            solution = solve(
+                trainer,
+                restrict_to(problem, trainer.weights),
+                batches=batches,
+                steps_per_epoch=self.steps_per_epoch,
+                settings=settings,
+                on_iteration=report,
+                on_state=keep,
+                resume=part(resume, "solver") if resume else None,
+            )
+        weights = {name: np.array(array) for name, array in self._weights(network, trainer).items()}
+        return Pruned(solution.keep, solution.zeros, _without(weights, problem.held))
+
+    def retrain(self, small: Model, pruned: Pruned, *, keep_state: Callable[[State], None], resume: State) -> Model:
+        """Train the small network, its zeros held; return it at its best on held-out data.
+
+        Args:
+            keep_state, resume: as for ``prune``.
+
+        Raises:
+            DivergedError, CheckpointError: likewise.
+        """
+        epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
+        if epochs == 0:
+            return small
+        network = self._network(small)
+
+        def shipped() -> Model:
+            return with_constants(small, self._weights(network, trainer))
+
+        with (
+            self.journal.stage("retrain", total=epochs),
+            self._trainer(network, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay) as trainer,
+            self._epochs() as batches,
+        ):
+            zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
+            retrain(
+                trainer,
+                zeros=zeros,
+                batches=lambda epoch: batches(epoch + _RETRAINING_ORDERS, 0),
+                steps_per_epoch=self.steps_per_epoch,
+                epochs=epochs,
+                peak=self.recipe.retraining_rate(deep=is_deep(small)),
+                warm_up=0.1,
+                score=lambda _: _goodness(self.metrics(shipped(), self.held_out)),
+                on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch)),
+                on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
+                resume=part(resume, "retrain") or None,
+            )
+            return shipped()  # the trainer holds the best weights
+
+    def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
+        """Measure a model, with the teacher's answers where there are no labels."""
+        teacher = None if data.has_labels else self.teacher
+        return evaluate(model, data, loss=self.recipe.objective(), threads=self.recipe.threads, teacher=teacher)
+
+    def first_batch(self) -> Batch:
+        """Return a batch as the data have it, for trying things out.
+
+        Raises:
+            DataError: there are too few samples for one.
+        """
+        return next(iter(self.samples.batches(self.recipe.batch_size, drop_last=True)))
+
+    def digest(self) -> str:
+        """Sha256 of the stored samples, their labels and their division, 64 hexadecimal digits."""
+        total = hashlib.sha256()
+        arrays = {**self.samples.inputs, "": self.samples.order, "held out": self.held_out.order}
+        if self.samples.labels is not None:
+            arrays["labels"] = self.samples.labels
+        for name, array in sorted(arrays.items()):
+            total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+            for start in range(0, len(array), _DIGEST_ROWS):
+                total.update(np.ascontiguousarray(array[start : start + _DIGEST_ROWS]).data)
+        return total.hexdigest()
+
+    def _network(self, model: Model) -> Network:
+        """The model in the form that trains."""
+        recipe = self.recipe
+        return choose_network(
+            model, recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
+        )
+
+    def _weights(
+        self, network: Network, trainer: OrtTrainer, *, samples: int = _STATISTICS_SAMPLES
+    ) -> dict[str, FloatArray]:
+        """What training has made of the model's constants."""
+        return network.finished(trainer, lambda: self._statistics_batches(samples), threads=self.recipe.threads)
+
+    def _statistics_batches(self, samples: int = _STATISTICS_SAMPLES) -> Iterator[Batch]:
+        """Training data as training sees them, augmented and the same ones every time."""
+        size = self.recipe.batch_size
+        count = size * min(self.steps_per_epoch, max(1, samples // size))
+        generator = np.random.default_rng([self.seed, _STATISTICS_ORDER])
+        chosen = self.samples.take(generator.permutation(len(self.samples))[:count])
+        return chosen.batches(size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True)
+
+    def _trainer(self, network: Network, *, epochs: int, weight_decay: float) -> OrtTrainer:
+        trainer = OrtTrainer(
+            network.model,
+            loss=self.recipe.objective(),
+            batch_size=self.recipe.batch_size,
+            threads=self.recipe.threads,
+            workers=self.recipe.workers,
+            accumulate=self.recipe.accumulate,
+            steps=epochs * self.steps_per_epoch,
+            weight_decay=weight_decay,
+            freeze_untrainable=self.recipe.freeze_untrainable,
+            input_shapes=self.samples.sample_shapes,
+            batch_statistics=network.batch_statistics,
+        )
+        self.journal.workers = max(self.journal.workers, trainer.workers)
+        self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
+        return trainer
+
+    @contextmanager
+    def _epochs(self) -> Iterator[Callable[[int, int], Iterator[Batch]]]:
+        """Give out the batches of an epoch from one of them on, made while those before are trained on.
+
+        The threads that make them end with the block, whatever ends it.
+        """
+        with ExitStack() as streams:
+            yield lambda epoch, first: streams.enter_context(closing(ahead(self._made(epoch, first))))
+
+    def _made(self, epoch: int, first: int) -> Iterator[Batch]:
+        # Those before the first are drawn all the same: the random numbers go on where they would have been.
+        generator = np.random.default_rng([self.seed, epoch])
+        batches = self.samples.batches(
+            self.recipe.batch_size,
+            seed=int(generator.integers(2**31)),
+            shuffle=True,
+            augment=bool(self.preprocessing.augment),
+            drop_last=True,
+        )
+        loss = self.recipe.objective()
+        for batch in itertools.islice(batches, first, None):
+            yield self.teacher.label(batch) if self.teacher is not None and loss.needs_teacher else batch
+
+
+def read_training(
+    model: Model,
+    data: object,
+    test: object | None,
+    *,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    seed: int,
+    journal: Journal,
+) -> Training:
+    """Read the data, divide them, and take the model as the teacher where one is needed.
+
+    Raises:
+        DataError: they cannot be read, do not fit the model, or are too few.
+    """
+    signature = signature_of(model)
+    loss = recipe.objective()
+    mean, std, scale = preprocessing.mean, preprocessing.std, preprocessing.scale
+    whole = load_data(
+        data, signature=signature, loss=loss, mean=mean, std=std, scale=scale, augment=preprocessing.augment
+    )
+    samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
+    tested = None
+    if test is not None:
+        tested = load_data(test, signature=signature, loss=loss, mean=mean, std=std, scale=scale)
+    teacher = None
+    if loss.needs_teacher or not held_out.has_labels:
+        teacher = Teacher(model, loss=loss, threads=recipe.threads)
+    return Training(
+        recipe=recipe,
+        preprocessing=preprocessing,
+        samples=samples,
+        held_out=held_out,
+        test=tested,
+        teacher=teacher,
+        seed=seed,
+        journal=journal,
+    )
+
+
+def _pruned_of(state: State) -> Pruned | None:
+    return Pruned(state["keep"], part(state, "zeros"), part(state, "weights")) if state else None
+
+
+def _without(weights: Mapping[str, FloatArray], names: frozenset[str]) -> dict[str, FloatArray]:
+    return {name: array for name, array in weights.items() if name not in names}
+
+
+def _goodness(metrics: Metrics) -> float:
+    """Return accuracy, or the negative loss where there is none: more is better."""
+    return metrics.accuracy if metrics.accuracy is not None else -metrics.loss
+
+
+def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
+    pruned = Residuals(record.connection_primal, record.connection_dual, record.connection_rho)
+    return Iteration(
+        stage="prune",
+        iteration=record.iteration,
+        epoch=record.epoch,
+        loss=record.loss,
+        heldout=held_out,
+        learning_rate=record.learning_rate,
+        neurons=Residuals(record.neuron_primal, record.neuron_dual, record.neuron_rho),
+        connections=pruned if connections else None,
+        cost=record.cost,
+        budget=record.budget,
+        kept_units=record.kept,
+    )
+
+
+def _row_of_epoch(epoch: Epoch) -> Iteration:
+    return Iteration(
+        stage="retrain",
+        iteration=epoch.epoch,
+        epoch=float(epoch.epoch),
+        loss=epoch.loss,
+        heldout=epoch.score,
+        learning_rate=epoch.learning_rate,
+        neurons=None,
+        connections=None,
+        cost=None,
+        budget=None,
+        kept_units=None,
+    )

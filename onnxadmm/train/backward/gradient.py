@@ -1,0 +1,53 @@
+"""The gradient graph of a training copy: what the engine's builder appends, with what it must not see put back."""
+
+from collections.abc import Sequence
+
+import onnx
+
+from onnxadmm.errors import NotTrainableError
+from onnxadmm.train.backward.view import restore_hidden, show_gradient_path
+from onnxadmm.train.engine import IR_VERSION, differentiate
+
+
+def gradient_name(weight: str) -> str:
+    """Name the gradient builder gives to the gradient of a weight."""
+    return f"{weight}_grad"
+
+
+def build_gradient_graph(
+    forward: onnx.ModelProto, *, loss: str, weights: Sequence[str], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """Append the backward pass of ``loss`` to a forward graph.
+
+    Args:
+        forward: graph with every shape known, whose inputs include ``weights`` and whose outputs include ``loss``.
+        loss: name of a float32 scalar output.
+        weights: graph inputs to differentiate by.
+        outputs: names of further tensors the result must put out.
+
+    Returns:
+        The graph with outputs ``loss``, then ``outputs``, then the gradient of each weight, named by
+        ``gradient_name``, in the order of ``weights``.
+
+    Raises:
+        TrainingUnavailableError: the installed onnxruntime has no training API.
+        NotTrainableError: the builder cannot differentiate the graph, or found no path to some weight.
+    """
+    shown, hidden = show_gradient_path(forward, loss=loss, weights=weights, outputs=outputs)
+    graph = onnx.load_from_string(differentiate(shown.SerializeToString(), loss=loss, weights=weights))
+    if hidden:
+        restore_hidden(graph.graph, hidden, forward.graph)
+    made = {output.name: output for output in graph.graph.output}
+    wanted = [loss, *outputs, *(gradient_name(name) for name in weights)]
+    missing = [name for name in wanted if name not in made]
+    if missing:
+        raise NotTrainableError(
+            f"gradient of {loss}",
+            expected=f"a gradient for each of {len(weights)} weights",
+            found=f"none for {', '.join(missing)}",
+            way_out="freeze these weights",
+        )
+    del graph.graph.output[:]
+    graph.graph.output.extend(made[name] for name in wanted)
+    graph.ir_version = min(graph.ir_version, IR_VERSION)
+    return graph

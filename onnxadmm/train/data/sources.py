@@ -1,0 +1,295 @@
+"""Reading data as they come: files, folders, arrays and iterables. What fits the model is decided elsewhere."""
+
+import gzip
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from onnxadmm.errors import DataError
+from onnxadmm.train.data.batches import concatenate
+from onnxadmm.train.data.storage import make_room
+
+Array = NDArray[Any]
+
+#: Names under which labels, and the only input, may stand in an ``.npz`` file or a mapping.
+LABEL_NAMES = ("labels", "label", "y", "targets", "target")
+INPUT_NAMES = ("x", "input", "inputs", "images", "data", "features")
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+#: Most bytes of samples that are kept in memory.
+MEMORY_LIMIT = 4 << 30
+#: Images whose decoding is under way before the first of them is waited for.
+_DECODED_AT_ONCE = 1024
+
+_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Data as read.
+
+    Attributes:
+        name: what messages call it.
+        inputs: arrays by name, or under position numbers ``"0"``, ``"1"``... when they came without names.
+        labels: None without labels.
+        classes: names of the classes when a folder gave them.
+    """
+
+    name: str
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    classes: tuple[str, ...] | None = None
+
+
+def read_source(source: object, *, memory_limit: int = MEMORY_LIMIT, grey: bool = False) -> Raw:
+    """Read any supported source.
+
+    Args:
+        source: a path (``.npz``, ``IMAGES,LABELS`` or ``IMAGES`` in the IDX format, a folder of class folders), an
+            ``(x, y)`` tuple, one array, a mapping of arrays, or an iterable of batches (arrays, tuples or mappings).
+        memory_limit: most bytes kept in memory; an iterable that takes more is refused, the decoded images of a folder
+            go to a temporary file.
+        grey: read images of folders with one channel instead of three.
+
+    Raises:
+        DataError: whatever is missing, unreadable, empty or of no known kind.
+    """
+    if isinstance(source, str | Path):
+        return _read_path(source, grey=grey, limit=memory_limit)
+    if isinstance(source, Mapping):
+        return _from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()})
+    if _is_array(source):
+        return Raw("data", {"0": to_array(source, "data")}, None)
+    if isinstance(source, tuple) and len(source) >= 2 and all(_is_array(part) for part in source):
+        parts = [to_array(part, "data") for part in source]
+        return Raw("data", {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
+    if isinstance(source, Iterable):
+        return _from_batches(source, memory_limit)
+    raise DataError(
+        "data",
+        expected="a path, arrays, or an iterable of batches",
+        found=type(source).__name__,
+        way_out="see the documentation of the data sources",
+    )
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "__array__") or (hasattr(value, "numpy") and hasattr(value, "shape"))
+
+
+def to_array(value: object, name: str) -> Array:
+    """Turn an array-like (torch tensors on the CPU included) into a numpy array of numbers.
+
+    Raises:
+        DataError: it holds something else, or is not an array at all.
+    """
+    for method in ("detach", "cpu"):
+        if hasattr(value, method):
+            value = getattr(value, method)()
+    try:
+        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            name, expected="arrays of numbers", found=str(error)[:200], way_out="convert them to numpy arrays"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(name, expected="numbers", found=f"dtype {array.dtype}", way_out="convert them to numbers")
+    return array
+
+
+def _read_path(source: str | Path, *, grey: bool, limit: int) -> Raw:
+    text = str(source)
+    path = Path(text)
+    if path.is_dir():
+        return _read_folder(path, grey=grey, limit=limit)
+    if path.suffix == ".npz":
+        return _read_npz(_existing(path))
+    if "," in text and not path.exists():
+        names = [part.strip() for part in text.split(",")]
+        if len(names) != 2:
+            raise DataError(
+                text, expected="IMAGES,LABELS", found=f"{len(names)} names", way_out="give one file of each"
+            )
+        images, labels = (read_idx(Path(name)) for name in names)
+        return Raw(text, {"0": images}, labels)
+    return Raw(text, {"0": read_idx(path)}, None)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(str(path), expected="a file", found="no such file", way_out="check the path")
+    return path
+
+
+def read_idx(path: Path) -> Array:
+    """Read one IDX file (LeCun's format of MNIST), gzipped or not.
+
+    Raises:
+        DataError: no such file, not in this format, or cut short.
+    """
+    raw = _existing(path).read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(
+                str(path), expected="a whole gzip file", found=str(error), way_out="download it again"
+            ) from error
+    dtype = _IDX_TYPES.get(raw[2]) if len(raw) >= 4 and raw[:2] == b"\0\0" else None
+    if dtype is None:
+        raise DataError(
+            str(path),
+            expected="an IDX file, an .npz file or a folder of class folders",
+            found=f"a file that starts with {raw[:4].hex() or 'nothing'}",
+            way_out="give IMAGES,LABELS in the IDX format, or another kind of source",
+        )
+    rank = raw[3]
+    header = 4 + 4 * rank
+    shape = struct.unpack(f">{rank}I", raw[4:header]) if len(raw) >= header else ()
+    wanted = header + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if len(shape) != rank or len(raw) != wanted:
+        raise DataError(
+            str(path),
+            expected=f"{wanted} bytes for the shape {list(shape)}",
+            found=f"{len(raw)} bytes",
+            way_out="download it again",
+        )
+    array = np.frombuffer(raw, dtype, offset=header).reshape(shape)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _read_npz(path: Path) -> Raw:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        pickled = "pickle" in str(error).lower()
+        raise DataError(
+            str(path),
+            expected="an .npz file of plain arrays",
+            found="pickled objects, which are never loaded" if pickled else f"an unreadable file ({error})",
+            way_out="write it with numpy.savez and arrays of numbers",
+        ) from error
+    return _from_mapping(str(path), {name: to_array(array, f"{path}, {name}") for name, array in arrays.items()})
+
+
+def _from_mapping(name: str, arrays: Mapping[str, Array]) -> Raw:
+    labels = next((key for key in LABEL_NAMES if key in arrays), None)
+    inputs = {key: array for key, array in arrays.items() if key != labels}
+    if not inputs:
+        raise DataError(
+            name,
+            expected="arrays named like the model's inputs, or x",
+            found=", ".join(arrays) or "nothing",
+            way_out="name them so",
+        )
+    return Raw(name, inputs, None if labels is None else arrays[labels])
+
+
+def _from_batches(source: Iterable[object], limit: int) -> Raw:
+    inputs: dict[str, list[Array]] = {}
+    labels: list[Array] = []
+    size = 0
+    for number, item in enumerate(source):
+        batch = _one_batch(item, number)
+        if number and (set(batch.inputs) != set(inputs) or (batch.labels is not None) != bool(labels)):
+            raise DataError(
+                f"batch {number}",
+                expected=f"the inputs {', '.join(inputs)} {'with' if labels else 'without'} labels, as in batch 0",
+                found=f"{', '.join(batch.inputs)} {'with' if batch.labels is not None else 'without'} labels",
+                way_out="give all batches the same parts",
+            )
+        parts = [*batch.inputs.values(), *([] if batch.labels is None else [batch.labels])]
+        size += sum(part.nbytes for part in parts)
+        if size > limit:
+            raise DataError(
+                "iterable of batches",
+                expected=f"at most {limit / 2**30:.3g} GiB, since part of it is held out and so all is kept in memory",
+                found=f"more after {number + 1} batches",
+                way_out="give fewer samples, uint8 images, or a folder or file",
+            )
+        for key, array in batch.inputs.items():
+            # A copy: loaders may fill the same buffer again.
+            inputs.setdefault(key, []).append(np.array(array))
+        if batch.labels is not None:
+            labels.append(np.array(batch.labels))
+    if not inputs:
+        raise DataError("iterable of batches", expected="at least one batch", found="none", way_out="give data")
+    try:
+        joined = {key: concatenate(arrays) for key, arrays in inputs.items()}
+        return Raw("data", joined, concatenate(labels) if labels else None)
+    except ValueError as error:
+        raise DataError(
+            "iterable of batches", expected="samples of one shape", found=str(error)[:200], way_out="give equal shapes"
+        ) from error
+
+
+def _one_batch(item: object, number: int) -> Raw:
+    name = f"batch {number}"
+    if isinstance(item, Mapping):
+        return _from_mapping(name, {str(key): to_array(value, name) for key, value in item.items()})
+    if isinstance(item, tuple | list) and not all(np.isscalar(part) for part in item):
+        parts = [to_array(part, name) for part in item]
+        if len(parts) == 1:
+            return Raw(name, {"0": parts[0]}, None)
+        return Raw(name, {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
+    return Raw(name, {"0": to_array(item, name)}, None)
+
+
+def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
+    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files = [
+        (file, index)
+        for index, name in enumerate(classes)
+        for file in sorted((path / name).iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not files:
+        raise DataError(
+            str(path),
+            expected="a folder of class folders with images",
+            found=f"{len(classes)} folders without images",
+            way_out="arrange the images as CLASS/NAME.jpg",
+        )
+    first = _read_image(files[0][0], grey=grey)
+    images = make_room(str(path), (len(files), *first.shape), np.uint8, limit=limit)
+
+    def decode(index: int) -> None:
+        file = files[index][0]
+        image = _read_image(file, grey=grey)
+        if image.shape != first.shape:
+            raise DataError(
+                str(file),
+                expected=f"{first.shape[1]}x{first.shape[0]} pixels as {files[0][0].name}",
+                found=f"{image.shape[1]}x{image.shape[0]}",
+                way_out="resize all images to the model's input",
+            )
+        images[index] = image
+
+    # Decoders work outside the interpreter's lock. In order, so that the first bad file is the one that is named.
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _DECODED_AT_ONCE):
+            for _ in pool.map(decode, range(start, min(start + _DECODED_AT_ONCE, len(files)))):
+                pass
+    labels = np.array([index for _, index in files], np.int64)
+    return Raw(str(path), {"0": images}, labels, tuple(classes))
+
+
+def _read_image(path: Path, *, grey: bool) -> Array:
+    """One image as uint8 ``[H, W, 1]`` or ``[H, W, 3]``."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            str(path), expected="an image", found=f"one that cannot be decoded ({error})", way_out="remove or repair it"
+        ) from error
+    return pixels[..., None] if grey else pixels

@@ -1,0 +1,176 @@
+"""Lowerings that move, repeat, mix or pool positions: blocks, padding, resizing, norms of windows."""
+
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnxadmm.train.engine import SessionError, inference_session
+from onnxadmm.train.lowering.layers import window_sum
+from onnxadmm.train.lowering.reductions import safe_root
+from onnxadmm.train.lowering.writer import Nodes, Writer, need_constant, need_shape, refusal
+from onnxadmm.train.prepare.nodes import attribute, set_attribute
+from onnxadmm.train.prepare.workspace import Array, Workspace
+
+#: Longest axis that is resized by a matrix.
+LONGEST_RESIZED = 4096
+
+
+def lower_depth_to_space(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """Reshape, Transpose, Reshape."""
+    batch, channels, height, width = need_shape(space, node, node.input[0])
+    block = attribute(node, "blocksize", 1)
+    depth = channels // block**2
+    write = Writer(space, node)
+    if attribute(node, "mode", "DCR") == "DCR":
+        split, order = (batch, block, block, depth, height, width), [0, 3, 4, 1, 5, 2]
+    else:
+        split, order = (batch, depth, block, block, height, width), [0, 1, 4, 2, 5, 3]
+    moved = write.add("Transpose", write.reshape(node.input[0], split), perm=order)
+    return write.finish(write.reshape(moved, (batch, depth, height * block, width * block)))
+
+
+def lower_space_to_depth(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """Reshape, Transpose, Reshape."""
+    batch, channels, height, width = need_shape(space, node, node.input[0])
+    block = attribute(node, "blocksize", 1)
+    write = Writer(space, node)
+    split = write.reshape(node.input[0], (batch, channels, height // block, block, width // block, block))
+    moved = write.add("Transpose", split, perm=[0, 3, 5, 1, 2, 4])
+    return write.finish(write.reshape(moved, (batch, channels * block**2, height // block, width // block)))
+
+
+def lower_pad(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """A Gather per axis for what repeats elements and for what is cut off; zeros stay a Pad of all axes."""
+    shape = need_shape(space, node, node.input[0])
+    amounts, axes = need_constant(space, node, 1), need_constant(space, node, 3)
+    assert amounts is not None  # Pad has no form without it
+    chosen = list(range(len(shape))) if axes is None else [int(axis) % len(shape) for axis in axes]
+    mode = attribute(node, "mode", "constant")
+    if mode == "constant" and axes is None and (amounts >= 0).all():
+        return [node]
+    write = Writer(space, node)
+    value = write.add("Identity", node.input[0])
+    added = np.zeros((2, len(shape)), np.int64)
+    for index, axis in enumerate(chosen):
+        before, after = int(amounts[index]), int(amounts[len(chosen) + index])
+        low, high = max(-before, 0), shape[axis] - max(-after, 0)
+        places = np.arange(shape[axis])[low:high]
+        added[:, axis] = max(before, 0), max(after, 0)
+        if mode != "constant" and added[:, axis].any():
+            places = np.pad(places, (max(before, 0), max(after, 0)), mode=mode)
+        if not np.array_equal(places, np.arange(shape[axis])):
+            value = write.gather(value, places.tolist(), axis=axis)
+    if mode == "constant" and added.any():
+        value = write.add("Pad", value, write.array(added.reshape(-1)), *node.input[2:3], mode="constant")
+    return write.finish(value)
+
+
+def lower_resize(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """Each resized axis multiplied by a matrix, which is what the operator makes of the unit matrix.
+
+    Every mode is linear and works axis by axis. Rows that only pick an element become a Gather.
+    """
+    shape, out = need_shape(space, node, node.input[0]), need_shape(space, node, node.output[0])
+    if attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        raise refusal(node, expected="no cropping", found="tf_crop_and_resize", way_out="crop with Slice instead")
+    if attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise refusal(node, expected="the policy stretch", found="another one", way_out="resize to literal sizes")
+    scales, sizes = need_constant(space, node, 2), need_constant(space, node, 3)
+    axes = [axis % len(shape) for axis in attribute(node, "axes", list(range(len(shape))))]
+    write = Writer(space, node)
+    value = write.add("Identity", node.input[0])
+    for index, axis in enumerate(axes):
+        scale = float(scales[index]) if scales is not None and scales.size else None
+        if shape[axis] > LONGEST_RESIZED or out[axis] > LONGEST_RESIZED:
+            raise refusal(
+                node,
+                expected=f"at most {LONGEST_RESIZED} positions on an axis",
+                found=f"{shape[axis]} to {out[axis]}",
+                way_out="train on smaller inputs",
+            )
+        if (sizes is None and scale == 1.0) or (scale is None and shape[axis] == out[axis]):
+            continue
+        matrix = _resized_identity(space, node, shape[axis], out[axis], scale)
+        ones = matrix == 1.0
+        if ((matrix == 0.0) | ones).all() and (ones.sum(axis=1) == 1).all():
+            value = write.gather(value, ones.argmax(axis=1).tolist(), axis=axis)
+        else:
+            value = write.along(value, matrix, axis=axis, rank=len(shape))
+    return write.finish(value)
+
+
+def _resized_identity(space: Workspace, node: onnx.NodeProto, size: int, out: int, scale: float | None) -> Array:
+    """Matrix [out, size] of a Resize of one axis."""
+    operands: list[tuple[str, Array]] = [("identity", np.eye(size, dtype=np.float32))]
+    if scale is None:
+        operands.append(("sizes", np.array([size, out], np.int64)))
+        inputs = ["identity", "", "", "sizes"]
+    else:
+        operands.append(("scales", np.array([1.0, scale], np.float32)))
+        inputs = ["identity", "", "scales"]
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    del copy.input[:], copy.output[:]
+    copy.input.extend(inputs)
+    copy.output.append("resized")
+    set_attribute(copy, "axes", None)
+    (name, identity), *rest = operands
+    graph = helper.make_graph(
+        [copy],
+        "resize",
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, identity.shape)],
+        [helper.make_tensor_value_info("resized", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(array, key) for key, array in rest],
+    )
+    opsets = [helper.make_opsetid("", space.opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=space.model.ir_version)
+    try:
+        (result,) = inference_session(model, threads=1).run(None, {name: identity})
+    except SessionError as error:
+        raise refusal(
+            node,
+            expected="a form of Resize the installed onnxruntime runs",
+            found=str(error)[:200],
+            way_out="resize by nearest or linear interpolation",
+        ) from error
+    matrix = np.asarray(result, np.float32).T
+    assert matrix.shape == (out, size)
+    return matrix
+
+
+def lower_lp_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """The p-th root of the sum of |x|^p in each window"""
+    out = need_shape(space, node, node.output[0])
+    write = Writer(space, node)
+    power = attribute(node, "p", 2)
+    total = window_sum(space, write, node, _powers(write, node.input[0], power))
+    return write.finish(write.reshape(_root(write, total, power), out))
+
+
+def lower_global_lp_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """The p-th root of the sum of |x|^p over all positions"""
+    shape = need_shape(space, node, node.input[0])
+    write = Writer(space, node)
+    power = attribute(node, "p", 2)
+    flat = write.reshape(_powers(write, node.input[0], power), (*shape[:2], prod(shape[2:])))
+    root = _root(write, write.sum(flat, [2]), power)
+    return write.finish(write.reshape(root, (*shape[:2], *[1] * (len(shape) - 2))))
+
+
+def _powers(write: Writer, value: str, power: int) -> str:
+    if power == 2:
+        return write.add("Mul", value, value)
+    size = write.add("Abs", value)
+    return size if power == 1 else write.add("Pow", size, write.scalar(power))
+
+
+def _root(write: Writer, total: str, power: int) -> str:
+    if power == 1:
+        return write.add("Identity", total)
+    if power == 2:
+        return safe_root(write, total)
+    empty = write.add("Equal", write.stop(total), write.scalar(0.0))
+    filled = write.add("Where", empty, write.scalar(1.0), total)
+    return write.add("Where", empty, write.scalar(0.0), write.add("Pow", filled, write.scalar(1.0 / power)))

@@ -1,0 +1,113 @@
+"""Helpers on protobuf nodes and models: reading and setting attributes, order, evaluation, operator sets."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from onnxadmm.graph.model import Model, from_proto, to_proto
+
+Array = NDArray[Any]
+
+
+def words(text: str) -> frozenset[str]:
+    """Names written one after the other."""
+    return frozenset(text.split())
+
+
+def as_proto(model: onnx.ModelProto | Model) -> onnx.ModelProto:
+    """The model as one message with dense weights; a message that is so already is handed back, not copied.
+
+    Raises:
+        ModelFileError: the model is broken or too large for one message.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return to_proto(from_proto(model)) if model.graph.sparse_initializer else model
+    return to_proto(model)
+
+
+def evaluate_node(node: onnx.NodeProto, inputs: dict[str, Array], *, opset: int) -> list[Array]:
+    """Run one node on arrays with ONNX's own reference implementation."""
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
+    graph = helper.make_graph(
+        [node],
+        "node",
+        [helper.make_tensor_value_info(name, kinds[name], array.shape) for name, array in inputs.items()],
+        [helper.make_empty_tensor_value_info(name) for name in node.output],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    results = ReferenceEvaluator(model).run(None, dict(inputs))
+    assert isinstance(results, list)
+    return [np.asarray(result) for result in results]
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Names a node reads, those in the bodies of its control flow included."""
+    names = [name for name in node.input if name]
+    for item in node.attribute:
+        bodies = [item.g] if item.type == onnx.AttributeProto.GRAPH else list(item.graphs)
+        for body in bodies:
+            for inner in body.node:
+                names.extend(reads(inner))
+            names.extend(output.name for output in body.output)
+    return names
+
+
+def sort_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes in an order in which each stands after those it reads, otherwise as they were."""
+    producers = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    done = [False] * len(nodes)
+    result: list[onnx.NodeProto] = []
+    for root in range(len(nodes)):
+        stack = [root]
+        while stack:
+            index = stack[-1]
+            waiting = [producers[n] for n in reads(nodes[index]) if n in producers and not done[producers[n]]]
+            if waiting and not done[index]:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            if not done[index]:
+                done[index] = True
+                result.append(nodes[index])
+    return result
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Value of an attribute, text decoded, or ``default``."""
+    for item in node.attribute:
+        if item.name == name:
+            value = helper.get_attribute_value(item)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:
+    """Set an attribute, replacing one of the same name; None removes it."""
+    kept = [item for item in node.attribute if item.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if value is not None:
+        node.attribute.append(helper.make_attribute(name, value))
+
+
+def label(node: onnx.NodeProto) -> str:
+    """How messages call a node: ``Conv (node_3)``."""
+    return f"{node.op_type} ({node.name or (node.output[0] if node.output else 'unnamed')})"
+
+
+def import_domain(model: onnx.ModelProto, domain: str) -> None:
+    """Let a model use the operators of a domain, in their first version unless it imports another."""
+    if all(entry.domain != domain for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the default domain a model imports."""
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    return 1
