@@ -145,6 +145,11 @@ def declare(*names: str, domain: str = "", **known: Any) -> None:
         _TABLE[domain, name] = replace(entry, **stated)
 
 
+def withdraw(name: str, *, domain: str) -> None:
+    """Forget an operator, so that it can be declared anew."""
+    _TABLE.pop((domain, name), None)
+
+
 def find(domain: str, name: str) -> Operator:
     """Return the entry of an operator; one that says nothing for an operator that nobody declared.
 
