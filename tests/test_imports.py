@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "output": {"errors", "files"},
     "surgery": {"errors", "graph", "units", "plan", "rewrite", "bench", "output"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "surgery"},
-    "trial": {"errors", "train"},
+    "trial": {"errors", "train", "bench"},
     "doctor": {"bench", "report"},
     "measure": {"errors", "progress", "graph", "units", "plan", "rewrite", "train", "bench", "report", "doctor"},
 }
