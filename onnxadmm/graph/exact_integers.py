@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
+import onnx
 import onnx_ir
 
 from onnxadmm.graph.constants import Array, constant, free_name, new_initializer, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
-from onnxadmm.graph.shapes import Shapes, infer
 from onnxadmm.graph.unread import drop_unread
 
 _MICROSOFT: Final = "com.microsoft"
@@ -45,8 +45,8 @@ def with_exact_integers(model: Model) -> Model:
     than the model. What is computed while running is shifted by nodes in front of the product.
 
     Args:
-        model: the model; it is not changed. Operands of unknown type stay, which happens only where a type is neither
-            stated nor inferred and there is no zero point.
+        model: the model; it is not changed. Operands of unknown type stay: what a subgraph is fed, or an operator of
+            another domain computes, where the file states no type and the product has no zero point.
     """
     within = [node for function in model.ir.functions.values() for node in function.all_nodes()]
     if not any(map(_operands, (*model.ir.graph.all_nodes(), *within))):
@@ -72,8 +72,8 @@ class _Recoding:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._taken = value_names(model)
-        self._recoded: dict[tuple[onnx_ir.Value | None, onnx_ir.Graph | None], onnx_ir.Value] = {}
-        self._inferred: Shapes | None = None
+        self._recoded: dict[tuple[onnx_ir.Value, onnx_ir.Graph | None], onnx_ir.Value] = {}
+        self._zero_points: dict[int, onnx_ir.Value] = {}
 
     def run(self) -> None:
         """Re-code every signed second operand, in subgraphs too."""
@@ -90,15 +90,28 @@ class _Recoding:
         if point >= len(node.inputs):
             node.resize_inputs(point + 1)
         node.replace_input_with(operand, self._shifted(factor, graph, node))
-        node.replace_input_with(point, self._zero_point() if zero is None else self._shifted(zero, graph, node))
+        shifted = self._zero_point(_OFFSET) if zero is None else self._shifted(zero, graph, node)
+        node.replace_input_with(point, shifted)
+        # onnxruntime 1.19 reads the first zero point of this one wherever there is a second, and crashes without.
+        if node.op_type == "ConvInteger" and node.inputs[2] is None:
+            node.replace_input_with(2, self._zero_point(0))
 
     def _is_signed(self, factor: onnx_ir.Value, zero: onnx_ir.Value | None) -> bool:
         # The operators demand one type of both.
-        kind = factor.dtype or (None if zero is None else zero.dtype)
-        if kind is None:
-            self._inferred = self._inferred or infer(self._model)
-            kind = self._inferred.dtype(factor.name or "")
+        kind = self._type(factor) or (None if zero is None else self._type(zero))
         return kind == onnx_ir.DataType.INT8
+
+    def _type(self, value: onnx_ir.Value) -> onnx_ir.DataType | None:
+        """Return the type that a value is stated to have, or takes over from what it is computed from."""
+        current: onnx_ir.Value | None = value
+        while current is not None and current.dtype is None:
+            node, position = current.producer(), current.index()
+            if node is None or position is None:
+                return None
+            if node.op_type == "Cast":
+                return onnx_ir.DataType(node.attributes["to"].as_int())
+            current = _of_the_same_type(node, position, self._model.ir.opset_imports)
+        return None if current is None else current.dtype
 
     def _shifted(self, value: onnx_ir.Value, graph: onnx_ir.Graph, node: onnx_ir.Node) -> onnx_ir.Value:
         """Return int8 ``value`` + 128 as uint8, of the same shape; ``node`` of ``graph`` is about to read it."""
@@ -114,12 +127,12 @@ class _Recoding:
             self._recoded[key] = self._computed(value, graph, node)
         return self._recoded[key]
 
-    def _zero_point(self) -> onnx_ir.Value:
-        """Return the zero point 0, which was left out, shifted: a scalar."""
-        if (None, None) not in self._recoded:
-            zero = np.array(_OFFSET, np.uint8)
-            self._recoded[None, None] = new_initializer(self._model, "zero_point", zero, taken=self._taken)
-        return self._recoded[None, None]
+    def _zero_point(self, number: int) -> onnx_ir.Value:
+        """Return a scalar in place of a zero point that was left out, uint8."""
+        if number not in self._zero_points:
+            zero = np.array(number, np.uint8)
+            self._zero_points[number] = new_initializer(self._model, "zero_point", zero, taken=self._taken)
+        return self._zero_points[number]
 
     def _initializer(self, value: onnx_ir.Value, array: Array) -> onnx_ir.Value:
         name = free_name(f"{value.name}_unsigned", self._taken)
@@ -158,3 +171,15 @@ def _products(graph: onnx_ir.Graph) -> Iterator[tuple[onnx_ir.Node, int, int]]:
         found = _operands(node)
         if found is not None:
             yield node, *found
+
+
+def _of_the_same_type(node: onnx_ir.Node, position: int, opsets: Mapping[str, int]) -> onnx_ir.Value | None:
+    """Return an operand that by its operator's definition has the type of the result at ``position``."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opsets.get(domain, 1), domain)
+    except onnx.defs.SchemaError:
+        return None
+    kind = schema.outputs[min(position, len(schema.outputs) - 1)].type_str
+    pairs = zip(node.inputs, schema.inputs, strict=False)  # operands may be left out, and the last one repeated
+    return next((operand for operand, formal in pairs if operand is not None and formal.type_str == kind), None)
