@@ -330,3 +330,17 @@ def test_sessions_that_are_measured_run_the_model_as_it_is(monkeypatch: pytest.M
     monkeypatch.setattr(runtime, "with_exact_integers", lambda model: pytest.fail("asked for"))
     with open_session(CASES["integers"].model()) as session:
         assert session.run({"x": LEFT})["y"].shape == (3, 5)
+
+
+def test_a_layer_between_dequantise_and_quantise_is_exact_too() -> None:
+    """Without optimisations it computes with floats; with them onnxruntime makes a product of bytes of it."""
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[M,7] x) => (float[M,5] y) { q = QuantizeLinear (x, one, a) '
+        "f = DequantizeLinear (q, one, a) g = DequantizeLinear (w, one, b) p = MatMul (f, g) "
+        "r = QuantizeLinear (p, step, middle) y = DequantizeLinear (r, step, middle) }"
+    )
+    constants = {"w": RIGHT, "one": ONE, "a": ZERO_A, "b": np.array(0, np.int8), "step": STEP, "middle": MIDDLE}
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    with open_session(from_proto(proto), as_written=True) as session:
+        found = session.run({"x": LEFT.astype(np.float32) - np.float32(3)})["y"]
+    np.testing.assert_array_equal(found / 2048 + 128, rounded(dot(LEFT, RIGHT, 3, 0)))
