@@ -21,21 +21,10 @@ from onnxadmm.graph.constants import Array, constant, free_name, new_initializer
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.unread import drop_unread
+from onnxadmm.operators.table import find
 
-_MICROSOFT: Final = "com.microsoft"
 _OFFSET: Final = 128
 _FREE_INITIALIZERS: Final = 4  # the first IR version whose initializers need not be inputs
-
-#: By domain and operator: where the second operand of the product of bytes stands, and its zero point.
-SECOND_OPERANDS: Final[Mapping[tuple[str, str], tuple[int, int]]] = {
-    ("", "ConvInteger"): (1, 3),
-    ("", "MatMulInteger"): (1, 3),
-    ("", "QLinearConv"): (3, 5),
-    ("", "QLinearMatMul"): (3, 5),
-    (_MICROSOFT, "DynamicQuantizeMatMul"): (1, 3),
-    (_MICROSOFT, "MatMulIntegerToFloat"): (1, 5),
-    (_MICROSOFT, "QGemm"): (3, 5),
-}
 
 
 def with_exact_integers(model: Model) -> Model:
@@ -57,14 +46,9 @@ def with_exact_integers(model: Model) -> Model:
     return copy
 
 
-def is_byte_product(node: onnx_ir.Node) -> bool:
-    """Tell whether an operator adds up products of bytes."""
-    return _operands(node) is not None
-
-
 def _operands(node: onnx_ir.Node) -> tuple[int, int] | None:
     """Return where the second operand and its zero point stand; None for all operators but products of bytes."""
-    return SECOND_OPERANDS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+    return find(node.domain, node.op_type).multiplies_bytes
 
 
 class _Recoding:

@@ -1,6 +1,5 @@
 """The proof of quantised networks on a processor that cuts sums of products off, which any processor can imitate."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,7 +9,6 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxadmm.graph import runtime
 from onnxadmm.graph.model import Model, to_proto
-from onnxadmm.rules import table
 from tests.graph.saturating import processor_without_vnni
 from tests.rewrite import laws
 from tests.rewrite.plans import random_keep
@@ -27,14 +25,6 @@ def _without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
         return processor_without_vnni(onnx.ModelProto.FromString(to_proto(model).SerializeToString()))
 
     monkeypatch.setattr(runtime, "_load", load)
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
 
 
 def prove(operator: str) -> float:
