@@ -46,14 +46,9 @@ def with_exact_integers(model: Model) -> Model:
     return copy
 
 
-def is_byte_product(node: onnx_ir.Node) -> bool:
-    """Tell whether an operator adds up products of bytes."""
-    return _operands(node) is not None
-
-
 def _operands(node: onnx_ir.Node) -> tuple[int, int] | None:
     """Return where the second operand and its zero point stand; None for all operators but products of bytes."""
-    return find(node.domain, node.op_type).byte_product
+    return find(node.domain, node.op_type).multiplies_bytes
 
 
 class _Recoding:
