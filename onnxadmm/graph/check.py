@@ -6,6 +6,7 @@ neither accepts is refused.
 """
 
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]  # p
 from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.weights import external_tensors
 from onnxadmm.graph.wire import Buffer
+from onnxadmm.runtime.session import AS_WRITTEN, SessionError, open_inference
 
 OLDEST_OPSET = 7
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
@@ -166,17 +168,10 @@ def passes_checker(proto: onnx.ModelProto, *, thing: str, whole: Path | bytes) -
 
 def _try_onnxruntime(whole: Path | bytes) -> str | None:
     """Return why onnxruntime refuses the model, or None when it loads."""
-    # Imported here: it takes a second, and only models that fail the checker need it.
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    source = whole if isinstance(whole, bytes) else str(whole)
     try:
         with redirect_stdout(StringIO()):  # it prints before it raises
-            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
+            open_inference(whole, replace(AS_WRITTEN, prepacking=True))
+    except SessionError as error:
         return _first_line(error)
     return None
 

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxadmm.train.engine import SessionError, inference_session
+from onnxadmm.runtime.session import SessionError
+from onnxadmm.train.engine import inference_session
 from onnxadmm.train.lowering.layers import window_sum
 from onnxadmm.train.lowering.reductions import safe_root
 from onnxadmm.train.lowering.writer import Nodes, Writer, need_constant, need_shape, refusal
