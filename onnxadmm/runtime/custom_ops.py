@@ -102,11 +102,11 @@ def _read(path: str | Path) -> Library:
         whole = Path(path).resolve()
         return Library(whole, hashlib.sha256(whole.read_bytes()).hexdigest())
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        found = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", "") or str(error)
+        plain: dict[type[Exception], str] = {FileNotFoundError: "no such file", IsADirectoryError: "a directory"}
         raise CustomOperatorError(
             str(path),
             expected="a custom-operator library",
-            found=found.lower() if isinstance(error, OSError) else found,
+            found=plain.get(type(error), str(error)),
             way_out="check the path and the spelling",
         ) from error
 
@@ -135,9 +135,14 @@ def _try(library: Library) -> None:
             way_out="build it with headers no newer than the installed onnxruntime, or use a newer onnxruntime",
         )
     if done.returncode < 0:
-        raise library.refusal(f"a crash ({signal_name(-done.returncode)}) while registering")
+        raise library.refusal(
+            f"a crash ({signal_name(-done.returncode)}) while registering",
+            way_out="build it with headers no newer than the installed onnxruntime, and check its own code",
+        )
     if not answer:
         last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "")
         raise library.refusal(last[:300] or f"exit status {done.returncode} while registering")
+    if "symbol RegisterCustomOps" in error:
+        raise library.refusal("a library without the entry point RegisterCustomOps")
     if error:
-        raise library.refusal(error)
+        raise library.refusal(f"a refusal: {error}")

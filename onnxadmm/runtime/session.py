@@ -23,7 +23,7 @@ _NO_KERNEL: Final = (
     re.compile(r"Could not find an implementation for (?P<domain>[^\s:]*?):?(?P<operator>\w+)\(\d+\) node"),
 )
 #: Domains that onnxruntime brings itself, ONNX's own among them.
-_OWN_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
+OWN_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 
 
 class SessionError(RuntimeError):
@@ -161,7 +161,7 @@ def no_kernel(thing: str, error: BaseException) -> ModelFileError | None:
     if match is None:
         return None
     operator, domain = match["operator"], match["domain"]
-    known = domain in _OWN_DOMAINS
+    known = domain in OWN_DOMAINS
     return ModelFileError(
         thing,
         expected="operators that onnxruntime has a kernel for",
