@@ -1,4 +1,4 @@
-"""Shapes behind custom operators, which nobody can infer: the model is run up to them, with their library registered."""
+"""Shapes behind custom operators, which nobody can infer: the model runs up to them, with their library registered."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -9,9 +9,10 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError
-from onnxadmm.graph.model import Model, clone
+from onnxadmm.graph.model import Model, clone, load
 from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.runtime.custom_ops import libraries_in_use
+from onnxadmm.runtime.session import OWN_DOMAINS
 
 #: Types of a tensor at the two samples of the free dimensions; None where it is no tensor or nothing is known.
 Types = tuple[onnx.TypeProto | None, onnx.TypeProto | None]
@@ -23,12 +24,31 @@ _MOST_ELEMENTS = 2**26
 
 
 def is_opaque(node: onnx_ir.Node) -> bool:
-    """Whether a node may be or hold a custom operator: it has a domain or bodies, or ONNX has no operator of its name."""
+    """Whether a node may be or hold a custom operator: it has a domain or bodies, or ONNX has no such operator."""
     bodies = any(
         attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
         for attribute in node.attributes.values()
     )
     return bodies or node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
+
+
+def is_custom(node: onnx_ir.Node) -> bool:
+    """Whether a node calls what neither ONNX nor onnxruntime has, functions of the model aside."""
+    return node.domain not in OWN_DOMAINS or (node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type))
+
+
+def has_custom_operators(model: Model) -> bool:
+    """Whether a node, at any depth, calls a custom operator."""
+    functions = model.ir.functions
+    return any(is_custom(node) and node.op_identifier() not in functions for node in model.ir.graph.all_nodes())
+
+
+def remedy(value: onnx_ir.Value) -> str:
+    """The end of a sentence on the unknown shape of a value: what would show it, where anything would."""
+    node = value.producer()
+    if node is None or not is_custom(node) or libraries_in_use():
+        return ""
+    return f", --custom-ops with the library of {node.op_type} would show it"
 
 
 class Probe:
@@ -39,10 +59,14 @@ class Probe:
 
     Args:
         model: left as it is.
+
+    Attributes:
+        runs: how often it was run, at two samples each time.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model | onnx.ModelProto) -> None:
         self._model = model
+        self.runs = 0
         self._sessions: dict[frozenset[str], Session | None] = {}
 
     def observe(self, names: Collection[str], inputs: Mapping[str, Types]) -> Observed | None:
@@ -60,6 +84,7 @@ class Probe:
         session = self._session(frozenset(names))
         if session is None or any(None in inputs.get(name, (None,)) for name in session.inputs):
             return NOTHING
+        self.runs += 1
         try:
             runs = [
                 session.run({name: _filled(inputs[name][number]) for name in session.inputs}, sorted(names))
@@ -79,7 +104,7 @@ class Probe:
     def _session(self, names: frozenset[str]) -> Session | None:
         if names not in self._sessions:
             try:
-                self._sessions[names] = open_session(_up_to(self._model, names), as_written=True)
+                self._sessions[names] = open_session(_up_to(load(self._model), names), as_written=True)
             except ModelFileError:
                 self._sessions[names] = None  # whoever runs the model for its results says why it does not load
         return self._sessions[names]

@@ -26,6 +26,7 @@ from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samp
 Array = NDArray[Any]
 
 _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
+_MOST_RUNS = 20  # of the model, to see what is behind custom operators: all lengths at the first two batches
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 # Below these versions they are functions without inference of their own.
@@ -130,7 +131,7 @@ def infer(model: Model) -> Shapes:
         if best is None or faults < fewest:
             best, fewest = shapes, faults
         visits += len(model.ir.graph)
-        if not fewest or not free.symbols or visits > _MOST_NODE_VISITS:
+        if not fewest or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
             break
     assert best is not None  # there is always a first sample
     return best

@@ -19,6 +19,7 @@ from onnxadmm import errors
 from onnxadmm.child_process import command, environment, signal_name
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.graph.model import Model
+from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import require
 from onnxadmm.train.losses import Loss
@@ -93,6 +94,7 @@ def preflight(
         "freeze_untrainable": freeze_untrainable,
         "checked": checked,
         "threads": threads,
+        "custom_ops": paths_in_use(),
     }
     if batch.labels is not None:
         arrays["labels/"] = np.ascontiguousarray(batch.labels[:count])
