@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
+from onnxadmm.operators.outside import Source, load_sources
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.train.artifacts import Artifacts, prepare
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
@@ -73,6 +74,7 @@ def _settings(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fly(folder: Path, order: Mapping[str, Any]) -> dict[str, Any]:
+    load_sources([Source(**source) for source in order["rules"]])
     model = onnx.load(folder / "model.onnx")
     loss = _loss_of(order)
     inputs = _inputs(folder)
@@ -186,6 +188,7 @@ def _refuse_wrong(checks: list[Check]) -> None:
 
 def _probe_all(folder: Path, order: Mapping[str, Any]) -> None:
     """Run each kind of node on the gradient's path alone, its name written down before; a crash leaves it there."""
+    load_sources([Source(**source) for source in order["rules"]])
     made = prepare(onnx.load(folder / "model.onnx"), **_settings(order))
     nodes = made.forward.graph.node
     trace = trace_gradients(nodes, weights=frozenset(made.weights), logits=LOSS)
