@@ -129,10 +129,8 @@ def _smallest(model: Model, units: Units, group: Group, removed: NDArray[np.int6
 
 
 def _rows(group: Group, removed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the removed units in sets that may go by themselves: one of every block."""
-    if group.blocks is None:
-        return [removed[index : index + 1] for index in range(removed.size)]
-    blocks = group.blocks[removed - group.start]
+    """Return the removed units in sets that may go by themselves: one of every block, or single ones."""
+    blocks = group.block_numbers[removed - group.start]
     columns = [removed[blocks == block] for block in range(group.block_count)]
     return [np.asarray(row) for row in zip(*columns, strict=True)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import Reader
+from onnxadmm.admm.problem import Reader, UnitRange
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.constants import free_name, value_names
 from onnxadmm.graph.inline import inline
@@ -31,31 +31,20 @@ UnitAxes = tuple[LabelArray | None, ...]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Units ``start .. start + count - 1``: they come from one producing axis and compete.
+class Group(UnitRange):
+    """Units that compete, with what they occupy; named after the weight that writes them.
 
     Attributes:
-        name: name of the weight that writes them.
         layers: names of the nodes that own the weights they occupy as writers.
         tensors: names of those weights.
-        blocks: block of each unit, int64 ``[count]``; every block keeps equally many. None when they are free.
     """
 
-    name: str
-    start: int
-    count: int
     layers: tuple[str, ...]
     tensors: tuple[str, ...]
-    blocks: LabelArray | None
 
     def matches(self, pattern: str) -> bool:
         """Tell whether a pattern (``*`` and ``?``) fits the group's name, a layer or a weight of it."""
         return any(fnmatchcase(name, pattern) for name in (self.name, *self.layers, *self.tensors))
-
-    @property
-    def block_count(self) -> int:
-        """Number of blocks; 1 when the units are free."""
-        return 1 if self.blocks is None else int(self.blocks.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -215,7 +204,7 @@ class _Numbering:
             found = self._blocks.get(int(members[0]))
             blocks = None if found is None else found.of(members)
             self._units[members] = np.arange(count, count + members.size)
-            groups.append(Group(name, count, members.size, layers, tensors, blocks))
+            groups.append(Group(name, count, members.size, blocks, layers, tensors))
             count += members.size
         unmatched = [pattern for pattern in self._ignore if pattern not in self._matched]
         if unmatched:
