@@ -104,8 +104,8 @@ class WorkerPool:
         self._workers: dict[int, _Worker] = {}
         self._slowest = 0.0
         needed = {part.size for parts in frame.cut[1:] for part in parts}
-        blobs = {size: models[size].SerializeToString() for size in needed}
-        order = write_order(Order(frame, memory.key, memory.memory.size, threads), blobs)
+        serialised = {size: models[size].SerializeToString() for size in needed}
+        order = write_order(Order(frame, memory.key, memory.memory.size, threads, serialised))
         # Held until the workers have read it: on Windows memory that nobody holds is gone.
         self._order: SharedBlock | None = SharedBlock(len(order))
         self._order.memory[:] = np.frombuffer(order, np.uint8)
