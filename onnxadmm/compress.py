@@ -13,9 +13,10 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
+from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.run.steps import Walk
+from onnxadmm.run.steps import Compression
 from onnxadmm.surgery import Source
 from onnxadmm.train.engine import require as require_training
 
@@ -78,19 +79,18 @@ def compress(
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
-    run = Walk(
-        model=load(model),
+    choices = Choices(
         budget=budget,
         targets=dict(targets or {}),
-        recipe=chosen,
-        preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
         limits=_with_simd_block(limits if limits is not None else Limits()),
+        preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
+        recipe=chosen,
         ignore=tuple(ignore),
         inexact=inexact,
         simplified=simplified,
         seed=seed,
-        journal=Journal(progress),
     )
+    run = Compression(load(model), choices, Journal(progress))
     require_training()
     # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def compress(
         run.find()
         run.read(data, test)
         run.try_training()
-        return run.walk(folder, sparse=sparse, options=options or {})
+        return run.finish(folder, sparse=sparse, options=options or {})
 
 
 def _with_simd_block(limits: Limits) -> Limits:
