@@ -13,7 +13,7 @@ from onnx import helper
 
 from onnxadmm.errors import DataError, ModelFileError
 from onnxadmm.graph.model import Model
-from onnxadmm.train.data.batches import Batch, Dataset
+from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.engine import IR_VERSION, OPSET, SessionError, inference_session
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
@@ -123,7 +123,7 @@ def _padded(array: Array, size: int) -> Array:
 
 def evaluate(
     model: onnx.ModelProto | Model,
-    data: Dataset,
+    data: ArrayDataset,
     *,
     loss: Loss,
     batch_size: int = 256,
@@ -150,7 +150,7 @@ def evaluate(
     return meter.result()
 
 
-def require_answers(data: Dataset, teacher: "Teacher | None") -> None:
+def require_answers(data: ArrayDataset, teacher: "Teacher | None") -> None:
     """Refuse to measure on data without samples, or without labels and teacher.
 
     Raises:

@@ -13,7 +13,7 @@ from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.constants import constant, set_constant
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.train.artifacts import Artifacts, InputSpec, inference_graph, prepare
-from onnxadmm.train.data.batches import Batch, Dataset
+from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.engine import AnyArray, BoundSession
 from onnxadmm.train.evaluate import Teacher, require_answers
 from onnxadmm.train.losses import Loss
@@ -164,7 +164,7 @@ class OrtTrainer:
         for name, array in weights.items():
             self._weights[name][...] = array
 
-    def evaluate(self, data: Dataset, *, teacher: Teacher | None = None) -> Metrics:
+    def evaluate(self, data: ArrayDataset, *, teacher: Teacher | None = None) -> Metrics:
         """Loss and accuracy at the current weights, forward only; gradients and ``logits`` stay as they are.
 
         Args:
