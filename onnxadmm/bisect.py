@@ -69,7 +69,7 @@ def bisect(model: Source, plan: Plan, *, seed: int = 0) -> Culprit | None:
         if removed.size and not _try(applied.model, applied.units, removed, seed).passed:
             smallest = _smallest(applied.model, applied.units, group, removed, seed)
             verification = _try(applied.model, applied.units, smallest, seed)
-            return _hand_on(applied.model, group, smallest - group.start, verification, plan, seed)
+            return _smallest_reproduction(applied.model, group, smallest - group.start, verification, plan, seed)
     return None
 
 
@@ -135,7 +135,7 @@ def _rows(group: Group, removed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [np.asarray(row) for row in zip(*columns, strict=True)]
 
 
-def _hand_on(
+def _smallest_reproduction(
     model: Model, group: Group, units: NDArray[np.int64], verification: Verification, plan: Plan, seed: int
 ) -> Culprit:
     """Return the smallest model without the user's weights in which the same removal fails."""

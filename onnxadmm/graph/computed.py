@@ -74,7 +74,7 @@ class _Search:
         """Return the names of computed weights in the order of the graph."""
         found: dict[str, None] = {}
         for node in self._graph:
-            self._note(node)
+            self._record(node)
             if node.domain not in ("", "ai.onnx"):
                 continue
             for index in _WEIGHTS.get(node.op_type, ()):
@@ -83,7 +83,7 @@ class _Search:
                     found[value.name or ""] = None
         return list(found)
 
-    def _note(self, node: onnx_ir.Node) -> None:
+    def _record(self, node: onnx_ir.Node) -> None:
         if node.domain not in ("", "ai.onnx") or node.op_type in NEVER_FOLDED | _QUANTISES | {"Constant"}:
             return
         operands = [value for value in node.inputs if value is not None]

@@ -153,19 +153,19 @@ class _Walk:
         graph = self._model.ir.graph
         for value in graph.inputs:
             symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
-            self._note(value, self._stated(value, symbols))
+            self._record(value, self._stated(value, symbols))
         for value in graph.initializers.values():
-            self._note_constant(value)
+            self._record_constant(value)
         for position, node in enumerate(graph):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-                self._note_constant(node.outputs[0])
+                self._record_constant(node.outputs[0])
             else:
                 self._visit(node, f"{position}")
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
         return Shapes(tensors, self._sample, tuple(self._contradictions), batch)
 
-    def _note(self, value: onnx_ir.Value, info: _Info) -> None:
+    def _record(self, value: onnx_ir.Value, info: _Info) -> None:
         if value.name:
             self._infos[value.name] = info
 
@@ -173,7 +173,7 @@ class _Walk:
         first, second = (type_of(value, lengths, symbols) for lengths in self._lengths)
         return _Info((first, second), None)
 
-    def _note_constant(self, value: onnx_ir.Value) -> None:
+    def _record_constant(self, value: onnx_ir.Value) -> None:
         """Note a constant: type and shape from its tensor's description, the value only where it is small."""
         node = value.producer()
         attribute = None if node is None else node.attributes.get("value")
@@ -188,7 +188,7 @@ class _Walk:
             dtype, shape = onnx_ir.DataType.from_numpy(array.dtype), array.shape
         stated = onnx.helper.make_tensor_type_proto(dtype.value, shape)
         content = constant(value) if small_enough(dtype, prod(shape)) else None
-        self._note(value, _Info((stated, stated), None if content is None else Known.constant(content)))
+        self._record(value, _Info((stated, stated), None if content is None else Known.constant(content)))
 
     def _visit(self, node: onnx_ir.Node, key: str) -> None:
         inputs = [None if value is None or not value.name else self._infos.get(value.name) for value in node.inputs]

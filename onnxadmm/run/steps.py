@@ -29,7 +29,7 @@ from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Quality, Trial, make_report
+from onnxadmm.run.measure import Outcome, Quality, make_report
 from onnxadmm.run.trainings import Pruned, Training, read_training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
@@ -220,7 +220,7 @@ class Compression:
             if folder is not None:
                 save(result, folder.work / MODEL_NAME, sparse=sparse)
                 saved = load(folder.work / MODEL_NAME)
-            trial = Trial(
+            outcome = Outcome(
                 original=self.model,
                 result=saved,
                 units=self.units,
@@ -233,7 +233,7 @@ class Compression:
             held_out = self._quality(saved, self.training.held_out)
             test = self._quality(saved, self.training.test)
         return make_report(
-            trial,
+            outcome,
             held_out=held_out,
             test=test,
             options={

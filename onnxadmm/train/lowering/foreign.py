@@ -133,9 +133,9 @@ def _skip_sum(write: Writer, node: onnx.NodeProto, *, bias: str) -> str:
 
 def _with_sum(space: Workspace, write: Writer, node: onnx.NodeProto, result: str, total: str) -> Nodes:
     _refuse_outputs(space, node, 1, 2)
-    write.put(result, node.output[0])
+    write.set_output(result, node.output[0])
     if len(node.output) > 3 and node.output[3]:
-        write.put(total, node.output[3])
+        write.set_output(total, node.output[3])
     return write.nodes
 
 
@@ -179,10 +179,10 @@ def expand_embed_layer_normalization(space: Workspace, node: onnx.NodeProto) -> 
         if _operand(node, 7):
             raise refusal(node, expected="no mask", found="a mask", way_out="export it without optimisation")
         # What later attention reads as its mask: whole sequences.
-        write.put(write.array(np.full(shape[0], shape[1], np.int32)), node.output[1])
+        write.set_output(write.array(np.full(shape[0], shape[1], np.int32)), node.output[1])
     if len(node.output) > 2 and node.output[2]:
-        write.put(total, node.output[2])
-    write.put(result, node.output[0])
+        write.set_output(total, node.output[2])
+    write.set_output(result, node.output[0])
     return write.nodes
 
 
