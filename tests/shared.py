@@ -1,11 +1,17 @@
-"""Where tests find the real data and trained models that are not part of the repository."""
+"""What some tests need and not every machine has: real data and trained models, and an onnxruntime that trains."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from onnxadmm.train.engine import unavailable_reason
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+#: Whether gradients can be computed with the installed onnxruntime.
+TRAINS = unavailable_reason() is None
+needs_training = pytest.mark.skipif(not TRAINS, reason="needs the training build of onnxruntime")
 
 
 def need_shared(name: str) -> Path:

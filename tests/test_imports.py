@@ -51,7 +51,7 @@ MAY_IMPORT |= {
     | _train("backward", "batch_statistics", "engine", "losses", "lowering", "prepare"),
     "train.workers": {"child_process", "errors"} | _train("artifacts", "backward", "engine", "losses"),
     "train.trainer": {"admm", "errors", "graph"}
-    | _train("artifacts", "data", "engine", "evaluate", "losses", "metrics", "optimizer", "workers"),
+    | _train("artifacts", "data", "engine", "losses", "optimizer", "workers"),
     "train.norm_restore": {"graph"} | _train("batch_statistics", "data", "trainer"),
     "train.retrain": {"admm", "errors"} | _train("data", "trainer"),
     "train.preflight": {"child_process", "errors", "graph"}

@@ -181,8 +181,3 @@ class GatedWeights:
         """Take the live weights as the new masters; tensors that are held stay what they were."""
         for tensor in self._tensors.values():
             tensor.store()
-
-    def restore(self) -> None:
-        """Put the masters back into the live weights."""
-        for tensor in self._tensors.values():
-            tensor.live[...] = tensor.master

@@ -181,14 +181,6 @@ def prepare(
     )
 
 
-def inference_graph(artifacts: Artifacts) -> onnx.ModelProto:
-    """The forward graph up to the logits, weights and data as inputs."""
-    lost = {spec.name for spec in (artifacts.labels, artifacts.teacher) if spec is not None}
-    inputs = [value.name for value in artifacts.forward.graph.input if value.name not in lost]
-    forward = onnx.utils.Extractor(artifacts.forward).extract_model(inputs, [artifacts.logits])
-    return make_faster(forward, block=channel_block())
-
-
 def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, ...]:
     shape, kind = space.shape(logits), space.element_type(logits)
     if kind != onnx.TensorProto.FLOAT:

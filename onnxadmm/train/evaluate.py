@@ -141,7 +141,7 @@ def evaluate(
         DataError: neither labels nor a teacher.
         ModelFileError, NotTrainableError, OptionError: as ``Predictor`` does.
     """
-    require_answers(data, teacher)
+    _require_answers(data, teacher)
     predictor = Predictor(model, task=loss.task, threads=threads, output=output)
     meter = Meter(loss)
     for batch in data.batches(batch_size):
@@ -150,7 +150,7 @@ def evaluate(
     return meter.result()
 
 
-def require_answers(data: ArrayDataset, teacher: "Teacher | None") -> None:
+def _require_answers(data: ArrayDataset, teacher: "Teacher | None") -> None:
     """Refuse to measure on data without samples, or without labels and teacher.
 
     Raises:

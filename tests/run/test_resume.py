@@ -18,12 +18,12 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import CheckpointError, DataError, DivergedError, OptionError, OutputError, VerificationError
 from onnxadmm.progress import Iteration, Silent
-from onnxadmm.report.writer import read_history
 from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run import checkpoint, steps
 from onnxadmm.run.checkpoint import read_checkpoint
 from onnxadmm.train.preflight.preflight import preflight
 from tests.conftest import Command
+from tests.report.samples import read_history
 
 pytestmark = pytest.mark.usefixtures("quick_latency", "one_preflight")
 
