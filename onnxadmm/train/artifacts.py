@@ -23,7 +23,7 @@ from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering.normalise import literal_batch, normalise, stamp_shapes
 from onnxadmm.train.lowering.table import lower
 from onnxadmm.train.prepare.differentiable import check_differentiable
-from onnxadmm.train.prepare.nodes import as_proto, label
+from onnxadmm.train.prepare.nodes import as_proto, label, write_out_ifs
 from onnxadmm.train.prepare.opset import convert_opset
 from onnxadmm.train.prepare.tail import Tail, cut_tail
 from onnxadmm.train.prepare.trainable import constant_names, find_trainable
@@ -120,7 +120,7 @@ def prepare(
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
     exported = literal_batch(copy)
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
-    space = Workspace(copy)
+    space = Workspace(write_out_ifs(copy))
     # Constants that inlining and expansion bring along are not the user's.
     own = constant_names(proto)
     normalise(

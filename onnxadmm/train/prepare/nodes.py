@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from onnxadmm.graph.branches import write_out_branches
 from onnxadmm.graph.model import Model, from_proto, to_proto
 
 Array = NDArray[Any]
@@ -27,6 +28,13 @@ def as_proto(model: onnx.ModelProto | Model) -> onnx.ModelProto:
     if isinstance(model, onnx.ModelProto):
         return to_proto(from_proto(model)) if model.graph.sparse_initializer else model
     return to_proto(model)
+
+
+def write_out_ifs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the branch that is taken in the place of every If whose condition its sizes decide."""
+    if all(node.op_type != "If" for node in model.graph.node):
+        return model
+    return to_proto(write_out_branches(from_proto(model)))
 
 
 def evaluate_node(node: onnx.NodeProto, inputs: dict[str, Array], *, opset: int) -> list[Array]:
