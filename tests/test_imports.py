@@ -42,7 +42,7 @@ MAY_IMPORT |= {
     "train.metrics": _train("losses"),
     "train.optimizer": {"admm"},
     "train.prepare": {"errors", "graph"} | _train("engine"),
-    "train.lowering": {"errors"} | _train("engine", "prepare"),
+    "train.lowering": {"errors", "graph"} | _train("engine", "prepare"),
     "train.backward": {"errors", "graph"} | _train("engine", "prepare"),
     "train.data": {"errors"} | _train("losses", "prepare"),
     "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),

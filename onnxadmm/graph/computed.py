@@ -127,7 +127,8 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
         results = _run(node, known, model)
         if results is None:
             return None
-        known.update({output.name: array for output, array in zip(node.outputs, results, strict=False) if output.name})
+        named = (output.name for output in node.outputs if output.name)
+        known.update(zip(named, results, strict=True))
     return known[value.name or ""]
 
 

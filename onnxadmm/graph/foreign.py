@@ -7,15 +7,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
+from onnxadmm.graph.nodes import attributes
+
 
 class Call:
     """One node: types and lengths of its operands, and its attributes."""
 
     def __init__(self, node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> None:
         self.node = node
-        self.attributes: Mapping[str, Any] = {
-            attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
-        }
+        self.attributes: Mapping[str, Any] = attributes(node)
         self._given = [types.get(name) if name else None for name in node.input]
 
     @property

@@ -20,6 +20,7 @@ from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.foreign import foreign_types, is_foreign, standard_twin
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.nodes import attribute
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 
 Array = NDArray[Any]
@@ -364,7 +365,6 @@ def _plausible(
     if proto.domain not in ("", "ai.onnx"):
         return True
     given = [_lengths(types[name]) if name else None for name in proto.input]
-    attributes = {attribute.name: attribute.i for attribute in proto.attribute}
     outputs = [_lengths(result) or () for result in results.values()]
     if any(length < 0 for lengths in outputs for length in lengths):
         return False
@@ -376,10 +376,10 @@ def _plausible(
     if len(given) < 2 or given[0] is None or given[1] is None:
         return True
     if proto.op_type == "Conv":
-        return bool(given[0][1] == given[1][1] * attributes.get("group", 1))
+        return bool(given[0][1] == given[1][1] * attribute(proto, "group", 1))
     if proto.op_type == "Gemm":
-        inner = given[0][0 if attributes.get("transA", 0) else 1]
-        return bool(inner == given[1][1 if attributes.get("transB", 0) else 0])
+        inner = given[0][0 if attribute(proto, "transA", 0) else 1]
+        return bool(inner == given[1][1 if attribute(proto, "transB", 0) else 0])
     return True
 
 

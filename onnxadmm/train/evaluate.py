@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnxadmm.errors import DataError, ModelFileError
+from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.graph.model import Model
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.engine import IR_VERSION, OPSET, SessionError, inference_session
@@ -85,12 +86,11 @@ def make_replaceable(model: onnx.ModelProto, names: Collection[str]) -> None:
     """List constants as graph inputs, which lets a run give them other values; Constant nodes become initializers."""
     model.ir_version = max(model.ir_version, 4)
     wanted = set(names)
-    nodes = [n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in wanted]
-    for node in nodes:
-        tensor = node.attribute[0].t
-        tensor.name = node.output[0]
-        model.graph.initializer.append(tensor)
-        model.graph.node.remove(node)
+    for node in list(model.graph.node):
+        array = constant_of_node(node) if wanted.intersection(node.output) else None
+        if array is not None:
+            model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+            model.graph.node.remove(node)
     listed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if tensor.name in wanted and tensor.name not in listed:

@@ -13,7 +13,7 @@ import onnx
 from onnxadmm.train.lowering.functions import gelu
 from onnxadmm.train.lowering.norms import root_mean_square
 from onnxadmm.train.lowering.writer import Nodes, Writer, refusal
-from onnxadmm.train.prepare.nodes import attribute
+from onnxadmm.train.prepare.nodes import attribute, attributes
 from onnxadmm.train.prepare.workspace import Workspace
 
 Expansion = Callable[[Workspace, onnx.NodeProto], Nodes | None]
@@ -46,11 +46,7 @@ def expand_bias_add(space: Workspace, node: onnx.NodeProto) -> Nodes:
 def expand_fused_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Conv, plus a fourth input, through an activation"""
     write = Writer(space, node)
-    kept = {
-        item.name: onnx.helper.get_attribute_value(item)
-        for item in node.attribute
-        if item.name not in ("activation", "activation_params")
-    }
+    kept = {name: value for name, value in attributes(node).items() if not name.startswith("activation")}
     value = write.add("Conv", *node.input[:3], **kept)
     if _operand(node, 3):
         value = write.add("Add", value, node.input[3])
@@ -60,11 +56,7 @@ def expand_fused_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
 def expand_fused_gemm(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Gemm through an activation"""
     write = Writer(space, node)
-    kept = {
-        item.name: onnx.helper.get_attribute_value(item)
-        for item in node.attribute
-        if not item.name.startswith("activation")
-    }
+    kept = {name: value for name, value in attributes(node).items() if not name.startswith("activation")}
     return write.finish(_activation(write, node, write.add("Gemm", *node.input, **kept)))
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from onnxadmm.errors import DataError, NotTrainableError
+from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.train.lowering.foreign import expand
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Workspace
@@ -92,18 +93,10 @@ def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_si
 
 def _lift_constants(space: Workspace) -> None:
     def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        array = constant_of_node(node)
+        if array is None:
             return None
-        for item in node.attribute:
-            value = helper.get_attribute_value(item)
-            if item.name == "value":
-                space.constants[node.output[0]] = numpy_helper.to_array(value)
-            elif item.name in ("value_float", "value_floats"):
-                space.constants[node.output[0]] = np.array(value, np.float32)
-            elif item.name in ("value_int", "value_ints"):
-                space.constants[node.output[0]] = np.array(value, np.int64)
-            else:
-                return None
+        space.constants[node.output[0]] = array
         return []
 
     space.replace_nodes(rewrite)
