@@ -5,7 +5,7 @@ from onnx import helper
 
 from onnxadmm.graph.branches import write_out_branches
 from onnxadmm.graph.model import Model, from_proto, to_proto
-from onnxadmm.graph.nodes import attribute, attributes
+from onnxadmm.operators.nodes import attribute, attributes
 
 __all__ = ["attribute", "attributes"]  # from the graph, for the rooms of training
 
