@@ -157,10 +157,10 @@ class Edit(NodeView):
 
         Args:
             index: of the operand.
-            values: an array of any shape, or a list of elements. Those given as None are still computed while
-                running: ``partial_value`` gives as many elements, and None for them as well.
+            values: an array of any shape, which may be a single number, or a list of elements. Those given as None
+                are still computed while running: ``partial_value`` gives as many elements, and None for them as well.
         """
-        if not isinstance(values, np.ndarray) and None in values:
+        if isinstance(values, Sequence) and None in values:
             old, before = self._node.inputs[index], self.partial_value(index)
             if old is None or before is None:
                 raise LookupError(f"operand {index} of {self.where} has no elements that are computed while running")
