@@ -206,7 +206,10 @@ def _rewrite_target(edit: Edit) -> None:
         edit.set_operand(1, wanted)
 
 
-@rule("Reshape", rewrite=_rewrite_target, keeps_zero=True, note="follows positions in row-major order")
+@rule(
+    "Reshape", rewrite=_rewrite_target, keeps_zero=True, moves="view", indices=(1,), gradient="engine",
+    note="follows positions in row-major order",
+)  # fmt: skip
 def reshape(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()
@@ -237,13 +240,16 @@ def _rewrite_squeeze(edit: Edit) -> None:
             edit.set_operand(1, axes)
 
 
-@rule("Flatten", keeps_zero=True, note="follows positions in row-major order")
-@rule("Squeeze", "Unsqueeze", rewrite=_rewrite_squeeze, keeps_zero=True, note="drops or adds axes of size one")
+@rule("Flatten", keeps_zero=True, moves="view", gradient="engine", note="follows positions in row-major order")
+@rule(
+    "Squeeze", "Unsqueeze", rewrite=_rewrite_squeeze, keeps_zero=True, moves="view", indices=(1,), gradient="engine",
+    note="drops or adds axes of size one",
+)  # fmt: skip
 def flatten(visit: Visit) -> None:
     visit.set_result(reshaped_axes(visit, visit.operand(0), visit.result_shape(), visit.result_dynamic()))
 
 
-@rule("Transpose", keeps_zero=True, note="permutes the axes")
+@rule("Transpose", keeps_zero=True, moves="order", gradient="engine", note="permutes the axes")
 def transpose(visit: Visit) -> None:
     data = visit.operand(0)
     order = visit.integers("perm") or list(reversed(range(data.rank)))

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-from onnxadmm.rules import table
+from onnxadmm.operators import table
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.table import LabelFunction, RewriteFunction, rule
 from onnxadmm.rules.visit import LockNodeError, Visit
@@ -87,7 +87,7 @@ RULES: dict[str, tuple[LabelFunction, RewriteFunction | None]] = {
 @contextmanager
 def registered(**others: tuple[LabelFunction, RewriteFunction | None]) -> Iterator[None]:
     """The rules are in the table, some of them replaced by others; afterwards it is what it was."""
-    before = dict(table._TABLE)
+    before = {(entry.domain, entry.name): entry for entry in table.operators()}
     for operator, (label, rewrite) in (RULES | others).items():
         rule(operator, domain=DOMAIN, rewrite=rewrite, note="made up")(label)
     try:

@@ -1,11 +1,8 @@
 """Attention, in one operator or in many: heads are units wherever that is exact, and wrong rules are found."""
 
-from collections.abc import Iterator
-
 import onnx
 import pytest
 
-from onnxadmm.rules import table
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
 from tests.rules.faults import Fault, caught, not_rewritten, plant, shifted, untied
@@ -14,14 +11,6 @@ from tests.samples_text import load_sample, parse_sample
 
 #: Operators of opset 23, which only onnx's reference evaluator runs, and how many heads go in their sample.
 NEW = {"Attention": 2, "RotaryEmbedding": 3}
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
 
 
 def heads_of(original: onnx.ModelProto) -> list[int]:

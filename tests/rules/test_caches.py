@@ -4,13 +4,10 @@ A bias on the scores has the batch of the data: onnxruntime 1.19.2 reads beyond 
 rotary positions in GroupQueryAttention read memory that nobody wrote, so no case has them.
 """
 
-from collections.abc import Iterator
-
 import onnx
 import pytest
 
 from onnxadmm.graph.model import to_proto
-from onnxadmm.rules import table
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
 from tests.rules.faults import Fault, caught, not_rewritten, plant, shifted, untied
@@ -174,14 +171,6 @@ STAYING: dict[str, tuple[str, str]] = {
         }}""",
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
 
 
 def queries_of(original: onnx.ModelProto) -> list[tuple[int, int]]:

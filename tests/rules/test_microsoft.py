@@ -1,17 +1,11 @@
 """Operators of com.microsoft: exact where they pass units on, locked by name elsewhere, and wrong rules are found."""
 
-from collections.abc import Iterator
-
 import pytest
 from onnx import helper
 
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
-from onnxadmm.rules import (
-    analyse,  # noqa: F401  (fill the table)
-    table,
-)
-from onnxadmm.rules.table import all_rules, find_rule
+from onnxadmm.operators.table import find, ruled_operators
 from tests.graphs import feeds
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
@@ -26,16 +20,8 @@ LOCKING = {"EmbedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedL
 NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
 
 
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
-
-
 def test_every_rule_has_a_sample() -> None:
-    assert {entry.operator for entry in all_rules() if entry.domain == DOMAIN} == set(microsoft_names())
+    assert {entry.name for entry in ruled_operators() if entry.domain == DOMAIN} == set(microsoft_names())
 
 
 @pytest.mark.parametrize("operator", microsoft_names())
@@ -97,6 +83,6 @@ def test_the_number_of_heads_follows(operator: str) -> None:
 
 
 def test_no_other_rule_names_sizes() -> None:
-    rewriting = {entry.operator for entry in all_rules() if entry.domain == DOMAIN and entry.rewrite is not None}
+    rewriting = {entry.name for entry in ruled_operators() if entry.domain == DOMAIN and entry.rewrite is not None}
     assert rewriting == set(NAMES_SIZES)
-    assert find_rule(DOMAIN, "MatMulNBits") is None  # its weight is packed: it locks by name
+    assert find(DOMAIN, "MatMulNBits").label is None  # its weight is packed: it locks by name

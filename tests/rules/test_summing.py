@@ -1,7 +1,5 @@
 """Sums over activations: what ends there is removed on every side, exactly, behind a gate that never ships."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 import pytest
@@ -10,21 +8,12 @@ from hypothesis import strategies as st
 
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.rewrite.gates import open_gates
-from onnxadmm.rules import table
 from tests.graphs import feeds
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
 from tests.rules.faults import Fault, caught, gated_elsewhere, plant, ungated
 from tests.rules.summing import SUMMING
 from tests.samples_text import parse_sample
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
 
 
 def check_laws(original: onnx.ModelProto, *, kinds: tuple[str, ...] = KINDS, seeds: int = 2) -> None:

@@ -1,14 +1,11 @@
 """Operators in cases beyond their samples: exact where they pass units on, locked by name where they do not."""
 
-from collections.abc import Iterator
-
 import onnx
 import pytest
 
 from onnxadmm.graph.model import to_proto
+from onnxadmm.operators.table import find
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.rules import table
-from onnxadmm.rules.table import find_rule
 from onnxadmm.units.units import find_units
 from tests.graphs import feeds
 from tests.rewrite import laws
@@ -17,18 +14,8 @@ from tests.rules.locking import LOCKING
 from tests.rules.variants import PASSING
 
 
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
-
-
 def effect(operator: str) -> str:
-    found = find_rule("", operator)
-    assert found is not None
-    return found.effect
+    return find("", operator).effect
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -235,7 +235,7 @@ def words(digits: DemoFiles, out: Path) -> list[str]:
 
 def start(digits: DemoFiles, out: Path) -> "subprocess.Popen[str]":
     """The command in a process of its own, which writes a checkpoint after every iteration."""
-    patch = "from onnxadmm import checkpoint; checkpoint._SECONDS_BETWEEN = 0; checkpoint._SHARE_OF_TIME = 1e9"
+    patch = "from onnxadmm.run import checkpoint; checkpoint._SECONDS_BETWEEN = 0; checkpoint._SHARE_OF_TIME = 1e9"
     program = f"import sys; {patch}; from onnxadmm.cli import main; sys.exit(main({words(digits, out)!r}))"
     return subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True

@@ -11,25 +11,11 @@ from onnx import helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.graph.constants import free_name
-from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads, words
+from onnxadmm.operators.call import result_types
+from onnxadmm.operators.table import find
+from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads
 
 Array = NDArray[Any]
-
-
-#: Operators whose result is computed here once all their inputs are known. Kept to what shapes and constants are made
-#: of, so that folding never replaces a layer's arithmetic.
-FOLDABLE = words(
-    "Abs Add And Cast CastLike Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater Identity Less "
-    "Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape ScatterND Size "
-    "Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where"
-)
-
-
-#: Operators of the domain com.microsoft, unknown to ONNX's inference, that keep the shape of their first input.
-MICROSOFT_ACTIVATIONS = frozenset({"Gelu", "QuickGelu", "FastGelu", "BiasGelu"})
-MICROSOFT = "com.microsoft"
-#: The engine's BatchNormalization in training mode, of the same domain; its first output has the shape of its input.
-BATCH_NORM = "BatchNormInternal"
 
 
 class Workspace:
@@ -159,9 +145,6 @@ class Workspace:
         del self.graph.value_info[:]
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
-        for node in model.graph.node:
-            if node.domain == MICROSOFT and node.op_type in (*MICROSOFT_ACTIVATIONS, BATCH_NORM):
-                node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
         for name, array in self.constants.items():
             if array.size <= 4096:
                 model.graph.initializer.append(numpy_helper.from_array(array, name))
@@ -169,7 +152,7 @@ class Workspace:
                 kind = helper.np_dtype_to_tensor_dtype(array.dtype)
                 model.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
         try:
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            inferred = _infer_types(model)
         except onnx.shape_inference.InferenceError as error:
             raise NotTrainableError(
                 "training copy",
@@ -202,7 +185,8 @@ class Workspace:
             self.constants[node.output[0]] = np.array(int(np.prod(shape)), np.int64)
             return []
         names = [name for name in node.input if name]
-        if node.op_type not in FOLDABLE or not all(n in self.constants and n not in self.protected for n in names):
+        # Only what shapes and constants are made of: a layer's arithmetic is never replaced.
+        if not find("", node.op_type).folds or not all(n in self.constants and n not in self.protected for n in names):
             return None
         try:
             outputs = evaluate_node(node, {name: self.constants[name] for name in names}, opset=self.opset)
@@ -215,3 +199,31 @@ class Workspace:
             ) from error
         self.constants.update(zip(node.output, outputs, strict=True))
         return []
+
+
+def _infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Infer shapes, changing the model; behind operators that ONNX does not know, those of the table of operators."""
+    for node in model.graph.node:
+        # The first result has the shape of the first operand: no need to infer everything once more behind each.
+        if node.domain == "com.microsoft" and find(node.domain, node.op_type).elementwise:
+            node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
+    foreign = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
+    constants = {
+        tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims) for tensor in model.graph.initializer
+    }
+    while True:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+        types = constants | {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
+        found: dict[str, onnx.TypeProto] = {}
+        for node in foreign:
+            shape = find(node.domain, node.op_type).shape
+            if shape is not None and any(name and name not in types for name in node.output):
+                found |= result_types(shape, node, types)
+        found = {name: kind for name, kind in found.items() if name not in types}
+        if not found:
+            return inferred
+        for value in model.graph.output:
+            if value.name in found:
+                value.type.CopyFrom(found.pop(value.name))
+        model.graph.value_info.extend(onnx.helper.make_value_info(name, kind) for name, kind in found.items())
