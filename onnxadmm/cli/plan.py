@@ -18,6 +18,7 @@ from onnxadmm.cli.options import (
     ParamsOption,
     RatioLimitOption,
     RoundOption,
+    RulesOption,
     SeedOption,
     read_budget,
 )
@@ -42,6 +43,7 @@ def run(
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
