@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
+from onnxadmm.operators import outside, table
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,3 +72,15 @@ def few_digits(digits: DemoFiles) -> tuple[NDArray[np.float32], NDArray[np.int64
     with np.load(digits.training) as archive:
         images, labels = archive["images"][:640], archive["labels"][:640]
     return (images[:, None] / np.float32(16)).astype(np.float32), labels.astype(np.int64)
+
+
+@pytest.fixture
+def restored_table() -> Iterator[None]:
+    """Whatever a test declares or plants in the table of operators is gone after it."""
+    kept = {(entry.domain, entry.name): entry for entry in table.operators()}
+    known = dict(outside._sources)
+    yield
+    table._TABLE.clear()
+    table._TABLE.update(kept)
+    outside._sources.clear()
+    outside._sources.update(known)

@@ -61,6 +61,7 @@ class Operator:
         indices: sizes, indices, limits: no gradient flows to them.
         scales: it adds, or multiplies by, its other operand: a constant there trains behind a layer.
         lookups: operands with indices into others.
+        byte_product: where it adds up products of bytes, its second factor and the zero point of that.
 
     What the rules say of it:
 
@@ -96,6 +97,7 @@ class Operator:
     indices: tuple[int, ...] = ()
     scales: bool = False
     lookups: tuple[Lookup, ...] = ()
+    byte_product: tuple[int, int] | None = None
     label: Callable[[Any], None] | None = None
     rewrite: Callable[[Any], None] | None = None
     keeps_zero: bool = False
