@@ -17,6 +17,7 @@ from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
+from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import Source
 from onnxadmm.train.engine import require as require_training
 
@@ -37,6 +38,7 @@ def compress(
     simplified: bool = True,
     sparse: bool = True,
     seed: int = 0,
+    custom_ops: Sequence[str | Path] = (),
     force: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -60,6 +62,8 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights with enough zeros sparsely.
         seed: of every random choice.
+        custom_ops: libraries of custom operators, see ``onnxadmm.runtime.custom_ops``; every session of the run
+            registers them, in its child processes too.
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
@@ -79,21 +83,23 @@ def compress(
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
-    choices = Choices(
-        budget=budget,
-        targets=dict(targets or {}),
-        limits=_with_simd_block(limits if limits is not None else Limits()),
-        preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
-        recipe=chosen,
-        ignore=tuple(ignore),
-        inexact=inexact,
-        simplified=simplified,
-        seed=seed,
-    )
-    run = Compression(load(model), choices, Journal(progress))
-    require_training()
-    # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
     with ExitStack() as stack:
+        libraries = stack.enter_context(custom_operators(custom_ops))
+        choices = Choices(
+            budget=budget,
+            targets=dict(targets or {}),
+            limits=_with_simd_block(limits if limits is not None else Limits()),
+            preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
+            recipe=chosen,
+            ignore=tuple(ignore),
+            inexact=inexact,
+            simplified=simplified,
+            seed=seed,
+            custom_ops=tuple(sorted(library.sha256 for library in libraries)),
+        )
+        run = Compression(load(model), choices, Journal(progress))
+        require_training()
+        # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
         if folder is not None and resume:
             run.resume(folder.checkpoint)

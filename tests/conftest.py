@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 from onnxadmm.operators import outside, table
+from tests.shared import SCALE2, compiled
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,6 +60,12 @@ def quick_latency() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.1))
         yield
+
+
+@pytest.fixture(scope="session")
+def scale2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of the custom operator com.example::Scale2, y = 2 x."""
+    return compiled(SCALE2.read_text(), tmp_path_factory.mktemp("scale2") / "libscale2.so")
 
 
 @pytest.fixture(scope="session")

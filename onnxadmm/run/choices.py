@@ -31,6 +31,7 @@ class Choices:
         inexact: prune through operators that mix along the removed axis as well.
         simplified: simplify the model first.
         seed: of every random choice.
+        custom_ops: sha256 of the libraries of custom operators.
     """
 
     budget: Budget | None
@@ -42,6 +43,7 @@ class Choices:
     inexact: bool
     simplified: bool
     seed: int
+    custom_ops: tuple[str, ...] = ()
 
     def deciding(self) -> dict[str, str]:
         """What decides the result, as text by name on the command line; a new field is among it by itself.

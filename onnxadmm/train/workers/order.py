@@ -20,13 +20,14 @@ READY, DONE, FAILED = b"ready", b"done", b"failed "
 
 @dataclass(frozen=True)
 class Order:
-    """The step, the block its arrays are in, and the gradient graph of each size of part, serialised."""
+    """The step, the block its arrays are in, the gradient graph of each size of part, and custom operators."""
 
     frame: Frame
     memory_key: str
     memory_size: int
     threads: int
     models: Mapping[int, bytes]
+    custom_ops: tuple[str, ...] = ()
 
 
 def write_order(order: Order) -> bytes:
