@@ -95,7 +95,7 @@ def compress(
             inexact=inexact,
             simplified=simplified,
             seed=seed,
-            custom_ops=tuple(sorted(library.sha256 for library in libraries)),
+            custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
         )
         run = Compression(load(model), choices, Journal(progress))
         require_training()

@@ -21,6 +21,7 @@ CHOICES = Choices(
     inexact=False,
     simplified=True,
     seed=0,
+    custom_ops=None,
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "test", "out", "sparse", "force", "resume", "progress", "options"}
