@@ -1,11 +1,16 @@
-"""Where tests find the real data and trained models that are not part of the repository."""
+"""What tests need that not every machine has: real data and trained models, and an onnxruntime that trains."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from onnxadmm.train.engine import available
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+#: The only way a test that trains is left out: the training build has no wheel for this interpreter or machine.
+needs_training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
 
 
 def need_shared(name: str) -> Path:

@@ -29,6 +29,7 @@ from onnxadmm.doctor.diagnose import (
 from onnxadmm.train import engine
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
+from tests.shared import needs_training
 
 WORKS = Trial("1.19.2", True, "works")
 WITHOUT = Trial("1.19.2", False, "no training API")
@@ -223,9 +224,6 @@ def test_training_is_really_tried_here() -> None:
     if reason is None:
         assert "gradients are right" in said.found
     assert diagnosis.versions["onnxruntime"] is not None
-
-
-needs_training = pytest.mark.skipif(not engine.available(), reason="this onnxruntime does not train")
 
 
 @needs_training

@@ -6,13 +6,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.train.artifacts import prepare
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
+from tests.shared import needs_training
 from tests.train.graphs import mlp, model_of, random
 from tests.train.oracle import gradient_error, mean_square_to
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 MSE = Loss(Task.MSE)
 

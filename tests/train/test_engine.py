@@ -10,10 +10,9 @@ from onnx import helper
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
 from onnxadmm.train import engine
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
-from onnxadmm.train.engine import available, inference_session, providers, require, unavailable_reason
+from onnxadmm.train.engine import inference_session, providers, require, unavailable_reason
+from tests.shared import needs_training
 from tests.train.graphs import model_of, random
-
-training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
 
 
 def installed(**versions: str) -> Callable[[str], str]:
@@ -79,7 +78,7 @@ def square() -> onnx.ModelProto:
     return model
 
 
-@training
+@needs_training
 def test_gradient_graph_computes_what_calculus_says() -> None:
     graph = build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
     assert [value.name for value in graph.graph.output] == ["loss", gradient_name("w")]
@@ -90,19 +89,19 @@ def test_gradient_graph_computes_what_calculus_says() -> None:
     np.testing.assert_allclose(gradient, 2 * x**2 * w, rtol=1e-5)
 
 
-@training
+@needs_training
 def test_weight_the_loss_does_not_depend_on_is_refused_by_name() -> None:
     with pytest.raises(NotTrainableError, match="unused"):
         build_gradient_graph(square(), loss="loss", weights=["w", "unused"], outputs=[])
 
 
-@training
+@needs_training
 def test_torch_is_never_imported() -> None:
     build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
     assert "torch" not in sys.modules
     assert "onnxruntime.training" not in sys.modules
 
 
-@training
+@needs_training
 def test_environment_of_these_tests_has_one_provider() -> None:
     assert len(providers()) == 1

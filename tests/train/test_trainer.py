@@ -6,15 +6,14 @@ from onnxadmm.errors import DataError
 from onnxadmm.graph.model import from_proto, to_proto
 from onnxadmm.train.data.batches import Batch, hold_out
 from onnxadmm.train.data.fit import load_data
-from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Teacher, evaluate
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import signature_of
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import need_shared
+from tests.shared import need_shared, needs_training
 from tests.train.graphs import DoubleGraph, mlp, random
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 
 def batch(count: int = 8, seed: int = 0) -> Batch:

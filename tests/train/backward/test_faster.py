@@ -14,8 +14,9 @@ from onnxadmm.train import engine
 from onnxadmm.train.backward.blocks import BLOCKED_DOMAIN, channel_block
 from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
+from tests.shared import needs_training
 
-pytestmark = pytest.mark.skipif(not engine.available(), reason="no training build of onnxruntime")
+pytestmark = needs_training
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
