@@ -235,17 +235,19 @@ def words(digits: DemoFiles, out: Path) -> list[str]:
 
 def start(digits: DemoFiles, out: Path) -> "subprocess.Popen[str]":
     """The command in a process of its own, which writes a checkpoint after every iteration."""
-    patch = "from onnxadmm import checkpoint; checkpoint._SECONDS_BETWEEN = 0; checkpoint._SHARE_OF_TIME = 1e9"
+    patch = "from onnxadmm.run import checkpoint; checkpoint._SECONDS_BETWEEN = 0; checkpoint._SHARE_OF_TIME = 1e9"
     program = f"import sys; {patch}; from onnxadmm.cli import main; sys.exit(main({words(digits, out)!r}))"
     return subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
 
 
-def wait_for_history(out: Path, rows: int) -> None:
+def wait_for_history(process: "subprocess.Popen[str]", out: Path, rows: int) -> None:
     deadline = time.monotonic() + 120
     path = out / "unfinished" / "checkpoint.npz"
     while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the run ended before its time: {process.communicate()[1]}")
         if path.exists() and len(read_checkpoint(path)[0].history) >= rows:
             return
         time.sleep(0.02)
@@ -255,7 +257,7 @@ def wait_for_history(out: Path, rows: int) -> None:
 def test_a_killed_process_is_resumed_by_the_command(digits: DemoFiles, tmp_path: Path, command: Command) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start(digits, killed)
-    wait_for_history(killed, 3)
+    wait_for_history(process, killed, 3)
     process.kill()
     process.communicate()
     assert all(name.startswith("unfinished/") for name in names(killed))
@@ -268,7 +270,7 @@ def test_a_killed_process_is_resumed_by_the_command(digits: DemoFiles, tmp_path:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process could handle")
 def test_a_terminated_process_says_where_the_run_is(digits: DemoFiles, tmp_path: Path) -> None:
     process = start(digits, tmp_path)
-    wait_for_history(tmp_path, 3)
+    wait_for_history(process, tmp_path, 3)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
