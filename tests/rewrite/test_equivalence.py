@@ -146,13 +146,14 @@ def test_the_law_of_invisible_units_fails_without_the_mask() -> None:
 @pytest.mark.parametrize("operator", [name for name in sample_names() if name not in TOO_NEW])
 def test_sample_shrinks_exactly(operator: str, kind: str) -> None:
     original = load_sample(operator)
-    model, units = laws.units_of(original)
-    assert units.count, f"nothing in the sample of {operator} may go: {units.locked}"
-    case = laws.prune(original, model, units, random_keep(units, seed=1, kind=kind))
-    laws.law_shrunk_is_valid(case)
-    laws.law_face_is_unchanged(case)
-    laws.law_masked_equals_shrunk(case)
-    laws.law_masked_differs_only_in_zeros(case)
+    held = (
+        laws.law_shrunk_is_valid,
+        laws.law_face_is_unchanged,
+        laws.law_masked_equals_shrunk,
+        laws.law_masked_differs_only_in_zeros,
+    )
+    (case,) = laws.hold(original, *held, kinds=[kind], seeds=[1])
+    assert case.units.count, f"nothing in the sample of {operator} may go: {case.units.locked}"
 
 
 @pytest.mark.parametrize("kind", ["random", "one stays"])
@@ -167,14 +168,15 @@ def test_sample_shrinks_exactly(operator: str, kind: str) -> None:
 )
 def test_trained_network_shrinks_exactly(name: str, sizes: list[int], kind: str) -> None:
     original = onnx.load(need_shared(f"models/{name}.onnx"))
-    model, units = laws.units_of(original)
-    assert sorted(group.count for group in units.groups) == sizes
-    case = laws.prune(original, model, units, random_keep(units, seed=3, kind=kind))
-    laws.law_masked_equals_shrunk(case)
-    laws.law_shrunk_is_valid(case)
-    laws.law_face_is_unchanged(case)
-    laws.law_removed_units_cannot_be_seen(case)
-    laws.law_cost_is_counted_on_the_shrunk_graph(case)
+    held = (
+        laws.law_masked_equals_shrunk,
+        laws.law_shrunk_is_valid,
+        laws.law_face_is_unchanged,
+        laws.law_removed_units_cannot_be_seen,
+        laws.law_cost_is_counted_on_the_shrunk_graph,
+    )
+    (case,) = laws.hold(original, *held, kinds=[kind], seeds=[3])
+    assert sorted(group.count for group in case.units.groups) == sizes
 
 
 @settings(
@@ -185,10 +187,7 @@ def test_trained_network_shrinks_exactly(name: str, sizes: list[int], kind: str)
 )
 @given(original=graphs(), seed=st.integers(0, 2**16), kind=st.sampled_from(KINDS))
 def test_masked_equals_shrunk_for_drawn_networks(original: onnx.ModelProto, seed: int, kind: str) -> None:
-    model, units = laws.units_of(original)
-    case = laws.prune(original, model, units, random_keep(units, seed=seed, kind=kind))
-    laws.law_masked_equals_shrunk(case)
-    laws.law_shrunk_is_valid(case)
+    laws.hold(original, laws.law_masked_equals_shrunk, laws.law_shrunk_is_valid, kinds=[kind], seeds=[seed])
 
 
 def test_the_comparison_fails_when_two_units_swap_places() -> None:

@@ -1,12 +1,9 @@
 """A wrong rule is found: for each operator a fault is planted and the comparison must see it."""
 
-from collections.abc import Iterator
-
 import onnx
 import pytest
 
 from onnxadmm.graph.model import load
-from onnxadmm.rules import table
 from onnxadmm.rules.analyse import analyse
 from onnxadmm.rules.table import find_rule
 from tests.rewrite import laws
@@ -35,14 +32,6 @@ NAMES_SIZES = {
     "Expand": "expand of a bias",
     "Shape": "size used as a number",
 }
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
 
 
 def can_run(operator: str) -> bool:

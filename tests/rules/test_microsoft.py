@@ -1,7 +1,5 @@
 """Operators of com.microsoft: exact where they pass units on, locked by name elsewhere, and wrong rules are found."""
 
-from collections.abc import Iterator
-
 import pytest
 from onnx import helper
 
@@ -9,7 +7,6 @@ from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
 from onnxadmm.rules import (
     analyse,  # noqa: F401  (fill the table)
-    table,
 )
 from onnxadmm.rules.table import all_rules, find_rule
 from tests.graphs import feeds
@@ -24,14 +21,6 @@ RETIED = {"QuantizeLinear"}
 #: Their results have no axis that could shrink in the sample.
 LOCKING = {"EmbedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
 NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
 
 
 def test_every_rule_has_a_sample() -> None:
@@ -54,14 +43,17 @@ def test_shapes_are_those_that_the_runtime_finds(operator: str) -> None:
 @pytest.mark.parametrize("operator", microsoft_names())
 def test_units_pass_exactly(operator: str, kind: str) -> None:
     original = load_sample(operator, domain=DOMAIN)
-    model, units = laws.units_of(original)
+    cases = laws.hold(
+        original,
+        laws.law_masked_equals_shrunk,
+        laws.law_masked_differs_only_in_zeros,
+        laws.law_removed_units_cannot_be_seen,
+        kinds=[kind],
+        seeds=range(2),
+    )
+    units = cases[0].units
     assert any("W1" in group.tensors for group in units.groups) or operator == "DynamicQuantizeMatMul", units.locked
     assert units.groups
-    for seed in range(2):
-        case = laws.prune(original, model, units, random_keep(units, seed=seed, kind=kind))
-        laws.law_masked_equals_shrunk(case)
-        laws.law_masked_differs_only_in_zeros(case)
-        laws.law_removed_units_cannot_be_seen(case)
 
 
 @pytest.mark.parametrize("operator", [name for name in microsoft_names() if name not in LOCKING])
