@@ -9,9 +9,8 @@ from types import CodeType, FunctionType
 
 import onnx
 
-from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
-from onnxadmm.rules.table import LabelFunction, Rule, all_rules
-from onnxadmm.train.prepare.differentiable import DIFFERENTIABLE
+from onnxadmm.operators.table import Operator, ruled_operators
+from onnxadmm.rules.table import LabelFunction
 from tests.train.backward.operator_gradients import Outcome, outcome_of
 
 _HEAD = """# Operators
@@ -42,18 +41,18 @@ _COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "Forms", "Error",
 def page() -> str:
     """Return the page: Markdown with one table per domain."""
     parts = [_HEAD]
-    for domain in sorted({rule.domain for rule in all_rules()}):
+    for domain in sorted({rule.domain for rule in ruled_operators()}):
         parts.append(f"## {domain or 'ai.onnx, the default domain'}\n")
         lines = [_line(_COLUMNS), _line(tuple("---" for _ in _COLUMNS))]
-        lines.extend(_line(cells(rule)) for rule in all_rules() if rule.domain == domain)
+        lines.extend(_line(cells(rule)) for rule in ruled_operators() if rule.domain == domain)
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
-def cells(rule: Rule) -> tuple[str, ...]:
+def cells(rule: Operator) -> tuple[str, ...]:
     """Return one row of the table."""
     return (
-        rule.operator,
+        rule.name,
         _since(rule),
         rule.effect,
         "MACs" if "multiply_accumulates" in set(_names(rule.label)) else "",
@@ -66,20 +65,20 @@ def _line(row: tuple[str, ...]) -> str:
     return f"| {' | '.join(row)} |"
 
 
-def _since(rule: Rule) -> str:
+def _since(rule: Operator) -> str:
     versions = [
         schema.since_version
         for schema in onnx.defs.get_all_schemas_with_history()
-        if schema.domain == rule.domain and schema.name == rule.operator
+        if schema.domain == rule.domain and schema.name == rule.name
     ]
     return str(min(versions)) if versions else ""
 
 
-def training_cells(rule: Rule, outcome: Outcome) -> tuple[str, str, str]:
+def training_cells(rule: Operator, outcome: Outcome) -> tuple[str, str, str]:
     """Return what training makes of an operator, the forms that were checked, and the worst error."""
     if outcome.training != "yes":
         return outcome.training, "", ""
-    own = not rule.domain and rule.operator in DIFFERENTIABLE
+    own = not rule.domain and rule.gradient == "engine"
     # One digit after rounding up: the last bits differ from machine to machine.
     bound = 10.0 ** math.ceil(math.log10(max(outcome.error, 1e-7)))
     return "yes" if own else "lowered", str(outcome.forms), f"< {bound:.0e}"

@@ -11,20 +11,12 @@ from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes, infer
+from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
 
 # Integers without a known meaning stay in 0..1: masks, flags, and indices into anything that is not empty.
 _DEFAULT_RANGE: Final = 2
-
-# Operators that pass values of their operand 0 (Concat: of any operand) on unchanged.
-_PASS_ON: Final = frozenset(("Cast", "Concat", "Dropout", "Expand", "Identity", "Slice", "Split", "Tile")) | frozenset(
-    ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-)
-# Operators whose operand 1 holds indices along one axis of operand 0.
-_INDEX_ONE_AXIS: Final = frozenset(("Gather", "GatherElements", "ScatterElements", "Scatter"))
-# Operators whose operand 1 holds indices into the leading axes of operand 0.
-_INDEX_LEADING_AXES: Final = frozenset(("GatherND", "ScatterND"))
 
 
 def required_inputs(model: Model) -> tuple[onnx_ir.Value, ...]:
@@ -98,7 +90,8 @@ def index_range(value: onnx_ir.Value, shapes: Shapes) -> int | None:
             if size is not None:
                 found.append(size if unchanged else min(size, _DEFAULT_RANGE))
                 continue
-            passed_on = node.op_type in _PASS_ON and (operand == 0 or node.op_type == "Concat")
+            operator = find(node.domain, node.op_type)
+            passed_on = operator.moves is not None and operand < operator.data_count(len(node.inputs))
             for output in node.outputs:
                 # What arithmetic makes of a float is no index of ours; what it makes of an integer may be.
                 if output not in seen and (passed_on or (integer and _may_be_integer(output, shapes))):
@@ -109,25 +102,21 @@ def index_range(value: onnx_ir.Value, shapes: Shapes) -> int | None:
 
 def _indexed_size(node: onnx_ir.Node, operand: int, shapes: Shapes) -> int | None:
     """Length of the axis that this operand indexes, None when it is no index; 1 when the length is not known."""
-    if node.op_type == "OneHot" and operand == 0:
-        depth = constant(node.inputs[1]) if node.inputs[1] is not None else None
-        return max(1, int(depth.reshape(-1)[0])) if depth is not None else 1
-    if node.op_type == "EmbedLayerNormalization" and operand in (0, 1):
-        # com.microsoft: operands 0 and 1 index rows of the word (2) and the segment (4) embedding.
-        table = node.inputs[2 if operand == 0 else 4]
-        return _axis_length(table, (0,), shapes)
-    if operand != 1:
+    lookup = next((each for each in find(node.domain, node.op_type).lookups if each.index == operand), None)
+    if lookup is None:
         return None
-    table = node.inputs[0]
-    if node.op_type in _INDEX_ONE_AXIS:
+    table = node.inputs[lookup.table]
+    if lookup.along == "value":
+        count = constant(table) if table is not None else None
+        return max(1, int(count.reshape(-1)[0])) if count is not None else 1
+    if lookup.along == "rows":
+        return _axis_length(table, (0,), shapes)
+    if lookup.along == "axis":
         return _axis_length(table, (node.attributes.get_int("axis", 0),), shapes)
-    if node.op_type in _INDEX_LEADING_AXES:
-        indices = node.inputs[1]
-        shape = shapes.shape(indices.name) if indices is not None and indices.name else None
-        count = shape[-1] if shape else 1
-        start = node.attributes.get_int("batch_dims", 0)
-        return _axis_length(table, tuple(range(start, start + count)), shapes)
-    return None
+    indices = node.inputs[operand]
+    shape = shapes.shape(indices.name) if indices is not None and indices.name else None
+    start = node.attributes.get_int("batch_dims", 0)
+    return _axis_length(table, tuple(range(start, start + (shape[-1] if shape else 1))), shapes)
 
 
 def _axis_length(table: onnx_ir.Value | None, axes: tuple[int, ...], shapes: Shapes) -> int:

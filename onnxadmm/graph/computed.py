@@ -8,37 +8,19 @@ import onnx_ir
 from onnx_ir.convenience import replace_all_uses_with
 
 from onnxadmm.graph.constants import FLOATS, Array, constant, new_initializer, value_names
-from onnxadmm.graph.fold import NEVER_FOLDED, Known, fold
+from onnxadmm.graph.fold import Known, fold
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.shapes import Shapes, infer
 from onnxadmm.graph.unread import drop_unread
+from onnxadmm.operators.table import find
 
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
-
-# Which operands are weights.
-_WEIGHTS = {
-    "BatchNormalization": range(1, 5),
-    "Conv": range(1, 3),
-    "ConvTranspose": range(1, 3),
-    "GRU": range(1, 4),
-    "Gemm": range(3),
-    "LSTM": range(1, 4),
-    "MatMul": range(2),
-    "RNN": range(1, 4),
-}
-# Behind these a weight is cut at its origin: zeros stay zeros, and every element is one element of an operand.
-_MOVES = frozenset(
-    {"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Neg", "Reshape", "Slice", "Split", "Squeeze"}
-    | {"Tile", "Transpose", "Unsqueeze"}
-)
-# What is quantised stays in its eight bits.
-_QUANTISES = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
 
 
 def write_out_computed(model: Model) -> Model:
     """Return a copy whose computed weights are constants of the same names; the model itself where there are none.
 
-    Computed is a float operand that a Conv, Gemm, MatMul, BatchNormalization or recurrent layer uses as a weight, if
+    Computed is a float operand that a layer or a normalisation uses as a weight, a vector or a statistic, if
     nothing but constants goes in and some operator on the way is no mere move: Mul of a weight and its scale,
     ConstantOfShape, Range, EyeLike. Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements
     stay as they are.
@@ -77,21 +59,27 @@ class _Search:
             self._note(node)
             if node.domain not in ("", "ai.onnx"):
                 continue
-            for index in _WEIGHTS.get(node.op_type, ()):
+            operator = find("", node.op_type)
+            weights = operator.weights if operator.is_layer else ()
+            for index in (*weights, *operator.vectors, *operator.statistics):
                 value = node.inputs[index] if index < len(node.inputs) else None
                 if value is not None and self._computed.get(value.name or "") and not value.is_graph_output():
                     found[value.name or ""] = None
         return list(found)
 
     def _note(self, node: onnx_ir.Node) -> None:
-        if node.domain not in ("", "ai.onnx") or node.op_type in NEVER_FOLDED | _QUANTISES | {"Constant"}:
+        operator = find("", node.op_type)
+        # What is quantised stays in its eight bits.
+        if node.domain not in ("", "ai.onnx") or not operator.pure or operator.quantises or node.op_type == "Constant":
             return
         operands = [value for value in node.inputs if value is not None]
         if not all(self._is_constant(value) or value.name in self._computed for value in operands):
             return
         # Behind the data of a move stand shapes and indices, which may be computed anyhow.
-        moved = operands if node.op_type == "Concat" else operands[:1]
-        computed = node.op_type not in _MOVES or any(self._computed.get(value.name or "") for value in moved)
+        moved = operands[: operator.data_count(len(operands))]
+        # Behind a move that leaves zeros zeros, a weight is cut at its origin.
+        traced = operator.moves is not None and operator.keeps_zero
+        computed = not traced or any(self._computed.get(value.name or "") for value in moved)
         for value in node.outputs:
             if value.name:
                 self._computed[value.name] = computed

@@ -17,16 +17,12 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnxadmm.operators.table import find
+
 Array = NDArray[Any]
 
 LARGEST_INTEGERS = 4096  # elements; integers and booleans beyond this are data, not shapes
 LARGEST_FLOATS = 64  # elements; enough for scales, regions of interest and limits
-
-# Results that may differ from run to run, or that are no plain computation on tensors.
-NEVER_FOLDED = frozenset(
-    {"Bernoulli", "Dropout", "If", "Loop", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-    | {"RandomUniformLike", "Scan", "SequenceMap", "Optional", "ConcatFromSequence"}
-)
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def fold(node: onnx.NodeProto, inputs: Sequence[Known | None], opset: int) -> li
         node: its outputs must be small; the caller has inferred their shapes.
         inputs: one per input of the node, None for an omitted optional one.
     """
-    if node.op_type in NEVER_FOLDED or any(attribute.HasField("g") for attribute in node.attribute):
+    if not find("", node.op_type).pure or any(attribute.HasField("g") for attribute in node.attribute):
         return None
     given = [known for known in inputs if known is not None]
     try:
@@ -100,22 +96,23 @@ def _free(
     everything = np.ones(first.shape, dtype=np.bool_)
     if first.shape != second.shape:
         return everything
-    if node.op_type in _ELEMENTWISE:
-        free = np.zeros(first.shape, dtype=np.bool_)
-        for mask in masks:
-            if mask is not None:
-                free = free | mask
-        return free
     if node.op_type == "Where":
         condition, left, right = (known for known in inputs if known is not None)
         return np.where(condition.first, left.free, right.free) | condition.free
-    if node.op_type in _MOVES:
-        moved = len(masks) if node.op_type == "Concat" else 1
+    operator = find("", node.op_type)
+    if operator.moves is not None:
+        moved = operator.data_count(len(masks))
         if any(mask is not None and mask.any() for mask in masks[moved:]):
             return everything
         rest = [None if known is None else known.first for known in inputs[moved:]]
         data = [None if mask is None else mask.astype(np.int64) for mask in masks[:moved]]
         return evaluate([*data, *rest])[number].astype(np.bool_)
+    if operator.elementwise:
+        free = np.zeros(first.shape, dtype=np.bool_)
+        for mask in masks:
+            if mask is not None:
+                free = free | mask
+        return free
     return everything
 
 
@@ -217,12 +214,7 @@ def _expand(arrays: Sequence[Any], _: _Attributes) -> Any:
     return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(target)))
 
 
-_MOVES = frozenset(
-    {"Cast", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice"}
-    | {"Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
-)
-
-_ELEMENTWISE_DIRECT: dict[str, _Direct] = {
+_DIRECT: dict[str, _Direct] = {
     "Abs": _elementwise(np.abs),
     "Add": _elementwise(np.add),
     "And": _elementwise(np.logical_and),
@@ -237,10 +229,6 @@ _ELEMENTWISE_DIRECT: dict[str, _Direct] = {
     "Not": _elementwise(np.logical_not),
     "Or": _elementwise(np.logical_or),
     "Sub": _elementwise(np.subtract),
-}
-_ELEMENTWISE = frozenset(_ELEMENTWISE_DIRECT) | {"Ceil", "Clip", "Floor", "Max", "Min", "Mod", "Pow", "Round", "Sqrt"}
-
-_DIRECT: dict[str, _Direct] = _ELEMENTWISE_DIRECT | {
     "Cast": _cast,
     "Concat": lambda arrays, attributes: np.concatenate(arrays, axis=attributes["axis"]),
     "ConstantOfShape": _fill,

@@ -17,10 +17,11 @@ from onnx import numpy_helper, shape_inference
 
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
-from onnxadmm.graph.foreign import foreign_types, is_foreign, standard_twin
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
+from onnxadmm.operators.call import result_types
+from onnxadmm.operators.table import Operator, find
 
 Array = NDArray[Any]
 
@@ -30,7 +31,6 @@ _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization
 # Below these versions they are functions without inference of their own.
 _SHAPED_FROM = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 _LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
-_WINDOWED = frozenset({"Conv", "ConvTranspose", "AveragePool", "LpPool", "MaxPool"})
 
 
 @dataclass(frozen=True)
@@ -261,13 +261,13 @@ class _Walk:
             )
             return dict(zip(proto.output, outputs, strict=False))
         domain = "" if node.domain == "ai.onnx" else node.domain
-        twin = standard_twin(proto)
-        if twin is not None:
-            domain, proto = "", twin
+        operator = find(domain, node.op_type)
+        if operator.shaped_like is not None:
+            domain, proto = "", _standard_twin(operator, proto)
         version = self._model.ir.opset_imports.get(domain)
         known = version is not None and onnx.defs.has(proto.op_type, version, domain)
-        if is_foreign(domain, proto.op_type) and (domain or not known):
-            return foreign_types(proto, types)
+        if operator.shape is not None and (domain or not known):
+            return result_types(operator.shape, proto, types)
         if version is None or not known:
             return {}
         if not domain and node.op_type in _SHAPED_AS_OPERAND:
@@ -313,6 +313,17 @@ class _Walk:
             if not small_enough(onnx_ir.DataType(given.tensor_type.elem_type), prod(lengths)):
                 return False
         return True
+
+
+def _standard_twin(operator: Operator, node: onnx.NodeProto) -> onnx.NodeProto:
+    """Return a node of the default domain whose result has the same shape; activations behind it have none."""
+    assert operator.shaped_like is not None  # the caller has looked
+    name, operands = operator.shaped_like
+    twin = onnx.helper.make_node(
+        name, [node.input[index] for index in operands if index < len(node.input)], node.output
+    )
+    twin.attribute.extend(attribute for attribute in node.attribute if not attribute.name.startswith("activation"))
+    return twin
 
 
 def _lengths(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
@@ -368,7 +379,8 @@ def _plausible(
     outputs = [_lengths(result) or () for result in results.values()]
     if any(length < 0 for lengths in outputs for length in lengths):
         return False
-    if proto.op_type in _WINDOWED and given[0] is not None and 0 not in given[0] and any(0 in out for out in outputs):
+    windowed = find("", proto.op_type).windowed
+    if windowed and given[0] is not None and 0 not in given[0] and any(0 in out for out in outputs):
         return False
     if proto.op_type == "Reshape" and given[0] is not None and proto.output[0] in results:
         target = _lengths(results[proto.output[0]])

@@ -4,21 +4,8 @@ import onnx_ir
 
 from onnxadmm.graph.constants import FLOATS, constant, new_initializer, value_names
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.operators.table import find
 
-# Which operands are vectors beside a weight, or beside an activation; of the others nobody knows what they mean.
-_VECTORS = {
-    "Add": (0, 1),
-    "BatchNormalization": (1, 2, 3, 4),
-    "Conv": (2,),
-    "ConvTranspose": (2,),
-    "Gemm": (2,),
-    "Identity": (0,),
-    "InstanceNormalization": (1, 2),
-    "LayerNormalization": (1, 2),
-    "Mul": (0, 1),
-    "Slice": (0,),
-    "Split": (0,),
-}
 _LARGEST_VECTOR = 2**16  # elements
 
 
@@ -52,7 +39,7 @@ def _readers(value: onnx_ir.Value) -> dict[object, list[tuple[onnx_ir.Node, int]
         return {}
     if len(value.const_value.shape) != 1 or not 1 < value.const_value.size <= _LARGEST_VECTOR:
         return {}
-    if any(node.graph is not value.graph or index not in _VECTORS.get(node.op_type, ()) for node, index in uses):
+    if not all(node.graph is value.graph and _is_vector(node, index) for node, index in uses):
         return {}
     array = value.const_value.numpy()
     if not (array == array[0]).all():
@@ -63,18 +50,27 @@ def _readers(value: onnx_ir.Value) -> dict[object, list[tuple[onnx_ir.Node, int]
     return found if len(found) > 1 else {}
 
 
+def _is_vector(node: onnx_ir.Node, index: int) -> bool:
+    """Whether an operand is a vector beside a weight or an activation, or on its way there; else nobody knows."""
+    operator = find(node.domain, node.op_type)
+    if operator.moves in ("view", "order", "pick"):
+        return index < operator.data_count(len(node.inputs))
+    return operator.scales or index in (*operator.vectors, *operator.statistics)
+
+
 def _beside(node: onnx_ir.Node, index: int) -> object:
     """Return what tells one use of a vector from another: the weight of its layer, else the node itself."""
     while node.op_type == "Identity" and len(following := tuple(node.outputs[0].uses())) == 1:
         node, index = following[0].node, following[0].idx
-    if node.op_type in ("Conv", "ConvTranspose", "Gemm"):
+    operator = find(node.domain, node.op_type)
+    if operator.is_layer:
         return _origin(node.inputs[1])
-    if node.op_type in ("Add", "Mul"):
+    if operator.scales:
         other = node.inputs[1 - index]
         layer = None if other is None else other.producer()
-        if layer is not None and layer.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if layer is not None and find(layer.domain, layer.op_type).is_layer:
             return _origin(layer.inputs[1])
-    if node.op_type == "BatchNormalization":
+    if operator.statistics:
         return tuple(_origin(operand) for operand in node.inputs[1:])
     return node.name or id(node)
 

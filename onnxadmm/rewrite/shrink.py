@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.operators.table import find
 from onnxadmm.rewrite.clean import is_used, remove_dead
 from onnxadmm.rewrite.record import add_record
 from onnxadmm.rules.edit import Edit, Made, Positions
-from onnxadmm.rules.table import find_rule
 from onnxadmm.units.units import Units
 
 
@@ -45,11 +45,11 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         if id(node) in used_nodes and not is_used(node):
             small.ir.graph.remove(node, safe=True)
             continue
-        rule = find_rule(node.domain, node.op_type)
+        rewrite = find(node.domain, node.op_type).rewrite
         edit = Edit(small, node, units.shapes, kept.get, taken, made)
         touched = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
-        if rule is not None and rule.rewrite is not None and any(edit.changed(name) for name in touched):
-            rule.rewrite(edit)
+        if rewrite is not None and any(edit.changed(name) for name in touched):
+            rewrite(edit)
     _restate_shapes(small, kept)
     remove_dead(small, used)
     add_record(small, model, units, keep)

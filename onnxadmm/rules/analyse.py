@@ -6,27 +6,9 @@ import onnx_ir
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import infer
-from onnxadmm.rules import (  # noqa: F401  (fill the table)
-    attention,
-    control,
-    convolution,
-    einsum,
-    elementwise,
-    indexing,
-    joining,
-    microsoft,
-    normalization,
-    products,
-    quantised,
-    recurrent,
-    reducing,
-    reshaping,
-    sizes,
-    spatial,
-)
+from onnxadmm.operators.table import find
 from onnxadmm.rules.factor import resolve_factored
 from onnxadmm.rules.facts import Facts
-from onnxadmm.rules.table import find_rule
 from onnxadmm.rules.visit import LockNodeError, Visit
 
 
@@ -66,19 +48,19 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
             facts.constants[output.name] = output
         return
     visit = Visit(facts, node, inexact=inexact)
-    known = find_rule(node.domain, node.op_type)
+    label = find(node.domain, node.op_type).label
     captured = list(_captured(node))
     try:
-        if known is None:
+        if label is None:
             raise LockNodeError(f"no rule for {visit.where}")
-        known.label(visit)
+        label(visit)
         for unread in visit.uncovered():
             facts.rigid.setdefault(unread.name or "", f"{visit.where} reads its values")
         for output in node.outputs:
             if output.name and output.name not in facts.axes:
                 raise LockNodeError("has a result that its rule does not cover")
     except LockNodeError as refusal:
-        reason = str(refusal) if known is None else f"{visit.where} {refusal}"
+        reason = str(refusal) if label is None else f"{visit.where} {refusal}"
         for value in [*node.inputs, *captured]:
             if value is not None:
                 lock_value(facts, value, reason)

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from onnxadmm.operators.call import shape_of
+from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
@@ -158,7 +160,10 @@ def _rewrite_multi_head(edit: Edit) -> None:
     _recount(edit, 0, "num_heads")
 
 
-@rule("MultiHeadAttention", domain=_MICROSOFT, rewrite=_rewrite_multi_head, note="heads go together")
+@rule(
+    "MultiHeadAttention", domain=_MICROSOFT, rewrite=_rewrite_multi_head, shape=foreign_shapes.multi_head_attention,
+    note="heads go together",
+)  # fmt: skip
 def multi_head_attention(visit: Visit) -> None:
     """Q, K, V, bias ``[q + k + v]``, key mask ``[B, S]``, bias on scores, cached keys and values; packed operands lock.
 
@@ -197,7 +202,10 @@ def _rewrite_grouped_query(edit: Edit) -> None:
         edit.set_integer("kv_num_heads", int(np.count_nonzero(keys)) // size)
 
 
-@rule("GroupQueryAttention", domain=_MICROSOFT, rewrite=_rewrite_grouped_query, note=_NOTE)
+@rule(
+    "GroupQueryAttention", domain=_MICROSOFT, rewrite=_rewrite_grouped_query,
+    shape=foreign_shapes.grouped_query_attention, note=_NOTE,
+)  # fmt: skip
 def grouped_query_attention(visit: Visit) -> None:
     """Q, K, V as ``[B, T, heads * size]`` or all in Q, cached keys and values, lengths, rotary tables, places, bias."""
     _refuse(visit, 11, 3, "has a sink, scales of its cache, or returns its scores")
@@ -242,7 +250,10 @@ def _rewrite_fused_attention(edit: Edit) -> None:
         edit.set_integers("qkv_hidden_sizes", [part // heads * (int(kept.size) // size) for part in sizes])
 
 
-@rule("Attention", domain=_MICROSOFT, rewrite=_rewrite_fused_attention, note="heads go together")
+@rule(
+    "Attention", domain=_MICROSOFT, rewrite=_rewrite_fused_attention, shape=foreign_shapes.attention,
+    note="heads go together",
+)  # fmt: skip
 def fused_attention(visit: Visit) -> None:
     """X ``[B, T, C]``, weight ``[C, q + k + v]``, bias ``[q + k + v]``, mask, cache, bias on scores -> ``[B, T, v]``.
 
@@ -287,7 +298,7 @@ def _rewrite_rotary(edit: Edit) -> None:
 
 @rule("RotaryEmbedding", rewrite=_rewrite_rotary, note="turns pairs of positions of every head, which stay whole")
 @rule(
-    "RotaryEmbedding", domain=_MICROSOFT, rewrite=_rewrite_rotary,
+    "RotaryEmbedding", domain=_MICROSOFT, rewrite=_rewrite_rotary, shape=shape_of(0),
     note="turns pairs of positions of every head, which stay whole",
 )  # fmt: skip
 def rotary_embedding(visit: Visit) -> None:

@@ -7,6 +7,8 @@ from onnxadmm.rules.visit import LockNodeError, Visit, product
 from onnxadmm.rules.zeros import note_zero
 
 _SLIDES = "slides over it"
+_FILTERS = "reads input channels, writes filters; groups stay equal"
+_POOLS = "pools every channel by itself"
 
 
 def rewrite_groups(edit: Edit) -> None:
@@ -28,7 +30,10 @@ def constant_weight(visit: Visit, index: int) -> Operand:
     return visit.operand(index)
 
 
-@rule("Conv", "ConvInteger", rewrite=rewrite_groups, note="reads input channels, writes filters; groups stay equal")
+@rule(
+    "Conv", rewrite=rewrite_groups, weights=(1,), vectors=(2,), windowed=True, gradient="engine", note=_FILTERS,
+)  # fmt: skip
+@rule("ConvInteger", rewrite=rewrite_groups, note=_FILTERS)
 def convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[M, C/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
     weight = constant_weight(visit, 1)
@@ -107,7 +112,7 @@ def _balance_filters(visit: Visit, weight: Operand, groups: int) -> None:
         visit.balance(written.reshape(groups, -1))
 
 
-@rule("ConvTranspose", rewrite=rewrite_groups, note="reads input channels, writes filters; groups stay equal")
+@rule("ConvTranspose", rewrite=rewrite_groups, weights=(1,), vectors=(2,), windowed=True, note=_FILTERS)
 def transposed_convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[C, M/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
     data, weight = visit.operand(0), constant_weight(visit, 1)
@@ -151,8 +156,10 @@ def _write_blocks(visit: Visit, weight: Operand, groups: int) -> Axis:
     return written
 
 
-@rule("MaxPool", "AveragePool", "LpPool", note="pools every channel by itself")
-@rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", note="pools every channel by itself")
+@rule("MaxPool", "AveragePool", windowed=True, gradient="engine", note=_POOLS)
+@rule("LpPool", windowed=True, note=_POOLS)
+@rule("GlobalAveragePool", gradient="engine", note=_POOLS)
+@rule("GlobalMaxPool", "GlobalLpPool", note=_POOLS)
 def pool(visit: Visit) -> None:
     data = visit.operand(0)
     if len(visit.node.outputs) > 1 and visit.node.outputs[1].uses():
@@ -161,7 +168,10 @@ def pool(visit: Visit) -> None:
     visit.give([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])
 
 
-@rule("BatchNormalization", note="ties the channels to scale, shift, mean and variance")
+@rule(
+    "BatchNormalization", normalises=True, vectors=(1, 2), statistics=(3, 4),
+    note="ties the channels to scale, shift, mean and variance",
+)  # fmt: skip
 def batch_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     if any(output.uses() for output in visit.node.outputs[1:]):

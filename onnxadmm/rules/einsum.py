@@ -46,7 +46,10 @@ def parse(equation: str, operand_count: int) -> tuple[list[str], str]:
     return terms, right
 
 
-@rule("Einsum", note="ties axes with the same letter; reads contracted letters from a constant, or sums them up")
+@rule(
+    "Einsum", weights=(0, 1, 2, 3),
+    note="ties axes with the same letter; reads contracted letters from a constant, or sums them up",
+)  # fmt: skip
 def einsum(visit: Visit) -> None:
     operands = visit.operands()
     terms, result = parse(visit.text("equation", ""), len(operands))

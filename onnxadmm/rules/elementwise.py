@@ -6,6 +6,9 @@ from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Visit
 
+_ALONE = "works position by position"
+_MEETS = "ties the axes that meet; broadcast axes say nothing"
+
 
 def broadcast(visit: Visit, operands: Sequence[Operand], shape: Sequence[int]) -> list[Axis]:
     """Tie operands that are broadcast to ``shape`` and return the axes of the result.
@@ -28,36 +31,49 @@ def broadcast(visit: Visit, operands: Sequence[Operand], shape: Sequence[int]) -
 
 
 @rule(
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp",
-    "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Not", "Reciprocal",
-    "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish",
-    "Tan", "Tanh", "ThresholdedRelu",
-    note="works position by position",
+    "Abs", "Cos", "Erf", "Exp", "LeakyRelu", "Log", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh",
+    elementwise=True, gradient="engine", note=_ALONE,
 )  # fmt: skip
-@rule("Cast", "Identity", "Neg", keeps_zero=True, note="works position by position")
-@rule("Clip", note="works position by position; its limits are scalars")
+@rule(
+    "Ceil", "Floor", "IsInf", "IsNaN", "Not", "Round", "Sign",
+    elementwise=True, gradient="zero", note=_ALONE,
+)  # fmt: skip
+@rule(
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "Elu", "Gelu", "HardSigmoid", "HardSwish",
+    "Mish", "Selu", "Shrink", "Sinh", "Softplus", "Softsign", "Swish", "Tan", "ThresholdedRelu",
+    elementwise=True, note=_ALONE,
+)  # fmt: skip
+@rule("Cast", "Neg", elementwise=True, moves="order", keeps_zero=True, gradient="engine", note=_ALONE)
+@rule("Identity", elementwise=True, moves="view", keeps_zero=True, gradient="engine", note=_ALONE)
+@rule(
+    "Clip", elementwise=True, indices=(1, 2), gradient="engine",
+    note="works position by position; its limits are scalars",
+)  # fmt: skip
 def unary(visit: Visit) -> None:
     visit.give(visit.operand(0).axes)
 
 
-@rule("Dropout", note="the identity; its mask passes as well")
+@rule("Dropout", moves="view", pure=False, note="the identity; its mask passes as well")
 def dropout(visit: Visit) -> None:
     operand = visit.operand(0)
     visit.give(operand.axes)
     visit.give(operand.axes, result=1)
 
 
+@rule("Add", "Div", "Sub", elementwise=True, scales=True, gradient="engine", note=_MEETS)
+@rule("Mul", elementwise=True, scales=True, keeps_zero=True, gradient="engine", note=_MEETS)
+@rule("Max", "Min", "Pow", elementwise=True, gradient="engine", note=_MEETS)
+@rule("Where", elementwise=True, indices=(0,), gradient="engine", note=_MEETS)
+@rule("Mean", "Mod", "Sum", elementwise=True, note=_MEETS)
 @rule(
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
-    "Or", "Pow", "Sub", "Sum", "Where", "Xor",
-    note="ties the axes that meet; broadcast axes say nothing",
+    "And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or", "Xor",
+    elementwise=True, gradient="zero", note=_MEETS,
 )  # fmt: skip
-@rule("Mul", keeps_zero=True, note="ties the axes that meet; broadcast axes say nothing")
 def arithmetic(visit: Visit) -> None:
     visit.give(broadcast(visit, visit.operands(), visit.result_shape()))
 
 
-@rule("PRelu", note="ties the channels to the slopes")
+@rule("PRelu", elementwise=True, vectors=(1,), note="ties the channels to the slopes")
 def prelu(visit: Visit) -> None:
     operand = visit.operand(0)
     visit.give(broadcast(visit, [operand, visit.operand(1)], operand.shape))

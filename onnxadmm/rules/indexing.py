@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxadmm.operators.table import Lookup
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
@@ -11,6 +12,7 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 
 _PICKS = "picks positions that are computed while running"
 _PLACES = "counts its positions"
+_SCATTERS = "places along its axis, which locks; ties the others to indices and updates"
 
 
 def _rewrite_gather(edit: Edit) -> None:
@@ -28,7 +30,8 @@ def _rewrite_gather(edit: Edit) -> None:
 
 
 @rule(
-    "Gather", rewrite=_rewrite_gather, keeps_zero=True,
+    "Gather", rewrite=_rewrite_gather, keeps_zero=True, moves="pick", weights=(0,), indices=(1,),
+    lookups=(Lookup(1, 0, "axis"),), gradient="engine",
     note="picks labels by known indices; indices that are computed lock the axis; passes the others",
 )  # fmt: skip
 def gather(visit: Visit) -> None:
@@ -70,16 +73,20 @@ def _follow(visit: Visit, data: Operand, others: Sequence[Operand], axis: int) -
     return list(others[0].axes)
 
 
-@rule("GatherElements", effect="locks", note="picks along its axis, which locks; ties the others to the indices")
+@rule(
+    "GatherElements", effect="locks", moves="pick", indices=(1,), lookups=(Lookup(1, 0, "axis"),), gradient="engine",
+    note="picks along its axis, which locks; ties the others to the indices",
+)  # fmt: skip
 def gather_elements(visit: Visit) -> None:
     data, indices = visit.operand(0), visit.operand(1)
     visit.give(_follow(visit, data, [indices], visit.axis_attribute("axis", 0, data.rank)))
 
 
 @rule(
-    "ScatterElements", "Scatter", effect="locks",
-    note="places along its axis, which locks; ties the others to indices and updates",
+    "ScatterElements", effect="locks", indices=(1,), lookups=(Lookup(1, 0, "axis"),), gradient="engine",
+    note=_SCATTERS,
 )  # fmt: skip
+@rule("Scatter", effect="locks", indices=(1,), lookups=(Lookup(1, 0, "axis"),), note=_SCATTERS)
 def scatter_elements(visit: Visit) -> None:
     data, indices, updates = visit.operand(0), visit.operand(1), visit.operand(2)
     axis = visit.axis_attribute("axis", 0, data.rank)
@@ -88,7 +95,10 @@ def scatter_elements(visit: Visit) -> None:
     visit.give([None if index == axis else labels for index, labels in enumerate(data.axes)])
 
 
-@rule("GatherND", effect="locks", note="picks along the axes that its indices count, which lock; passes the others")
+@rule(
+    "GatherND", effect="locks", moves="pick", indices=(1,), lookups=(Lookup(1, 0, "leading"),), gradient="engine",
+    note="picks along the axes that its indices count, which lock; passes the others",
+)  # fmt: skip
 def gather_tuples(visit: Visit) -> None:
     data, indices = visit.operand(0), visit.operand(1)
     batch, length = visit.integer("batch_dims", 0), indices.shape[-1]
@@ -99,7 +109,10 @@ def gather_tuples(visit: Visit) -> None:
     visit.give([*shared, *indices.axes[batch:-1], *data.axes[batch + length :]])
 
 
-@rule("ScatterND", effect="locks", note="places along the axes that its indices count, which lock; ties the others")
+@rule(
+    "ScatterND", effect="locks", computes_sizes=True, indices=(1,), lookups=(Lookup(1, 0, "leading"),),
+    gradient="engine", note="places along the axes that its indices count, which lock; ties the others",
+)  # fmt: skip
 def scatter_tuples(visit: Visit) -> None:
     data, indices, updates = visit.operand(0), visit.operand(1), visit.operand(2)
     length, places = indices.shape[-1], indices.rank - 1
@@ -115,14 +128,17 @@ def scatter_tuples(visit: Visit) -> None:
     visit.give([*([None] * length), *behind])
 
 
-@rule("OneHot", note="adds an axis that stays; passes the others")
+@rule("OneHot", lookups=(Lookup(0, 1, "value"),), gradient="zero", note="adds an axis that stays; passes the others")
 def one_hot(visit: Visit) -> None:
     indices = visit.operand(0)
     axis = visit.axis_attribute("axis", -1, indices.rank + 1)
     visit.give([*indices.axes[:axis], None, *indices.axes[axis:]])
 
 
-@rule("Trilu", keeps_zero=True, effect="locks", note="compares positions of its last two axes; passes the others")
+@rule(
+    "Trilu", keeps_zero=True, effect="locks", indices=(1,), gradient="engine",
+    note="compares positions of its last two axes; passes the others",
+)  # fmt: skip
 def triangle(visit: Visit) -> None:
     data = visit.operand(0)
     for axis in data.axes[-2:]:
@@ -141,7 +157,7 @@ def reverse_sequence(visit: Visit) -> None:
     visit.give([None if index == time else shared if index == batch else axis for index, axis in enumerate(data.axes)])
 
 
-@rule("CastLike", note="works position by position")
+@rule("CastLike", elementwise=True, moves="order", indices=(1,), note="works position by position")
 def cast_like(visit: Visit) -> None:
     visit.ignore(1)
     visit.give(visit.operand(0).axes)

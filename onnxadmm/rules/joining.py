@@ -10,7 +10,10 @@ from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import LockNodeError, Visit
 
 
-@rule("Concat", keeps_zero=True, note="joins the labels of its operands; ties the other axes")
+@rule(
+    "Concat", keeps_zero=True, moves="pick", gradient="engine",
+    note="joins the labels of its operands; ties the other axes",
+)  # fmt: skip
 def concat(visit: Visit) -> None:
     operands = visit.operands()
     visit.give(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
@@ -57,7 +60,10 @@ def _rewrite_split(edit: Edit) -> None:
     edit.set_operand(1, sizes)
 
 
-@rule("Split", rewrite=_rewrite_split, keeps_zero=True, note="hands each result its run of labels")
+@rule(
+    "Split", rewrite=_rewrite_split, keeps_zero=True, moves="pick", indices=(1,), gradient="engine",
+    note="hands each result its run of labels",
+)  # fmt: skip
 def split(visit: Visit) -> None:
     data = visit.operand(0)
     axis = visit.axis_attribute("axis", 0, data.rank)
@@ -138,7 +144,10 @@ def _rewrite_slice(edit: Edit) -> None:
             edit.set_elements(operand, new)
 
 
-@rule("Slice", rewrite=_rewrite_slice, keeps_zero=True, note="keeps some of the labels")
+@rule(
+    "Slice", rewrite=_rewrite_slice, keeps_zero=True, moves="pick", indices=(1, 2, 3, 4), gradient="engine",
+    note="keeps some of the labels",
+)  # fmt: skip
 def slice_axes(visit: Visit) -> None:
     data = visit.operand(0)
     result = list(data.axes)
@@ -195,7 +204,10 @@ def _rewrite_pad(edit: Edit) -> None:
         edit.set_elements(1, pads)
 
 
-@rule("Pad", rewrite=_rewrite_pad, note="adds labels of its own, which may go as well")
+@rule(
+    "Pad", rewrite=_rewrite_pad, indices=(1, 2, 3), gradient="engine",
+    note="adds labels of its own, which may go as well",
+)  # fmt: skip
 def pad(visit: Visit) -> None:
     data = visit.operand(0)
     constant = visit.text("mode", "constant") == "constant"

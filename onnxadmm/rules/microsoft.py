@@ -1,5 +1,10 @@
 """Operators of the domain com.microsoft that onnxruntime's optimiser and some exporters leave."""
 
+from onnx import TensorProto
+
+from onnxadmm.operators.call import shape_of
+from onnxadmm.operators.table import Lookup, declare
+from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
 from onnxadmm.rules.elementwise import broadcast
 from onnxadmm.rules.facts import Axis, Operand
@@ -9,20 +14,37 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 
 _DOMAIN = "com.microsoft"
 
+# Without rules, these lock what they touch; shapes go on behind them.
+declare("MatMulNBits", domain=_DOMAIN, shape=foreign_shapes.blocked_product)
+declare("QLinearWhere", domain=_DOMAIN, shape=foreign_shapes.quantised_where)
+declare("Binarizer", "Imputer", "Scaler", domain="ai.onnx.ml", shape=shape_of(0))
+declare("Normalizer", domain="ai.onnx.ml", shape=shape_of(0, dtype=TensorProto.FLOAT))
+# onnxruntime knows it in every operator set of the default domain, onnx in none.
+declare("SimplifiedLayerNormalization", shape=foreign_shapes.normalization)
 
-@rule("Gelu", "QuickGelu", domain=_DOMAIN, note="works position by position")
+
+@rule(
+    "Gelu", "QuickGelu", domain=_DOMAIN, elementwise=True, shape=shape_of(0), gradient="engine",
+    note="works position by position",
+)  # fmt: skip
 def activation(visit: Visit) -> None:
     visit.give(visit.operand(0).axes)
 
 
-@rule("BiasGelu", "FastGelu", domain=_DOMAIN, note="ties the bias, then works position by position")
+@rule(
+    "BiasGelu", "FastGelu", domain=_DOMAIN, elementwise=True, shape=shape_of(0), gradient="engine",
+    note="ties the bias, then works position by position",
+)  # fmt: skip
 def biased_activation(visit: Visit) -> None:
     data = visit.operand(0)
     operands = [data, visit.operand(1)] if visit.has(1) else [data]
     visit.give(broadcast(visit, operands, data.shape))
 
 
-@rule("FusedConv", domain=_DOMAIN, rewrite=rewrite_groups, note="as Conv, with a sum and an activation behind it")
+@rule(
+    "FusedConv", domain=_DOMAIN, rewrite=rewrite_groups, shaped_like=("Conv", (0, 1, 2)),
+    note="as Conv, with a sum and an activation behind it",
+)  # fmt: skip
 def fused_convolution(visit: Visit) -> None:
     """x, weight, bias, sum."""
     weight = constant_weight(visit, 1)
@@ -36,7 +58,7 @@ def fused_convolution(visit: Visit) -> None:
     visit.give(axes)
 
 
-@rule("FusedMatMul", domain=_DOMAIN, note="as MatMul, with transposed operands")
+@rule("FusedMatMul", domain=_DOMAIN, shape=foreign_shapes.fused_product, note="as MatMul, with transposed operands")
 def fused_product(visit: Visit) -> None:
     first, second = visit.operand(0), visit.operand(1)
     if visit.integer("transBatchA", 0) or visit.integer("transBatchB", 0) or first.rank < 2 or second.rank < 2:
@@ -60,7 +82,8 @@ def fused_product(visit: Visit) -> None:
 
 
 @rule(
-    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_DOMAIN,
+    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_DOMAIN, normalises=True,
+    shape=foreign_shapes.skip_normalization,
     note="mixes along the last axis, which locks; the others are tied",
 )  # fmt: skip
 def skip_layer_normalization(visit: Visit) -> None:
@@ -76,7 +99,10 @@ def skip_layer_normalization(visit: Visit) -> None:
             visit.give(axes, result=result)
 
 
-@rule("EmbedLayerNormalization", domain=_DOMAIN, note="mixes along the embedding, which locks")
+@rule(
+    "EmbedLayerNormalization", domain=_DOMAIN, normalises=True, shape=foreign_shapes.embed,
+    lookups=(Lookup(0, 2, "rows"), Lookup(1, 4, "rows")), note="mixes along the embedding, which locks",
+)  # fmt: skip
 def embed_layer_normalization(visit: Visit) -> None:
     for operand in visit.operands():
         for axis in operand.axes:

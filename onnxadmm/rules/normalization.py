@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
@@ -33,17 +34,26 @@ def _feature_normalization(visit: Visit, parameters: tuple[int, ...]) -> None:
         visit.give([*axes[:first], *([None] * (data.rank - first))], result=result)
 
 
-@rule("LayerNormalization", effect="inexact", note="normalises over its last axes, which lock; passes the others")
+@rule(
+    "LayerNormalization", effect="inexact", normalises=True, vectors=(1, 2), gradient="engine",
+    shape=foreign_shapes.normalization, note="normalises over its last axes, which lock; passes the others",
+)  # fmt: skip
 def layer_normalization(visit: Visit) -> None:
     _feature_normalization(visit, (1, 2))
 
 
-@rule("RMSNormalization", effect="inexact", note="normalises over its last axes, which lock; passes the others")
+@rule(
+    "RMSNormalization", effect="inexact", normalises=True, vectors=(1,),
+    note="normalises over its last axes, which lock; passes the others",
+)  # fmt: skip
 def root_mean_square_normalization(visit: Visit) -> None:
     _feature_normalization(visit, (1,))
 
 
-@rule("InstanceNormalization", note="ties the channels to scale and shift; normalises over space, which locks")
+@rule(
+    "InstanceNormalization", normalises=True, vectors=(1, 2),
+    note="ties the channels to scale and shift; normalises over space, which locks",
+)  # fmt: skip
 def instance_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     visit.lock_others(data, (0, 1), _MIXES)
@@ -63,7 +73,7 @@ def _rewrite_group_count(edit: Edit) -> None:
 
 
 @rule(
-    "GroupNormalization", rewrite=_rewrite_group_count, effect="inexact",
+    "GroupNormalization", rewrite=_rewrite_group_count, effect="inexact", normalises=True, vectors=(1, 2),
     note="whole groups may go; channels of a group may with inexact pruning, equally many of each",
 )  # fmt: skip
 def group_normalization(visit: Visit) -> None:
@@ -93,7 +103,7 @@ def group_normalization(visit: Visit) -> None:
     visit.give([data.axes[0], channels, *([None] * (data.rank - 2))])
 
 
-@rule("LpNormalization", note="divides by a norm, to which a removed position adds nothing")
+@rule("LpNormalization", normalises=True, note="divides by a norm, to which a removed position adds nothing")
 def norm_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     along = visit.axis_attribute("axis", -1, data.rank)
@@ -104,14 +114,17 @@ def norm_normalization(visit: Visit) -> None:
     visit.give(data.axes)
 
 
-@rule("MeanVarianceNormalization", effect="inexact", note="normalises over its axes, which lock; passes the others")
+@rule(
+    "MeanVarianceNormalization", effect="inexact", normalises=True,
+    note="normalises over its axes, which lock; passes the others",
+)  # fmt: skip
 def mean_variance_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     over = {axis % data.rank for axis in visit.integers("axes") or [0, 2, 3]}
     visit.give([visit.mix(axis, _MIXES) if index in over else axis for index, axis in enumerate(data.axes)])
 
 
-@rule("LRN", effect="inexact", note="mixes neighbouring channels, which lock; passes space")
+@rule("LRN", effect="inexact", normalises=True, note="mixes neighbouring channels, which lock; passes space")
 def local_response_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     if data.rank < 2:

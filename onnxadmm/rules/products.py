@@ -28,9 +28,14 @@ def contract(visit: Visit, first: Operand, first_axis: int, second: Operand, sec
     return tied
 
 
-@rule("FusedGemm", domain="com.microsoft", note="as Gemm, with an activation behind it")
+@rule(
+    "FusedGemm", domain="com.microsoft", shaped_like=("Gemm", (0, 1, 2)), note="as Gemm, with an activation behind it"
+)
 @rule(
     "Gemm",
+    weights=(0, 1),
+    vectors=(2,),
+    gradient="engine",
     note="reads rows or columns of its weight, writes the others; ties what two activations contract",
 )
 def general_matrix_product(visit: Visit) -> None:
@@ -51,6 +56,8 @@ def general_matrix_product(visit: Visit) -> None:
 
 @rule(
     "MatMul",
+    weights=(0, 1),
+    gradient="engine",
     note="reads rows of its constant operand, writes columns; ties what two activations contract",
 )
 def matrix_product(visit: Visit) -> None:

@@ -1,5 +1,7 @@
 """Quantised networks: scales and zero points per channel go with their channels."""
 
+from onnxadmm.operators.call import broadcast_of, shape_of
+from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
 from onnxadmm.rules.elementwise import broadcast
 from onnxadmm.rules.facts import Axis, Operand
@@ -10,6 +12,7 @@ from onnxadmm.rules.visit import LockNodeError, Visit, product
 from onnxadmm.rules.zeros import note_grid, note_quantised, note_zero
 
 _MICROSOFT = "com.microsoft"
+_GRIDS = "ties channels to scales and zero points per channel"
 _TAKES_SCALE = "takes its scale from all of it"
 
 
@@ -26,12 +29,13 @@ def _grid(visit: Visit, axis: Axis, index: int) -> Axis:
     return visit.tie(axis, grid.axes[0], "quantises channels that stay")
 
 
-@rule("QuantizeLinear", note="ties channels to scales and zero points per channel")
-@rule("QuantizeLinear", domain=_MICROSOFT, note="ties channels to scales and zero points per channel")
-@rule("DequantizeLinear", keeps_zero=True, note="ties channels to scales and zero points per channel")
+@rule("QuantizeLinear", quantises=True, note=_GRIDS)
+@rule("QuantizeLinear", domain=_MICROSOFT, quantises=True, shape=foreign_shapes.quantised, note=_GRIDS)
+@rule("DequantizeLinear", keeps_zero=True, quantises=True, note=_GRIDS)
 @rule(
-    "DequantizeLinear", domain=_MICROSOFT, keeps_zero=True, note="ties channels to scales and zero points per channel"
-)
+    "DequantizeLinear", domain=_MICROSOFT, keeps_zero=True, quantises=True, shape=foreign_shapes.dequantised,
+    note=_GRIDS,
+)  # fmt: skip
 def quantise(visit: Visit) -> None:
     """x, scale, zero point; with one entry per channel along ``axis``, which vectors do not need to name."""
     data = visit.operand(0)
@@ -54,7 +58,7 @@ def quantise(visit: Visit) -> None:
     visit.give(axes)
 
 
-@rule("DynamicQuantizeLinear", effect="inexact", note="takes its scale from all positions, which locks")
+@rule("DynamicQuantizeLinear", effect="inexact", quantises=True, note="takes its scale from all positions, which locks")
 def quantise_dynamically(visit: Visit) -> None:
     data = visit.operand(0)
     visit.give([visit.mix(axis, _TAKES_SCALE) for axis in data.axes])
@@ -138,20 +142,26 @@ def integer_product(visit: Visit) -> None:
     _product(visit, second=1, points=(2, 3), columns=(3,), single=(2,))
 
 
-@rule("MatMulIntegerToFloat", domain=_MICROSOFT, note="as MatMul, with scales and zero points per column")
+@rule(
+    "MatMulIntegerToFloat", domain=_MICROSOFT, shape=foreign_shapes.float_product,
+    note="as MatMul, with scales and zero points per column",
+)  # fmt: skip
 def integer_product_to_float(visit: Visit) -> None:
     """a, b, scale of a, scale of b, zero point of a, zero point of b, bias."""
     _add_bias(visit, 6, _product(visit, second=1, points=(4, 5), columns=(3, 5), single=(2, 4)))
 
 
-@rule("QGemm", domain=_MICROSOFT, note="as Gemm, with scales and zero points per column")
+@rule(
+    "QGemm", domain=_MICROSOFT, shape=foreign_shapes.quantised_gemm,
+    note="as Gemm, with scales and zero points per column",
+)  # fmt: skip
 def quantised_gemm(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, c, result scale, zero point."""
     _add_bias(visit, 6, _product(visit, second=3, points=(2, 5), columns=(4, 5), single=(1, 2, 7, 8)))
 
 
 @rule(
-    "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact",
+    "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact", shape=foreign_shapes.float_product,
     note="takes its scale from all positions, which locks the input",
 )  # fmt: skip
 def dynamic_product(visit: Visit) -> None:
@@ -161,7 +171,7 @@ def dynamic_product(visit: Visit) -> None:
     _add_bias(visit, 4, _product(visit, second=1, points=(-1, 3), columns=(2, 3)))
 
 
-@rule("QLinearAdd", "QLinearMul", domain=_MICROSOFT, note="ties the axes that meet")
+@rule("QLinearAdd", "QLinearMul", domain=_MICROSOFT, shape=broadcast_of(0, 3), note="ties the axes that meet")
 def quantised_arithmetic(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, result scale, zero point."""
     for index in (1, 2, 4, 5, 6, 7):
@@ -169,7 +179,10 @@ def quantised_arithmetic(visit: Visit) -> None:
     visit.give(broadcast(visit, [visit.operand(0), visit.operand(3)], visit.result_shape()))
 
 
-@rule("QLinearConcat", domain=_MICROSOFT, note="joins the labels of its operands; ties the other axes")
+@rule(
+    "QLinearConcat", domain=_MICROSOFT, shape=foreign_shapes.quantised_concat,
+    note="joins the labels of its operands; ties the other axes",
+)  # fmt: skip
 def quantised_concat(visit: Visit) -> None:
     """Result scale, zero point, then tensor, scale and zero point of each operand."""
     operands = [visit.operand(index) for index in range(2, visit.operand_count, 3)]
@@ -179,14 +192,18 @@ def quantised_concat(visit: Visit) -> None:
     visit.give(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
 
 
-@rule("QLinearSigmoid", "QLinearLeakyRelu", domain=_MICROSOFT, note="works position by position")
+@rule(
+    "QLinearSigmoid", "QLinearLeakyRelu", domain=_MICROSOFT, shape=shape_of(0), note="works position by position",
+)  # fmt: skip
 def quantised_activation(visit: Visit) -> None:
     for index in range(1, visit.operand_count):
         _grid(visit, None, index)
     visit.give(visit.operand(0).axes)
 
 
-@rule("QLinearSoftmax", domain=_MICROSOFT, effect="inexact", note="mixes along its axis, which locks")
+@rule(
+    "QLinearSoftmax", domain=_MICROSOFT, effect="inexact", shape=shape_of(0), note="mixes along its axis, which locks",
+)  # fmt: skip
 def quantised_softmax(visit: Visit) -> None:
     """Below opset 13, which an attribute names, the axis and all behind it are one."""
     data = visit.operand(0)
@@ -198,7 +215,11 @@ def quantised_softmax(visit: Visit) -> None:
     visit.give([visit.mix(labels) if index in mixed else labels for index, labels in enumerate(data.axes)])
 
 
-@rule("QLinearGlobalAveragePool", "QLinearAveragePool", domain=_MICROSOFT, note="pools every channel by itself")
+@rule(
+    "QLinearGlobalAveragePool", domain=_MICROSOFT, shape=foreign_shapes.global_pool,
+    note="pools every channel by itself",
+)  # fmt: skip
+@rule("QLinearAveragePool", domain=_MICROSOFT, shape=foreign_shapes.pool, note="pools every channel by itself")
 def quantised_pool(visit: Visit) -> None:
     if visit.integer("channels_last", 0):
         raise LockNodeError("has its channels last")

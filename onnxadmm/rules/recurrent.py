@@ -19,7 +19,10 @@ def _rewrite_hidden_size(edit: Edit) -> None:
         edit.set_integer("hidden_size", edit.size(recurrence, 2))
 
 
-@rule("LSTM", "GRU", "RNN", rewrite=_rewrite_hidden_size, note="hidden positions go with all their gates")
+@rule(
+    "LSTM", "GRU", "RNN", rewrite=_rewrite_hidden_size, weights=(1, 2), vectors=(3,), indices=(4,),
+    note="hidden positions go with all their gates",
+)  # fmt: skip
 def recurrence(visit: Visit) -> None:
     """X ``[T, B, I]``, W ``[D, G*H, I]``, R ``[D, G*H, H]``, B ``[D, 2*G*H]``, states ``[D, B, H]``, P ``[D, 3*H]``.
 

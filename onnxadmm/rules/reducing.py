@@ -5,9 +5,14 @@ from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Visit
 
 _ORDERS = "orders its positions"
+_MIXES = "mixes along its axes, which lock; passes the others"
+_SUMS = "sums along its axes, where a removed position adds nothing; passes the others"
 
 
-@rule("Softmax", "LogSoftmax", effect="inexact", note="mixes along its axis, which locks; passes the others")
+@rule(
+    "Softmax", "LogSoftmax", effect="inexact", gradient="engine",
+    note="mixes along its axis, which locks; passes the others",
+)  # fmt: skip
 def softmax(visit: Visit) -> None:
     """Below opset 13 the axis and all behind it are one."""
     data = visit.operand(0)
@@ -26,10 +31,8 @@ def hardmax(visit: Visit) -> None:
     visit.give([None if index in mixed else labels for index, labels in enumerate(data.axes)])
 
 
-@rule(
-    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    effect="inexact", note="mixes along its axes, which lock; passes the others",
-)  # fmt: skip
+@rule("ReduceLogSumExp", "ReduceMean", effect="inexact", indices=(1,), gradient="engine", note=_MIXES)
+@rule("ReduceMax", "ReduceMin", "ReduceProd", effect="inexact", indices=(1,), computes_sizes=True, note=_MIXES)
 def reduction(visit: Visit) -> None:
     data = visit.operand(0)
     reduced = _reduced(visit, data.rank)
@@ -38,10 +41,8 @@ def reduction(visit: Visit) -> None:
     _give_reduced(visit, data.axes, reduced)
 
 
-@rule(
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSum", "ReduceSumSquare",
-    note="sums along its axes, where a removed position adds nothing; passes the others",
-)  # fmt: skip
+@rule("ReduceSum", indices=(1,), computes_sizes=True, gradient="engine", note=_SUMS)
+@rule("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare", indices=(1,), note=_SUMS)
 def total(visit: Visit) -> None:
     data = visit.operand(0)
     reduced = _reduced(visit, data.rank)
@@ -68,7 +69,10 @@ def _give_reduced(visit: Visit, axes: tuple[Axis, ...], reduced: set[int]) -> No
         visit.give([labels for index, labels in enumerate(axes) if index not in reduced])
 
 
-@rule("ArgMax", "ArgMin", effect="locks", note="returns positions along its axis, which locks; passes the others")
+@rule(
+    "ArgMax", "ArgMin", effect="locks", gradient="zero",
+    note="returns positions along its axis, which locks; passes the others",
+)  # fmt: skip
 def arguments(visit: Visit) -> None:
     data = visit.operand(0)
     axis = visit.axis_attribute("axis", 0, data.rank)
@@ -76,7 +80,10 @@ def arguments(visit: Visit) -> None:
     _give_reduced(visit, data.axes, {axis})
 
 
-@rule("TopK", effect="locks", note="orders along its axis, which locks; passes the others")
+@rule(
+    "TopK", effect="locks", indices=(1,), gradient="engine",
+    note="orders along its axis, which locks; passes the others",
+)  # fmt: skip
 def largest(visit: Visit) -> None:
     data = visit.operand(0)
     along = visit.axis_attribute("axis", -1, data.rank)
@@ -85,7 +92,7 @@ def largest(visit: Visit) -> None:
         visit.give([None if index == along else axis for index, axis in enumerate(data.axes)], result=result)
 
 
-@rule("CumSum", effect="locks", note="sums up along its axis, which locks; passes the others")
+@rule("CumSum", effect="locks", indices=(1,), note="sums up along its axis, which locks; passes the others")
 def running_sum(visit: Visit) -> None:
     data = visit.operand(0)
     (axis,) = visit.known(1, "axis")

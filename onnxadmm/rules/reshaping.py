@@ -198,7 +198,10 @@ def _rewrite_target(edit: Edit) -> None:
         edit.set_elements(1, wanted)
 
 
-@rule("Reshape", rewrite=_rewrite_target, keeps_zero=True, note="follows positions in row-major order")
+@rule(
+    "Reshape", rewrite=_rewrite_target, keeps_zero=True, moves="view", indices=(1,), gradient="engine",
+    note="follows positions in row-major order",
+)  # fmt: skip
 def reshape(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()
@@ -230,15 +233,18 @@ def _rewrite_squeeze(edit: Edit) -> None:
             edit.set_operand(1, axes)
 
 
-@rule("Flatten", keeps_zero=True, note="follows positions in row-major order")
-@rule("Squeeze", "Unsqueeze", rewrite=_rewrite_squeeze, keeps_zero=True, note="drops or adds axes of size one")
+@rule("Flatten", keeps_zero=True, moves="view", gradient="engine", note="follows positions in row-major order")
+@rule(
+    "Squeeze", "Unsqueeze", rewrite=_rewrite_squeeze, keeps_zero=True, moves="view", indices=(1,), gradient="engine",
+    note="drops or adds axes of size one",
+)  # fmt: skip
 def flatten(visit: Visit) -> None:
     shape = visit.result_shape()
     name = visit.node.outputs[0].name
     visit.give(regroup(visit, visit.operand(0), shape, visit.facts.shapes.dynamic(name or "") or [True] * len(shape)))
 
 
-@rule("Transpose", keeps_zero=True, note="permutes the axes")
+@rule("Transpose", keeps_zero=True, moves="order", gradient="engine", note="permutes the axes")
 def transpose(visit: Visit) -> None:
     data = visit.operand(0)
     order = visit.integers("perm") or list(reversed(range(data.rank)))

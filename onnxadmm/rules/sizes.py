@@ -15,6 +15,8 @@ from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Visit
 
+_COUNTS = "counts positions, which stay"
+
 
 def _wanted_axes(node: onnx_ir.Node, rank: int) -> range:
     """Return the axes whose sizes a Shape node gives."""
@@ -57,7 +59,10 @@ def _picked(values_of: Callable[[onnx_ir.Value], list[int] | None], user: onnx_i
     return set(range(length)[slice(numbers[0][0], numbers[1][0], step)])
 
 
-@rule("Shape", rewrite=_rewrite_shape, note="sizes stay what they were; a size that is an output locks its axis")
+@rule(
+    "Shape", rewrite=_rewrite_shape, gradient="zero",
+    note="sizes stay what they were; a size that is an output locks its axis",
+)  # fmt: skip
 def shape_of(visit: Visit) -> None:
     data = visit.operand(0)
     sizes = visit.facts.shapes.partial(visit.node.outputs[0].name or "")
@@ -72,7 +77,7 @@ def shape_of(visit: Visit) -> None:
     visit.give([None])
 
 
-@rule("Size", effect="locks", note="counts every position, which locks")
+@rule("Size", effect="locks", gradient="zero", computes_sizes=True, note="counts every position, which locks")
 def size_of(visit: Visit) -> None:
     data = visit.operand(0)
     visit.lock_others(data, (), "counts its positions")
@@ -87,7 +92,10 @@ def _rewrite_filled(edit: Edit) -> None:
     edit.set_elements(0, [None if size is None else edit.size(result, axis) for axis, size in enumerate(sizes)])
 
 
-@rule("ConstantOfShape", rewrite=_rewrite_filled, note="makes positions that are all alike, which may go")
+@rule(
+    "ConstantOfShape", rewrite=_rewrite_filled, computes_sizes=True,
+    note="makes positions that are all alike, which may go",
+)  # fmt: skip
 def constant_of_shape(visit: Visit) -> None:
     shape = visit.result_shape()
     sizes = visit.partial(0)
@@ -98,7 +106,9 @@ def constant_of_shape(visit: Visit) -> None:
     visit.give(axes)
 
 
-@rule("Range", "EyeLike", "NonZero", effect="locks", note="counts positions, which stay")
+@rule("Range", effect="locks", computes_sizes=True, note=_COUNTS)
+@rule("EyeLike", effect="locks", note=_COUNTS)
+@rule("NonZero", effect="locks", gradient="zero", note=_COUNTS)
 def counted(visit: Visit) -> None:
     for operand in visit.operands():
         visit.lock_others(operand, (), "counts its positions")
@@ -117,7 +127,7 @@ def _rewrite_expand(edit: Edit) -> None:
 
 
 @rule(
-    "Expand", rewrite=_rewrite_expand, keeps_zero=True,
+    "Expand", rewrite=_rewrite_expand, keeps_zero=True, moves="repeat", indices=(1,), gradient="engine",
     note="repeats axes of size one into positions that are all alike, which may go; passes the others",
 )  # fmt: skip
 def expand(visit: Visit) -> None:
@@ -154,7 +164,10 @@ def _rewrite_tile(edit: Edit) -> None:
         edit.set_elements(1, wanted)
 
 
-@rule("Tile", rewrite=_rewrite_tile, keeps_zero=True, note="ties copies of a position, unless its axis has size one")
+@rule(
+    "Tile", rewrite=_rewrite_tile, keeps_zero=True, moves="repeat", indices=(1,), gradient="engine",
+    note="ties copies of a position, unless its axis has size one",
+)  # fmt: skip
 def tile(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()

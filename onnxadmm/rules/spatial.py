@@ -29,7 +29,10 @@ def _rewrite_sizes(edit: Edit) -> None:
         edit.set_elements(3, wanted)
 
 
-@rule("Resize", rewrite=_rewrite_sizes, note="resizes axes, which lock; passes those whose scale is one")
+@rule(
+    "Resize", rewrite=_rewrite_sizes, indices=(1, 2, 3),
+    note="resizes axes, which lock; passes those whose scale is one",
+)  # fmt: skip
 def resize(visit: Visit) -> None:
     """Operands X, roi, scales, sizes; X and scales below opset 11."""
     data = visit.operand(0)

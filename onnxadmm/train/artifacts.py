@@ -20,8 +20,8 @@ from onnxadmm.train.backward.gradient import build_gradient_graph
 from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics
 from onnxadmm.train.engine import IR_VERSION
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
+from onnxadmm.train.lowering.apply import lower
 from onnxadmm.train.lowering.normalise import literal_batch, normalise, stamp_shapes
-from onnxadmm.train.lowering.table import lower
 from onnxadmm.train.prepare.differentiable import check_differentiable
 from onnxadmm.train.prepare.nodes import as_proto, label
 from onnxadmm.train.prepare.opset import convert_opset

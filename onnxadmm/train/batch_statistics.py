@@ -18,12 +18,14 @@ from onnxadmm.train.engine import IR_VERSION, inference_session
 from onnxadmm.train.lowering.normalise import literal_batch
 from onnxadmm.train.prepare.nodes import as_proto, attribute, import_domain, reads
 from onnxadmm.train.prepare.opset import convert_opset
-from onnxadmm.train.prepare.workspace import BATCH_NORM, MICROSOFT, Workspace
+from onnxadmm.train.prepare.workspace import Workspace
 
 FloatArray = NDArray[np.float32]
 
 #: The running outputs are ``running * momentum + batch * (1 - momentum)``: with 0 they are those of the batch.
 _MOMENTUM = 0.0
+#: The engine's BatchNormalization in training mode.
+_OPERATOR, _DOMAIN = "BatchNormInternal", "com.microsoft"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Stat
         return [_training_node(list(node.input[:5]), outputs, name=node.name, epsilon=epsilon)]
 
     if space.replace_nodes(rewrite):
-        import_domain(space.model, MICROSOFT)
+        import_domain(space.model, _DOMAIN)
         space.infer()
     return tuple(found)
 
@@ -146,7 +148,7 @@ def measure_values(
     copy.CopyFrom(as_proto(model))
     copy.ir_version = min(max(copy.ir_version, 4), IR_VERSION)
     copy = convert_opset(copy)
-    import_domain(copy, MICROSOFT)
+    import_domain(copy, _DOMAIN)
     statistics = []
     taken = {name for node in copy.graph.node for name in (*node.input, *node.output)}
     for index, (value, channels) in enumerate(values.items()):
@@ -201,11 +203,11 @@ def _accumulate(
 
 def _training_node(inputs: list[str], outputs: list[str], *, name: str, epsilon: float) -> onnx.NodeProto:
     return helper.make_node(
-        BATCH_NORM,
+        _OPERATOR,
         inputs,
         outputs,
         name=name,
-        domain=MICROSOFT,
+        domain=_DOMAIN,
         epsilon=epsilon,
         momentum=_MOMENTUM,
         training_mode=1,

@@ -28,6 +28,7 @@ from onnxadmm.graph.constants import (
 )
 from onnxadmm.graph.model import Model, clone, to_proto
 from onnxadmm.graph.shapes import infer
+from onnxadmm.operators.table import find
 from onnxadmm.train.batch_statistics import measure_copy, measure_values
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
@@ -42,13 +43,6 @@ EPSILON = 1e-5
 DEEP = 8
 #: Samples of which the statistics say something about all data.
 ENOUGH = 16
-#: Behind these a convolution is normalised already.
-_NORMALISATIONS = frozenset(
-    {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization",
-     "LRN", "MeanVarianceNormalization", "RMSNormalization"}
-)  # fmt: skip
-#: Layers that tell a convolution in the network from one whose values are its result.
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 
 
 @dataclass(frozen=True)
@@ -222,13 +216,17 @@ def own_norms(model: Model) -> frozenset[str]:
     return frozenset(found)
 
 
+def _normalises(node: onnx_ir.Node) -> bool:
+    return find(node.domain, node.op_type).normalises
+
+
 def _is_normalised(output: onnx_ir.Value) -> bool:
     """Whether a normalisation reads a value, perhaps channels last, perhaps written out: it begins with a mean then."""
     for reader, _ in output.uses():
-        if reader.op_type in _NORMALISATIONS:
+        if _normalises(reader):
             return True
         if reader.op_type == "Transpose" and any(
-            behind.op_type in (*_NORMALISATIONS, "ReduceMean") for behind, _ in reader.outputs[0].uses()
+            _normalises(behind) or behind.op_type == "ReduceMean" for behind, _ in reader.outputs[0].uses()
         ):
             return True
     return False
@@ -249,7 +247,7 @@ def _without_layer_behind(graph: onnx_ir.Graph) -> set[onnx_ir.Value]:
     """Values that reach an output of the graph on some way without a layer."""
     bare: set[onnx_ir.Value] = set(graph.outputs)
     for node in reversed(graph):
-        if node.op_type not in _LAYERS and any(output in bare for output in node.outputs):
+        if not find(node.domain, node.op_type).is_layer and any(output in bare for output in node.outputs):
             bare.update(value for value in node.inputs if value is not None)
     return bare
 

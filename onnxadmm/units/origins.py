@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
+from onnxadmm.operators.table import find
 from onnxadmm.rules.facts import Facts, Read
-from onnxadmm.rules.table import find_rule
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def _trace(facts: Facts, read: Read) -> tuple[list[Origin], str | None]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        rule = find_rule(node.domain, node.op_type)
-        if rule is None or not (rule.keeps_zero or node.outputs[0].name in facts.zeroed):
+        keeps_zero = find(node.domain, node.op_type).keeps_zero
+        if not (keeps_zero or node.outputs[0].name in facts.zeroed):
             return found, f"{node.op_type} ({node.name or node.outputs[0].name})"
         for value in node.inputs:
             if value is None or value.name is None or not _touches(facts, value, wanted):

@@ -1,15 +1,15 @@
-"""What tests of rules share: a rule that a test replaces is put back."""
+"""Faults that tests plant in the table of operators are gone after each test."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from onnxadmm.rules import table
+from onnxadmm.operators import table
 
 
 @pytest.fixture(autouse=True)
 def _restored_table() -> Iterator[None]:
-    kept = dict(table._TABLE)
+    kept = {(entry.domain, entry.name): entry for entry in table.operators()}
     yield
     table._TABLE.clear()
     table._TABLE.update(kept)

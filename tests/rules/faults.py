@@ -7,20 +7,20 @@ import numpy as np
 import onnx
 
 from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.rules import table
+from onnxadmm.operators import table
+from onnxadmm.operators.table import Operator
 from onnxadmm.rules.facts import Axis
-from onnxadmm.rules.table import Rule
 from onnxadmm.rules.visit import Visit
 from tests.rewrite import laws
 
-Fault = Callable[[Rule], Rule]
+Fault = Callable[[Operator], Operator]
 FAILURES = (
     AssertionError, ValueError, IndexError, OnnxAdmmError, onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
 )  # fmt: skip
 
 
-def _after(rule: Rule, change: Callable[[Visit, Axis], Axis]) -> Rule:
+def _after(rule: Operator, change: Callable[[Visit, Axis], Axis]) -> Operator:
     def label(visit: Visit) -> None:
         rule.label(visit)
         for output in visit.node.outputs:
@@ -31,17 +31,17 @@ def _after(rule: Rule, change: Callable[[Visit, Axis], Axis]) -> Rule:
     return replace(rule, label=label)
 
 
-def shifted(rule: Rule) -> Rule:
+def shifted(rule: Operator) -> Operator:
     """Every result names the unit next to the right one."""
     return _after(rule, lambda visit, axis: None if axis is None else np.roll(axis, 1))
 
 
-def untied(rule: Rule) -> Rule:
+def untied(rule: Operator) -> Operator:
     """No result has anything to do with the operands."""
     return _after(rule, lambda visit, axis: None if axis is None else visit.fresh(axis.size))
 
 
-def unlocked(rule: Rule) -> Rule:
+def unlocked(rule: Operator) -> Operator:
     """Nothing locks."""
 
     def label(visit: Visit) -> None:
@@ -51,7 +51,7 @@ def unlocked(rule: Rule) -> Rule:
     return replace(rule, label=label)
 
 
-def ungated(rule: Rule) -> Rule:
+def ungated(rule: Operator) -> Operator:
     """Sums over activations are forgotten to be readers."""
 
     def label(visit: Visit) -> None:
@@ -61,7 +61,7 @@ def ungated(rule: Rule) -> Rule:
     return replace(rule, label=label)
 
 
-def gated_elsewhere(rule: Rule) -> Rule:
+def gated_elsewhere(rule: Operator) -> Operator:
     """Sums over activations hide the unit next to the right one."""
 
     def label(visit: Visit) -> None:
@@ -72,15 +72,15 @@ def gated_elsewhere(rule: Rule) -> Rule:
     return replace(rule, label=label)
 
 
-def not_rewritten(rule: Rule) -> Rule:
+def not_rewritten(rule: Operator) -> Operator:
     """Sizes that the operator names stay what they were."""
     return replace(rule, rewrite=None)
 
 
 def plant(fault: Fault, operator: str, *, domain: str = "") -> None:
     """Replace the operator's rule; the caller restores the table."""
-    rule = table.find_rule(domain, operator)
-    assert rule is not None
+    rule = table.find(domain, operator)
+    assert rule.label is not None
     table._TABLE[(domain, operator)] = fault(rule)
 
 

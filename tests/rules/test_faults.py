@@ -4,8 +4,8 @@ import onnx
 import pytest
 
 from onnxadmm.graph.model import load
+from onnxadmm.operators.table import find
 from onnxadmm.rules.analyse import analyse
-from onnxadmm.rules.table import find_rule
 from tests.rewrite import laws
 from tests.rules.faults import Fault, caught, not_rewritten, plant, shifted, unlocked, untied
 from tests.rules.locking import LOCKING
@@ -35,7 +35,7 @@ NAMES_SIZES = {
 
 
 def can_run(operator: str) -> bool:
-    return find_rule("", operator) is not None and load_sample(operator).opset_import[0].version <= NEWEST_RUN_OPSET
+    return find("", operator).label is not None and load_sample(operator).opset_import[0].version <= NEWEST_RUN_OPSET
 
 
 def passes(operator: str) -> bool:
@@ -53,7 +53,7 @@ def passes(operator: str) -> bool:
 
 OPERATORS = [name for name in sample_names() if can_run(name)]
 PASS_ON = [name for name in OPERATORS if passes(name)]
-REWRITTEN = [name for name in PASS_ON if (found := find_rule("", name)) is not None and found.rewrite is not None]
+REWRITTEN = [name for name in PASS_ON if find("", name).rewrite is not None]
 
 
 def count(original: onnx.ModelProto) -> int:

@@ -5,10 +5,7 @@ from onnx import helper
 
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
-from onnxadmm.rules import (
-    analyse,  # noqa: F401  (fill the table)
-)
-from onnxadmm.rules.table import all_rules, find_rule
+from onnxadmm.operators.table import find, ruled_operators
 from tests.graphs import feeds
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS, random_keep
@@ -24,7 +21,7 @@ NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttent
 
 
 def test_every_rule_has_a_sample() -> None:
-    assert {entry.operator for entry in all_rules() if entry.domain == DOMAIN} == set(microsoft_names())
+    assert {entry.name for entry in ruled_operators() if entry.domain == DOMAIN} == set(microsoft_names())
 
 
 @pytest.mark.parametrize("operator", microsoft_names())
@@ -89,6 +86,6 @@ def test_the_number_of_heads_follows(operator: str) -> None:
 
 
 def test_no_other_rule_names_sizes() -> None:
-    rewriting = {entry.operator for entry in all_rules() if entry.domain == DOMAIN and entry.rewrite is not None}
+    rewriting = {entry.name for entry in ruled_operators() if entry.domain == DOMAIN and entry.rewrite is not None}
     assert rewriting == set(NAMES_SIZES)
-    assert find_rule(DOMAIN, "MatMulNBits") is None  # its weight is packed: it locks by name
+    assert find(DOMAIN, "MatMulNBits").label is None  # its weight is packed: it locks by name

@@ -6,8 +6,8 @@ import onnx
 import pytest
 
 from onnxadmm.graph.model import to_proto
+from onnxadmm.operators.table import find
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.rules.table import find_rule
 from onnxadmm.units.units import find_units
 from tests.graphs import feeds
 from tests.rewrite import laws
@@ -17,9 +17,7 @@ from tests.rules.variants import PASSING
 
 
 def effect(operator: str) -> str:
-    found = find_rule("", operator)
-    assert found is not None
-    return found.effect
+    return find("", operator).effect
 
 
 @pytest.mark.parametrize("kind", KINDS)

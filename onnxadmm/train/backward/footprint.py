@@ -4,10 +4,8 @@ from collections.abc import Iterable
 
 import onnx
 
+from onnxadmm.operators.table import find
 from onnxadmm.train.prepare.nodes import reads
-
-#: Operators whose first output shares the memory of their first input.
-_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def peak_bytes(graph: onnx.GraphProto) -> int:
@@ -31,7 +29,7 @@ def peak_bytes(graph: onnx.GraphProto) -> int:
         for name in reads(node):
             last[root.get(name, name)] = index
         for position, name in enumerate(node.output):
-            if node.op_type in _VIEWS and not position:
+            if not position and find(node.domain, node.op_type).moves == "view":
                 root[name] = root.get(node.input[0], node.input[0])
             sizes.setdefault(name, max((sizes.get(read, 0) for read in reads(node)), default=0))
     for value in graph.output:

@@ -2,11 +2,12 @@
 
 import onnx
 
-from onnxadmm.train.lowering.writer import Nodes, Writer
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
 
+@lowers("PRelu")
 def lower_prelu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """max(x, 0) - slope * max(-x, 0)"""
     write = Writer(space, node)
@@ -15,17 +16,20 @@ def lower_prelu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Sub", write.add("Relu", node.input[0]), scaled))
 
 
+@lowers("Elu")
 def lower_elu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """max(x, 0) + alpha (exp(min(x, 0)) - 1)"""
     return _exponential(space, node, alpha=attribute(node, "alpha", 1.0), divisor=1.0, gamma=1.0)
 
 
+@lowers("Celu")
 def lower_celu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)"""
     alpha = attribute(node, "alpha", 1.0)
     return _exponential(space, node, alpha=alpha, divisor=alpha, gamma=1.0)
 
 
+@lowers("Selu")
 def lower_selu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """gamma (max(x, 0) + alpha (exp(min(x, 0)) - 1))"""
     alpha = attribute(node, "alpha", 1.6732632423543772)
@@ -42,6 +46,7 @@ def _exponential(space: Workspace, node: onnx.NodeProto, *, alpha: float, diviso
     return write.finish(write.add("Add", line, bend))
 
 
+@lowers("Softplus")
 def lower_softplus(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """max(x, 0) + log(1 + exp(-|x|))"""
     write = Writer(space, node)
@@ -54,12 +59,14 @@ def _softplus(write: Writer, value: str) -> str:
     return write.add("Add", write.add("Relu", value), log)
 
 
+@lowers("Mish")
 def lower_mish(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x tanh(softplus(x))"""
     write = Writer(space, node)
     return write.finish(write.add("Mul", node.input[0], write.add("Tanh", _softplus(write, node.input[0]))))
 
 
+@lowers("Softsign")
 def lower_softsign(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x / (1 + |x|)"""
     write = Writer(space, node)
@@ -67,6 +74,7 @@ def lower_softsign(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Div", node.input[0], size))
 
 
+@lowers("HardSigmoid")
 def lower_hard_sigmoid(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """min(max(alpha x + beta, 0), 1)"""
     write = Writer(space, node)
@@ -74,6 +82,7 @@ def lower_hard_sigmoid(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(_hard_sigmoid(write, node.input[0], alpha, beta))
 
 
+@lowers("HardSwish")
 def lower_hard_swish(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x min(max(x / 6 + 1/2, 0), 1)"""
     write = Writer(space, node)
@@ -85,12 +94,14 @@ def _hard_sigmoid(write: Writer, value: str, alpha: float, beta: float) -> str:
     return write.add("Clip", line, write.scalar(0.0), write.scalar(1.0))
 
 
+@lowers("Sum")
 def lower_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Additions in a row."""
     write = Writer(space, node)
     return write.finish(_sum(write, node))
 
 
+@lowers("Mean")
 def lower_mean(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Additions in a row, then a division by their number."""
     write = Writer(space, node)

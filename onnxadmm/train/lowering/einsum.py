@@ -6,7 +6,7 @@ from math import prod
 
 import onnx
 
-from onnxadmm.train.lowering.writer import Nodes, Writer, need_shape, refusal
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
@@ -19,6 +19,7 @@ class _Term:
     axes: tuple[str, ...]
 
 
+@lowers("Einsum")
 def lower_einsum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Contract the operands from left to right, summing an axis as soon as nothing needs it any more."""
     shapes = [need_shape(space, node, name) for name in node.input]

@@ -5,18 +5,16 @@ long as a shape it needs is unknown, and refuses forms that have no expansion.
 """
 
 import math
-from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
 
+from onnxadmm.operators.table import find
 from onnxadmm.train.lowering.functions import gelu
 from onnxadmm.train.lowering.norms import root_mean_square
-from onnxadmm.train.lowering.writer import Nodes, Writer, refusal
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, refusal
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
-
-Expansion = Callable[[Workspace, onnx.NodeProto], Nodes | None]
 
 
 def _operand(node: onnx.NodeProto, index: int) -> str:
@@ -24,12 +22,14 @@ def _operand(node: onnx.NodeProto, index: int) -> str:
     return str(node.input[index]) if index < len(node.input) else ""
 
 
+@lowers("BiasGelu", domain="com.microsoft")
 def expand_bias_gelu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """gelu(x + b)"""
     write = Writer(space, node)
     return write.finish(gelu(write, write.add("Add", *node.input), tanh=False))
 
 
+@lowers("FastGelu", domain="com.microsoft")
 def expand_fast_gelu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """gelu of x, or of x + b, by tanh"""
     write = Writer(space, node)
@@ -37,12 +37,14 @@ def expand_fast_gelu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(gelu(write, value, tanh=True))
 
 
+@lowers("BiasAdd", domain="com.microsoft")
 def expand_bias_add(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x + b + skip"""
     write = Writer(space, node)
     return write.finish(write.add("Add", write.add("Add", *node.input[:2]), node.input[2]))
 
 
+@lowers("FusedConv", domain="com.microsoft")
 def expand_fused_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Conv, plus a fourth input, through an activation"""
     write = Writer(space, node)
@@ -57,6 +59,7 @@ def expand_fused_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(_activation(write, node, value))
 
 
+@lowers("FusedGemm", domain="com.microsoft")
 def expand_fused_gemm(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Gemm through an activation"""
     write = Writer(space, node)
@@ -84,6 +87,7 @@ def _activation(write: Writer, node: onnx.NodeProto, value: str) -> str:
     raise refusal(node, expected="a known activation", found=name, way_out="export the model without optimisation")
 
 
+@lowers("FusedMatMul", domain="com.microsoft")
 def expand_fused_matmul(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     """alpha A B, each transposed if asked for"""
     if attribute(node, "transBatchA", 0) or attribute(node, "transBatchB", 0):
@@ -105,6 +109,7 @@ def expand_fused_matmul(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     return write.finish(write.scale(product, attribute(node, "alpha", 1.0)))
 
 
+@lowers("SkipLayerNormalization", domain="com.microsoft")
 def expand_skip_layer_normalization(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """LayerNormalization of input + skip (+ bias), a sum that is also an output"""
     write = Writer(space, node)
@@ -114,6 +119,7 @@ def expand_skip_layer_normalization(space: Workspace, node: onnx.NodeProto) -> N
     return _with_sum(space, write, node, result, total)
 
 
+@lowers("SkipSimplifiedLayerNormalization", domain="com.microsoft")
 def expand_skip_rms(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     """RMSNormalization of input + skip (+ bias), a sum that is also an output"""
     shape = space.shape(node.input[0])
@@ -147,6 +153,8 @@ def _refuse_outputs(space: Workspace, node: onnx.NodeProto, *indices: int) -> No
         )
 
 
+@lowers("SimplifiedLayerNormalization")
+@lowers("SimplifiedLayerNormalization", domain="com.microsoft")
 def expand_simplified_layer_normalization(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     """x / sqrt(mean(x^2) + epsilon) times the scale"""
     shape = space.shape(node.input[0])
@@ -159,6 +167,7 @@ def expand_simplified_layer_normalization(space: Workspace, node: onnx.NodeProto
     return write.finish(root_mean_square(write, node.input[0], node.input[1], shape, axes=axes, epsilon=epsilon))
 
 
+@lowers("EmbedLayerNormalization", domain="com.microsoft")
 def expand_embed_layer_normalization(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     """LayerNormalization of word + position (+ segment) embeddings"""
     shape = space.shape(node.input[0])
@@ -186,6 +195,7 @@ def expand_embed_layer_normalization(space: Workspace, node: onnx.NodeProto) -> 
     return write.nodes
 
 
+@lowers("Attention", domain="com.microsoft")
 def expand_attention(space: Workspace, node: onnx.NodeProto) -> Nodes | None:
     """softmax(q k^T / sqrt(size) + mask) v, where q, k and v come from one product with the input"""
     shape, width = space.shape(node.input[0]), space.shape(node.input[1])
@@ -238,6 +248,7 @@ def _attention_mask(space: Workspace, write: Writer, node: onnx.NodeProto, batch
     return write.reshape(write.scale(away, -attribute(node, "mask_filter_value", -10000.0)), middle)
 
 
+@lowers("Scaler", domain="ai.onnx.ml")
 def expand_scaler(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """(x - offset) scale"""
     write = Writer(space, node)
@@ -247,36 +258,20 @@ def expand_scaler(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Mul", write.add("Sub", value, offset), scale))
 
 
-#: Expansions by domain and operator.
-EXPANSIONS: Mapping[tuple[str, str], Expansion] = {
-    ("", "SimplifiedLayerNormalization"): expand_simplified_layer_normalization,
-    ("ai.onnx.ml", "Scaler"): expand_scaler,
-    ("com.microsoft", "Attention"): expand_attention,
-    ("com.microsoft", "BiasAdd"): expand_bias_add,
-    ("com.microsoft", "BiasGelu"): expand_bias_gelu,
-    ("com.microsoft", "EmbedLayerNormalization"): expand_embed_layer_normalization,
-    ("com.microsoft", "FastGelu"): expand_fast_gelu,
-    ("com.microsoft", "FusedConv"): expand_fused_conv,
-    ("com.microsoft", "FusedGemm"): expand_fused_gemm,
-    ("com.microsoft", "FusedMatMul"): expand_fused_matmul,
-    ("com.microsoft", "SimplifiedLayerNormalization"): expand_simplified_layer_normalization,
-    ("com.microsoft", "SkipLayerNormalization"): expand_skip_layer_normalization,
-    ("com.microsoft", "SkipSimplifiedLayerNormalization"): expand_skip_rms,
-}
-
-
 def expand(space: Workspace) -> None:
     """Expand whatever can be; what stays is left to be refused by name where a gradient has to pass it."""
-    known = {(node.domain, node.op_type) for node in space.graph.node} & set(EXPANSIONS)
-    if not known:
+    if not any(_is_foreign(node) for node in space.graph.node):
         return
 
     def rewrite(node: onnx.NodeProto) -> Nodes | None:
-        expansion = EXPANSIONS.get((node.domain, node.op_type))
-        if expansion is None:
-            return None
-        return expansion(space, node)
+        lowering = find(node.domain, node.op_type).lowering if _is_foreign(node) else None
+        return None if lowering is None else lowering(space, node)
 
     space.infer()
     while space.replace_nodes(rewrite):
         space.infer()
+
+
+def _is_foreign(node: onnx.NodeProto) -> bool:
+    """Whether ONNX does not know an operator in any version."""
+    return node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)

@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import onnx
 
-from onnxadmm.train.lowering.writer import Nodes, Writer
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, unknown_shape
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
 
+@lowers("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Sinh")
 def lower_by_slope(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """The function itself on a stopped input, plus (x - stop(x)) times its derivative.
 
@@ -38,12 +40,14 @@ def _slope(write: Writer, operator: str, x: str) -> str:
     return write.add("Neg", slope) if operator == "Acos" else slope
 
 
+@lowers("Tan")
 def lower_tan(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """sin(x) / cos(x)"""
     write = Writer(space, node)
     return write.finish(write.add("Div", write.add("Sin", node.input[0]), write.add("Cos", node.input[0])))
 
 
+@lowers("Gelu")
 def lower_gelu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x/2 (1 + erf(x/sqrt 2)), or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the engine's own form of it."""
     write = Writer(space, node)
@@ -59,6 +63,7 @@ def gelu(write: Writer, value: str, *, tanh: bool) -> str:
     return write.add("Mul", write.scale(value, 0.5), write.add("Add", bend, write.scalar(1.0)))
 
 
+@lowers("Swish")
 def lower_swish(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x sigmoid(alpha x)"""
     write = Writer(space, node)
@@ -66,6 +71,7 @@ def lower_swish(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Mul", node.input[0], gate))
 
 
+@lowers("ThresholdedRelu")
 def lower_thresholded_relu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x where x > alpha, else 0"""
     write = Writer(space, node)
@@ -73,6 +79,7 @@ def lower_thresholded_relu(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Where", above, node.input[0], write.scalar(0.0)))
 
 
+@lowers("Shrink")
 def lower_shrink(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """x + bias where x < -lambd, x - bias where x > lambd, else 0"""
     write = Writer(space, node)
@@ -86,6 +93,7 @@ def lower_shrink(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Where", low, up, rest))
 
 
+@lowers("Max", "Min")
 def lower_extremum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Max or Min of several inputs: of two at a time."""
     if len(node.input) == 2:
@@ -97,3 +105,22 @@ def lower_extremum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     for name in node.input[1:]:
         value = write.add(node.op_type, value, name)
     return write.finish(value)
+
+
+@lowers("CastLike")
+def lower_cast_like(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """A Cast to the type of the second input."""
+    kind = space.element_type(node.input[1])
+    if not kind:
+        raise unknown_shape(node, node.input[1])
+    write = Writer(space, node)
+    return write.finish(write.add("Cast", node.input[0], to=kind))
+
+
+@lowers("Pow")
+def lower_pow(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """The same node with a floating-point exponent, as its gradient takes for granted."""
+    exponent = space.constants.get(node.input[1])
+    if exponent is not None and exponent.dtype.kind in "iu":
+        node.input[1] = space.constant(f"{node.input[1]}/float", exponent.astype(np.float32))
+    return [node]

@@ -7,11 +7,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxadmm.errors import DataError, NotTrainableError
+from onnxadmm.operators.table import find
 from onnxadmm.train.lowering.foreign import expand
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Workspace
-
-_PADDED = ("AveragePool", "Conv", "LpPool", "MaxPool")
 
 
 def stamp_shapes(
@@ -206,7 +205,9 @@ def _explicit_pads(space: Workspace) -> None:
         kernel = attribute(node, "kernel_shape", None)
         if kernel is None and len(node.input) > 1 and (weight := space.shape(node.input[1])) is not None:
             kernel = list(weight[2:])
-        if shape is None or kernel is None or node.op_type not in _PADDED:
+        # What a transposed window pads is decided by the size of its result.
+        padded = find("", node.op_type).windowed and node.op_type != "ConvTranspose"
+        if shape is None or kernel is None or not padded:
             continue
         rank = len(kernel)
         strides = attribute(node, "strides", [1] * rank)

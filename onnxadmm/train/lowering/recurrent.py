@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from onnxadmm.train.lowering.writer import Nodes, Writer, need_shape, refusal
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
@@ -48,16 +48,19 @@ class _Cell:
         return product if self.recurrent_bias is None else self.write.add("Add", product, self.recurrent_bias)
 
 
+@lowers("LSTM")
 def lower_lstm(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """i, o, f, c = W x + R h + b;  C = f C + i c;  h = o tanh(C), with peepholes where there are any"""
     return _unroll(space, node, gates=4, step=_lstm_step)
 
 
+@lowers("GRU")
 def lower_gru(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """z, r = W x + R h + b;  c = tanh(W x + R (r h) + b) or tanh(W x + r (R h + b));  h = (1 - z) c + z h"""
     return _unroll(space, node, gates=3, step=_gru_step)
 
 
+@lowers("RNN")
 def lower_rnn(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """h = tanh(W x + R h + b)"""
     return _unroll(space, node, gates=1, step=_rnn_step)

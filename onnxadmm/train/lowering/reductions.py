@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 
-from onnxadmm.train.lowering.writer import Nodes, Writer, need_constant, need_shape, refusal
-from onnxadmm.train.prepare.nodes import attribute
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_constant, need_shape, refusal
+from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
 #: Longest axis whose product is taken factor by factor.
@@ -25,6 +25,7 @@ def _keeps(node: onnx.NodeProto) -> bool:
     return bool(attribute(node, "keepdims", 1))
 
 
+@lowers("ReduceMax", "ReduceMin")
 def lower_reduce_extremum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """The sum of what equals the extremum, divided by its number: equal elements share the gradient."""
     axes = reduced_axes(space, node)
@@ -49,18 +50,21 @@ def _axes(space: Workspace, axes: list[int]) -> dict[str, list[int]]:
     return {} if space.opset >= 18 else {"axes": axes}
 
 
+@lowers("ReduceL1")
 def lower_reduce_l1(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """sum |x|"""
     write = Writer(space, node)
     return _finish_sum(write, write.add("Abs", node.input[0]), reduced_axes(space, node), node)
 
 
+@lowers("ReduceSumSquare")
 def lower_reduce_sum_square(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """sum x^2"""
     write = Writer(space, node)
     return _finish_sum(write, write.add("Mul", node.input[0], node.input[0]), reduced_axes(space, node), node)
 
 
+@lowers("ReduceLogSum")
 def lower_reduce_log_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """log sum x"""
     write = Writer(space, node)
@@ -69,6 +73,7 @@ def lower_reduce_log_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Log", total))
 
 
+@lowers("ReduceL2")
 def lower_reduce_l2(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """sqrt sum x^2, with gradient 0 at 0"""
     write = Writer(space, node)
@@ -89,6 +94,7 @@ def _finish_sum(write: Writer, value: str, axes: list[int], node: onnx.NodeProto
     return write.finish(write.sum(value, axes, keep=_keeps(node)) if axes else write.add("Identity", value))
 
 
+@lowers("ReduceProd")
 def lower_reduce_prod(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Factor times factor."""
     shape = need_shape(space, node, node.input[0])
@@ -111,6 +117,7 @@ def lower_reduce_prod(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.reshape(value, out))
 
 
+@lowers("CumSum")
 def lower_cumulative_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """The axis multiplied by a triangle of ones."""
     shape = need_shape(space, node, node.input[0])
@@ -122,3 +129,18 @@ def lower_cumulative_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     write = Writer(space, node)
     matrix = triangle.T if attribute(node, "reverse", 0) else triangle
     return write.finish(write.along(node.input[0], matrix, axis=place, rank=len(shape)))
+
+
+@lowers("ReduceLogSumExp")
+def lower_reduction(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """A reduction that keeps its axes, then a Reshape: the gradient of one that drops them is not valid ONNX."""
+    if attribute(node, "keepdims", 1):
+        return [node]
+    out = need_shape(space, node, node.output[0])
+    write = Writer(space, node)
+    kept = space.fresh(f"{node.output[0]}/kept")
+    last = write.add("Reshape", kept, write.integers(*out))
+    set_attribute(node, "keepdims", None)
+    nodes = write.finish(last)
+    node.output[0] = kept
+    return [node, *nodes]

@@ -1,15 +1,11 @@
 """Lowerings that move, repeat, mix or pool positions: blocks, padding, resizing, norms of windows."""
 
-from math import prod
-
 import numpy as np
 import onnx
 from onnx import helper
 
 from onnxadmm.train.engine import SessionError, inference_session
-from onnxadmm.train.lowering.layers import window_sum
-from onnxadmm.train.lowering.reductions import safe_root
-from onnxadmm.train.lowering.writer import Nodes, Writer, need_constant, need_shape, refusal
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_constant, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Array, Workspace
 
@@ -17,6 +13,7 @@ from onnxadmm.train.prepare.workspace import Array, Workspace
 LONGEST_RESIZED = 4096
 
 
+@lowers("DepthToSpace")
 def lower_depth_to_space(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Reshape, Transpose, Reshape."""
     batch, channels, height, width = need_shape(space, node, node.input[0])
@@ -31,6 +28,7 @@ def lower_depth_to_space(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.reshape(moved, (batch, depth, height * block, width * block)))
 
 
+@lowers("SpaceToDepth")
 def lower_space_to_depth(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Reshape, Transpose, Reshape."""
     batch, channels, height, width = need_shape(space, node, node.input[0])
@@ -41,6 +39,7 @@ def lower_space_to_depth(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.reshape(moved, (batch, channels * block**2, height // block, width // block)))
 
 
+@lowers("Pad")
 def lower_pad(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """A Gather per axis for what repeats elements and for what is cut off; zeros stay a Pad of all axes."""
     shape = need_shape(space, node, node.input[0])
@@ -67,6 +66,7 @@ def lower_pad(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(value)
 
 
+@lowers("Resize")
 def lower_resize(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Each resized axis multiplied by a matrix, which is what the operator makes of the unit matrix.
 
@@ -138,39 +138,3 @@ def _resized_identity(space: Workspace, node: onnx.NodeProto, size: int, out: in
     matrix = np.asarray(result, np.float32).T
     assert matrix.shape == (out, size)
     return matrix
-
-
-def lower_lp_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """The p-th root of the sum of |x|^p in each window"""
-    out = need_shape(space, node, node.output[0])
-    write = Writer(space, node)
-    power = attribute(node, "p", 2)
-    total = window_sum(space, write, node, _powers(write, node.input[0], power))
-    return write.finish(write.reshape(_root(write, total, power), out))
-
-
-def lower_global_lp_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """The p-th root of the sum of |x|^p over all positions"""
-    shape = need_shape(space, node, node.input[0])
-    write = Writer(space, node)
-    power = attribute(node, "p", 2)
-    flat = write.reshape(_powers(write, node.input[0], power), (*shape[:2], prod(shape[2:])))
-    root = _root(write, write.sum(flat, [2]), power)
-    return write.finish(write.reshape(root, (*shape[:2], *[1] * (len(shape) - 2))))
-
-
-def _powers(write: Writer, value: str, power: int) -> str:
-    if power == 2:
-        return write.add("Mul", value, value)
-    size = write.add("Abs", value)
-    return size if power == 1 else write.add("Pow", size, write.scalar(power))
-
-
-def _root(write: Writer, total: str, power: int) -> str:
-    if power == 1:
-        return write.add("Identity", total)
-    if power == 2:
-        return safe_root(write, total)
-    empty = write.add("Equal", write.stop(total), write.scalar(0.0))
-    filled = write.add("Where", empty, write.scalar(1.0), total)
-    return write.add("Where", empty, write.scalar(0.0), write.add("Pow", filled, write.scalar(1.0 / power)))

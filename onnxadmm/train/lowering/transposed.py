@@ -5,11 +5,12 @@ from math import prod
 import numpy as np
 import onnx
 
-from onnxadmm.train.lowering.writer import Nodes, Writer, need_shape
+from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_shape
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
 
+@lowers("ConvTranspose")
 def lower_conv_transpose(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Zeros between the elements, then a Conv with mirrored weights whose channels are exchanged."""
     shape, out = need_shape(space, node, node.input[0]), need_shape(space, node, node.output[0])

@@ -1,18 +1,36 @@
 """What lowerings write with."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 
 from onnxadmm.errors import NotTrainableError
+from onnxadmm.operators.table import declare
 from onnxadmm.train.prepare.nodes import label
 from onnxadmm.train.prepare.stops import stop_node
 from onnxadmm.train.prepare.workspace import Array, Workspace
 
 Nodes = list[onnx.NodeProto]
-Lowering = Callable[[Workspace, onnx.NodeProto], Nodes]
+#: Gives nodes whose last one puts out the original's first output; the node itself among them when it stays. Operators
+#: that ONNX does not know give None as long as a shape is unknown.
+Lowering = Callable[[Workspace, onnx.NodeProto], Nodes | None]
+AnyLowering = TypeVar("AnyLowering", bound=Lowering)
+
+
+def lowers(*operators: str, domain: str = "") -> Callable[[AnyLowering], AnyLowering]:
+    """Register a function that writes nodes of some operators in operators that have a gradient.
+
+    Trainable weights keep their names: what is derived from them is computed inside the graph, so gradients arrive at
+    the user's own initializers.
+    """
+
+    def register(lowering: AnyLowering) -> AnyLowering:
+        declare(*operators, domain=domain, lowering=lowering)
+        return lowering
+
+    return register
 
 
 class Writer:

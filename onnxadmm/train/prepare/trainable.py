@@ -6,30 +6,8 @@ import numpy as np
 import onnx
 
 from onnxadmm.errors import NotTrainableError, OptionError
+from onnxadmm.operators.table import find
 from onnxadmm.train.prepare.workspace import Workspace
-
-#: Inputs of layers that hold weights, by index.
-WEIGHT_INPUTS = {
-    "BatchNormalization": (1, 2),
-    "Conv": (1, 2),
-    "ConvTranspose": (1, 2),
-    "Einsum": (0, 1, 2, 3),
-    "Gather": (0,),
-    "Gemm": (0, 1, 2),
-    "GroupNormalization": (1, 2),
-    "GRU": (1, 2, 3),
-    "InstanceNormalization": (1, 2),
-    "LayerNormalization": (1, 2),
-    "LSTM": (1, 2, 3),
-    "MatMul": (0, 1),
-    "PRelu": (1,),
-    "RMSNormalization": (1,),
-    "RNN": (1, 2, 3),
-}
-#: Element-wise operators whose constant is a weight when the other side comes from a layer.
-SCALES = frozenset({"Add", "Sub", "Mul", "Div"})
-#: Operators that only rearrange a weight on its way to a layer.
-VIEWS = frozenset({"Cast", "CastLike", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozenset[str]:
@@ -54,18 +32,19 @@ def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozens
         if node.domain not in ("", "ai.onnx"):
             layered.update(node.output)
             continue
+        operator = find("", node.op_type)
         names = [
             views[node.input[index]]
-            for index in WEIGHT_INPUTS.get(node.op_type, ())
+            for index in (*operator.weights, *operator.vectors)
             if index < len(node.input) and node.input[index] in views
         ]
-        if node.op_type in SCALES:
+        if operator.scales:
             names = _scale(space, node, views=views, layered=layered, direct=direct)
         found.update({name: node.op_type for name in names if space.constants[name].size})
-        layer = bool(names) and node.op_type in WEIGHT_INPUTS
+        layer = bool(names) and not operator.scales
         if layer or any(name in layered for name in node.input):
             layered.update(node.output)
-        if layer and node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if layer and operator.is_layer:
             direct.update(node.output)
     floats = {name for name in found if space.constants[name].dtype.kind == "f" or _is_bfloat(space, name)}
     if chosen is not None:
@@ -103,7 +82,8 @@ def _views(space: Workspace) -> dict[str, str]:
     """Every value that is a constant or a rearranged constant, with the constant's name."""
     views = {name: name for name in space.constants}
     for node in space.graph.node:
-        if node.op_type in VIEWS and not node.domain and node.input[0] in views:
+        moved = node.domain in ("", "ai.onnx") and find("", node.op_type).moves in ("view", "order", "repeat")
+        if moved and node.input[0] in views:
             views[node.output[0]] = views[node.input[0]]
     return views
 

@@ -11,25 +11,10 @@ from onnx import helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.graph.constants import free_name
-from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads, words
+from onnxadmm.operators.table import find
+from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads
 
 Array = NDArray[Any]
-
-
-#: Operators whose result is computed here once all their inputs are known. Kept to what shapes and constants are made
-#: of, so that folding never replaces a layer's arithmetic.
-FOLDABLE = words(
-    "Abs Add And Cast CastLike Ceil Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater Identity Less "
-    "Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape ScatterND Size "
-    "Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where"
-)
-
-
-#: Operators of the domain com.microsoft, unknown to ONNX's inference, that keep the shape of their first input.
-MICROSOFT_ACTIVATIONS = frozenset({"Gelu", "QuickGelu", "FastGelu", "BiasGelu"})
-MICROSOFT = "com.microsoft"
-#: The engine's BatchNormalization in training mode, of the same domain; its first output has the shape of its input.
-BATCH_NORM = "BatchNormInternal"
 
 
 class Workspace:
@@ -160,7 +145,8 @@ class Workspace:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for node in model.graph.node:
-            if node.domain == MICROSOFT and node.op_type in (*MICROSOFT_ACTIVATIONS, BATCH_NORM):
+            # ONNX's inference does not know these; the first result has the shape of the first operand.
+            if node.domain not in ("", "ai.onnx") and find(node.domain, node.op_type).elementwise:
                 node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
         for name, array in self.constants.items():
             if array.size <= 4096:
@@ -202,7 +188,8 @@ class Workspace:
             self.constants[node.output[0]] = np.array(int(np.prod(shape)), np.int64)
             return []
         names = [name for name in node.input if name]
-        if node.op_type not in FOLDABLE or not all(n in self.constants and n not in self.protected for n in names):
+        # Only what shapes and constants are made of: a layer's arithmetic is never replaced.
+        if not find("", node.op_type).folds or not all(n in self.constants and n not in self.protected for n in names):
             return None
         try:
             outputs = evaluate_node(node, {name: self.constants[name] for name in names}, opset=self.opset)

@@ -8,11 +8,9 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError
-from onnxadmm.rules import analyse  # noqa: F401  (fill the table)
-from onnxadmm.rules.table import Rule
+from onnxadmm.operators.table import Operator
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.evaluate import Predictor
-from onnxadmm.train.prepare.differentiable import STOPS
 from onnxadmm.train.prepare.nodes import label
 from onnxadmm.train.trainer import OrtTrainer
 from tests.graphs import feeds
@@ -51,28 +49,28 @@ class Outcome:
     error: float = 0.0
 
 
-def outcome_of(rule: Rule) -> Outcome:
+def outcome_of(rule: Operator) -> Outcome:
     """Train through the sample of an operator, and through every further form the tests know of it."""
     forms = forms_of(rule)
-    model = load_sample(rule.operator, domain=rule.domain)
-    node = next(node for node in model.graph.node if node.op_type == rule.operator)
+    model = load_sample(rule.name, domain=rule.domain)
+    node = next(node for node in model.graph.node if node.op_type == rule.name)
     try:
-        trained, errors = (True, []) if rule.operator in _MUTE else _sample_error(model, node)
+        trained, errors = (True, []) if rule.name in _MUTE else _sample_error(model, node)
     except NotTrainableError as error:
         if not any(label(refused) in str(error) for refused in _with_neighbours(model, node)):
             raise
         return Outcome("refused")
     errors += [errors_of(case)[1] for case in forms]
-    if rule.operator in STOPS or not (trained or forms):
+    if rule.gradient == "zero" or not (trained or forms):
         return Outcome("none")
     return Outcome("yes", len(errors), max(errors))
 
 
-def forms_of(rule: Rule) -> list[Case]:
+def forms_of(rule: Operator) -> list[Case]:
     """Graphs of the lowering and expansion tests that are about this operator."""
     if rule.domain:
-        return EXPANDED.get((rule.domain, rule.operator), [])
-    return [*LOWERED.get(rule.operator, []), *OWN.get(rule.operator, [])]
+        return EXPANDED.get((rule.domain, rule.name), [])
+    return [*LOWERED.get(rule.name, []), *OWN.get(rule.name, [])]
 
 
 def _with_neighbours(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:

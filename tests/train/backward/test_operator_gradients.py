@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.operators import training_cells
-from onnxadmm.rules.table import Rule, all_rules
-from onnxadmm.train.prepare.differentiable import STOPS
+from onnxadmm.operators.table import Operator, ruled_operators
 from tests.shared import needs_training
 from tests.train.backward.operator_gradients import Outcome, outcome_of
 
@@ -18,31 +17,30 @@ TOLERANCE = 2e-3
 
 def every() -> list[object]:
     return [
-        pytest.param(rule, id=f"{rule.domain}:{rule.operator}" if rule.domain else rule.operator)
-        for rule in all_rules()
+        pytest.param(rule, id=f"{rule.domain}:{rule.name}" if rule.domain else rule.name) for rule in ruled_operators()
     ]
 
 
 @pytest.mark.parametrize("rule", every())
-def test_gradient_is_right_or_refused_by_name_as_the_table_says(rule: Rule) -> None:
+def test_gradient_is_right_or_refused_by_name_as_the_table_says(rule: Operator) -> None:
     outcome = outcome_of(rule)
     assert outcome.error < TOLERANCE
     assert (outcome.forms > 0) == (outcome.training == "yes")
     section = PAGE.read_text(encoding="utf-8").split(f"## {rule.domain or 'ai.onnx'}")[1].split("\n## ")[0]
-    row = next(line for line in section.splitlines() if line.startswith(f"| {rule.operator} |"))
+    row = next(line for line in section.splitlines() if line.startswith(f"| {rule.name} |"))
     training, forms, _ = training_cells(rule, outcome)
     assert f" | {training} | {forms} |" in row, "make it anew: python -m benchmarks.operators > docs/operators.md"
 
 
 def test_operators_whose_results_carry_no_gradient_are_not_called_trainable() -> None:
-    found = {rule.operator: outcome_of(rule).training for rule in all_rules() if rule.operator in STOPS}
+    found = {rule.name: outcome_of(rule).training for rule in ruled_operators() if rule.gradient == "zero"}
     assert set(found.values()) == {"none"}
 
 
 def test_wrong_slopes_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.train.backward import operator_gradients as gradients
 
-    rule = next(rule for rule in all_rules() if rule.operator == "Elu")
+    rule = next(rule for rule in ruled_operators() if rule.name == "Elu")
     whole = gradients._loss_of
 
     def bent(*given: object) -> object:
@@ -54,5 +52,5 @@ def test_wrong_slopes_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_outcome_without_forms_has_no_error_to_show() -> None:
-    rule = next(rule for rule in all_rules() if rule.operator == "Hardmax")
+    rule = next(rule for rule in ruled_operators() if rule.name == "Hardmax")
     assert training_cells(rule, Outcome("refused")) == ("refused", "", "")
