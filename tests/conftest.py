@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
+from onnxadmm.graph.model import Model, to_proto
+from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.preflight.preflight import Preflight, preflight
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +59,24 @@ def quick_latency() -> Iterator[None]:
     """Time models for a tenth of a second instead of three in the report of a run: how long they take is not tested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.1))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_preflight() -> Iterator[None]:
+    """A child process tries out every model and loss once, not for each run that trains it."""
+    found: dict[object, Preflight] = {}
+
+    def once(model: Model, *, batch: Batch, **named: object) -> Preflight:
+        shapes = {name: array.shape[1:] for name, array in batch.inputs.items()}
+        content = to_proto(model).SerializeToString(deterministic=True)
+        key = (content, repr((shapes, batch.labels is None, sorted(named.items()))))
+        if key not in found:
+            found[key] = preflight(model, batch=batch, **named)  # type: ignore[arg-type]  # as the run gives them
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxadmm.run.steps.preflight", once)
         yield
 
 

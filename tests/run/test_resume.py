@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,9 @@ from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run import checkpoint
 from onnxadmm.run import steps as walk
 from onnxadmm.run.checkpoint import read_checkpoint
-from onnxadmm.train.preflight.preflight import preflight
 from tests.conftest import Command
 
-pytestmark = pytest.mark.usefixtures("quick_latency", "one_preflight")
+pytestmark = pytest.mark.usefixtures("quick_latency")
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 #: Eight iterations in each of three epochs of nine steps, then three epochs of retraining.
@@ -55,21 +54,6 @@ class InterruptedRun(Silent):
 Run = Callable[..., oa.Report]
 
 
-@pytest.fixture(scope="module")
-def one_preflight(quick_latency: None) -> Iterator[None]:
-    """One child process tries the training out, not one for each run: all runs are of the same model."""
-    found: list[object] = []
-
-    def once(*arguments: object, **named: object) -> object:
-        if not found:
-            found.append(preflight(*arguments, **named))  # type: ignore[arg-type]
-        return found[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(walk, "preflight", once)
-        yield
-
-
 @pytest.fixture
 def run(digits: DemoFiles, few_digits: Digits) -> Run:
     """A short compression to half of the parameters and of the weights that remain, with augmentation."""
@@ -87,7 +71,7 @@ def run(digits: DemoFiles, few_digits: Digits) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, one_preflight: None) -> Path:
+def whole(digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, quick_latency: None) -> Path:
     """The run without interruption."""
     out = tmp_path_factory.mktemp("whole") / "out"
     oa.compress(
@@ -283,7 +267,7 @@ def test_a_terminated_process_says_where_the_run_is(digits: DemoFiles, tmp_path:
 
 @pytest.fixture(scope="module")
 def interrupted(
-    digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, one_preflight: None
+    digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, quick_latency: None
 ) -> Path:
     """A run that was interrupted after two iterations; tests do not change it."""
     out = tmp_path_factory.mktemp("interrupted")
