@@ -2,9 +2,10 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,29 @@ from onnxadmm.train.preflight.preflight import Preflight, preflight
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
+    parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases of tests that have many, if that is asked for."""
+    most = config.getoption("--cases")
+    if most is None:
+        return
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen = {id(item) for cases in tests.values() for item in evenly(cases, most)}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+    items[:] = [item for item in items if id(item) in chosen]
+
+
+T = TypeVar("T")
+
+
+def evenly(cases: Sequence[T], most: int) -> list[T]:
+    """At most so many of the cases, the first one and others at equal distances."""
+    count = min(len(cases), most)
+    return [cases[number * len(cases) // count] for number in range(count)]
 
 
 @pytest.fixture

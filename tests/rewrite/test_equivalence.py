@@ -59,11 +59,13 @@ def cases() -> list[tuple[int, Case]]:
     return [(seed, case) for seed, case in found if case is not None]
 
 
+@pytest.mark.slow
 def test_most_random_networks_can_shrink_and_most_of_those_do() -> None:
     assert len(cases()) >= 0.75 * GRAPHS
     assert sum(case.removed > 0 for _, case in cases()) >= 0.65 * GRAPHS
 
 
+@pytest.mark.slow
 def test_units_are_removed_through_every_operator_of_convolutional_networks() -> None:
     crossed: Counter[str] = Counter()
     seen: Counter[str] = Counter()
@@ -91,6 +93,7 @@ def shrinking_operators(case: Case) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "law",
     [
@@ -115,22 +118,26 @@ def test_law(law: Callable[[Case], object]) -> None:
     assert broken == {}
 
 
+@pytest.mark.slow
 def test_an_independent_evaluator_sees_the_same_function() -> None:
     witnessed = sum(laws.law_reference_agrees(case) for _, case in cases())
     assert witnessed >= 0.6 * len(cases())
 
 
+@pytest.mark.slow
 def test_the_ratio_is_far_above_the_threshold() -> None:
     ratios = sorted(laws.law_masked_equals_shrunk(case).snr_db for _, case in cases())
     assert ratios[len(ratios) // 20] > 110
 
 
+@pytest.mark.slow
 def test_keeping_everything_changes_nothing_byte_for_byte() -> None:
     for seed in range(60):
         original = random_graph(seed)
         laws.law_nothing_removed_changes_nothing(original, *laws.units_of(original))
 
 
+@pytest.mark.slow
 def test_the_law_of_invisible_units_fails_without_the_mask() -> None:
     caught = 0
     for _, case in islice(((seed, case) for seed, case in cases() if case.removed), 20):
@@ -179,6 +186,7 @@ def test_trained_network_shrinks_exactly(name: str, sizes: list[int], kind: str)
     assert sorted(group.count for group in case.units.groups) == sizes
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,
@@ -190,6 +198,7 @@ def test_masked_equals_shrunk_for_drawn_networks(original: onnx.ModelProto, seed
     laws.hold(original, laws.law_masked_equals_shrunk, laws.law_shrunk_is_valid, kinds=[kind], seeds=[seed])
 
 
+@pytest.mark.slow
 def test_the_comparison_fails_when_two_units_swap_places() -> None:
     """The shrunk model of another plan of the same size is another function, and the comparison sees it."""
     caught = tried = 0

@@ -215,6 +215,7 @@ def products(draw: st.DrawFn) -> onnx.ModelProto:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(original=products(), seed=st.integers(0, 99))
 def test_products_of_random_sizes_shrink_exactly(original: onnx.ModelProto, seed: int) -> None:

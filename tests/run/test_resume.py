@@ -106,6 +106,7 @@ def interrupt(run: Run, out: Path, *, at: int, error: BaseException | None = Non
 # -- the law -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "every_state"),
     [
@@ -133,6 +134,7 @@ def test_a_resumed_run_gives_the_same_bytes(
     assert report.history == read_history(whole / "history.jsonl")
 
 
+@pytest.mark.slow
 def test_a_run_may_be_interrupted_again_and_again(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=3)
     for at in (7, 16, 2):
@@ -141,6 +143,7 @@ def test_a_run_may_be_interrupted_again_and_again(run: Run, whole: Path, tmp_pat
     assert_same_result(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_papers_method_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
     recipe = replace(RECIPE, method="paper", mode="joint", epochs=4, retrain_epochs=1)
     run(tmp_path / "whole", recipe=recipe)
@@ -149,6 +152,7 @@ def test_the_papers_method_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -
     assert_same_result(tmp_path / "out", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_law_notices_a_forgotten_moment(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=PRUNE_ROWS + 3)
     path = tmp_path / "unfinished" / "checkpoint.npz"
@@ -158,6 +162,7 @@ def test_the_law_notices_a_forgotten_moment(run: Run, whole: Path, tmp_path: Pat
     assert (tmp_path / "history.jsonl").read_bytes() != (whole / "history.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_time_of_both_parts_is_in_the_report(run: Run, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=PRUNE_ROWS + 2)
     header, _ = read_checkpoint(tmp_path / "unfinished" / "checkpoint.npz")
@@ -169,6 +174,7 @@ def test_the_time_of_both_parts_is_in_the_report(run: Run, tmp_path: Path) -> No
 # -- whatever ends it ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -189,6 +195,7 @@ def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp
     assert len(read_history(tmp_path / "unfinished" / "history.jsonl")) == 6
 
 
+@pytest.mark.slow
 def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +245,7 @@ def wait_for_history(process: "subprocess.Popen[str]", out: Path, rows: int) -> 
     pytest.fail("no checkpoint")
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_by_the_command(digits: DemoFiles, tmp_path: Path, command: Command) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start(digits, killed)
@@ -251,6 +259,7 @@ def test_a_killed_process_is_resumed_by_the_command(digits: DemoFiles, tmp_path:
     assert_same_result(killed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process could handle")
 def test_a_terminated_process_says_where_the_run_is(digits: DemoFiles, tmp_path: Path) -> None:
     process = start(digits, tmp_path)
@@ -382,6 +391,7 @@ def test_nothing_to_resume_is_refused(run: Run, whole: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_replaced_only_by_force(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=3)
     with pytest.raises(OutputError, match="continue it with --resume, or begin again with --force"):
@@ -393,6 +403,7 @@ def test_an_unfinished_run_is_replaced_only_by_force(run: Run, whole: Path, tmp_
     assert_same_result(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_an_older_result_stays_until_the_resumed_run_is_complete(run: Run, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("old")
     interrupt(run, tmp_path, at=3, force=True)

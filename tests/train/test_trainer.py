@@ -169,6 +169,7 @@ def test_evaluating_changes_neither_weights_nor_gradients_and_agrees_with_a_plai
     assert inside.loss == pytest.approx(outside.loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_lenet_learns_mnist_again_after_its_classifier_was_erased() -> None:
     model = onnx.load(need_shared("models/lenet5_mnist.onnx"))
     images = need_shared("data/mnist-t10k-images-idx3-ubyte.gz")
@@ -189,6 +190,7 @@ def test_lenet_learns_mnist_again_after_its_classifier_was_erased() -> None:
         assert trainer.evaluate(held).loss < 0.5
 
 
+@pytest.mark.slow
 def test_student_learns_from_its_teacher_without_any_label() -> None:
     model = onnx.load(need_shared("models/lenet5_mnist.onnx"))
     images = need_shared("data/mnist-t10k-images-idx3-ubyte.gz")

@@ -97,6 +97,7 @@ def test_cores_are_within_the_limit_of_the_control_group(
     assert worker_count.available_cores() == cores
 
 
+@pytest.mark.slow
 @needs_training
 def test_expected_memory_falls_with_parts_and_counts_every_process() -> None:
     expected = {}
