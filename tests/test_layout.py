@@ -1,8 +1,11 @@
 """Tests stand where what they test stands: a folder for each room, and in it a file for each source file."""
 
+import re
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import evenly
 
 TESTS = Path(__file__).resolve().parent
 PACKAGE = TESTS.parent / "onnxadmm"
@@ -59,6 +62,17 @@ def counterpart(name: str) -> bool:
 def test_a_file_of_tests_is_named_after_its_source_or_says_what_it_tests(name: str) -> None:
     if name.split("/")[0] not in TOOLS:
         assert counterpart(name) != (name in NO_COUNTERPART)
+
+
+def test_tests_that_train_are_left_out_in_one_way_only() -> None:
+    mark = re.compile(r"skipif\(\s*not (\w+\.)?available\(")
+    marking = {path.name for path in TESTS.rglob("*.py") if mark.search(path.read_text(encoding="utf-8"))}
+    assert marking == {"shared.py"}
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(2, [0, 1]), (3, [0, 1, 2]), (4, [0, 1, 2]), (9, [0, 3, 6])])
+def test_of_many_cases_some_are_chosen_evenly(count: int, chosen: list[int]) -> None:
+    assert evenly(range(count), 3) == chosen
 
 
 def test_the_table_names_files_that_exist() -> None:

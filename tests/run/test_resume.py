@@ -54,8 +54,8 @@ class InterruptedRun(Silent):
 Run = Callable[..., oa.Report]
 
 
-@pytest.fixture
-def run(digits: DemoFiles, few_digits: Digits) -> Run:
+@pytest.fixture(scope="module")
+def run(digits: DemoFiles, few_digits: Digits, quick_latency: None) -> Run:
     """A short compression to half of the parameters and of the weights that remain, with augmentation."""
 
     def compress(out: Path, **changes: object) -> oa.Report:
@@ -71,17 +71,10 @@ def run(digits: DemoFiles, few_digits: Digits) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, quick_latency: None) -> Path:
+def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run without interruption."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    oa.compress(
-        digits.model,
-        data=few_digits,
-        budget=oa.Budget(params=0.5, connections=0.5),
-        recipe=RECIPE,
-        preprocessing=oa.Preprocessing(augment="crop1"),
-        out=out,
-    )
+    run(out)
     return out
 
 
@@ -275,21 +268,10 @@ def test_a_terminated_process_says_where_the_run_is(digits: DemoFiles, tmp_path:
 
 
 @pytest.fixture(scope="module")
-def interrupted(
-    digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, quick_latency: None
-) -> Path:
+def interrupted(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was interrupted after two iterations; tests do not change it."""
     out = tmp_path_factory.mktemp("interrupted")
-    with pytest.raises(KeyboardInterrupt):
-        oa.compress(
-            digits.model,
-            data=few_digits,
-            budget=oa.Budget(params=0.5, connections=0.5),
-            recipe=RECIPE,
-            preprocessing=oa.Preprocessing(augment="crop1"),
-            out=out,
-            progress=InterruptedRun(3, KeyboardInterrupt()),
-        )
+    interrupt(run, out, at=3)
     return out
 
 
