@@ -39,6 +39,7 @@ def refusal(model: onnx.ModelProto, batch_size: int) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_training_copy_computes_what_the_model_computes_and_has_its_gradient() -> None:
     trained = compared = 0
     for seed in SEEDS:
