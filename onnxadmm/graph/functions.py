@@ -1,4 +1,4 @@
-"""Calls of model-local functions, written out: the functions' nodes in their place."""
+"""Model-local functions, written out where they are called."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from onnx_ir.passes.common import InlinePass
 from onnxadmm.graph.model import Model, clone
 
 
-def write_out_functions(model: Model) -> Model:
-    """Return a copy in which all calls are written out; the model itself where there are none, or it cannot be done.
+def inline_functions(model: Model) -> Model:
+    """Return a copy with all calls written out; the model itself where it has none.
 
-    Functions that call themselves or need another opset stay operators that nobody knows.
+    Functions that call themselves, or need another opset, stay operators that nobody knows.
     """
     if not model.ir.functions:
         return model

@@ -2,7 +2,7 @@
 
 from onnxadmm.graph.branches import write_out_branches
 from onnxadmm.graph.computed import write_out_computed
-from onnxadmm.graph.functions import write_out_functions
+from onnxadmm.graph.functions import inline_functions
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shared import write_out_shared
 
@@ -14,4 +14,4 @@ def inline(model: Model) -> Model:
     taken, weights that are computed from constants by constants, zeros that unrelated layers share by copies. Values
     that get a new name do so because theirs would clash; inputs, outputs and initializers keep theirs.
     """
-    return write_out_shared(write_out_computed(write_out_branches(write_out_functions(model))))
+    return write_out_shared(write_out_computed(write_out_branches(inline_functions(model))))
