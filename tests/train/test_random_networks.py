@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
