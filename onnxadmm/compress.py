@@ -16,6 +16,7 @@ from onnxadmm.report.report import Report
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Walk
+from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import Source
 from onnxadmm.train.engine import require as require_training
 
@@ -36,6 +37,7 @@ def compress(
     simplified: bool = True,
     sparse: bool = True,
     seed: int = 0,
+    custom_ops: Sequence[str | Path] = (),
     force: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -59,6 +61,8 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights with enough zeros sparsely.
         seed: of every random choice.
+        custom_ops: libraries of custom operators, see ``onnxadmm.runtime.custom_ops``; every session of the run
+            registers them, in its child processes too.
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
@@ -78,22 +82,23 @@ def compress(
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
-    run = Walk(
-        model=load(model),
-        budget=budget,
-        targets=dict(targets or {}),
-        recipe=chosen,
-        preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
-        limits=_with_simd_block(limits if limits is not None else Limits()),
-        ignore=tuple(ignore),
-        inexact=inexact,
-        simplified=simplified,
-        seed=seed,
-        journal=Journal(progress),
-    )
-    require_training()
-    # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
     with ExitStack() as stack:
+        stack.enter_context(custom_operators(custom_ops))
+        run = Walk(
+            model=load(model),
+            budget=budget,
+            targets=dict(targets or {}),
+            recipe=chosen,
+            preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
+            limits=_with_simd_block(limits if limits is not None else Limits()),
+            ignore=tuple(ignore),
+            inexact=inexact,
+            simplified=simplified,
+            seed=seed,
+            journal=Journal(progress),
+        )
+        require_training()
+        # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
         if folder is not None and resume:
             run.resume(folder.checkpoint)

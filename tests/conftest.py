@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
+from onnxadmm.operators import outside, table
+from tests.shared import SCALE2, compiled
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +63,12 @@ def quick_latency() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def scale2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of the custom operator com.example::Scale2, y = 2 x."""
+    return compiled(SCALE2.read_text(), tmp_path_factory.mktemp("scale2") / "libscale2.so")
+
+
+@pytest.fixture(scope="session")
 def digits() -> DemoFiles:
     """The embedded network and data."""
     return demo_files()
@@ -71,3 +80,15 @@ def few_digits(digits: DemoFiles) -> tuple[NDArray[np.float32], NDArray[np.int64
     with np.load(digits.training) as archive:
         images, labels = archive["images"][:640], archive["labels"][:640]
     return (images[:, None] / np.float32(16)).astype(np.float32), labels.astype(np.int64)
+
+
+@pytest.fixture
+def restored_table() -> Iterator[None]:
+    """Whatever a test declares or plants in the table of operators is gone after it."""
+    kept = {(entry.domain, entry.name): entry for entry in table.operators()}
+    known = dict(outside._sources)
+    yield
+    table._TABLE.clear()
+    table._TABLE.update(kept)
+    outside._sources.clear()
+    outside._sources.update(known)

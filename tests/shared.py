@@ -1,11 +1,14 @@
-"""Where tests find the real data and trained models that are not part of the repository."""
+"""What tests need that is not part of the repository: real data, trained models, and a C++ compiler."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SCALE2 = Path(__file__).resolve().parents[1] / "samples" / "custom_operator" / "scale2.cc"
 
 
 def need_shared(name: str) -> Path:
@@ -16,3 +19,17 @@ def need_shared(name: str) -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{path} is missing although CI=true")
     pytest.skip(f"needs {path}, which is not part of the repository")
+
+
+def compiled(source: str, library: Path) -> Path:
+    """Compile C++ that may include the sample's header; skip without a compiler, or fail where CI promises one."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no C++ compiler although CI=true")
+        pytest.skip("needs a C++ compiler, g++ or the one that CXX names")
+    file = library.with_suffix(".cc")
+    file.write_text(source)
+    options = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{SCALE2.parent}"]
+    subprocess.run([compiler, *options, str(file), "-o", str(library)], check=True)
+    return library

@@ -1,7 +1,6 @@
 """``onnxadmm.rule``: operators of a user's own shrink and train, and wrong declarations are refused."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.trainer import OrtTrainer
 
+pytestmark = pytest.mark.usefixtures("restored_table")
 needs_training = pytest.mark.skipif(not available(), reason="needs the training wheel")
 #: ``com.microsoft.Inverse`` runs in every onnxruntime, and neither onnx nor this package knows it.
 MODEL = """
@@ -34,17 +34,6 @@ MODEL = """
         y = MatMul (r, C)
     }
 """
-
-
-@pytest.fixture(autouse=True)
-def _restored_table() -> Iterator[None]:
-    kept = {(entry.domain, entry.name): entry for entry in table.operators()}
-    known = dict(outside._sources)
-    yield
-    table._TABLE.clear()
-    table._TABLE.update(kept)
-    outside._sources.clear()
-    outside._sources.update(known)
 
 
 def model() -> onnx.ModelProto:

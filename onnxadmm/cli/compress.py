@@ -6,6 +6,7 @@ import typer
 
 from onnxadmm.cli.options import (
     Amounts,
+    CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -88,6 +89,7 @@ def run(
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
+    custom_ops: CustomOpsOption = None,
     force: ForceOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
     as_json: JsonOption = False,
@@ -129,6 +131,7 @@ def run(
             simplified=simplify,
             sparse=sparse,
             seed=seed,
+            custom_ops=custom_ops or (),
             force=force,
             resume=resume,
             progress=progress,
@@ -161,4 +164,6 @@ def _workers(text: str) -> int | None:
 
 
 def _plain(value: object) -> str | int | float | bool:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return value if isinstance(value, str | int | float | bool) else str(value)

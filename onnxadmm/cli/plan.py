@@ -7,6 +7,7 @@ import typer
 
 from onnxadmm.cli.options import (
     Amounts,
+    CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -40,6 +41,7 @@ def run(
     max_ratio: RatioLimitOption = 1.0,
     round_to: RoundOption = None,
     inexact: InexactOption = False,
+    custom_ops: CustomOpsOption = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -55,6 +57,7 @@ def run(
         ignore=ignore or (),
         inexact=inexact,
         seed=seed,
+        custom_ops=custom_ops or (),
     )
     text = plan.to_json()
     write_text(output, text)

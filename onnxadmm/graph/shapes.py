@@ -19,6 +19,7 @@ from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import Operator, find
@@ -26,6 +27,7 @@ from onnxadmm.operators.table import Operator, find
 Array = NDArray[Any]
 
 _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
+_MOST_RUNS = 20  # of the model, to see what is behind custom operators: all lengths at the first two batches
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 # Below these versions they are functions without inference of their own.
@@ -108,20 +110,28 @@ class Shapes:
 def infer(model: Model) -> Shapes:
     """Infer shapes and small values of all tensors of the main graph.
 
-    Weights are not read. Operators of unknown domains give what the file states about their outputs; nothing is
-    known about sequences and optional values. Lengths that contradict the graph (a window larger than the image)
-    are tried again with others; when none fits, those with the fewest contradictions stand.
+    Weights are not read. Operators of unknown domains give what the file states about their outputs, or what is seen
+    when the model is run, see ``Probe``; nothing is known about sequences and optional values. Lengths that contradict
+    the graph (a window larger than the image) are tried again with others; when none fits, those with the fewest
+    contradictions stand.
     """
     free = free_dimensions(model)
     protos: dict[str, onnx.NodeProto] = {}
+    probe = Probe(model)
     best: Shapes | None = None
+    fewest = 0
     visits = 0
     for sample in samples(free):
-        shapes = _Walk(model, free, sample, protos).run()
-        if best is None or len(shapes.contradictions) < len(best.contradictions):
-            best = shapes
+        walk = _Walk(model, free, sample, protos)
+        shapes = walk.run()
+        observed = probe.observe(walk.hidden(), walk.inputs())
+        if observed:
+            shapes = _Walk(model, free, sample, protos, observed).run()
+        faults = len(shapes.contradictions) + (observed is None)
+        if best is None or faults < fewest:
+            best, fewest = shapes, faults
         visits += len(model.ir.graph)
-        if not best.contradictions or not free.symbols or visits > _MOST_NODE_VISITS:
+        if not fewest or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
             break
     assert best is not None  # there is always a first sample
     return best
@@ -136,12 +146,20 @@ class _Info:
 class _Walk:
     """One pass over the main graph at one pair of samples."""
 
-    def __init__(self, model: Model, free: FreeDimensions, sample: Sample, protos: dict[str, onnx.NodeProto]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        free: FreeDimensions,
+        sample: Sample,
+        protos: dict[str, onnx.NodeProto],
+        observed: Observed = NOTHING,
+    ) -> None:
         self._model = model
         self._free = free
         self._sample = sample
         self._lengths = tuple({symbol: pair[number] for symbol, pair in sample.items()} for number in (0, 1))
         self._protos = protos
+        self._observed = observed
         self._opsets = [
             onnx.OperatorSetIdProto(domain=domain, version=version)
             for domain, version in model.ir.opset_imports.items()
@@ -164,6 +182,16 @@ class _Walk:
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
         return Shapes(tensors, self._sample, tuple(self._contradictions), batch)
+
+    def hidden(self) -> list[str]:
+        """Tensors that may come from a custom operator and whose shape nobody knows."""
+        names = [value.name for node in self._model.ir.graph if is_opaque(node) for value in node.outputs if value.name]
+        return [name for name in names if None in map(_lengths, self._infos[name].types)]
+
+    def inputs(self) -> Observed:
+        """Types of the inputs of the main graph."""
+        names = [value.name for value in self._model.ir.graph.inputs if value.name]
+        return {name: self._infos[name].types for name in names if name in self._infos}
 
     def _note(self, value: onnx_ir.Value, info: _Info) -> None:
         if value.name:
@@ -199,9 +227,9 @@ class _Walk:
         for value in node.outputs:
             if not value.name:
                 continue
-            stated = self._stated(value, {})
+            stated = self._observed.get(value.name) or self._stated(value, {}).types
             first, second = (
-                _merge(types.get(value.name), given) for types, given in zip(inferred, stated.types, strict=True)
+                _merge(types.get(value.name), given) for types, given in zip(inferred, stated, strict=True)
             )
             self._infos[value.name] = _Info((first, second), None)
         if proto is not None and node.domain in ("", "ai.onnx"):

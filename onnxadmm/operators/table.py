@@ -52,6 +52,8 @@ class Operator:
         windowed: a window slides over its spatial axes, by the attributes strides, dilations, pads and auto_pad.
         normalises: brings its data to a common mean, deviation or norm.
         quantises: goes to or from numbers of eight bits.
+        multiplies_bytes: it adds up products of numbers of eight bits: where the second factor stands, and its zero
+            point.
 
     What its operands are:
 
@@ -90,6 +92,7 @@ class Operator:
     windowed: bool = False
     normalises: bool = False
     quantises: bool = False
+    multiplies_bytes: tuple[int, int] | None = None
     weights: tuple[int, ...] = ()
     vectors: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir
 
 from onnxadmm.graph.constants import FLOATS
+from onnxadmm.graph.probing import remedy
 from onnxadmm.rules.facts import ActivationRead, Axis, Factored, Facts, MacTerm, Operand, Read
 from onnxadmm.rules.labels import LabelArray
 
@@ -50,7 +51,7 @@ class Visit:
             raise LockNodeError(f"operand {index} is absent")
         shape = self.facts.shapes.shape(value.name)
         if shape is None:
-            raise LockNodeError(f"the shape of {value.name} is not known")
+            raise LockNodeError(f"the shape of {value.name} is not known{remedy(value)}")
         if value.name not in self.facts.axes:
             if value.name not in self.facts.constants:
                 raise LockNodeError(f"{value.name} has no labels")

@@ -32,6 +32,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Quality, Trial, make_report
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.trainings import Pruned, Training, read_training
+from onnxadmm.runtime.custom_ops import libraries_in_use
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
@@ -182,6 +183,7 @@ class Walk:
             del recipe[name]  # an interrupted run may go on with more or fewer
         if self.recipe.norm == "auto" and self.recipe.part_size < ENOUGH:
             recipe["norm"] = "auto, in parts too small for batch statistics"  # another network trains
+        libraries = sorted(library.sha256 for library in libraries_in_use())
         return options_as_text(
             {
                 **budget,
@@ -193,6 +195,7 @@ class Walk:
                 "inexact": self.inexact,
                 "simplify": self.simplified,
                 "seed": self.seed,
+                **({"custom_ops": libraries} if libraries else {}),
             }
         )
 

@@ -13,8 +13,9 @@ from onnx import helper
 
 from onnxadmm.errors import DataError, ModelFileError
 from onnxadmm.graph.model import Model
+from onnxadmm.runtime.session import SessionError, no_kernel
 from onnxadmm.train.data.batches import Batch, Dataset
-from onnxadmm.train.engine import IR_VERSION, OPSET, SessionError, inference_session
+from onnxadmm.train.engine import IR_VERSION, OPSET, inference_session
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.prepare.nodes import as_proto, opset_of
@@ -108,8 +109,9 @@ def _open(copy: onnx.ModelProto, threads: int) -> Any:
                 raise
             return inference_session(convert_opset(copy), threads=threads)
     except SessionError as error:
-        raise ModelFileError(
-            copy.graph.name or "model",
+        name = copy.graph.name or "model"
+        raise no_kernel(name, error) or ModelFileError(
+            name,
             expected="a model the installed onnxruntime runs",
             found=str(error)[:300],
             way_out="export it with an older opset",

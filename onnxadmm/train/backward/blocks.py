@@ -18,7 +18,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxadmm.graph.constants import free_name
-from onnxadmm.train.engine import IR_VERSION, failures, inference_session
+from onnxadmm.runtime.session import failures
+from onnxadmm.train.engine import IR_VERSION, inference_session
 from onnxadmm.train.prepare.nodes import import_domain, reads
 from onnxadmm.train.prepare.workspace import Array
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from onnxadmm.errors import DataError
+from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import concatenate
 from onnxadmm.train.data.storage import make_room
 
@@ -275,7 +276,7 @@ def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
         images[index] = image
 
     # Decoders work outside the interpreter's lock. In order, so that the first bad file is the one that is named.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(files), _DECODED_AT_ONCE):
             for _ in pool.map(decode, range(start, min(start + _DECODED_AT_ONCE, len(files)))):
                 pass

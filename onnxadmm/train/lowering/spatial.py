@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxadmm.train.engine import SessionError, inference_session
+from onnxadmm.runtime.session import SessionError
+from onnxadmm.train.engine import inference_session
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_constant, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Array, Workspace

@@ -22,12 +22,13 @@ _LENGTH = 8
 
 @dataclass(frozen=True)
 class Order:
-    """The step, and the block its arrays are in."""
+    """The step, the block its arrays are in, and what its sessions are opened with."""
 
     frame: Frame
     memory_key: str
     memory_size: int
     threads: int
+    custom_ops: tuple[str, ...] = ()
 
 
 def write_order(order: Order, models: Mapping[int, bytes]) -> bytes:
@@ -41,6 +42,7 @@ def write_order(order: Order, models: Mapping[int, bytes]) -> bytes:
             "logits": _plain(frame.logits),
             "memory": [order.memory_key, order.memory_size],
             "threads": order.threads,
+            "custom_ops": list(order.custom_ops),
             "models": {str(size): len(model) for size, model in models.items()},
         }
     ).encode()
@@ -62,7 +64,7 @@ def read_order(memory: Bytes) -> tuple[Order, dict[int, bytes]]:
         logits=_section(head["logits"]),
     )
     key, size = head["memory"]
-    return Order(frame, key, size, head["threads"]), models
+    return Order(frame, key, size, head["threads"], tuple(head["custom_ops"])), models
 
 
 def _plain(section: Section) -> list[Any]:
