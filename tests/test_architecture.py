@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from os import environ
 from pathlib import Path
@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 from benchmarks import architecture
+from onnxadmm.operators.table import Operator
 from onnxadmm.train.engine import available
 from tests.test_imports import MAY_IMPORT
 
@@ -147,6 +148,19 @@ def test_every_file_that_the_page_names_exists() -> None:
     places = [ROOT, ROOT / "onnxadmm", *(path.parent for path in (ROOT / "onnxadmm").rglob("__init__.py"))]
     for name in named:
         assert any((place / name).exists() for place in places), name
+
+
+def test_every_fact_of_an_operator_has_a_row_and_is_asked_for_where_it_says() -> None:
+    (table,) = re.findall(r"\| fact \| who asks \|\n\|---\|---\|\n(.*?)\n\n", PAGE, re.DOTALL)
+    told: set[str] = set()
+    for line in table.splitlines():
+        facts, files = (re.findall(r"`([\w/]+(?:\.py)?)`", cell) for cell in line.strip("| ").split(" | "))
+        told.update(facts)
+        for file in files:
+            source = (ROOT / "onnxadmm" / file).read_text(encoding="utf-8")
+            assert any(re.search(rf"\.{fact}\b", source) for fact in facts), (file, facts)
+    # Its key, and what only the page of operators tells.
+    assert told == {field.name for field in fields(Operator)} - {"name", "domain", "effect", "note"}
 
 
 @pytest.mark.parametrize("name", sorted(how_tos()))
