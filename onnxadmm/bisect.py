@@ -72,7 +72,7 @@ def bisect(model: Source, plan: Plan, *, seed: int = 0, custom_ops: Sequence[str
             if removed.size and not _try(applied.model, applied.units, removed, seed).passed:
                 smallest = _smallest(applied.model, applied.units, group, removed, seed)
                 verification = _try(applied.model, applied.units, smallest, seed)
-                return _hand_on(applied.model, group, smallest - group.start, verification, plan, seed)
+                return _smallest_reproduction(applied.model, group, smallest - group.start, verification, plan, seed)
         return None
 
 
@@ -132,15 +132,13 @@ def _smallest(model: Model, units: Units, group: Group, removed: NDArray[np.int6
 
 
 def _rows(group: Group, removed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the removed units in sets that may go by themselves: one of every block."""
-    if group.blocks is None:
-        return [removed[index : index + 1] for index in range(removed.size)]
-    blocks = group.blocks[removed - group.start]
+    """Return the removed units in sets that may go by themselves: one of every block, or single ones."""
+    blocks = group.block_numbers[removed - group.start]
     columns = [removed[blocks == block] for block in range(group.block_count)]
     return [np.asarray(row) for row in zip(*columns, strict=True)]
 
 
-def _hand_on(
+def _smallest_reproduction(
     model: Model, group: Group, units: NDArray[np.int64], verification: Verification, plan: Plan, seed: int
 ) -> Culprit:
     """Return the smallest model without the user's weights in which the same removal fails."""

@@ -13,9 +13,10 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
+from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.run.steps import Walk
+from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import Source
 from onnxadmm.train.engine import require as require_training
@@ -83,20 +84,20 @@ def compress(
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
     with ExitStack() as stack:
-        stack.enter_context(custom_operators(custom_ops))
-        run = Walk(
-            model=load(model),
+        libraries = stack.enter_context(custom_operators(custom_ops))
+        choices = Choices(
             budget=budget,
             targets=dict(targets or {}),
-            recipe=chosen,
-            preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
             limits=_with_simd_block(limits if limits is not None else Limits()),
+            preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
+            recipe=chosen,
             ignore=tuple(ignore),
             inexact=inexact,
             simplified=simplified,
             seed=seed,
-            journal=Journal(progress),
+            custom_ops=tuple(sorted(library.sha256 for library in libraries)),
         )
+        run = Compression(load(model), choices, Journal(progress))
         require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
@@ -105,7 +106,7 @@ def compress(
         run.find()
         run.read(data, test)
         run.try_training()
-        return run.walk(folder, sparse=sparse, options=options or {})
+        return run.finish(folder, sparse=sparse, options=options or {})
 
 
 def _with_simd_block(limits: Limits) -> Limits:

@@ -1,4 +1,4 @@
-"""What tests need that is not part of the repository: real data, trained models, and a C++ compiler."""
+"""What some tests need and not every machine has: real data, trained models, a training engine, a C++ compiler."""
 
 import os
 import shutil
@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from onnxadmm.train.engine import unavailable_reason
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SCALE2 = Path(__file__).resolve().parents[1] / "samples" / "custom_operator" / "scale2.cc"
+
+#: Whether gradients can be computed with the installed onnxruntime.
+TRAINS = unavailable_reason() is None
+needs_training = pytest.mark.skipif(not TRAINS, reason="needs the training build of onnxruntime")
 
 
 def need_shared(name: str) -> Path:

@@ -18,13 +18,11 @@ from onnxadmm.graph.runtime import open_session
 from onnxadmm.graph.shapes import infer
 from onnxadmm.progress import Iteration, Silent
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.train import engine
 from onnxadmm.units.units import Units
 from tests.conftest import Command
-from tests.shared import SCALE2, compiled
+from tests.shared import SCALE2, compiled, needs_training
 
 pytestmark = pytest.mark.usefixtures("quick_latency")
-needs_training = pytest.mark.skipif(not engine.available(), reason="this onnxruntime does not train")
 
 Data = tuple[NDArray[np.float32], NDArray[np.int64]]
 

@@ -46,7 +46,7 @@ MAY_IMPORT |= {
     "train.metrics": _train("losses"),
     "train.optimizer": {"admm"},
     "train.prepare": {"errors", "graph", "operators"} | _train("engine"),
-    "train.lowering": {"errors", "operators", "runtime"} | _train("engine", "prepare"),
+    "train.lowering": {"errors", "graph", "operators", "runtime"} | _train("engine", "prepare"),
     "train.backward": {"errors", "graph", "operators", "runtime"} | _train("engine", "lowering", "prepare"),
     "train.data": {"errors", "runtime"} | _train("losses", "prepare"),
     "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),
@@ -55,7 +55,7 @@ MAY_IMPORT |= {
     | _train("backward", "batch_statistics", "engine", "losses", "lowering", "prepare"),
     "train.workers": {"child_process", "errors", "runtime"} | _train("artifacts", "backward", "engine", "losses"),
     "train.trainer": {"admm", "errors", "graph"}
-    | _train("artifacts", "data", "engine", "evaluate", "losses", "metrics", "optimizer", "workers"),
+    | _train("artifacts", "data", "engine", "losses", "optimizer", "workers"),
     "train.norm_restore": {"graph", "operators"} | _train("batch_statistics", "data", "trainer"),
     "train.retrain": {"admm", "errors"} | _train("data", "trainer"),
     "train.preflight": {"child_process", "errors", "graph", "operators", "runtime"}

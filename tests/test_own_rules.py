@@ -14,13 +14,12 @@ from onnxadmm.errors import InputError, NotTrainableError, OptionError
 from onnxadmm.operators import outside, table
 from onnxadmm.rules.visit import Visit
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.trainer import OrtTrainer
+from tests.shared import needs_training
 
 pytestmark = pytest.mark.usefixtures("restored_table")
-needs_training = pytest.mark.skipif(not available(), reason="needs the training wheel")
 #: ``com.microsoft.Inverse`` runs in every onnxruntime, and neither onnx nor this package knows it.
 MODEL = """
     <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>

@@ -18,6 +18,7 @@ import onnx
 import onnx_ir
 
 from onnxadmm.graph.constants import Array, constant, free_name, new_initializer, value_names
+from onnxadmm.graph.functions import inline_functions
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.unread import drop_unread
 from onnxadmm.operators.table import find
@@ -40,10 +41,7 @@ def with_exact_integers(model: Model) -> Model:
     if not any(map(_operands, (*model.ir.graph.all_nodes(), *within))):
         return model
     # A function body holds no initializers, and one call may read other types than the next.
-    # Here and not above: inlining infers shapes, which may run the model, which imports this module.
-    from onnxadmm.graph.inline import inline
-
-    copy = clone(inline(model) if any(map(_operands, within)) else model)
+    copy = clone(inline_functions(model) if any(map(_operands, within)) else model)
     _Recoding(copy).run()
     return copy
 

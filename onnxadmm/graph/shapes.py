@@ -22,6 +22,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 from onnxadmm.operators.call import result_types
+from onnxadmm.operators.nodes import attribute
 from onnxadmm.operators.table import Operator, find
 
 Array = NDArray[Any]
@@ -171,12 +172,12 @@ class _Walk:
         graph = self._model.ir.graph
         for value in graph.inputs:
             symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
-            self._note(value, self._stated(value, symbols))
+            self._record(value, self._stated(value, symbols))
         for value in graph.initializers.values():
-            self._note_constant(value)
+            self._record_constant(value)
         for position, node in enumerate(graph):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-                self._note_constant(node.outputs[0])
+                self._record_constant(node.outputs[0])
             else:
                 self._visit(node, f"{position}")
         tensors = {name: _summary(info) for name, info in self._infos.items()}
@@ -193,7 +194,7 @@ class _Walk:
         names = [value.name for value in self._model.ir.graph.inputs if value.name]
         return {name: self._infos[name].types for name in names if name in self._infos}
 
-    def _note(self, value: onnx_ir.Value, info: _Info) -> None:
+    def _record(self, value: onnx_ir.Value, info: _Info) -> None:
         if value.name:
             self._infos[value.name] = info
 
@@ -201,7 +202,7 @@ class _Walk:
         first, second = (type_of(value, lengths, symbols) for lengths in self._lengths)
         return _Info((first, second), None)
 
-    def _note_constant(self, value: onnx_ir.Value) -> None:
+    def _record_constant(self, value: onnx_ir.Value) -> None:
         """Note a constant: type and shape from its tensor's description, the value only where it is small."""
         node = value.producer()
         attribute = None if node is None else node.attributes.get("value")
@@ -216,7 +217,7 @@ class _Walk:
             dtype, shape = onnx_ir.DataType.from_numpy(array.dtype), array.shape
         stated = onnx.helper.make_tensor_type_proto(dtype.value, shape)
         content = constant(value) if small_enough(dtype, prod(shape)) else None
-        self._note(value, _Info((stated, stated), None if content is None else Known.constant(content)))
+        self._record(value, _Info((stated, stated), None if content is None else Known.constant(content)))
 
     def _visit(self, node: onnx_ir.Node, key: str) -> None:
         inputs = [None if value is None or not value.name else self._infos.get(value.name) for value in node.inputs]
@@ -403,7 +404,6 @@ def _plausible(
     if proto.domain not in ("", "ai.onnx"):
         return True
     given = [_lengths(types[name]) if name else None for name in proto.input]
-    attributes = {attribute.name: attribute.i for attribute in proto.attribute}
     outputs = [_lengths(result) or () for result in results.values()]
     if any(length < 0 for lengths in outputs for length in lengths):
         return False
@@ -416,10 +416,10 @@ def _plausible(
     if len(given) < 2 or given[0] is None or given[1] is None:
         return True
     if proto.op_type == "Conv":
-        return bool(given[0][1] == given[1][1] * attributes.get("group", 1))
+        return bool(given[0][1] == given[1][1] * attribute(proto, "group", 1))
     if proto.op_type == "Gemm":
-        inner = given[0][0 if attributes.get("transA", 0) else 1]
-        return bool(inner == given[1][1 if attributes.get("transB", 0) else 0])
+        inner = given[0][0 if attribute(proto, "transA", 0) else 1]
+        return bool(inner == given[1][1 if attribute(proto, "transB", 0) else 0])
     return True
 
 

@@ -88,13 +88,12 @@ class Edit:
 
     def integer(self, name: str, default: int) -> int:
         """Return an integer attribute."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else int(attribute.as_int())
+        return self.node.attributes.get_int(name, default)
 
     def integers(self, name: str) -> list[int] | None:
         """Return an attribute that lists integers, or None when it is absent."""
-        attribute = self.node.attributes.get(name)
-        return None if attribute is None else [int(number) for number in attribute.as_ints()]
+        numbers = self.node.attributes.get_ints(name)
+        return None if numbers is None else list(numbers)
 
     def integers_of(self, index: int) -> list[int] | None:
         """Return the integers of an operand before removal; None when absent or computed while running."""

@@ -63,8 +63,8 @@ def _give_resized(visit: Visit, axes: Sequence[Axis], shape: Sequence[int], unto
 @rule("Upsample", note="resizes axes, which lock; passes those whose scale is one")
 def upsample(visit: Visit) -> None:
     data = visit.operand(0)
-    attribute = visit.node.attributes.get("scales")
-    scales = visit.value(1) if attribute is None else np.asarray(attribute.as_floats())
+    stated = visit.node.attributes.get_floats("scales")
+    scales = visit.value(1) if stated is None else np.asarray(stated)
     untouched = set() if scales is None else {axis for axis, scale in enumerate(scales.reshape(-1)) if scale == 1}
     _give_resized(visit, data.axes, visit.result_shape(), untouched)
 

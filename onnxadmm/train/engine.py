@@ -68,11 +68,6 @@ def unavailable_reason(installed: Mapping[str, str] | None = None) -> str | None
     return None
 
 
-def available() -> bool:
-    """Whether gradients can be computed with the installed onnxruntime."""
-    return unavailable_reason() is None
-
-
 def require() -> None:
     """Raise ``TrainingUnavailableError`` unless training works here."""
     reason = unavailable_reason()

@@ -1,4 +1,4 @@
-"""Normalisations that are put back while a network trains: the walk gives the same graph as without them."""
+"""Normalisations that are put back while a network trains: a run gives the same graph as without them."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from onnx import helper
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import OptionError
-from onnxadmm.train.engine import available
 from tests.conftest import Command
+from tests.shared import needs_training
 from tests.train.graphs import model_of, random
 
 pytestmark = [
     pytest.mark.usefixtures("quick_latency"),
-    pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime"),
+    needs_training,
 ]
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]

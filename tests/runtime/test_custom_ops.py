@@ -13,7 +13,7 @@ from onnxadmm.errors import CustomOperatorError
 from onnxadmm.runtime import custom_ops
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use, paths_in_use
 from onnxadmm.runtime.session import SessionError, SessionOptions, open_inference
-from onnxadmm.train.data.prefetch import ahead
+from onnxadmm.train.data.prefetch import prefetch
 from tests.shared import SCALE2, compiled
 
 ENTRY = """
@@ -101,7 +101,7 @@ def test_another_thread_does_not_use_what_this_one_does_unless_it_makes_its_batc
         thread = threading.Thread(target=lambda: seen.append(len(libraries_in_use())))
         thread.start()
         thread.join()
-        assert list(ahead(items())) == [1]
+        assert list(prefetch(items())) == [1]
     assert seen == [0]
 
 

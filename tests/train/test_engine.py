@@ -10,10 +10,11 @@ from onnx import helper
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
 from onnxadmm.train import engine
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
-from onnxadmm.train.engine import available, inference_session, providers, require, unavailable_reason
+from onnxadmm.train.engine import inference_session, providers, require, unavailable_reason
+from tests.shared import needs_training
 from tests.train.graphs import model_of, random
 
-training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+training = needs_training
 
 
 def installed(**versions: str) -> Callable[[str], str]:

@@ -5,14 +5,14 @@ from onnx import helper
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.trainer import OrtTrainer
+from tests.shared import needs_training
 from tests.train.graphs import Array, mlp, model_of, random
 from tests.train.oracle import gradient_error
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 Double = NDArray[np.float64]
 
 

@@ -11,8 +11,8 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import from_proto, to_proto
 from onnxadmm.train.batch_statistics import Moments, measure_values
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.norm_restore import find_sites, restore
+from tests.shared import needs_training
 from tests.train.graphs import Array, model_of, random
 from tests.train.normalised import (
     FIRST,
@@ -33,7 +33,7 @@ from tests.train.normalised import (
     values_of,
 )
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 
 def test_restored_network_computes_what_the_original_computes() -> None:

@@ -2,21 +2,20 @@
 
 import numpy as np
 import onnx
-import pytest
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.tail import cut_tail
 from onnxadmm.train.trainer import OrtTrainer
 from tests.graphs import feeds, random_graph
+from tests.shared import needs_training
 from tests.train.graphs import Array, DoubleGraph, random
 from tests.train.oracle import gradient_error, mean_square_to
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 MSE = Loss(Task.MSE)
 SEEDS = range(80)

@@ -7,16 +7,15 @@ import onnx
 import pytest
 
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import sample_losses
 from onnxadmm.train.preflight.gradient_check import compare
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import need_shared
+from tests.shared import need_shared, needs_training
 from tests.train.graphs import Array
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 ZOO = Path(__file__).parent.parent / "zoo"
 MSE = Loss(Task.MSE)

@@ -11,7 +11,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
+def prefetch(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
     """Go through ``items`` in a thread of its own, at most ``depth`` of them ahead of whoever reads.
 
     Order and values are those of ``items``. The thread ends when ``items`` end, when they raise (the reader gets the

@@ -11,10 +11,11 @@ from onnx import helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.graph.constants import free_name
+from onnxadmm.graph.fold import evaluate
 from onnxadmm.graph.probing import Probe
 from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import find
-from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads
+from onnxadmm.train.prepare.nodes import attribute, import_domain, label, opset_of, reads
 
 Array = NDArray[Any]
 
@@ -217,7 +218,7 @@ class Workspace:
         if not find("", node.op_type).folds or not all(n in self.constants and n not in self.protected for n in names):
             return None
         try:
-            outputs = evaluate_node(node, {name: self.constants[name] for name in names}, opset=self.opset)
+            results = evaluate(node, [self.constants[name] if name else None for name in node.input], self.opset)
         except (ValueError, IndexError) as error:
             raise NotTrainableError(
                 label(node),
@@ -225,7 +226,7 @@ class Workspace:
                 found=" ".join(str(error).split())[:200],
                 way_out="export the model with a symbolic batch dimension, or use its fixed batch size",
             ) from error
-        self.constants.update(zip(node.output, outputs, strict=True))
+        self.constants.update(zip(filter(None, node.output), results, strict=True))
         return []
 
 

@@ -38,12 +38,12 @@ def main(key: str, size: int, number: int) -> int:
 
 
 def _serve(key: str, size: int, number: int, answers: int) -> None:
-    order, models = read_order(attach(key, size))
+    order = read_order(attach(key, size))
     memory = lay_out(order.frame.sections, attach(order.memory_key, order.memory_size))
     with custom_operators(order.custom_ops, tried=True):
-        share = Share(order.frame, number, models=models, memory=memory, threads=order.threads)
+        share = Share(order.frame, number, models=order.models, memory=memory, threads=order.threads)
     batch = {item.name: memory[f"input/{item.name}"] for item in order.frame.inputs}
-    del models
+    del order  # the sessions have models of their own
     os.write(answers, READY + b"\n")
     # Denormal numbers and the like are the engine's affair; numpy only scales here.
     with np.errstate(all="ignore"):

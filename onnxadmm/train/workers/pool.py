@@ -105,9 +105,9 @@ class WorkerPool:
         self._workers: dict[int, _Worker] = {}
         self._slowest = 0.0
         needed = {part.size for parts in frame.cut[1:] for part in parts}
-        blobs = {size: models[size].SerializeToString() for size in needed}
-        told = Order(frame, memory.key, memory.memory.size, threads, tuple(paths_in_use()))
-        order = write_order(told, blobs)
+        serialised = {size: models[size].SerializeToString() for size in needed}
+        told = Order(frame, memory.key, memory.memory.size, threads, serialised, tuple(paths_in_use()))
+        order = write_order(told)
         # Held until the workers have read it: on Windows memory that nobody holds is gone.
         self._order: SharedBlock | None = SharedBlock(len(order))
         self._order.memory[:] = np.frombuffer(order, np.uint8)

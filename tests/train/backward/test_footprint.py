@@ -8,7 +8,7 @@ import pytest
 from onnx import parser
 
 from onnxadmm.train.backward.footprint import peak_bytes
-from onnxadmm.train.engine import available
+from tests.shared import needs_training
 
 CHAIN = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -51,7 +51,7 @@ def filled(text: str) -> onnx.GraphProto:
     return model.graph
 
 
-@pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+@needs_training
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process from /proc")
 def test_estimate_is_close_to_what_a_process_takes() -> None:
     done = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True, timeout=120)

@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks.operators import training_cells
 from onnxadmm.operators.table import Operator, ruled_operators
-from onnxadmm.train.engine import available
+from tests.shared import needs_training
 from tests.train.backward.operator_gradients import Outcome, outcome_of
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 PAGE = Path(__file__).parents[3] / "docs" / "operators.md"
 TOLERANCE = 2e-3

@@ -3,11 +3,11 @@ import pytest
 from onnx import helper
 
 from onnxadmm.train.artifacts import prepare
-from onnxadmm.train.engine import available
+from tests.shared import needs_training
 from tests.train.graphs import Array, random
 from tests.train.lowering.lowered import MSE, around, error_of, finished, numbers, one
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 
 ACTIVATIONS = {

@@ -8,15 +8,15 @@ from onnx import helper
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Task
 from onnxadmm.train.trainer import OrtTrainer
+from tests.shared import needs_training
 from tests.train.graphs import Array, DoubleGraph, model_of, random
 from tests.train.lowering.lowered import MSE, around, error_of, finished, one
 from tests.train.oracle import gradient_error, mean_square_to
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 
 POOLS = {

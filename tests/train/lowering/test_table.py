@@ -8,11 +8,11 @@ import pytest
 from onnx import helper
 
 from onnxadmm.operators.table import operators
-from onnxadmm.train.engine import available
+from tests.shared import needs_training
 from tests.train.cases import Case, check, errors_of, ints, op
 from tests.train.graphs import random
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 PLANE = (4, 5, 6)
 ONES = np.ones(4, np.float32)

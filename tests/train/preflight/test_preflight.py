@@ -8,14 +8,14 @@ from onnx import helper
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.preflight import preflight as module
 from onnxadmm.train.preflight.gradient_check import choose, compare
 from onnxadmm.train.preflight.preflight import preflight
+from tests.shared import needs_training
 from tests.train.graphs import mlp, model_of, random
 
-pytestmark = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+pytestmark = needs_training
 
 CLASSES = Loss(Task.CROSS_ENTROPY)
 

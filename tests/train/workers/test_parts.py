@@ -8,15 +8,14 @@ from onnx import helper
 
 from onnxadmm.errors import OptionError
 from onnxadmm.train.artifacts import prepare
-from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
 from onnxadmm.train.workers import count as worker_count
 from onnxadmm.train.workers.count import multiplications, worthwhile_workers
 from onnxadmm.train.workers.parts import cut
+from tests.shared import needs_training
 from tests.train.graphs import mlp, model_of, random
 
-needs_training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 

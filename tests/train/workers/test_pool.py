@@ -18,14 +18,13 @@ from onnxadmm.child_process import environment
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import WorkerError
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import available
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
 from onnxadmm.train.workers import memory as shared_memory
 from onnxadmm.train.workers import pool as workers
+from tests.shared import needs_training
 from tests.train.graphs import mlp, random
 
-needs_training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 BATCH = 11
