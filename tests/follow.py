@@ -92,8 +92,9 @@ def own_rule(rules: Path) -> None:
     masked, small = to_proto(oa.mask(model, plan)), to_proto(oa.shrink(model, plan))
     assert [list(tensor.dims) for tensor in small.graph.initializer] == [[4, 3], [3, 3]]
     x = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
-    first, second = (ReferenceEvaluator(proto, new_ops=[Scale2]).run(None, {"x": x})[0] for proto in (masked, small))
-    np.testing.assert_allclose(first, second, rtol=1e-5)
+    evaluators = [ReferenceEvaluator(proto, new_ops=[Scale2]) for proto in (masked, small)]
+    (first,), (second,) = (evaluator.run(None, {"x": x}) for evaluator in evaluators)
+    np.testing.assert_allclose(np.asarray(first), np.asarray(second), rtol=1e-5)
     with OrtTrainer(network(SCALED), loss=Loss(Task.MSE), batch_size=8) as trainer:
         trainer.backward(batch())
         gradient, weight = float(trainer.gradients["A"][1, 2]), trainer.weights["A"]

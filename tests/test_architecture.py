@@ -16,12 +16,11 @@ import pytest
 
 from benchmarks import architecture
 from onnxadmm.operators.table import Operator
-from onnxadmm.train.engine import available
+from tests.shared import needs_training
 from tests.test_imports import MAY_IMPORT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-needs_training = pytest.mark.skipif(not available(), reason="needs the training wheel")
 #: What a follower of the page has before him.
 COPIED = ("onnxadmm", "tests", "benchmarks", "docs", "samples", "README.md", "pyproject.toml")
 _BLOCK = re.compile(
@@ -191,16 +190,16 @@ def test_a_change_that_does_not_fit_is_noticed(tmp_path: Path) -> None:
 
 def test_a_rule_of_the_page_shrinks_exactly_and_its_faults_are_noticed(tmp_path: Path) -> None:
     follow("rule", tmp_path)
-    laws = ("rules/test_table.py", "rules/test_faults.py", "rewrite/test_equivalence.py", "rewrite/test_all_operators.py")
-    about = "[Det] or -Det] or Det- or every_rule_has or reached"
-    assert pytest_on(tmp_path, *(f"tests/{file}" for file in laws), "-k", about) >= 6
+    files = [f"tests/rules/test_{name}.py" for name in ("table", "faults")]
+    files += [f"tests/rewrite/test_{name}.py" for name in ("equivalence", "all_operators")]
+    assert pytest_on(tmp_path, *files, "-k", "[Det] or -Det] or Det- or every_rule_has or reached") >= 6
     assert "'refused'" in row(tmp_path, "Det")
 
 
 def test_a_foreign_rule_of_the_page_shrinks_exactly_and_its_faults_are_noticed(tmp_path: Path) -> None:
     follow("foreign-rule", tmp_path)
-    laws = ("tests/rules/test_microsoft.py", "tests/rewrite/test_all_operators.py")
-    assert pytest_on(tmp_path, *laws, "-k", "Inverse or every_rule_has or reached") >= 6
+    files = ("tests/rules/test_microsoft.py", "tests/rewrite/test_all_operators.py")
+    assert pytest_on(tmp_path, *files, "-k", "Inverse or every_rule_has or reached") >= 6
 
 
 @needs_training
