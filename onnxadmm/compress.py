@@ -8,6 +8,7 @@ from pathlib import Path
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import load
+from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_contradictions
@@ -95,7 +96,8 @@ def compress(
             inexact=inexact,
             simplified=simplified,
             seed=seed,
-            custom_ops=tuple(sorted(library.sha256 for library in libraries)),
+            custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
+            rules=rule_files() or None,
         )
         run = Compression(load(model), choices, Journal(progress))
         require_training()

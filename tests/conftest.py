@@ -86,9 +86,11 @@ def few_digits(digits: DemoFiles) -> tuple[NDArray[np.float32], NDArray[np.int64
 def restored_table() -> Iterator[None]:
     """Whatever a test declares or plants in the table of operators is gone after it."""
     kept = {(entry.domain, entry.name): entry for entry in table.operators()}
-    known = dict(outside._sources)
+    known, loaded = dict(outside._sources), set(outside._loaded)
     yield
     table._TABLE.clear()
     table._TABLE.update(kept)
     outside._sources.clear()
     outside._sources.update(known)
+    outside._loaded.clear()
+    outside._loaded.update(loaded)

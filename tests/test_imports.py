@@ -82,13 +82,24 @@ MAY_IMPORT["run"] = (
     | _train("workers")
 )
 MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
-MAY_IMPORT["compress"] = {"bench", "errors", "graph", "output", "plan", "progress", "report", "run", "surgery"}
+MAY_IMPORT["compress"] = {
+    "bench",
+    "errors",
+    "graph",
+    "operators",
+    "output",
+    "plan",
+    "progress",
+    "report",
+    "run",
+    "surgery",
+}
 MAY_IMPORT["compress"] |= {"runtime"} | _train("engine")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"}
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "report", "run", "surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
-MAY_IMPORT["cli"] |= {"report", "rewrite", "run", "runtime", "surgery"}
+MAY_IMPORT["cli"] |= {"operators", "report", "rewrite", "run", "runtime", "surgery"}
 
 #: Calls that import a module by its name.
 IMPORTING_CALLS = ("__import__", "import_module", "importlib.import_module")

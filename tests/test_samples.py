@@ -60,16 +60,17 @@ def test_custom_operator_meets_its_bar(scale2: Path, tmp_path: Path) -> None:
     done = run("custom_operator/run.py", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "layer2.weight: 64 units stay, no rule for Scale2 (scale)" in done.stdout
+    assert "layer2.weight: 64 units may go" in done.stdout
     assert (tmp_path / "compressed" / "report.json").exists()
 
 
 def test_custom_operator_exits_with_1_below_its_bar(
-    scale2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick_latency: None
+    scale2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick_latency: None, restored_table: None
 ) -> None:
     monkeypatch.syspath_prepend(SAMPLES / "custom_operator")
     sample = importlib.import_module("run")
     monkeypatch.setattr(sample, "DECIBELS", 1000.0)
-    monkeypatch.setattr(sample, "RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64, freeze_untrainable=True))
+    monkeypatch.setattr(sample, "RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64))
     assert sample.run(tmp_path) == 1
 
 

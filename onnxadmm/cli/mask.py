@@ -1,6 +1,6 @@
 """``onnxadmm mask``."""
 
-from onnxadmm.cli.options import CustomOpsOption, ForceOption, ModelArgument, OutputOption, PlanArgument
+from onnxadmm.cli.options import CustomOpsOption, ForceOption, ModelArgument, OutputOption, PlanArgument, RulesOption
 from onnxadmm.console import print_line, stdout_console
 from onnxadmm.graph.model import save
 from onnxadmm.plan.plan import Plan
@@ -12,6 +12,7 @@ def run(
     plan: PlanArgument,
     output: OutputOption,
     custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""

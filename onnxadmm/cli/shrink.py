@@ -10,6 +10,7 @@ from onnxadmm.cli.options import (
     ModelArgument,
     OutputOption,
     PlanArgument,
+    RulesOption,
     SeedOption,
     SparseOption,
 )
@@ -28,6 +29,7 @@ def run(
     check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
     seed: SeedOption = 0,
     custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the model without what the plan removes, once it is proven to compute what the masked original does."""

@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from onnxadmm.bisect import bisect, write_culprit
-from onnxadmm.cli.options import CustomOpsOption, ForceOption, JsonOption, ModelArgument, PlanArgument, SeedOption
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    ForceOption,
+    JsonOption,
+    ModelArgument,
+    PlanArgument,
+    RulesOption,
+    SeedOption,
+)
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
 from onnxadmm.plan.plan import Plan
@@ -27,6 +35,7 @@ def run(
     ] = None,
     seed: SeedOption = 0,
     custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:

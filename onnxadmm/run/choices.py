@@ -31,7 +31,8 @@ class Choices:
         inexact: prune through operators that mix along the removed axis as well.
         simplified: simplify the model first.
         seed: of every random choice.
-        custom_ops: sha256 of the libraries of custom operators.
+        custom_ops: sha256 of the libraries of custom operators; None without any.
+        rules: sha256 of the files with rules of the user's own; None without any.
     """
 
     budget: Budget | None
@@ -43,7 +44,8 @@ class Choices:
     inexact: bool
     simplified: bool
     seed: int
-    custom_ops: tuple[str, ...] = ()
+    custom_ops: tuple[str, ...] | None = None
+    rules: tuple[str, ...] | None = None
 
     def deciding(self) -> dict[str, str]:
         """What decides the result, as text by name on the command line; a new field is among it by itself.

@@ -15,7 +15,7 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
-from onnxadmm.rules.facts import Facts, MacTerm, ZeroPoint
+from onnxadmm.rules.facts import CostTerm, Facts, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.occupancy import AxisName, Occupancy, find_occupancy
@@ -103,8 +103,8 @@ class Units:
     writers: tuple[Reader, ...]
     zero_points: Mapping[str, ZeroPoint]
     axes: Mapping[str, UnitAxes]
-    mac_terms: tuple[MacTerm, ...]
-    parameter_terms: tuple[MacTerm, ...]
+    mac_terms: tuple[CostTerm, ...]
+    parameter_terms: tuple[CostTerm, ...]
     shapes: Shapes
     inexact: tuple[str, ...] = ()
 
@@ -286,16 +286,16 @@ class _Numbering:
             )
         return found
 
-    def _parameters(self) -> list[MacTerm]:
-        terms: list[MacTerm] = []
+    def _parameters(self) -> list[CostTerm]:
+        terms: list[CostTerm] = []
         for name, axes in self._facts.axes.items():
             dtype = self._facts.shapes.dtype(name)
             shape = self._facts.shapes.shape(name)
-            counts = name not in self._facts.grids and (dtype in _WEIGHT_TYPES or name in self._facts.zero_points)
+            counts = name not in self._facts.scales and (dtype in _WEIGHT_TYPES or name in self._facts.zero_points)
             if name not in self._facts.constants or not shape or not counts:
                 continue
             whole = [size for size, axis in zip(shape, axes, strict=True) if axis is None]
-            terms.append(MacTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
+            terms.append(CostTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
         return terms
 
 
@@ -306,5 +306,5 @@ def _unit_axis(axis: LabelArray | None, number: LabelArray) -> LabelArray | None
     return units if (units >= 0).any() else None
 
 
-def _unit_term(term: MacTerm, number: LabelArray) -> MacTerm:
-    return MacTerm(term.node, term.constant, tuple(number[axis] for axis in term.axes))
+def _unit_term(term: CostTerm, number: LabelArray) -> CostTerm:
+    return CostTerm(term.name, term.constant, tuple(number[axis] for axis in term.axes))
