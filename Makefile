@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # make test TESTS=tests/test_cli.py
 TESTS ?= tests
 
-.PHONY: help demo test lint types clean
+.PHONY: help demo test quick lint types clean
 
 help:
 	@echo "make demo    compress a small network for handwritten digits into out/demo"
-	@echo "make test    run the tests"
+	@echo "make test    run all tests, in some minutes"
+	@echo "make quick   run a fair part of them, in less than one"
 	@echo "make lint    check style"
 	@echo "make types   check types"
 	@echo "make clean   remove .venv and the caches"
@@ -19,6 +20,10 @@ demo: $(VENV)/.package
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest $(TESTS)
+
+# While one works: no slow test, and of each test with many cases three.
+quick: $(VENV)/.developer
+	$(BIN)/python -m pytest -q -m "not slow" --cases 3 $(TESTS)
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

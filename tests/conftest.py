@@ -2,10 +2,11 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -14,12 +15,38 @@ from numpy.typing import NDArray
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
+from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.operators import outside, table
+from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.preflight.preflight import Preflight, preflight
 from tests.shared import SCALE2, compiled
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
+    parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases of tests that have many, if that is asked for."""
+    most = config.getoption("--cases")
+    if most is None:
+        return
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen = {id(item) for cases in tests.values() for item in evenly(cases, most)}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+    items[:] = [item for item in items if id(item) in chosen]
+
+
+T = TypeVar("T")
+
+
+def evenly(cases: Sequence[T], most: int) -> list[T]:
+    """At most so many of the cases, the first one and others at equal distances."""
+    count = min(len(cases), most)
+    return [cases[number * len(cases) // count] for number in range(count)]
 
 
 @pytest.fixture
@@ -59,6 +86,24 @@ def quick_latency() -> Iterator[None]:
     """Time models for a tenth of a second instead of three in the report of a run: how long they take is not tested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.1))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_preflight() -> Iterator[None]:
+    """A child process tries out every model and loss once, not for each run that trains it."""
+    found: dict[object, Preflight] = {}
+
+    def once(model: Model, *, batch: Batch, **named: object) -> Preflight:
+        shapes = {name: array.shape[1:] for name, array in batch.inputs.items()}
+        content = to_proto(model).SerializeToString(deterministic=True)
+        key = (content, repr((shapes, batch.labels is None, sorted(named.items()))))
+        if key not in found:
+            found[key] = preflight(model, batch=batch, **named)  # type: ignore[arg-type]  # as the run gives them
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxadmm.run.steps.preflight", once)
         yield
 
 

@@ -14,6 +14,7 @@ SCALE2 = Path(__file__).resolve().parents[1] / "samples" / "custom_operator" / "
 
 #: Whether gradients can be computed with the installed onnxruntime.
 TRAINS = unavailable_reason() is None
+#: The only way a test that trains is left out: the training build has no wheel for this interpreter or machine.
 needs_training = pytest.mark.skipif(not TRAINS, reason="needs the training build of onnxruntime")
 
 

@@ -13,6 +13,7 @@ from onnxadmm.cli import main
 from onnxadmm.errors import OutputError
 from onnxadmm.rules import reshaping
 from onnxadmm.rules.facts import Axis
+from tests.samples_text import parse_sample
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -36,15 +37,8 @@ def _tile_for_repeat(sources: list[tuple[int, Axis]], carrier: int) -> Axis:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    proto = onnx.parser.parse_model(TEXT)
-    generator = np.random.default_rng(3)
-    for value in proto.graph.value_info:
-        shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        array = generator.standard_normal(shape).astype(np.float32)
-        proto.graph.initializer.append(numpy_helper.from_array(array, value.name))
-    del proto.graph.value_info[:]
     path = tmp_path / "flattened.onnx"
-    onnx.save(proto, path)
+    onnx.save(parse_sample(TEXT), path)
     return path
 
 

@@ -183,6 +183,7 @@ def test_force_replaces_a_plan_and_a_model(digits: DemoFiles, planned: Path, tmp
     onnx.checker.check_model(onnx.load(small))
 
 
+@pytest.mark.slow
 def test_bench_times_models_side_by_side(digits: DemoFiles, compressed: Path, command: Command) -> None:
     words = ("bench", digits.model, compressed / "model.onnx", "--seconds", "0.2", "--batch", "16")
     ran = command(*words)
@@ -215,6 +216,7 @@ def test_report_of_an_earlier_run_is_shown_again(compressed: Path, command: Comm
     assert one_document(ran.stdout) == json.loads((compressed / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_compress_prints_nothing_but_json(
     digits: DemoFiles, tmp_path: Path, command: Command, quick_latency: None
 ) -> None:
@@ -225,6 +227,7 @@ def test_compress_prints_nothing_but_json(
     assert "held-out" in ran.stderr
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_plan_byte_for_byte_when_it_is_trained(
     digits: DemoFiles, compressed: Path, tmp_path: Path, command: Command, quick_latency: None
 ) -> None:
@@ -249,6 +252,7 @@ def test_the_plan_of_a_compression_can_be_applied_to_the_original(
     assert cut == trained
 
 
+@pytest.mark.slow
 def test_force_replaces_a_result_and_leaves_other_files_alone(
     digits: DemoFiles, tmp_path: Path, command: Command, quick_latency: None
 ) -> None:
@@ -275,6 +279,7 @@ def test_paths_with_brackets_are_printed_as_they_are(digits: DemoFiles, tmp_path
 # -- doctor and demo -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_doctor_finds_that_training_works(command: Command) -> None:
     ran = command("doctor", "--json")
     assert ran.status == 0, ran
@@ -284,6 +289,7 @@ def test_doctor_finds_that_training_works(command: Command) -> None:
     assert "All is well." in command("doctor").stdout
 
 
+@pytest.mark.slow
 def test_demo_runs_from_the_installation_and_is_held_to_its_bar(
     tmp_path: Path, command: Command, quick_latency: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +304,7 @@ def test_demo_runs_from_the_installation_and_is_held_to_its_bar(
         require_bar(report)
 
 
+@pytest.mark.slow
 def test_demo_meets_its_bar(tmp_path: Path, quick_latency: None) -> None:
     assert run_command("demo", "--out", tmp_path / "demo").status == 0
     report = read_report(tmp_path / "demo" / "report.json")
@@ -325,6 +332,7 @@ def test_help_does_not_wait_for_onnxruntime() -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "onnxadmm.cli", "inspect", "missing.onnx"], capture_output=True, text=True, check=False

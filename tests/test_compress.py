@@ -163,6 +163,7 @@ def test_plan_on_disk_rebuilds_the_result(digits: DemoFiles, report: Report, out
 # -- ways to ask ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_is_written_without_a_folder(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +176,7 @@ def test_nothing_is_written_without_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_in_memory_and_batches_from_a_generator_will_do(digits: DemoFiles, few_digits: Digits) -> None:
     def loader() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         images, labels = few_digits
@@ -188,6 +190,7 @@ def test_a_model_in_memory_and_batches_from_a_generator_will_do(digits: DemoFile
     assert from_batches.history == from_arrays.history
 
 
+@pytest.mark.slow
 def test_the_teacher_alone_needs_no_labels(digits: DemoFiles, few_digits: Digits) -> None:
     images, _ = few_digits
     recipe = oa.Recipe(distillation=1.0, epochs=3, retrain_epochs=2, batch_size=64)
@@ -197,6 +200,7 @@ def test_the_teacher_alone_needs_no_labels(digits: DemoFiles, few_digits: Digits
     assert report.after.parameters <= 0.3 * report.before.parameters
 
 
+@pytest.mark.slow
 def test_joint_mode_keeps_the_share_each_layer_was_given(digits: DemoFiles, few_digits: Digits) -> None:
     recipe = oa.Recipe(mode="joint", epochs=3, retrain_epochs=1, batch_size=64)
     report = oa.compress(
@@ -216,6 +220,7 @@ def test_joint_mode_keeps_the_share_each_layer_was_given(digits: DemoFiles, few_
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["holistic", "joint"])
 def test_the_papers_method_meets_the_budget(mode: Any, digits: DemoFiles, few_digits: Digits) -> None:
     recipe = oa.Recipe(method="paper", mode=mode, epochs=4, retrain_epochs=2, batch_size=64)
@@ -226,6 +231,7 @@ def test_the_papers_method_meets_the_budget(mode: Any, digits: DemoFiles, few_di
     assert report.history[0].neurons is not None
 
 
+@pytest.mark.slow
 def test_ignored_groups_stay_whole(digits: DemoFiles, few_digits: Digits) -> None:
     report = oa.compress(
         digits.model, data=few_digits, budget=oa.Budget(params=0.4), recipe=SHORT, ignore=["conv1*", "dense1*"]
@@ -235,6 +241,7 @@ def test_ignored_groups_stay_whole(digits: DemoFiles, few_digits: Digits) -> Non
     assert kept["conv2_weight"] + kept["conv3_weight"] < 64 + 96
 
 
+@pytest.mark.slow
 def test_limits_of_a_group_are_kept(digits: DemoFiles, few_digits: Digits) -> None:
     limits = oa.Limits(keep_at_least=12, max_ratio=0.75, round_to=4)
     report = oa.compress(digits.model, data=few_digits, budget=oa.Budget(params=0.2), recipe=SHORT, limits=limits)
@@ -245,6 +252,7 @@ def test_limits_of_a_group_are_kept(digits: DemoFiles, few_digits: Digits) -> No
     assert report.budgets[0].met
 
 
+@pytest.mark.slow
 def test_dense_and_sparse_files_compute_the_same(digits: DemoFiles, few_digits: Digits, tmp_path: Path) -> None:
     budget = oa.Budget(params=0.5, connections=0.1)
     for name, sparse in (("sparse", True), ("dense", False)):
@@ -304,6 +312,7 @@ def test_divergence_names_the_iteration_and_keeps_the_last_good_state(
     assert all(np.isfinite(array).all() for array in state.values())
 
 
+@pytest.mark.slow
 def test_divergence_while_retraining_keeps_the_weights_before_the_cut(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

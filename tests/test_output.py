@@ -90,6 +90,7 @@ def test_publishing_replaces_an_older_result_and_nothing_else(tmp_path: Path) ->
     assert _listing(tmp_path) == {"model.onnx": b"new", "notes.txt": b"old"}
 
 
+@pytest.mark.slow
 def test_a_shrunk_model_that_is_not_proven_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def tile_for_repeat(sources: list[tuple[int, Axis]], carrier: int) -> Axis:
         labels = sources[carrier][1]
@@ -159,6 +160,7 @@ def test_what_a_killed_run_without_a_checkpoint_left_is_cleared_away(tmp_path: P
     assert _listing(tmp_path) == {"model.onnx": b"new"}
 
 
+@pytest.mark.slow
 def test_a_plan_through_mixing_operators_is_written_and_says_that_it_is_not_equal(tmp_path: Path) -> None:
     source = tmp_path / "source.onnx"
     onnx.save(load_sample("LayerNormalization"), source)

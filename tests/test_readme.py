@@ -23,6 +23,7 @@ def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs_as_it_stands(
     digits: DemoFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_latency: None
 ) -> None:

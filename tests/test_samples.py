@@ -41,6 +41,7 @@ def test_no_test_image_is_among_the_training_images(digits: DemoFiles) -> None:
         assert not [image for image in test["images"] if image.tobytes() in seen]
 
 
+@pytest.mark.slow
 def test_custom_loop_meets_its_bar(tmp_path: Path) -> None:
     done = run("custom_loop.py", tmp_path / "out")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,6 +49,7 @@ def test_custom_loop_meets_its_bar(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.json").exists()
 
 
+@pytest.mark.slow
 def test_custom_loop_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(SAMPLES)
     sample = importlib.import_module("custom_loop")
@@ -56,6 +58,7 @@ def test_custom_loop_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch,
     assert sample.run(tmp_path / "out") == 1
 
 
+@pytest.mark.slow
 def test_custom_operator_meets_its_bar(scale2: Path, tmp_path: Path) -> None:
     done = run("custom_operator/run.py", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,6 +67,7 @@ def test_custom_operator_meets_its_bar(scale2: Path, tmp_path: Path) -> None:
     assert (tmp_path / "compressed" / "report.json").exists()
 
 
+@pytest.mark.slow
 def test_custom_operator_exits_with_1_below_its_bar(
     scale2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick_latency: None, restored_table: None
 ) -> None:
@@ -81,6 +85,7 @@ def test_custom_operator_says_that_it_needs_a_compiler(monkeypatch: pytest.Monke
     assert "install g++" in done.stderr
 
 
+@pytest.mark.slow
 def test_lenet_says_what_it_misses(tmp_path: Path) -> None:
     done = run("lenet_mnist.py", "nowhere.onnx", tmp_path)
     assert done.returncode == 1
@@ -97,6 +102,7 @@ def test_lenet_says_what_it_misses(tmp_path: Path) -> None:
     assert "nowhere.onnx" in done.stderr
 
 
+@pytest.mark.slow
 def test_lenet_of_a_tenth_of_its_parameters_meets_its_bar(tmp_path: Path) -> None:
     model, data = need_shared("models/lenet5_mnist.onnx"), need_shared("data")
     words = ("--params", "0.1", "--epochs", "1", "--retrain-epochs", "2", "--out", tmp_path / "out")

@@ -1,22 +1,22 @@
 """Pruning without training, where it has to fit to what a compression leaves."""
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 import onnxadmm
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.units.units import find_units
+from tests.samples_text import parse_sample
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
 nameless (float[N, 3, 8, 8] x) => (float[N, 4, 4, 4] y)
-<float[8, 3, 3, 3] first, float[8] scale, float[8] shift, float[8] mean, float[8] variance, float[4, 8, 3, 3] second>
+<float[8, 3, 3, 3] first, float[8] scale, float[8] shift, float[8] mean, float[8] positive_variance,
+ float[4, 8, 3, 3] second>
 {
   i = Identity (x)
   c = Conv (i, first)
-  n = BatchNormalization (c, scale, shift, mean, variance)
+  n = BatchNormalization (c, scale, shift, mean, positive_variance)
   r = Relu (n)
   y = Conv (r, second)
 }
@@ -24,13 +24,7 @@ nameless (float[N, 3, 8, 8] x) => (float[N, 4, 4, 4] y)
 
 
 def test_a_plan_for_a_simplified_model_fits_when_batch_normalization_is_fused_under_another_name() -> None:
-    proto = onnx.parser.parse_model(TEXT)
-    generator = np.random.default_rng(5)
-    for value in proto.graph.value_info:
-        shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        array = generator.uniform(0.5, 1.5, shape).astype(np.float32)
-        proto.graph.initializer.append(numpy_helper.from_array(array, value.name))
-    del proto.graph.value_info[:]
+    proto = parse_sample(TEXT)
     # Without names no weight gets its name back once it is fused.
     for node in proto.graph.node:
         node.name = ""

@@ -5,6 +5,7 @@ The limits here are tables, so that a model that stops shrinking, or starts to, 
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from onnxadmm.errors import NothingToPruneError
 from onnxadmm.graph.model import Model, clone, load, save, to_proto
 from onnxadmm.surgery import find_groups, mask, rank, shrink, verify
 from onnxadmm.units.cost import Cost
-from onnxadmm.units.units import Units
+from onnxadmm.units.units import Units, find_units
 
 ZOO = Path(__file__).parent / "zoo"
 MODELS = tuple(sorted(path.stem for path in ZOO.glob("*.onnx")))
@@ -67,6 +68,23 @@ def loaded(name: str) -> Model:
 @cache
 def groups_of(name: str) -> Units:
     return find_groups(loaded(name))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _groups_are_found_once() -> Iterator[None]:
+    """Every verb looks for the groups of a model; here they are found once in each, as no verb may change it."""
+    found: dict[tuple[object, ...], tuple[Model, Units]] = {}
+
+    def once(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
+        key = (id(model), inexact, tuple(ignore))
+        if key not in found:
+            found[key] = (model, find_units(model, inexact=inexact, ignore=ignore))  # a model that is kept keeps its id
+        return found[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxadmm.surgery.find", once)
+        yield
+    found.clear()
 
 
 def checker_complaint(proto: onnx.ModelProto) -> str | None:

@@ -37,6 +37,7 @@ def is_box_budget_optimum(x, z, cost, budget, tolerance=1e-7):
     return tight or lowest <= 0.0
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(x=points, data=st.data())
 def test_box_budget_projection_meets_the_optimality_conditions(x, data):

@@ -37,6 +37,7 @@ def kept_counts(keep, problem):
     return [int(keep[group.start : group.start + group.count].sum()) for group in problem.groups]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_selection_stays_within_the_budget_and_leaves_no_room_for_another_unit(data):
@@ -74,6 +75,7 @@ def test_within_a_group_no_removed_unit_outscores_a_kept_one(seed):
             assert score[own][keep[own]].min() >= score[own][~keep[own]].max()
 
 
+@pytest.mark.slow
 def test_selection_comes_close_to_brute_force_on_small_chains():
     generator = np.random.default_rng(0)
     shares = []

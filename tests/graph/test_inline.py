@@ -10,7 +10,7 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
 from tests.rewrite import laws
-from tests.rewrite.plans import KINDS, random_keep
+from tests.rewrite.plans import KINDS
 from tests.samples_text import load_sample, parse_sample
 
 #: How W is computed, what it is computed from, and the group that it writes or reads besides V.
@@ -58,9 +58,7 @@ def test_a_layer_whose_weight_is_computed_loses_units_on_both_sides(name: str, k
     original = network(*COMPUTED[name])
     model, units = laws.units_of(original)
     assert sorted(group.count for group in units.groups) == [4, 5], units.locked
-    case = laws.prune(original, model, units, random_keep(units, seed=2, kind=kind))
-    laws.law_shrunk_is_valid(case)
-    laws.law_masked_equals_shrunk(case)
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, kinds=[kind], seeds=[2])
     written = to_proto(inline(model))
     feed = laws.feeds(original, seed=1)
     (before,), (after,) = laws.run(original, feed), laws.run(written, feed)
@@ -171,11 +169,9 @@ shared (float[N,6] x) => (float[N,2] y)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bias_of_zeros_that_two_layers_share_ties_neither_to_the_other(kind: str) -> None:
     original = parse_sample(SHARED)
-    model, units = laws.units_of(original)
-    assert [group.name for group in units.groups] == ["W1", "W3"]
-    case = laws.prune(original, model, units, random_keep(units, seed=3, kind=kind))
-    laws.law_shrunk_is_valid(case)
-    laws.law_masked_equals_shrunk(case)
+    held = (laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk)
+    (case,) = laws.hold(original, *held, kinds=[kind], seeds=[3])
+    assert [group.name for group in case.units.groups] == ["W1", "W3"]
 
 
 @pytest.mark.parametrize(

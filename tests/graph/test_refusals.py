@@ -282,6 +282,7 @@ def test_save_leaves_the_old_files_when_a_rename_fails(
     assert _disk(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_damaged_files_load_or_are_refused_and_nothing_else(tmp_path: Path) -> None:
     whole = small_network().SerializeToString()
     generator = np.random.default_rng(0)

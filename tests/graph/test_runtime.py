@@ -63,7 +63,8 @@ def test_a_model_too_big_for_one_message_goes_through_a_file(monkeypatch: pytest
     x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
     expected = open_session(model).run({"x": x})["y"]
     monkeypatch.setattr(session_room, "_MESSAGE_BYTES", 0)
-    np.testing.assert_array_equal(open_session(replace(model, path=None)).run({"x": x})["y"], expected)
+    with open_session(replace(model, path=None)) as session:
+        np.testing.assert_array_equal(session.run({"x": x})["y"], expected)
 
 
 def test_opening_leaves_the_model_as_it_was() -> None:

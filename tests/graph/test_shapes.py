@@ -353,6 +353,7 @@ def test_large_weights_are_not_read() -> None:
     assert shapes.value("gemm.weight") is None
 
 
+@pytest.mark.slow
 def test_three_thousand_nodes_take_a_few_seconds() -> None:
     nodes, last = [], "x"
     for number in range(1000):

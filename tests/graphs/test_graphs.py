@@ -42,6 +42,7 @@ def run(model: onnx.ModelProto) -> list[np.ndarray]:
     return [np.asarray(output) for output in session.run(None, feeds(model))]
 
 
+@pytest.mark.slow
 def test_every_seed_gives_a_checked_graph_that_runs_and_stays_finite() -> None:
     constant = 0
     for seed in SEEDS:
@@ -60,6 +61,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_graph() -> 
     assert len(set(once)) == len(once)
 
 
+@pytest.mark.slow
 def test_the_seeds_cover_every_wanted_operator_and_combination() -> None:
     seen = Counter(feature for seed in SEEDS for feature in features(random_graph(seed)))
     assert sorted(WANTED - set(seen)) == []

@@ -26,6 +26,7 @@ from tests.bench.models import dense
 from tests.report.samples import RESULT, sample_report, values_of
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(values_of(Report))
 def test_any_report_survives_json(report: Report) -> None:

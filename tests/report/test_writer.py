@@ -94,6 +94,7 @@ def test_every_line_is_on_disk_as_soon_as_it_is_appended(tmp_path: Path) -> None
         assert read_history(path) == iterations()[:1]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_complete_lines(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     code = (

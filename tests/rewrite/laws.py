@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from onnxadmm.rewrite.verify import Verification, verify
 from onnxadmm.units.cost import Cost, CostKind
 from onnxadmm.units.units import Units, find_units
 from tests.graphs import feeds
+from tests.rewrite.plans import KINDS, random_keep
 
 Array = NDArray[np.generic]
 #: What computes a shape while the model runs, and may go once the shape is spelled out.
@@ -53,6 +54,28 @@ def prune(original: onnx.ModelProto, model: Model, units: Units, keep: NDArray[n
 def units_of(original: onnx.ModelProto) -> tuple[Model, Units]:
     model = load(original)
     return model, find_units(model)
+
+
+def hold(
+    original: onnx.ModelProto,
+    *laws: Callable[[Case], object],
+    kinds: Iterable[str] = KINDS,
+    seeds: Iterable[int] = (0,),
+) -> list[Case]:
+    """Prune a network by random plans, for each seed one of every kind, and hold every result to the laws.
+
+    Returns:
+        the cases, for what else is asked of them; there is at least one.
+    """
+    model, units = units_of(original)
+    cases = []
+    for seed in seeds:
+        for kind in kinds:
+            cases.append(prune(original, model, units, random_keep(units, seed=seed, kind=kind)))
+            for law in laws:
+                law(cases[-1])
+    assert cases, "no plan was tried"
+    return cases
 
 
 def law_masked_equals_shrunk(case: Case) -> Verification:

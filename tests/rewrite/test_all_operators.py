@@ -48,6 +48,7 @@ def first_weight(model: onnx.ModelProto) -> str:
     return next(str(tensor.name) for tensor in model.graph.initializer if tensor.name.startswith("first_"))
 
 
+@pytest.mark.slow
 def test_random_networks_are_pruned_exactly(networks: int) -> None:
     broken: dict[int, str] = {}
     seen: Counter[str] = Counter()
@@ -72,6 +73,7 @@ def test_random_networks_are_pruned_exactly(networks: int) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,
@@ -83,6 +85,7 @@ def test_drawn_networks_are_pruned_exactly(original: onnx.ModelProto, seed: int)
     hold(original, seed=seed)
 
 
+@pytest.mark.slow
 def test_random_networks_are_valid_run_and_stay_finite() -> None:
     for seed in range(60):
         model = mixed_graph(seed)

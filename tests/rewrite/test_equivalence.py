@@ -59,11 +59,13 @@ def cases() -> list[tuple[int, Case]]:
     return [(seed, case) for seed, case in found if case is not None]
 
 
+@pytest.mark.slow
 def test_most_random_networks_can_shrink_and_most_of_those_do() -> None:
     assert len(cases()) >= 0.75 * GRAPHS
     assert sum(case.removed > 0 for _, case in cases()) >= 0.65 * GRAPHS
 
 
+@pytest.mark.slow
 def test_units_are_removed_through_every_operator_of_convolutional_networks() -> None:
     crossed: Counter[str] = Counter()
     seen: Counter[str] = Counter()
@@ -91,6 +93,7 @@ def shrinking_operators(case: Case) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "law",
     [
@@ -115,22 +118,26 @@ def test_law(law: Callable[[Case], object]) -> None:
     assert broken == {}
 
 
+@pytest.mark.slow
 def test_an_independent_evaluator_sees_the_same_function() -> None:
     witnessed = sum(laws.law_reference_agrees(case) for _, case in cases())
     assert witnessed >= 0.6 * len(cases())
 
 
+@pytest.mark.slow
 def test_the_ratio_is_far_above_the_threshold() -> None:
     ratios = sorted(laws.law_masked_equals_shrunk(case).snr_db for _, case in cases())
     assert ratios[len(ratios) // 20] > 110
 
 
+@pytest.mark.slow
 def test_keeping_everything_changes_nothing_byte_for_byte() -> None:
     for seed in range(60):
         original = random_graph(seed)
         laws.law_nothing_removed_changes_nothing(original, *laws.units_of(original))
 
 
+@pytest.mark.slow
 def test_the_law_of_invisible_units_fails_without_the_mask() -> None:
     caught = 0
     for _, case in islice(((seed, case) for seed, case in cases() if case.removed), 20):
@@ -146,13 +153,14 @@ def test_the_law_of_invisible_units_fails_without_the_mask() -> None:
 @pytest.mark.parametrize("operator", [name for name in sample_names() if name not in TOO_NEW])
 def test_sample_shrinks_exactly(operator: str, kind: str) -> None:
     original = load_sample(operator)
-    model, units = laws.units_of(original)
-    assert units.count, f"nothing in the sample of {operator} may go: {units.locked}"
-    case = laws.prune(original, model, units, random_keep(units, seed=1, kind=kind))
-    laws.law_shrunk_is_valid(case)
-    laws.law_face_is_unchanged(case)
-    laws.law_masked_equals_shrunk(case)
-    laws.law_masked_differs_only_in_zeros(case)
+    held = (
+        laws.law_shrunk_is_valid,
+        laws.law_face_is_unchanged,
+        laws.law_masked_equals_shrunk,
+        laws.law_masked_differs_only_in_zeros,
+    )
+    (case,) = laws.hold(original, *held, kinds=[kind], seeds=[1])
+    assert case.units.count, f"nothing in the sample of {operator} may go: {case.units.locked}"
 
 
 @pytest.mark.parametrize("kind", ["random", "one stays"])
@@ -167,16 +175,18 @@ def test_sample_shrinks_exactly(operator: str, kind: str) -> None:
 )
 def test_trained_network_shrinks_exactly(name: str, sizes: list[int], kind: str) -> None:
     original = onnx.load(need_shared(f"models/{name}.onnx"))
-    model, units = laws.units_of(original)
-    assert sorted(group.count for group in units.groups) == sizes
-    case = laws.prune(original, model, units, random_keep(units, seed=3, kind=kind))
-    laws.law_masked_equals_shrunk(case)
-    laws.law_shrunk_is_valid(case)
-    laws.law_face_is_unchanged(case)
-    laws.law_removed_units_cannot_be_seen(case)
-    laws.law_cost_is_counted_on_the_shrunk_graph(case)
+    held = (
+        laws.law_masked_equals_shrunk,
+        laws.law_shrunk_is_valid,
+        laws.law_face_is_unchanged,
+        laws.law_removed_units_cannot_be_seen,
+        laws.law_cost_is_counted_on_the_shrunk_graph,
+    )
+    (case,) = laws.hold(original, *held, kinds=[kind], seeds=[3])
+    assert sorted(group.count for group in case.units.groups) == sizes
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,
@@ -185,12 +195,10 @@ def test_trained_network_shrinks_exactly(name: str, sizes: list[int], kind: str)
 )
 @given(original=graphs(), seed=st.integers(0, 2**16), kind=st.sampled_from(KINDS))
 def test_masked_equals_shrunk_for_drawn_networks(original: onnx.ModelProto, seed: int, kind: str) -> None:
-    model, units = laws.units_of(original)
-    case = laws.prune(original, model, units, random_keep(units, seed=seed, kind=kind))
-    laws.law_masked_equals_shrunk(case)
-    laws.law_shrunk_is_valid(case)
+    laws.hold(original, laws.law_masked_equals_shrunk, laws.law_shrunk_is_valid, kinds=[kind], seeds=[seed])
 
 
+@pytest.mark.slow
 def test_the_comparison_fails_when_two_units_swap_places() -> None:
     """The shrunk model of another plan of the same size is another function, and the comparison sees it."""
     caught = tried = 0

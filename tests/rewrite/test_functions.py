@@ -7,7 +7,7 @@ from onnx import parser
 
 from onnxadmm.graph.model import load, to_proto
 from tests.rewrite import laws
-from tests.rewrite.plans import KINDS, random_keep
+from tests.rewrite.plans import KINDS
 from tests.samples_text import parse_sample
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17, "own" : 1]>'
@@ -39,10 +39,8 @@ def model_of(body: str, weights: str, *, functions: tuple[str, ...] = FUNCTIONS)
 
 
 def check(original: onnx.ModelProto, kind: str) -> laws.Case:
-    model, units = laws.units_of(original)
-    case = laws.prune(original, model, units, random_keep(units, seed=1, kind=kind))
-    laws.law_masked_equals_shrunk(case)
-    onnx.checker.check_model(to_proto(case.shrunk), full_check=True)
+    held = (laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk)
+    (case,) = laws.hold(original, *held, kinds=[kind], seeds=[1])
     return case
 
 

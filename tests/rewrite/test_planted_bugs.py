@@ -162,6 +162,7 @@ def test_wrong_rule_is_caught(bug: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["Flatten tiles", "Concat reverses its operands"])
 def test_wrong_rule_of_equal_shapes_is_caught_by_numbers_and_located(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """These two give networks that load and run and are merely wrong; the message leads to the operator."""

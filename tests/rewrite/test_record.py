@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 import onnxadmm
 from onnxadmm.errors import ModelFileError
@@ -14,6 +11,7 @@ from onnxadmm.graph.model import Model, clone, to_proto
 from onnxadmm.plan.plan import Plan
 from onnxadmm.rewrite.record import METADATA_KEY, read_records
 from tests.conftest import Command
+from tests.samples_text import parse_sample
 
 TEXT = """
 <ir_version: {ir}, opset_import: ["" : 17]>
@@ -31,15 +29,7 @@ def dense(seed: int = 0, **changes: object) -> Model:
     """A network of two layers, eight units between them."""
     parts = {"ir": 8, "batch": "N", "width": 5, "x": "x", "kind": "float", "listed": ""}
     parts |= {"tail": "y = MatMul (r, second)"} | changes
-    proto = onnx.parser.parse_model(TEXT.format(**parts))
-    generator = np.random.default_rng(seed)
-    for value in proto.graph.value_info:
-        shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        proto.graph.initializer.append(
-            numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32), value.name)
-        )
-    del proto.graph.value_info[:]
-    return onnxadmm.load(proto)
+    return onnxadmm.load(parse_sample(TEXT.format(**parts), seed=seed))
 
 
 def pruned(model: Model, ratio: float = 0.5) -> tuple[Model, Plan]:

@@ -4,15 +4,15 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import onnx_ir
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper, parser
+from onnx import numpy_helper
 
 from onnxadmm.errors import ModelFileError, OptionError, VerificationError
 from onnxadmm.graph.model import Model, load
 from onnxadmm.rewrite.verify import Verification, locate, require, verify
+from tests.samples_text import parse_sample
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -30,15 +30,11 @@ network (float[N,3,4,4] x) => (float[N,2] y)
 
 def network(text: str = TEXT, *, edits: dict[str, float] | None = None) -> Model:
     """The network of a text with seeded weights; ``edits`` adds a number to the first element of a weight."""
-    proto = parser.parse_model(text)
-    random = np.random.default_rng(0)
-    computed = {name for node in proto.graph.node for name in node.output}
-    for value in [value for value in proto.graph.value_info if value.name not in computed]:
-        array = random.normal(size=[axis.dim_value for axis in value.type.tensor_type.shape.dim])
-        array.reshape(-1)[0] += (edits or {}).get(value.name, 0.0)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        proto.graph.initializer.append(numpy_helper.from_array(array.astype(dtype), value.name))
-        proto.graph.value_info.remove(value)
+    proto = parse_sample(text)
+    for tensor in proto.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        array.reshape(-1)[:1] += np.asarray((edits or {}).get(tensor.name, 0), array.dtype)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     return load(proto)
 
 

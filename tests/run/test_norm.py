@@ -33,6 +33,7 @@ def nodes_of(path: Path) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...
     return [(n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in onnx.load(path).graph.node]
 
 
+@pytest.mark.slow
 def test_restored_run_ships_the_nodes_of_the_users_graph(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path, quick_latency: None
 ) -> None:
@@ -85,6 +86,7 @@ def normalised_network() -> onnx.ModelProto:
     return model_of(nodes, inputs={"x": ["N", 2, 6, 6]}, outputs=["logits"], weights=weights)
 
 
+@pytest.mark.slow
 def test_networks_own_normalisations_ship_with_statistics_of_the_small_network(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 256)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +21,10 @@ from onnxadmm.progress import Iteration, Silent
 from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run import checkpoint, steps
 from onnxadmm.run.checkpoint import read_checkpoint
-from onnxadmm.train.preflight.preflight import preflight
 from tests.conftest import Command
 from tests.report.samples import read_history
 
-pytestmark = pytest.mark.usefixtures("quick_latency", "one_preflight")
+pytestmark = pytest.mark.usefixtures("quick_latency")
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 #: Eight iterations in each of three epochs of nine steps, then three epochs of retraining.
@@ -55,22 +54,7 @@ Run = Callable[..., oa.Report]
 
 
 @pytest.fixture(scope="module")
-def one_preflight(quick_latency: None) -> Iterator[None]:
-    """One child process tries the training out, not one for each run: all runs are of the same model."""
-    found: list[object] = []
-
-    def once(*arguments: object, **named: object) -> object:
-        if not found:
-            found.append(preflight(*arguments, **named))  # type: ignore[arg-type]
-        return found[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "preflight", once)
-        yield
-
-
-@pytest.fixture
-def run(digits: DemoFiles, few_digits: Digits) -> Run:
+def run(digits: DemoFiles, few_digits: Digits, quick_latency: None) -> Run:
     """A short compression to half of the parameters and of the weights that remain, with augmentation."""
 
     def compress(out: Path, **changes: object) -> oa.Report:
@@ -86,17 +70,10 @@ def run(digits: DemoFiles, few_digits: Digits) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, one_preflight: None) -> Path:
+def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run without interruption."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    oa.compress(
-        digits.model,
-        data=few_digits,
-        budget=oa.Budget(params=0.5, connections=0.5),
-        recipe=RECIPE,
-        preprocessing=oa.Preprocessing(augment="crop1"),
-        out=out,
-    )
+    run(out)
     return out
 
 
@@ -121,6 +98,7 @@ def interrupt(run: Run, out: Path, *, at: int, error: BaseException | None = Non
 # -- the law -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "every_state"),
     [
@@ -148,6 +126,7 @@ def test_a_resumed_run_gives_the_same_bytes(
     assert report.history == read_history(whole / "history.jsonl")
 
 
+@pytest.mark.slow
 def test_a_run_may_be_interrupted_again_and_again(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=3)
     for at in (7, 16, 2):
@@ -156,6 +135,7 @@ def test_a_run_may_be_interrupted_again_and_again(run: Run, whole: Path, tmp_pat
     assert_same_result(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_papers_method_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
     recipe = replace(RECIPE, method="paper", mode="joint", epochs=4, retrain_epochs=1)
     run(tmp_path / "whole", recipe=recipe)
@@ -164,6 +144,7 @@ def test_the_papers_method_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -
     assert_same_result(tmp_path / "out", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_law_notices_a_forgotten_moment(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=PRUNE_ROWS + 3)
     path = tmp_path / "unfinished" / "checkpoint.npz"
@@ -173,6 +154,7 @@ def test_the_law_notices_a_forgotten_moment(run: Run, whole: Path, tmp_path: Pat
     assert (tmp_path / "history.jsonl").read_bytes() != (whole / "history.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_time_of_both_parts_is_in_the_report(run: Run, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=PRUNE_ROWS + 2)
     header, _ = read_checkpoint(tmp_path / "unfinished" / "checkpoint.npz")
@@ -184,6 +166,7 @@ def test_the_time_of_both_parts_is_in_the_report(run: Run, tmp_path: Path) -> No
 # -- whatever ends it ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -204,6 +187,7 @@ def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp
     assert len(read_history(tmp_path / "unfinished" / "history.jsonl")) == 6
 
 
+@pytest.mark.slow
 def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,20 +225,23 @@ def start(digits: DemoFiles, out: Path) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for_history(out: Path, rows: int) -> None:
+def wait_for_history(process: "subprocess.Popen[str]", out: Path, rows: int) -> None:
     deadline = time.monotonic() + 120
     path = out / "unfinished" / "checkpoint.npz"
     while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the run ended before its time: {process.communicate()[1]}")
         if path.exists() and len(read_checkpoint(path)[0].history) >= rows:
             return
         time.sleep(0.02)
     pytest.fail("no checkpoint")
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_by_the_command(digits: DemoFiles, tmp_path: Path, command: Command) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start(digits, killed)
-    wait_for_history(killed, 3)
+    wait_for_history(process, killed, 3)
     process.kill()
     process.communicate()
     assert all(name.startswith("unfinished/") for name in names(killed))
@@ -264,10 +251,11 @@ def test_a_killed_process_is_resumed_by_the_command(digits: DemoFiles, tmp_path:
     assert_same_result(killed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process could handle")
 def test_a_terminated_process_says_where_the_run_is(digits: DemoFiles, tmp_path: Path) -> None:
     process = start(digits, tmp_path)
-    wait_for_history(tmp_path, 3)
+    wait_for_history(process, tmp_path, 3)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -279,21 +267,10 @@ def test_a_terminated_process_says_where_the_run_is(digits: DemoFiles, tmp_path:
 
 
 @pytest.fixture(scope="module")
-def interrupted(
-    digits: DemoFiles, few_digits: Digits, tmp_path_factory: pytest.TempPathFactory, one_preflight: None
-) -> Path:
+def interrupted(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was interrupted after two iterations; tests do not change it."""
     out = tmp_path_factory.mktemp("interrupted")
-    with pytest.raises(KeyboardInterrupt):
-        oa.compress(
-            digits.model,
-            data=few_digits,
-            budget=oa.Budget(params=0.5, connections=0.5),
-            recipe=RECIPE,
-            preprocessing=oa.Preprocessing(augment="crop1"),
-            out=out,
-            progress=InterruptedRun(3, KeyboardInterrupt()),
-        )
+    interrupt(run, out, at=3)
     return out
 
 
@@ -395,6 +372,7 @@ def test_nothing_to_resume_is_refused(run: Run, whole: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_replaced_only_by_force(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=3)
     with pytest.raises(OutputError, match="continue it with --resume, or begin again with --force"):
@@ -406,6 +384,7 @@ def test_an_unfinished_run_is_replaced_only_by_force(run: Run, whole: Path, tmp_
     assert_same_result(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_an_older_result_stays_until_the_resumed_run_is_complete(run: Run, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("old")
     interrupt(run, tmp_path, at=3, force=True)

@@ -90,6 +90,7 @@ def test_gates_on_activations_have_the_gradients_of_finite_differences() -> None
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_with_a_product_of_activations_loses_units_there_and_ships_without_gates(tmp_path: Path) -> None:
     original = parse_sample(ATTENTION)
     path = tmp_path / "attention.onnx"
@@ -123,6 +124,7 @@ def test_a_network_with_a_product_of_activations_loses_units_there_and_ships_wit
     assert oa.verify(path, oa.shrink(path, plan), plan).passed
 
 
+@pytest.mark.slow
 def test_a_run_that_may_keep_everything_leaves_no_gate(tmp_path: Path) -> None:
     original = parse_sample(ATTENTION)
     random = np.random.default_rng(2)

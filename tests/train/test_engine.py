@@ -80,7 +80,7 @@ def square() -> onnx.ModelProto:
     return model
 
 
-@training
+@needs_training
 def test_gradient_graph_computes_what_calculus_says() -> None:
     graph = build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
     assert [value.name for value in graph.graph.output] == ["loss", gradient_name("w")]
@@ -91,19 +91,19 @@ def test_gradient_graph_computes_what_calculus_says() -> None:
     np.testing.assert_allclose(gradient, 2 * x**2 * w, rtol=1e-5)
 
 
-@training
+@needs_training
 def test_weight_the_loss_does_not_depend_on_is_refused_by_name() -> None:
     with pytest.raises(NotTrainableError, match="unused"):
         build_gradient_graph(square(), loss="loss", weights=["w", "unused"], outputs=[])
 
 
-@training
+@needs_training
 def test_torch_is_never_imported() -> None:
     build_gradient_graph(square(), loss="loss", weights=["w"], outputs=[])
     assert "torch" not in sys.modules
     assert "onnxruntime.training" not in sys.modules
 
 
-@training
+@needs_training
 def test_environment_of_these_tests_has_one_provider() -> None:
     assert len(providers()) == 1

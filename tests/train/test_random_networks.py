@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
@@ -39,6 +40,7 @@ def refusal(model: onnx.ModelProto, batch_size: int) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_training_copy_computes_what_the_model_computes_and_has_its_gradient() -> None:
     trained = compared = 0
     for seed in SEEDS:

@@ -150,6 +150,7 @@ def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -
     assert captured.out == captured.err == ""
 
 
+@pytest.mark.slow
 def test_lenet_learns_mnist_again_after_its_classifier_was_erased() -> None:
     model = onnx.load(need_shared("models/lenet5_mnist.onnx"))
     images = need_shared("data/mnist-t10k-images-idx3-ubyte.gz")
@@ -170,6 +171,7 @@ def test_lenet_learns_mnist_again_after_its_classifier_was_erased() -> None:
         assert measured(model, trainer, held, Loss()).loss < 0.5
 
 
+@pytest.mark.slow
 def test_student_learns_from_its_teacher_without_any_label() -> None:
     model = onnx.load(need_shared("models/lenet5_mnist.onnx"))
     images = need_shared("data/mnist-t10k-images-idx3-ubyte.gz")

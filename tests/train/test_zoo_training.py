@@ -91,6 +91,7 @@ def test_exported_network_trains_with_its_own_gradients(name: str) -> None:
     train_a_little(model, output=output, learning_rate=NETWORKS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20_cifar10", "resnet20_cifar10_bn"])
 def test_resnet_with_and_without_its_batch_normalisations_trains_with_its_own_gradients(name: str) -> None:
     model = onnx.load(need_shared(f"models/{name}.onnx"))

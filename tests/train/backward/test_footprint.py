@@ -51,6 +51,7 @@ def filled(text: str) -> onnx.GraphProto:
     return model.graph
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process from /proc")
 def test_estimate_is_close_to_what_a_process_takes() -> None:

@@ -59,12 +59,14 @@ def test_sound_model_passes_with_all_weights_checked(labels: bool) -> None:
     assert not result.untrainable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [Loss(Task.MSE), Loss(Task.BCE, 1.0, 4.0), Loss(Task.CROSS_ENTROPY, 0.5, 2.0)])
 def test_every_loss_passes(loss: Loss) -> None:
     result = preflight(mlp(), loss=loss, batch=Batch({"x": random([4, 6])}, None, None, 4))
     assert "wrong" not in {check.verdict for check in result.checks}
 
 
+@pytest.mark.slow
 def test_crash_names_the_operator_that_crashes_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child(
         monkeypatch,
@@ -81,6 +83,7 @@ def test_crash_names_the_operator_that_crashes_alone(monkeypatch: pytest.MonkeyP
         preflight(convnet(), loss=CLASSES, batch=images())
 
 
+@pytest.mark.slow
 def test_crash_without_a_single_cause_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child(
         monkeypatch,
@@ -97,12 +100,14 @@ def test_step_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path:
         preflight(convnet(), loss=CLASSES, batch=images(), timeout=1.0)
 
 
+@pytest.mark.slow
 def test_failure_in_the_child_is_told_in_its_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child(monkeypatch, tmp_path, "raise RuntimeError('no such luck')")
     with pytest.raises(NotTrainableError, match="no such luck"):
         preflight(convnet(), loss=CLASSES, batch=images())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "reader"), [("v", "Gemm"), ("w", "Conv")])
 def test_wrong_gradient_names_the_weight_and_its_reader(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weight: str, reader: str
@@ -121,6 +126,7 @@ def test_wrong_gradient_names_the_weight_and_its_reader(
         preflight(convnet(), loss=CLASSES, batch=images())
 
 
+@pytest.mark.slow
 def test_gradient_that_is_no_number_names_the_weight() -> None:
     model = convnet()
     batch = images()
@@ -130,6 +136,7 @@ def test_gradient_that_is_no_number_names_the_weight() -> None:
         preflight(model, loss=CLASSES, batch=Batch(broken, batch.labels, None, 6))
 
 
+@pytest.mark.slow
 def test_training_copy_with_other_outputs_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child(
         monkeypatch,
@@ -141,11 +148,13 @@ def test_training_copy_with_other_outputs_is_noticed(monkeypatch: pytest.MonkeyP
         preflight(convnet(), loss=CLASSES, batch=images())
 
 
+@pytest.mark.slow
 def test_refusals_of_the_child_keep_their_class_and_words() -> None:
     with pytest.raises(OptionError, match="no_such_weight"):
         preflight(convnet(), loss=CLASSES, batch=images(), trainable=["no_such_weight"])
 
 
+@pytest.mark.slow
 def test_weights_behind_an_untrainable_operator_are_listed() -> None:
     model = convnet()
     model.graph.node[1].CopyFrom(helper.make_node("Hardmax", ["h"], ["r"], name="odd", axis=1))
@@ -154,6 +163,7 @@ def test_weights_behind_an_untrainable_operator_are_listed() -> None:
     assert {check.weight for check in result.checks} == {"all weights", "v"}
 
 
+@pytest.mark.slow
 def test_parent_keeps_its_own_interpreter_settings() -> None:
     before = list(sys.path)
     preflight(mlp(), loss=CLASSES, batch=Batch({"x": random([2, 6])}, None, None, 2))

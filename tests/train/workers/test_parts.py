@@ -82,3 +82,16 @@ def test_multiplications_are_counted_from_shapes() -> None:
     weights = {"k": random([6, 2, 3, 3]), "m": random([6 * 25, 10])}
     model = model_of(nodes, inputs={"x": [2, 4, 5, 5]}, outputs=["z"], weights=weights)
     assert multiplications(onnx.shape_inference.infer_shapes(model)) == 2 * (6 * 25 * 2 * 9 + 150 * 10)
+
+
+@pytest.mark.slow
+@needs_training
+def test_expected_memory_falls_with_parts_and_counts_every_process() -> None:
+    expected = {}
+    for workers_, accumulate in ((1, 1), (1, 4), (2, 1)):
+        with OrtTrainer(
+            mlp(), loss=Loss(Task.MSE), batch_size=4096, workers=workers_, accumulate=accumulate
+        ) as trainer:
+            expected[workers_, accumulate] = trainer.expected_bytes
+    assert expected[1, 4] < 0.3 * expected[1, 1]
+    assert abs(expected[2, 1] / expected[1, 1] - 1) < 0.05

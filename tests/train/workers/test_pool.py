@@ -85,6 +85,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize(
     ("count", "accumulate", "loss"),
@@ -121,6 +122,7 @@ def test_parts_take_the_step_of_the_whole_batch_when_it_does_not_divide_evenly(
             parts.restore(whole.snapshot())
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_weight_written_between_steps_counts_in_the_workers_too() -> None:
     with OrtTrainer(mlp(), loss=Loss(), batch_size=8, workers=2) as trainer:
@@ -131,6 +133,7 @@ def test_a_weight_written_between_steps_counts_in_the_workers_too() -> None:
         np.testing.assert_allclose(trainer.logits, np.tile([1.0, 2.0, 3.0, 4.0], (8, 1)), rtol=1e-6)
 
 
+@pytest.mark.slow
 @needs_training
 def test_equal_runs_of_equal_workers_give_equal_bits() -> None:
     results = []
@@ -154,6 +157,7 @@ def test_weights_stay_readable_when_the_trainer_is_closed() -> None:
     np.testing.assert_array_equal(trainer.weights["w1"], before["w1"])
 
 
+@pytest.mark.slow
 @needs_training
 @needs_signals
 def test_a_killed_worker_ends_the_step_at_once_and_leaves_the_weights() -> None:
@@ -174,6 +178,7 @@ def test_a_killed_worker_ends_the_step_at_once_and_leaves_the_weights() -> None:
             trainer.backward(pictures())
 
 
+@pytest.mark.slow
 @needs_training
 @needs_signals
 def test_a_stopped_worker_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +216,7 @@ def test_a_worker_without_an_interpreter_is_one_sentence(monkeypatch: pytest.Mon
         OrtTrainer(mlp(), loss=Loss(), batch_size=8, workers=2)
 
 
+@pytest.mark.slow
 @needs_training
 def test_an_error_inside_a_worker_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = (
@@ -237,6 +243,7 @@ def test_shared_memory_that_does_not_fit_is_one_sentence(monkeypatch: pytest.Mon
         OrtTrainer(mlp(), loss=Loss(), batch_size=8, workers=2)
 
 
+@pytest.mark.slow
 @needs_training
 @needs_signals
 def test_memory_is_an_unlinked_file_where_the_system_has_none_without_a_name(
@@ -266,6 +273,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 @needs_training
 @needs_signals
 def test_workers_end_and_leave_nothing_when_their_parent_is_killed(tmp_path: Path) -> None:
@@ -280,6 +288,7 @@ def test_workers_end_and_leave_nothing_when_their_parent_is_killed(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @needs_training
 @needs_signals
 def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
@@ -292,6 +301,7 @@ def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
         wait_for(lambda: not any(map(alive, children)))
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
 def test_a_compression_whose_worker_is_killed_ends_with_status_1_and_says_how_to_go_on(

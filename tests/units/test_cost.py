@@ -8,7 +8,6 @@ import pytest
 from onnxadmm.graph.model import to_proto
 from onnxadmm.units.cost import Cost
 from tests.rewrite import laws
-from tests.rewrite.plans import random_keep
 from tests.rules.heads import HEADS
 from tests.samples_text import parse_sample
 
@@ -71,8 +70,7 @@ def test_the_cost_is_that_of_one_sample(name: str) -> None:
     original = parse_sample(HEAD + text)
     model, units = laws.units_of(original)
     assert Cost(units, "macs").dense() == expected == laws.count_macs(to_proto(model))
-    case = laws.prune(original, model, units, random_keep(units, seed=1))
-    laws.law_cost_is_counted_on_the_shrunk_graph(case)
+    (case,) = laws.hold(original, laws.law_cost_is_counted_on_the_shrunk_graph, kinds=["random"], seeds=[1])
     assert case.removed
 
 
@@ -83,9 +81,7 @@ def test_the_cost_of_heads_is_that_of_one_sample(name: str) -> None:
     counted = laws.count_macs(to_proto(model))
     assert counted is not None
     assert math.isclose(Cost(units, "macs").dense(), counted)
-    for seed in range(2):
-        case = laws.prune(original, model, units, random_keep(units, seed=seed))
-        laws.law_cost_is_counted_on_the_shrunk_graph(case)
+    laws.hold(original, laws.law_cost_is_counted_on_the_shrunk_graph, kinds=["random"], seeds=range(2))
 
 
 def test_a_cost_at_a_batch_of_two_would_be_found() -> None:
