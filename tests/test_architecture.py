@@ -114,11 +114,13 @@ def row(root: Path, operator: str, domain: str = "") -> str:
     return child(root, "-c", f"{code}; print(cells(find(*sys.argv[1:])))", domain, operator)
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_the_imports_are() -> None:
     drawn = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
     assert drawn == architecture.picture(), "make it anew: python -m benchmarks.architecture > docs/architecture.svg"
 
 
+@pytest.mark.slow
 def test_the_picture_shows_every_room_and_arrows_that_go_down() -> None:
     tree = ElementTree.fromstring(architecture.picture())
     texts = {element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")}
@@ -170,6 +172,7 @@ def test_the_page_counts_the_files_of_a_how_to(name: str) -> None:
     assert int(stated[-1]) == len({block.file for block in how_tos()[name][1]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name in how_tos() if not name.startswith("own-")))
 def test_what_the_page_writes_has_the_style_of_the_house(name: str, tmp_path: Path) -> None:
     files = {block.file for block in follow(name, tmp_path) if block.file.endswith(".py")}
@@ -188,6 +191,7 @@ def test_a_change_that_does_not_fit_is_noticed(tmp_path: Path) -> None:
 # The how-tos
 
 
+@pytest.mark.slow
 def test_a_rule_of_the_page_shrinks_exactly_and_its_faults_are_noticed(tmp_path: Path) -> None:
     follow("rule", tmp_path)
     files = [f"tests/rules/test_{name}.py" for name in ("table", "faults")]
@@ -196,12 +200,14 @@ def test_a_rule_of_the_page_shrinks_exactly_and_its_faults_are_noticed(tmp_path:
     assert "'refused'" in row(tmp_path, "Det")
 
 
+@pytest.mark.slow
 def test_a_foreign_rule_of_the_page_shrinks_exactly_and_its_faults_are_noticed(tmp_path: Path) -> None:
     follow("foreign-rule", tmp_path)
     files = ("tests/rules/test_microsoft.py", "tests/rewrite/test_all_operators.py")
     assert pytest_on(tmp_path, *files, "-k", "Inverse or every_rule_has or reached") >= 6
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_lowering_of_the_page_trains_with_the_right_gradient(tmp_path: Path) -> None:
     follow("lowering", tmp_path)
@@ -209,6 +215,7 @@ def test_a_lowering_of_the_page_trains_with_the_right_gradient(tmp_path: Path) -
     assert "'lowered', '2'" in row(tmp_path, "Det")
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize("name", ["own-rule", "own-gradient"])
 def test_a_users_own_file_of_the_page_does_what_it_says(name: str, tmp_path: Path) -> None:
@@ -217,6 +224,7 @@ def test_a_users_own_file_of_the_page_does_what_it_says(name: str, tmp_path: Pat
     child(ROOT, "-m", "tests.follow", name, tmp_path / block.file)
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_users_own_gradient_with_the_wrong_sign_is_noticed(tmp_path: Path) -> None:
     (block,) = how_tos()["own-gradient"][1]
@@ -225,12 +233,14 @@ def test_a_users_own_gradient_with_the_wrong_sign_is_noticed(tmp_path: Path) -> 
         child(ROOT, "-m", "tests.follow", "own-gradient", tmp_path / block.file)
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_gradient_of_the_page_is_the_slope(tmp_path: Path) -> None:
     follow("gradient", tmp_path)
     child(tmp_path, "-m", "tests.follow", "gradient", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_budget_of_the_page_is_kept(tmp_path: Path) -> None:
     follow("budget", tmp_path)
     model, plan, small = (tmp_path / name for name in ("model.onnx", "plan.json", "small.onnx"))
@@ -272,11 +282,13 @@ def bytes_of(path: Path) -> int:
     return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(path).graph.initializer)
 
 
+@pytest.mark.slow
 def test_a_source_of_the_page_is_read(tmp_path: Path) -> None:
     follow("source", tmp_path)
     assert pytest_on(tmp_path, "tests/train/data/test_csv.py") == 3
 
 
+@pytest.mark.slow
 def test_a_verb_of_the_page_is_listed_and_runs(tmp_path: Path) -> None:
     follow("verb", tmp_path)
     model = next((tmp_path / "samples" / "digits").glob("*.onnx"))
