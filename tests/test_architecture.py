@@ -1,4 +1,4 @@
-"""The page on how the package is built: its picture, its tables and its how-tos are followed and true."""
+"""The pages on how the package is built and extended: picture and tables are true, the how-tos are followed."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ from tests.shared import needs_training
 from tests.test_imports import MAY_IMPORT
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE, HOW_TO = ((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("architecture", "extending"))
 #: What a follower of the page has before him.
 COPIED = ("onnxadmm", "tests", "benchmarks", "docs", "samples", "README.md", "pyproject.toml")
 _BLOCK = re.compile(
@@ -67,7 +67,7 @@ def _side(hunk: str, sign: str) -> str:
 def how_tos() -> dict[str, tuple[str | None, list[Block]]]:
     """By name what a how-to goes on from, and its blocks."""
     found: dict[str, tuple[str | None, list[Block]]] = {}
-    for match in _BLOCK.finditer(PAGE):
+    for match in _BLOCK.finditer(HOW_TO):
         after, blocks = found.setdefault(match["name"], (match["after"], []))
         assert after == match["after"], match["name"]
         blocks.append(Block(match["file"], match["language"], match["text"]))
@@ -143,7 +143,7 @@ def test_the_numbers_in_the_picture_are_those_of_the_way() -> None:
 
 
 def test_every_file_that_the_page_names_exists() -> None:
-    outside = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
+    outside = re.sub(r"```.*?```", "", PAGE + HOW_TO, flags=re.DOTALL)
     named = set(re.findall(r"`((?:[\w.]+/)*[\w]+(?:\.py|/))`", outside)) - {"data/", "rules.py", "__init__.py"}
     assert len(named) > 40
     places = [ROOT, ROOT / "onnxadmm", *(path.parent for path in (ROOT / "onnxadmm").rglob("__init__.py"))]
@@ -166,9 +166,9 @@ def test_every_fact_of_an_operator_has_a_row_and_is_asked_for_where_it_says() ->
 
 @pytest.mark.parametrize("name", sorted(how_tos()))
 def test_the_page_counts_the_files_of_a_how_to(name: str) -> None:
-    first = re.search(rf"<!-- how-to {name}[:,]", PAGE)
+    first = re.search(rf"<!-- how-to {name}[:,]", HOW_TO)
     assert first
-    stated = re.findall(r"\*\*(?:[A-Z][a-z ]+: )?(\d+) files?\*\*", PAGE[: first.start()])
+    stated = re.findall(r"\*\*(?:[A-Z][a-z ]+: )?(\d+) files?\*\*", HOW_TO[: first.start()])
     assert int(stated[-1]) == len({block.file for block in how_tos()[name][1]})
 
 

@@ -15,7 +15,8 @@ from tests.test_imports import MAY_IMPORT
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "samples/README.md"),
-    *("docs/guide.md", "docs/method.md", "docs/training.md", "docs/operators.md", "docs/architecture.md"),
+    *("docs/guide.md", "docs/method.md", "docs/training.md", "docs/operators.md"),
+    *("docs/architecture.md", "docs/extending.md"),
 )
 
 
