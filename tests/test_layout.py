@@ -15,6 +15,7 @@ TOOLS = {"graphs", "samples_text", "zoo"}
 
 #: Files of tests without a source file of their name, and what they test instead.
 NO_COUNTERPART = {
+    "test_architecture": "docs/architecture.md and docs/extending.md: they are true, and what they say works",
     "test_bad_inputs": "every verb, on files that no verb may accept",
     "test_imports": "the source of the whole package",
     "test_layout": "these folders",

@@ -5,21 +5,21 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutOption,
-    ParamsOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
     SparseOption,
+    counts,
     read_budget,
     read_numbers,
 )
@@ -31,14 +31,14 @@ from onnxadmm.plan.problem import Limits
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
+@counts
 def run(
     context: typer.Context,
     model: ModelArgument,
     data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
     out: OutOption,
+    amounts: Amounts,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
     connections: Annotated[
         float | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
@@ -120,7 +120,7 @@ def run(
             model,
             data=data,
             test=test,
-            budget=read_budget(macs, params, connections),
+            budget=read_budget(amounts, connections),
             targets=_targets(target),
             out=out,
             recipe=recipe,
