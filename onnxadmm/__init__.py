@@ -3,6 +3,7 @@
 from onnxadmm.compress import compress
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.graph.model import Model, load, save
+from onnxadmm.own_rules import rule
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "mask",
     "rank",
+    "rule",
     "save",
     "shrink",
     "verify",

@@ -15,6 +15,7 @@ from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 from onnxadmm.graph.model import Model, to_proto
+from onnxadmm.operators import outside, table
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.preflight.preflight import Preflight, preflight
 
@@ -94,7 +95,7 @@ def _one_preflight() -> Iterator[None]:
     def once(model: Model, *, batch: Batch, **named: object) -> Preflight:
         shapes = {name: array.shape[1:] for name, array in batch.inputs.items()}
         content = to_proto(model).SerializeToString(deterministic=True)
-        key = (content, repr((shapes, batch.labels is None, sorted(named.items()))))
+        key = (content, repr((shapes, batch.labels is None, sorted(named.items()), outside.sources())))
         if key not in found:
             found[key] = preflight(model, batch=batch, **named)  # type: ignore[arg-type]  # as the run gives them
         return found[key]
@@ -116,3 +117,15 @@ def few_digits(digits: DemoFiles) -> tuple[NDArray[np.float32], NDArray[np.int64
     with np.load(digits.training) as archive:
         images, labels = archive["images"][:640], archive["labels"][:640]
     return (images[:, None] / np.float32(16)).astype(np.float32), labels.astype(np.int64)
+
+
+@pytest.fixture
+def restored_table() -> Iterator[None]:
+    """Whatever a test declares or plants in the table of operators is gone after it."""
+    kept = {(entry.domain, entry.name): entry for entry in table.operators()}
+    known = dict(outside._sources)
+    yield
+    table._TABLE.clear()
+    table._TABLE.update(kept)
+    outside._sources.clear()
+    outside._sources.update(known)

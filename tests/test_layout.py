@@ -26,6 +26,7 @@ NO_COUNTERPART = {
     "rewrite/test_all_operators": "laws of the whole room, on networks of all operators",
     "rewrite/test_equivalence": "laws of the whole room, on random convolutional networks",
     "rewrite/test_functions": "model-local functions, on their way through graph/, rules/ and this room",
+    "rewrite/test_integer_proof": "proofs of quantised networks on a processor that graph/saturating.py imitates",
     "rewrite/test_locate": "where verify.py says the first difference is, on heads merged with a batch of any size",
     "rewrite/test_planted_bugs": "the laws themselves: wrong rules break them",
     "rules/test_caches": "rules of attention.py and microsoft.py that keep a cache",

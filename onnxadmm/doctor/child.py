@@ -1,8 +1,9 @@
-"""A few training steps on a tiny network, for the doctor to run in a child process."""
+"""A product of bytes and a few training steps on a tiny network, for the doctor to run in a child process."""
 
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxadmm.bench.byte_products import byte_products_are_exact
 from onnxadmm.errors import OnnxAdmmError, TrainingUnavailableError
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.losses import Loss
@@ -25,8 +27,10 @@ _TOLERANCE: Final = 0.05
 
 
 def main() -> None:
-    """Import onnxruntime and train; one JSON object per line tells stdout how far it came."""
+    """Import onnxruntime, multiply and train; one JSON object per line tells stdout how far it came."""
     _tell({"runtime": str(import_module("onnxruntime").__version__)})
+    with suppress(OnnxAdmmError):
+        _tell({"exact_bytes": byte_products_are_exact()})
     try:
         _tell({"training": True, "found": take_training_steps()})
     except TrainingUnavailableError as error:

@@ -62,11 +62,13 @@ class Trial:
         runtime: version of the module that imports, None when it does not.
         training: the training step worked.
         found: what happened, in words.
+        exact_bytes: onnxruntime adds up products of bytes exactly on this processor; None when it was not found out.
     """
 
     runtime: str | None
     training: bool
     found: str
+    exact_bytes: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def diagnose(
         _about_training(providers, tried),
         Finding("threads", "ok", f"{plural(machine.threads, 'thread')} on {machine.cpu}", None),
         _about_simd(machine),
+        *_about_bytes(tried),
     )
     return Diagnosis(platform.python_version(), versions, providers, machine, findings)
 
@@ -186,7 +189,7 @@ def try_training(*, program: Sequence[str] = PROGRAM, seconds: float = _CHILD_SE
             said.update(json.loads(line))
     runtime = said.get("runtime")
     if "found" in said and done.returncode == 0:
-        return Trial(runtime, bool(said["training"]), str(said["found"]))
+        return Trial(runtime, bool(said["training"]), str(said["found"]), said.get("exact_bytes"))
     what = "importing onnxruntime" if runtime is None else "the training step"
     return Trial(runtime, False, f"{what} {_ending(done.returncode, done.stderr)}")
 
@@ -273,6 +276,18 @@ def _about_simd(machine: Machine) -> Finding:
         way_out = "give --round-to yourself if you know the vector width"
         return Finding("vector unit", "limited", "unknown, so channels are not rounded to a block", way_out)
     return Finding("vector unit", "ok", f"{machine.simd}, {machine.simd_floats} floats per register", None)
+
+
+def _about_bytes(tried: Trial) -> Iterator[Finding]:
+    if tried.exact_bytes:
+        yield Finding("quantised networks", "ok", "sums of byte products are exact", None)
+    elif tried.exact_bytes is not None:
+        yield Finding(
+            "quantised networks",
+            "limited",
+            "onnxruntime cuts off sums of byte products on this processor, which has no VNNI",
+            "measure their accuracy on the processor that will run them; proofs use exact sums on every one",
+        )
 
 
 def _wheels_exist_here() -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from onnxadmm.errors import InputError, ModelFileError
+from onnxadmm.graph.exact_integers import with_exact_integers
 from onnxadmm.graph.model import Model, clone, save, to_proto
 from onnxadmm.graph.weights import give_back_pages
 
@@ -105,10 +106,11 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
     Args:
         model: the model; it is not changed.
         threads: threads one operator may use, at least 1.
-        as_written: run node by node, without graph optimisations, in as little memory as possible, and with ONNX's
-            reference evaluator where onnxruntime does not know an operator. For comparing two networks: optimisations
-            fuse by pattern and choose layouts by channel count, so equal networks of different widths would round
-            differently for reasons that say nothing about them.
+        as_written: run node by node, without graph optimisations, in as little memory as possible, with integer
+            products that are exact on every processor (see ``with_exact_integers``), and with ONNX's reference
+            evaluator where onnxruntime does not know an operator. For comparing two networks: optimisations fuse by
+            pattern and choose layouts by channel count, so equal networks of different widths would round differently
+            for reasons that say nothing about them.
 
     Raises:
         ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime.
@@ -119,7 +121,7 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
     if threads < 1:
         raise InputError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
     options = _options(runtime, threads=threads, as_written=as_written)
-    current = model
+    current = with_exact_integers(model) if as_written else model
     while True:
         with ExitStack() as stack:
             try:

@@ -61,6 +61,7 @@ class Operator:
         indices: sizes, indices, limits: no gradient flows to them.
         scales: it adds, or multiplies by, its other operand: a constant there trains behind a layer.
         lookups: operands with indices into others.
+        byte_product: where it adds up products of bytes, its second factor and the zero point of that.
 
     What the rules say of it:
 
@@ -96,6 +97,7 @@ class Operator:
     indices: tuple[int, ...] = ()
     scales: bool = False
     lookups: tuple[Lookup, ...] = ()
+    byte_product: tuple[int, int] | None = None
     label: Callable[[Any], None] | None = None
     rewrite: Callable[[Any], None] | None = None
     keeps_zero: bool = False
@@ -143,6 +145,11 @@ def declare(*names: str, domain: str = "", **known: Any) -> None:
         if twice:
             raise ValueError(f"{twice[0]} of {name!r} of domain {domain!r} is stated twice")
         _TABLE[domain, name] = replace(entry, **stated)
+
+
+def withdraw(name: str, *, domain: str) -> None:
+    """Forget an operator, so that it can be declared anew."""
+    _TABLE.pop((domain, name), None)
 
 
 def find(domain: str, name: str) -> Operator:

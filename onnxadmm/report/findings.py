@@ -20,11 +20,13 @@ def find_warnings(
     verification: VerificationLine | None,
     groups: Sequence[GroupLine],
     simd_floats: int,
+    cuts_bytes_off: bool,
 ) -> tuple[str, ...]:
     """Compare the two columns and say what is worse than one would expect.
 
     Args:
         simd_floats: float32 values per vector register of the machine the latency was measured on.
+        cuts_bytes_off: the model is quantised, and this processor does not add up its products exactly.
 
     Returns:
         Sentences, most important first; empty when there is nothing to say.
@@ -33,6 +35,7 @@ def find_warnings(
         *_about_proof(verification),
         *_about_quality("held-out", before.heldout, after.heldout),
         *_about_quality("test", before.test, after.test),
+        *_about_bytes(cuts_bytes_off),
         *_about_budgets(budgets),
         *_about_size(before, after),
         *_about_speed(before, after, latency, simd_floats),
@@ -60,6 +63,14 @@ def _about_quality(data: str, before: Score | None, after: Score | None) -> Iter
             yield f"The {data} {before.metric} fell by {100 * drop:.2f} points, from {was} to {now}."
     elif after.value > before.value * (1 + _NOTABLE_DROP):
         yield f"The {data} loss ({after.metric}) rose from {before.value:.4g} to {after.value:.4g}."
+
+
+def _about_bytes(cut_off: bool) -> Iterator[str]:
+    if cut_off:
+        yield (
+            "On this processor, which has no VNNI, onnxruntime cuts off sums of byte products: this quantised model "
+            "may score differently on others. The proof was made with exact sums."
+        )
 
 
 def _about_budgets(budgets: Sequence[BudgetLine]) -> Iterator[str]:

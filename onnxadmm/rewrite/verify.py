@@ -1,8 +1,8 @@
 """Proof on numbers that the shrunk model computes what the masked original computes.
 
-Both models run node by node, without graph optimisations (see ``open_session``), one after the other, so that a large
-model is in memory once; what remains between equal networks is the order of summation inside a product, about 120 dB
-in float32.
+Both models run node by node, without graph optimisations and with exact integer products (see ``open_session``), one
+after the other, so that a large model is in memory once; what remains between equal networks is the order of summation
+inside a product of floats, about 120 dB in float32.
 """
 
 import contextlib

@@ -33,7 +33,7 @@ def constant_weight(visit: Visit, index: int) -> Operand:
 @rule(
     "Conv", rewrite=rewrite_groups, weights=(1,), vectors=(2,), windowed=True, gradient="engine", note=_FILTERS,
 )  # fmt: skip
-@rule("ConvInteger", rewrite=rewrite_groups, note=_FILTERS)
+@rule("ConvInteger", rewrite=rewrite_groups, byte_product=(1, 3), note=_FILTERS)
 def convolution(visit: Visit) -> None:
     """x ``[N, C, ...]``, weight ``[M, C/groups, ...]``, bias ``[M]`` -> ``[N, M, ...]``."""
     weight = constant_weight(visit, 1)

@@ -66,7 +66,9 @@ def quantise_dynamically(visit: Visit) -> None:
         visit.give([], result=result)
 
 
-@rule("QLinearConv", rewrite=rewrite_groups, note="as Conv, with scales and zero points per filter")
+@rule(
+    "QLinearConv", rewrite=rewrite_groups, byte_product=(3, 5), note="as Conv, with scales and zero points per filter"
+)
 def quantised_convolution(visit: Visit) -> None:
     """x, scale, zero point, weight, scale, zero point, result scale, zero point, bias."""
     weight = constant_weight(visit, 3)
@@ -130,20 +132,20 @@ def _add_bias(visit: Visit, index: int, written: Axis) -> None:
     visit.give(broadcast(visit, [columns, bias], shape))
 
 
-@rule("QLinearMatMul", note="as MatMul, with scales and zero points per column")
+@rule("QLinearMatMul", byte_product=(3, 5), note="as MatMul, with scales and zero points per column")
 def quantised_product(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, result scale, zero point."""
     _product(visit, second=3, points=(2, 5), columns=(4, 5), single=(1, 2, 6, 7))
 
 
-@rule("MatMulInteger", note="as MatMul, with zero points per column")
+@rule("MatMulInteger", byte_product=(1, 3), note="as MatMul, with zero points per column")
 def integer_product(visit: Visit) -> None:
     """a, b, zero point of a, zero point of b."""
     _product(visit, second=1, points=(2, 3), columns=(3,), single=(2,))
 
 
 @rule(
-    "MatMulIntegerToFloat", domain=_MICROSOFT, shape=foreign_shapes.float_product,
+    "MatMulIntegerToFloat", domain=_MICROSOFT, shape=foreign_shapes.float_product, byte_product=(1, 5),
     note="as MatMul, with scales and zero points per column",
 )  # fmt: skip
 def integer_product_to_float(visit: Visit) -> None:
@@ -152,7 +154,7 @@ def integer_product_to_float(visit: Visit) -> None:
 
 
 @rule(
-    "QGemm", domain=_MICROSOFT, shape=foreign_shapes.quantised_gemm,
+    "QGemm", domain=_MICROSOFT, shape=foreign_shapes.quantised_gemm, byte_product=(3, 5),
     note="as Gemm, with scales and zero points per column",
 )  # fmt: skip
 def quantised_gemm(visit: Visit) -> None:
@@ -162,6 +164,7 @@ def quantised_gemm(visit: Visit) -> None:
 
 @rule(
     "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact", shape=foreign_shapes.float_product,
+    byte_product=(1, 3),
     note="takes its scale from all positions, which locks the input",
 )  # fmt: skip
 def dynamic_product(visit: Visit) -> None:

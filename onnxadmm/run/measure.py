@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.bench.byte_products import byte_products_are_exact, multiplies_signed_bytes
 from onnxadmm.bench.identity import identify
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bench.simd import this_machine
@@ -108,6 +109,7 @@ def make_report(
         verification=verification,
         groups=groups,
         simd_floats=machine.simd_floats,
+        cuts_bytes_off=multiplies_signed_bytes(trial.original) and not byte_products_are_exact(),
     )
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

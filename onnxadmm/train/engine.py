@@ -8,6 +8,7 @@ numpy arrays bound as its inputs and outputs. The engine reads and writes that m
 
 import importlib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -137,6 +138,27 @@ def differentiate(forward: bytes, *, loss: str, weights: Sequence[str]) -> bytes
             way_out="freeze the weight or replace the operator it names",
         ) from error
     return bytes(builder.get_model())
+
+
+def register_stand_in(name: str, *, results: int, operands: Sequence[int]) -> None:
+    """Let the gradient builder differentiate the node ``ATen`` with ``operator=name``.
+
+    Its gradient is the node ``ATen`` with ``operator=name/gradient``, which reads the gradients of its results and puts
+    out those of some operands.
+    """
+    native = _native()
+    texts = {"operator": f"{name}/gradient", "overload_name": ""}
+    attributes = []
+    for key, text in texts.items():
+        item = native.GradientNodeAttributeDefinition()
+        item.name, item.value_json, item.dtype, item.is_tensor = key, json.dumps(text), "string", False
+        attributes.append(item)
+    node = native.GradientNodeDefinition()
+    node.op_type, node.domain = "ATen", "org.pytorch.aten"
+    node.inputs = [f"GO({index})" for index in range(results)]
+    node.outputs = [f"GI({index})" for index in operands]
+    node.attributes = attributes
+    native.register_gradient_definition(f"org.pytorch.aten::ATen::{name}::", [node])
 
 
 def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> Any:

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -214,6 +215,26 @@ def test_a_child_that_fails_becomes_a_sentence(code: str, runtime: str | None, f
 def test_a_child_that_crashes_becomes_a_sentence(name: str) -> None:
     tried = try_training(program=("-c", CHILD_SAYS + f"os.kill(os.getpid(), signal.{name})"))
     assert tried == Trial("1.2.3", False, f"the training step crashed ({name})")
+
+
+@pytest.mark.parametrize(("exact", "status"), [(True, "ok"), (False, "limited")])
+def test_a_processor_that_cuts_sums_of_byte_products_off_is_said_and_is_no_problem(
+    site: Path, exact: bool, status: str
+) -> None:
+    install(site, "onnxruntime-training-cpu", "1.19.2", CORE)
+    diagnosis = examine(site, replace(WORKS, exact_bytes=exact))
+    said = finding(diagnosis, "quantised networks")
+    assert (said.status, diagnosis.ok) == (status, True)
+    assert exact or "which has no VNNI" in said.found
+
+
+def test_of_byte_products_that_were_not_tried_nothing_is_said(site: Path) -> None:
+    install(site, "onnxruntime-training-cpu", "1.19.2", CORE)
+    assert "quantised networks" not in [item.name for item in examine(site).findings]
+
+
+def test_byte_products_are_really_tried_here() -> None:
+    assert try_training().exact_bytes is not None
 
 
 def test_training_is_really_tried_here() -> None:

@@ -21,12 +21,21 @@ def warnings(**changes: Any) -> tuple[str, ...]:
         "verification": report.verification,
         "groups": report.groups,
         "simd_floats": 16,
+        "cuts_bytes_off": False,
     }
     return find_warnings(**(parts | changes))
 
 
 def test_a_good_run_has_nothing_to_warn_of() -> None:
     assert warnings() == ()
+
+
+def test_a_quantised_model_on_a_processor_that_cuts_its_sums_off_is_said() -> None:
+    (sentence,) = warnings(cuts_bytes_off=True)
+    assert sentence == (
+        "On this processor, which has no VNNI, onnxruntime cuts off sums of byte products: this quantised model may "
+        "score differently on others. The proof was made with exact sums."
+    )
 
 
 @pytest.mark.parametrize(("speedup", "low", "high"), [(0.8, 0.75, 0.85), (1.02, 0.97, 1.07)], ids=["slower", "unsure"])

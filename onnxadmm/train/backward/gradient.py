@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from onnxadmm.errors import NotTrainableError
+from onnxadmm.train.backward.own import has_own_gradient, show_stand_ins, write_own_gradients
 from onnxadmm.train.backward.view import restore_hidden, show_gradient_path
 from onnxadmm.train.engine import IR_VERSION, differentiate
 
@@ -34,7 +35,14 @@ def build_gradient_graph(
         NotTrainableError: the builder cannot differentiate the graph, or found no path to some weight.
     """
     shown, hidden = show_gradient_path(forward, loss=loss, weights=weights, outputs=outputs)
+    own: dict[str, onnx.NodeProto] = {}
+    if any(has_own_gradient(node) for node in shown.graph.node):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(shown)
+        shown, own = copy, show_stand_ins(copy)
     graph = onnx.load_from_string(differentiate(shown.SerializeToString(), loss=loss, weights=weights))
+    if own:
+        graph = write_own_gradients(graph, own)
     if hidden:
         restore_hidden(graph.graph, hidden, forward.graph)
     made = {output.name: output for output in graph.graph.output}

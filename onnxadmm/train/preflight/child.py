@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
+from onnxadmm.operators.outside import Source, load_sources
 from onnxadmm.train.artifacts import Artifacts, prepare
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
 from onnxadmm.train.data.batches import Batch
@@ -67,6 +68,7 @@ def _settings(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fly(folder: Path, order: Mapping[str, Any]) -> dict[str, Any]:
+    load_sources([Source(**source) for source in order["rules"]])
     model = onnx.load(folder / "model.onnx")
     loss = _loss_of(order)
     inputs = _inputs(folder)
@@ -180,6 +182,7 @@ def _refuse_wrong(checks: list[Check]) -> None:
 
 def _probe_all(folder: Path, order: Mapping[str, Any]) -> None:
     """Run each kind of node on the gradient's path alone, its name written down before; a crash leaves it there."""
+    load_sources([Source(**source) for source in order["rules"]])
     made = prepare(onnx.load(folder / "model.onnx"), **_settings(order))
     nodes = made.forward.graph.node
     trace = trace_gradients(nodes, weights=frozenset(made.weights), logits=LOSS)

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from onnxadmm import errors
 from onnxadmm.child_process import command, environment, signal_name
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.graph.model import Model
+from onnxadmm.operators.outside import sources
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import require
 from onnxadmm.train.losses import Loss
@@ -93,6 +94,7 @@ def preflight(
         "freeze_untrainable": freeze_untrainable,
         "checked": checked,
         "threads": threads,
+        "rules": [asdict(source) for source in sources()],
     }
     if batch.labels is not None:
         arrays["labels/"] = np.ascontiguousarray(batch.labels[:count])

@@ -29,10 +29,7 @@ def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozens
     layered: set[str] = set()  # values that a layer has been through
     direct: set[str] = set()  # values a layer puts out itself
     for node in space.graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            layered.update(node.output)
-            continue
-        operator = find("", node.op_type)
+        operator = find(node.domain, node.op_type)
         names = [
             views[node.input[index]]
             for index in (*operator.weights, *operator.vectors)
@@ -42,7 +39,8 @@ def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozens
             names = _scale(space, node, views=views, layered=layered, direct=direct)
         found.update({name: node.op_type for name in names if space.constants[name].size})
         layer = bool(names) and not operator.scales
-        if layer or any(name in layered for name in node.input):
+        foreign = node.domain not in ("", "ai.onnx")  # perhaps a layer
+        if layer or foreign or any(name in layered for name in node.input):
             layered.update(node.output)
         if layer and operator.is_layer:
             direct.update(node.output)

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.graph.constants import free_name
+from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import find
 from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads
 
@@ -144,10 +145,6 @@ class Workspace:
         del self.graph.value_info[:]
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
-        for node in model.graph.node:
-            # ONNX's inference does not know these; the first result has the shape of the first operand.
-            if node.domain not in ("", "ai.onnx") and find(node.domain, node.op_type).elementwise:
-                node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
         for name, array in self.constants.items():
             if array.size <= 4096:
                 model.graph.initializer.append(numpy_helper.from_array(array, name))
@@ -155,7 +152,7 @@ class Workspace:
                 kind = helper.np_dtype_to_tensor_dtype(array.dtype)
                 model.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
         try:
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            inferred = _infer_types(model)
         except onnx.shape_inference.InferenceError as error:
             raise NotTrainableError(
                 "training copy",
@@ -202,3 +199,31 @@ class Workspace:
             ) from error
         self.constants.update(zip(node.output, outputs, strict=True))
         return []
+
+
+def _infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Infer shapes, changing the model; behind operators that ONNX does not know, those of the table of operators."""
+    for node in model.graph.node:
+        # The first result has the shape of the first operand: no need to infer everything once more behind each.
+        if node.domain == "com.microsoft" and find(node.domain, node.op_type).elementwise:
+            node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
+    foreign = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
+    constants = {
+        tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims) for tensor in model.graph.initializer
+    }
+    while True:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+        types = constants | {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
+        found: dict[str, onnx.TypeProto] = {}
+        for node in foreign:
+            shape = find(node.domain, node.op_type).shape
+            if shape is not None and any(name and name not in types for name in node.output):
+                found |= result_types(shape, node, types)
+        found = {name: kind for name, kind in found.items() if name not in types}
+        if not found:
+            return inferred
+        for value in model.graph.output:
+            if value.name in found:
+                value.type.CopyFrom(found.pop(value.name))
+        model.graph.value_info.extend(onnx.helper.make_value_info(name, kind) for name, kind in found.items())

@@ -1,0 +1,106 @@
+"""Gradients that rules from outside write: the engine's builder sees a stand-in, whose gradient is written here.
+
+The builder differentiates operators that it knows, and those whose gradient has been registered by name. So a node with
+a gradient of its own is shown to it as ``ATen`` with a name of its own, whose registered gradient is another such
+stand-in; in the graph that comes back, the first becomes the node again and the second what the rule writes.
+"""
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import helper
+
+from onnxadmm.errors import NotTrainableError
+from onnxadmm.operators.table import find
+from onnxadmm.train.engine import register_stand_in
+from onnxadmm.train.lowering.writer import Writer
+from onnxadmm.train.prepare.differentiable import gradient_inputs
+from onnxadmm.train.prepare.nodes import attribute, import_domain, label, sort_nodes
+from onnxadmm.train.prepare.workspace import Workspace
+
+_DOMAIN, _OPERATOR = "org.pytorch.aten", "ATen"
+
+
+def has_own_gradient(node: onnx.NodeProto) -> bool:
+    """Whether a rule writes the gradient of a node."""
+    return callable(find(node.domain, node.op_type).gradient)
+
+
+def show_stand_ins(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Put stand-ins in the place of nodes with a gradient of their own; return these by the stand-in's name."""
+    own: dict[str, onnx.NodeProto] = {}
+    for node in model.graph.node:
+        if not has_own_gradient(node):
+            continue
+        name = f"onnxadmm.own.{len(own)}"
+        own[name] = onnx.NodeProto()
+        own[name].CopyFrom(node)
+        wanted = set(gradient_inputs(node))
+        given = [index for index, operand in enumerate(node.input) if operand in wanted]
+        register_stand_in(name, results=len(node.output), operands=given)
+        stand_in = helper.make_node(
+            _OPERATOR, node.input, node.output, node.name, domain=_DOMAIN, operator=name, overload_name=""
+        )
+        node.CopyFrom(stand_in)
+    if own:
+        import_domain(model, _DOMAIN)
+    return own
+
+
+def write_own_gradients(model: onnx.ModelProto, own: dict[str, onnx.NodeProto]) -> onnx.ModelProto:
+    """Put the nodes back, and write their gradients in the place of the stand-ins'.
+
+    Raises:
+        NotTrainableError: a rule does not give one gradient per operand.
+    """
+    imports = [entry for entry in model.opset_import if entry.domain != _DOMAIN]
+    outputs = list(model.graph.output)
+    space = Workspace(model)
+    space.infer()
+    nodes: list[onnx.NodeProto] = []
+    for node in space.graph.node:
+        name = attribute(node, "operator", "") if (node.domain, node.op_type) == (_DOMAIN, _OPERATOR) else ""
+        if not name:
+            nodes.append(node)
+        elif name in own:
+            nodes.append(own[name])
+        else:
+            nodes.extend(_write(space, own[name.removesuffix("/gradient")], node))
+    result = space.as_model()
+    del result.graph.node[:], result.opset_import[:], result.graph.output[:]
+    result.graph.node.extend(sort_nodes(nodes))
+    result.graph.output.extend(outputs)
+    result.opset_import.extend(imports)
+    for node in own.values():
+        import_domain(result, node.domain)
+    return result
+
+
+def _write(space: Workspace, node: onnx.NodeProto, stand_in: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The gradient of a node: the stand-in's inputs are the gradients of its results, its outputs those of operands."""
+    write = Writer(space, node)
+    gradient = find(node.domain, node.op_type).gradient
+    assert callable(gradient)  # it has a stand-in for that
+    upstream = list(stand_in.input)
+    made: Sequence[str | None] = gradient(write, node, upstream)
+    if len(made) != len(node.input):
+        raise NotTrainableError(
+            label(node),
+            expected=f"{len(node.input)} gradients of its rule, one per operand, None where there is none",
+            found=str(len(made)),
+            way_out="mend the gradient of the rule",
+        )
+    wanted = set(gradient_inputs(node))
+    found = [result for operand, result in zip(node.input, made, strict=True) if operand in wanted]
+    for result, output in zip(found, stand_in.output, strict=True):
+        if not output:
+            continue
+        if result is None:
+            raise NotTrainableError(
+                label(node),
+                expected=f"a gradient of the operand behind {output}",
+                found="None",
+                way_out="let the rule name this operand among its indices, or give its gradient",
+            )
+        write.put(result, output)
+    return write.nodes
