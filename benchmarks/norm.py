@@ -29,9 +29,10 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits
 from onnxadmm.progress import SILENT
 from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.run.steps import Walk
+from onnxadmm.run.steps import Compression
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.data.sources import read_source
 
@@ -87,22 +88,21 @@ def read(folder: Path, samples: int) -> Arrays:
     return images, raw.labels[chosen]
 
 
-def begin(model: Path, norm: str, macs: float, seed: int, data: Data, epochs: tuple[int, int]) -> Walk:
+def begin(model: Path, norm: str, macs: float, seed: int, data: Data, epochs: tuple[int, int]) -> Compression:
     """Find the units and read the data."""
     recipe = Recipe(epochs=epochs[0], retrain_epochs=epochs[1], norm=norm, workers=1)  # type: ignore[arg-type]
-    run = Walk(
-        model=load(model),
+    choices = Choices(
         budget=Budget(macs=macs),
         targets={},
-        recipe=recipe,
-        preprocessing=PREPROCESSING,
         limits=Limits(round_to=this_machine().simd_floats),
+        preprocessing=PREPROCESSING,
+        recipe=recipe,
         ignore=(),
         inexact=False,
         simplified=True,
         seed=seed,
-        journal=Journal(SILENT),
     )
+    run = Compression(load(model), choices, Journal(SILENT))
     run.find()
     run.read(data.training, data.test)
     return run
@@ -117,7 +117,7 @@ def accuracies(training: Training, model: Model) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def measure(run: Walk, *, kind: str, norm: str, macs: float, rates: Sequence[float]) -> Iterator[Row]:
+def measure(run: Compression, *, kind: str, norm: str, macs: float, rates: Sequence[float]) -> Iterator[Row]:
     """Prune once, then retrain with each learning rate."""
     training = run.training
     start = time.process_time()
@@ -130,7 +130,7 @@ def measure(run: Walk, *, kind: str, norm: str, macs: float, rates: Sequence[flo
         chosen = replace(training, recipe=replace(training.recipe, retrain_learning_rate=rate))
         after = accuracies(training, chosen.retrain(small, pruned, keep_state=_forget, resume={}))
         seconds = time.process_time() - start
-        yield Row(kind, norm, macs, run.seed, rate, *dense, *before, *after, seconds, prune_seconds)
+        yield Row(kind, norm, macs, run.choices.seed, rate, *dense, *before, *after, seconds, prune_seconds)
 
 
 def _forget(state: Mapping[str, object]) -> None:

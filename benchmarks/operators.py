@@ -55,7 +55,7 @@ def cells(rule: Operator) -> tuple[str, ...]:
         rule.name,
         _since(rule),
         rule.effect,
-        "MACs" if "multiply_accumulates" in set(_names(rule.label)) else "",
+        "MACs" if "add_macs" in set(_names(rule.label)) else "",
         *training_cells(rule, outcome_of(rule)),
         rule.note,
     )

@@ -19,6 +19,7 @@ from onnxadmm.report.writer import write_text
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, verify
+from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import Source, apply_plan
 from onnxadmm.units.units import Group, Units, find_units
 
@@ -47,7 +48,7 @@ class Culprit:
     nodes: int
 
 
-def bisect(model: Source, plan: Plan, *, seed: int = 0) -> Culprit | None:
+def bisect(model: Source, plan: Plan, *, seed: int = 0, custom_ops: Sequence[str | Path] = ()) -> Culprit | None:
     """Find the smallest part of a plan that fails on its own, and a small model that shows it.
 
     Groups are tried one by one, then halves of the first failing group's units. Nothing of the user's weights is in
@@ -57,20 +58,22 @@ def bisect(model: Source, plan: Plan, *, seed: int = 0) -> Culprit | None:
         model: path or model.
         plan: the plan whose verification failed.
         seed: of the random inputs.
+        custom_ops: libraries of custom operators that onnxruntime registers.
 
     Returns:
         The culprit, or None when every group of the plan passes on its own.
     """
-    applied = apply_plan(model, plan)
-    for group in applied.units.groups:
-        inside = np.zeros(applied.units.count, dtype=np.bool_)
-        inside[group.start : group.start + group.count] = True
-        removed = np.flatnonzero(inside & ~applied.keep)
-        if removed.size and not _try(applied.model, applied.units, removed, seed).passed:
-            smallest = _smallest(applied.model, applied.units, group, removed, seed)
-            verification = _try(applied.model, applied.units, smallest, seed)
-            return _hand_on(applied.model, group, smallest - group.start, verification, plan, seed)
-    return None
+    with custom_operators(custom_ops):
+        applied = apply_plan(model, plan)
+        for group in applied.units.groups:
+            inside = np.zeros(applied.units.count, dtype=np.bool_)
+            inside[group.start : group.start + group.count] = True
+            removed = np.flatnonzero(inside & ~applied.keep)
+            if removed.size and not _try(applied.model, applied.units, removed, seed).passed:
+                smallest = _smallest(applied.model, applied.units, group, removed, seed)
+                verification = _try(applied.model, applied.units, smallest, seed)
+                return _smallest_reproduction(applied.model, group, smallest - group.start, verification, plan, seed)
+        return None
 
 
 def write_culprit(culprit: Culprit, folder: Path, *, force: bool) -> tuple[Path, Path]:
@@ -129,15 +132,13 @@ def _smallest(model: Model, units: Units, group: Group, removed: NDArray[np.int6
 
 
 def _rows(group: Group, removed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the removed units in sets that may go by themselves: one of every block."""
-    if group.blocks is None:
-        return [removed[index : index + 1] for index in range(removed.size)]
-    blocks = group.blocks[removed - group.start]
+    """Return the removed units in sets that may go by themselves: one of every block, or single ones."""
+    blocks = group.block_numbers[removed - group.start]
     columns = [removed[blocks == block] for block in range(group.block_count)]
     return [np.asarray(row) for row in zip(*columns, strict=True)]
 
 
-def _hand_on(
+def _smallest_reproduction(
     model: Model, group: Group, units: NDArray[np.int64], verification: Verification, plan: Plan, seed: int
 ) -> Culprit:
     """Return the smallest model without the user's weights in which the same removal fails."""

@@ -8,14 +8,17 @@ from pathlib import Path
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import load
+from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
+from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.run.steps import Walk
+from onnxadmm.run.steps import Compression
+from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import Source
 from onnxadmm.train.engine import require as require_training
 
@@ -36,6 +39,7 @@ def compress(
     simplified: bool = True,
     sparse: bool = True,
     seed: int = 0,
+    custom_ops: Sequence[str | Path] = (),
     force: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -59,6 +63,8 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights with enough zeros sparsely.
         seed: of every random choice.
+        custom_ops: libraries of custom operators, see ``onnxadmm.runtime.custom_ops``; every session of the run
+            registers them, in its child processes too.
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
@@ -78,29 +84,31 @@ def compress(
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     chosen = recipe if recipe is not None else Recipe()
     refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
-    run = Walk(
-        model=load(model),
-        budget=budget,
-        targets=dict(targets or {}),
-        recipe=chosen,
-        preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
-        limits=_with_simd_block(limits if limits is not None else Limits()),
-        ignore=tuple(ignore),
-        inexact=inexact,
-        simplified=simplified,
-        seed=seed,
-        journal=Journal(progress),
-    )
-    require_training()
-    # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
     with ExitStack() as stack:
+        libraries = stack.enter_context(custom_operators(custom_ops))
+        choices = Choices(
+            budget=budget,
+            targets=dict(targets or {}),
+            limits=_with_simd_block(limits if limits is not None else Limits()),
+            preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
+            recipe=chosen,
+            ignore=tuple(ignore),
+            inexact=inexact,
+            simplified=simplified,
+            seed=seed,
+            custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
+            rules=rule_files() or None,
+        )
+        run = Compression(load(model), choices, Journal(progress))
+        require_training()
+        # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
         if folder is not None and resume:
             run.resume(folder.checkpoint)
         run.find()
         run.read(data, test)
         run.try_training()
-        return run.walk(folder, sparse=sparse, options=options or {})
+        return run.finish(folder, sparse=sparse, options=options or {})
 
 
 def _with_simd_block(limits: Limits) -> Limits:

@@ -44,6 +44,10 @@ class OptionError(InputError):
     """An option has a value that cannot be used."""
 
 
+class CustomOperatorError(InputError):
+    """A custom-operator library is missing, is none, or does not fit the installed onnxruntime."""
+
+
 class PlanError(InputError):
     """A plan file cannot be read or belongs to another model."""
 

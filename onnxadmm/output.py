@@ -67,7 +67,7 @@ class OutputFolder:
         except OSError as error:
             self._remove_created()
             raise cannot_write(path, error, expected="a folder that can be written") from error
-        self._lock = _hold(self.work / _LOCK_NAME)
+        self._lock = _lock(self.work / _LOCK_NAME)
 
     def begin(self) -> None:
         """Clear away what an earlier run left, except for the checkpoint that is resumed."""
@@ -132,7 +132,7 @@ class OutputFolder:
                 file.unlink()
 
 
-def _hold(path: Path) -> IO[str]:
+def _lock(path: Path) -> IO[str]:
     """Open a file that no other process holds; it is held until it is closed, or its process ends in whatever way.
 
     Raises:

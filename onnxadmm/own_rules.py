@@ -116,7 +116,7 @@ def _as_lowering(write_result: OwnLowering) -> Callable[[Workspace, onnx.NodePro
     def lower(space: Workspace, node: onnx.NodeProto) -> Nodes:
         write = Writer(space, node)
         result = write_result(write, node)
-        write.put(result, node.output[0])
+        write.set_output(result, node.output[0])
         return write.nodes
 
     return lower

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 
 from onnxadmm.admm.schedule import learning_rate_at
-from onnxadmm.graph.model import from_proto, save
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.model import Model, from_proto, save
 from onnxadmm.train.data.batches import ArrayDataset, hold_out
 from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.evaluate import evaluate
@@ -68,7 +69,7 @@ def untrained(seed: int) -> onnx.ModelProto:
     return model
 
 
-def train(trainer: OrtTrainer, training: ArrayDataset, held_out: ArrayDataset) -> None:
+def train(model: Model, trainer: OrtTrainer, training: ArrayDataset, held_out: ArrayDataset) -> None:
     """Train, and leave the trainer at the weights that were best on held-out data."""
     steps = len(training) // BATCH
     best, best_accuracy = trainer.snapshot(), 0.0
@@ -78,7 +79,7 @@ def train(trainer: OrtTrainer, training: ArrayDataset, held_out: ArrayDataset) -
             done = (epoch * steps + step + 0.5) / (EPOCHS * steps)
             total += trainer.backward(batch)
             trainer.update(learning_rate_at(done, peak=LEARNING_RATE, warm_up=0.05))
-        accuracy = trainer.evaluate(held_out).accuracy or 0.0
+        accuracy = evaluate(with_constants(model, trainer.weights), held_out, loss=Loss()).accuracy or 0.0
         print(f"epoch {epoch + 1:2}: loss {total / steps:.4f}, held-out accuracy {accuracy:.4f}")
         if accuracy >= best_accuracy:
             best, best_accuracy = trainer.snapshot(), accuracy
@@ -94,8 +95,8 @@ def main() -> int:
     test = load_data(FOLDER / "digits-test.npz", signature=signature, loss=loss, scale=SCALE)
     training, held_out = hold_out(data, seed=0)
     with OrtTrainer(model, loss=loss, batch_size=BATCH, weight_decay=0.05) as trainer:
-        train(trainer, training, held_out)
-        trained = trainer.trained(model)
+        train(model, trainer, training, held_out)
+        trained = with_constants(model, trainer.weights)
     save(trained, output, force=True)
     accuracy = evaluate(trained, test, loss=loss).accuracy or 0.0
     print(f"{output}: test accuracy {accuracy:.4f}, at least {BAR} asked")

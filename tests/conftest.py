@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,8 +17,10 @@ from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.operators import outside, table
+from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.preflight.preflight import Preflight, preflight
+from tests.shared import SCALE2, compiled
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -95,7 +98,7 @@ def _one_preflight() -> Iterator[None]:
     def once(model: Model, *, batch: Batch, **named: object) -> Preflight:
         shapes = {name: array.shape[1:] for name, array in batch.inputs.items()}
         content = to_proto(model).SerializeToString(deterministic=True)
-        key = (content, repr((shapes, batch.labels is None, sorted(named.items()), outside.sources())))
+        key = (content, repr((shapes, batch.labels is None, sorted(named.items()), outside.sources(), paths_in_use())))
         if key not in found:
             found[key] = preflight(model, batch=batch, **named)  # type: ignore[arg-type]  # as the run gives them
         return found[key]
@@ -103,6 +106,12 @@ def _one_preflight() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.steps.preflight", once)
         yield
+
+
+@pytest.fixture(scope="session")
+def scale2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of the custom operator com.example::Scale2, y = 2 x."""
+    return compiled(SCALE2.read_text(), tmp_path_factory.mktemp("scale2") / "libscale2.so")
 
 
 @pytest.fixture(scope="session")
@@ -123,9 +132,11 @@ def few_digits(digits: DemoFiles) -> tuple[NDArray[np.float32], NDArray[np.int64
 def restored_table() -> Iterator[None]:
     """Whatever a test declares or plants in the table of operators is gone after it."""
     kept = {(entry.domain, entry.name): entry for entry in table.operators()}
-    known = dict(outside._sources)
+    known, loaded = dict(outside._sources), set(outside._loaded)
     yield
     table._TABLE.clear()
     table._TABLE.update(kept)
     outside._sources.clear()
     outside._sources.update(known)
+    outside._loaded.clear()
+    outside._loaded.update(loaded)

@@ -1,16 +1,21 @@
-"""What tests need that not every machine has: real data and trained models, and an onnxruntime that trains."""
+"""What some tests need and not every machine has: real data, trained models, a training engine, a C++ compiler."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from onnxadmm.train.engine import available
+from onnxadmm.train.engine import unavailable_reason
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SCALE2 = Path(__file__).resolve().parents[1] / "samples" / "custom_operator" / "scale2.cc"
 
+#: Whether gradients can be computed with the installed onnxruntime.
+TRAINS = unavailable_reason() is None
 #: The only way a test that trains is left out: the training build has no wheel for this interpreter or machine.
-needs_training = pytest.mark.skipif(not available(), reason="needs the training build of onnxruntime")
+needs_training = pytest.mark.skipif(not TRAINS, reason="needs the training build of onnxruntime")
 
 
 def need_shared(name: str) -> Path:
@@ -21,3 +26,17 @@ def need_shared(name: str) -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{path} is missing although CI=true")
     pytest.skip(f"needs {path}, which is not part of the repository")
+
+
+def compiled(source: str, library: Path) -> Path:
+    """Compile C++ that may include the sample's header; skip without a compiler, or fail where CI promises one."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no C++ compiler although CI=true")
+        pytest.skip("needs a C++ compiler, g++ or the one that CXX names")
+    file = library.with_suffix(".cc")
+    file.write_text(source)
+    options = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{SCALE2.parent}"]
+    subprocess.run([compiler, *options, str(file), "-o", str(library)], check=True)
+    return library

@@ -18,7 +18,7 @@ import numpy as np
 import onnxadmm
 from onnxadmm.cli import main
 from onnxadmm.demo import demo_files
-from onnxadmm.train.engine import available, providers
+from onnxadmm.train.engine import providers, unavailable_reason
 
 
 def run(*words: object, status: int = 0) -> tuple[str, str]:
@@ -77,7 +77,7 @@ def _compress(model: Path, data: Path, out: Path) -> tuple[object, ...]:
 
 def everything() -> None:
     """Run what this interpreter can do, and say what it was."""
-    trains = available()
+    trains = unavailable_reason() is None
     expected = sys.version_info < (3, 13) and platform.system() == "Linux" and platform.machine() == "x86_64"
     check(trains or not expected, f"training is missing on CPython {platform.python_version()}")
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""The walk from Python: reports, files, proofs, and what happens when training blows up."""
+"""Compressions from Python: reports, files, proofs, and what happens when training blows up."""
 
 import json
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ def gradient(write, node, upstream):
 def inverse(visit):
     for axis in visit.operand(0).axes:
         visit.lock(axis, "is inverted")
-    visit.give([None, None])
+    visit.set_result([None, None])
 """
 
 
@@ -124,7 +124,7 @@ def test_the_preflight_refuses_a_wrong_gradient_of_ones_own_by_name(rules: Path)
 def test_a_rule_that_no_other_process_finds_is_refused_before_training() -> None:
     @oa.rule("Inverse", domain="com.microsoft", weights=(0,), shape=lambda call: [(call.dtype(0), call.lengths(0))])
     def inverse(visit: Visit) -> None:
-        visit.give([None, None])
+        visit.set_result([None, None])
 
     with pytest.raises(OptionError, match=r"declaration that stands at the top level of .*test_own_rules.py"):
         preflight(model(), loss=Loss(Task.MSE), batch=batch())
@@ -149,7 +149,7 @@ def test_a_cell_that_runs_twice_declares_anew() -> None:
 
         @oa.rule("Mine", domain="com.example", note=note, elementwise=True)
         def mine(visit: Visit) -> None:
-            visit.give(visit.operand(0).axes)
+            visit.set_result(visit.operand(0).axes)
 
     assert table.find("com.example", "Mine").note == "second"
 

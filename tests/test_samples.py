@@ -59,6 +59,34 @@ def test_custom_loop_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.slow
+def test_custom_operator_meets_its_bar(scale2: Path, tmp_path: Path) -> None:
+    done = run("custom_operator/run.py", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "layer2.weight: 64 units stay, no rule for Scale2 (scale)" in done.stdout
+    assert "layer2.weight: 64 units may go" in done.stdout
+    assert (tmp_path / "compressed" / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_custom_operator_exits_with_1_below_its_bar(
+    scale2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick_latency: None, restored_table: None
+) -> None:
+    monkeypatch.syspath_prepend(SAMPLES / "custom_operator")
+    sample = importlib.import_module("run")
+    monkeypatch.setattr(sample, "DECIBELS", 1000.0)
+    monkeypatch.setattr(sample, "RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64))
+    assert sample.run(tmp_path) == 1
+
+
+@pytest.mark.slow
+def test_custom_operator_says_that_it_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = run("custom_operator/run.py", tmp_path)
+    assert done.returncode == 2
+    assert "install g++" in done.stderr
+
+
+@pytest.mark.slow
 def test_lenet_says_what_it_misses(tmp_path: Path) -> None:
     done = run("lenet_mnist.py", "nowhere.onnx", tmp_path)
     assert done.returncode == 1

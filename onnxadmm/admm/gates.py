@@ -21,7 +21,7 @@ Number = TypeVar("Number", np.float32, np.float64, np.bool_)
 
 def sliced(array: NDArray[Number], reader: Reader) -> NDArray[Number]:
     """View ``array`` (the reader's tensor, C-contiguous) as ``[blocks, before, n, after]``, n the reader's axis."""
-    blocks = reader.units.shape[0] if reader.units.ndim == 2 else 1
+    blocks = reader.block_count
     length = array.shape[reader.axis]
     before = int(np.prod(array.shape[: reader.axis]))
     after = int(np.prod(array.shape[reader.axis + 1 :]))
@@ -43,8 +43,7 @@ def _by_position(with_neutral: NDArray[Number], reader: Reader) -> NDArray[Numbe
 
 
 def _check(reader: Reader, shape: tuple[int, ...], unit_count: int) -> None:
-    units = reader.units
-    blocks = units.shape[0] if units.ndim == 2 else 1
+    units, blocks = reader.units, reader.block_count
     fits = (
         units.ndim in (1, 2)
         and 0 <= reader.axis < len(shape)
@@ -182,8 +181,3 @@ class GatedWeights:
         """Take the live weights as the new masters; tensors that are held stay what they were."""
         for tensor in self._tensors.values():
             tensor.store()
-
-    def restore(self) -> None:
-        """Put the masters back into the live weights."""
-        for tensor in self._tensors.values():
-            tensor.live[...] = tensor.master

@@ -56,15 +56,17 @@ class Reader:
     axis: int
     units: UnitArray
 
+    @property
+    def block_count(self) -> int:
+        """Number of equal runs of axis 0; 1 where the units do not depend on it."""
+        return self.units.shape[0] if self.units.ndim == 2 else 1
+
 
 @dataclass(frozen=True)
-class GateGroup:
+class UnitRange:
     """Units ``start .. start + count - 1``, which come from one producing axis and compete.
 
     Attributes:
-        keep_at_least: fewest units that must stay (at least 1; per block when ``blocks`` is given).
-        keep_at_most_removed: most units that may go.
-        multiple: kept counts of at least this many are multiples of it, unless the whole group stays.
         blocks: block number of each unit, int64 ``[count]``; every block must keep equally many.
             None when the units are free.
     """
@@ -72,10 +74,38 @@ class GateGroup:
     name: str
     start: int
     count: int
+    blocks: UnitArray | None
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks; 1 when the units are free."""
+        return 1 if self.blocks is None else int(self.blocks.max()) + 1
+
+    @property
+    def block_numbers(self) -> UnitArray:
+        """Block number of each unit, int64 ``[count]``; all zero when the units are free."""
+        return np.zeros(self.count, dtype=np.int64) if self.blocks is None else self.blocks
+
+    @property
+    def members(self) -> list[UnitArray]:
+        """The units of each block in ascending order, numbered as in the whole problem: int64 ``[members]`` each."""
+        numbers = self.block_numbers
+        return [self.start + np.flatnonzero(numbers == block) for block in range(self.block_count)]
+
+
+@dataclass(frozen=True)
+class GateGroup(UnitRange):
+    """Units that compete, with the limits of what may go.
+
+    Attributes:
+        keep_at_least: fewest units that must stay (at least 1; per block when ``blocks`` is given).
+        keep_at_most_removed: most units that may go.
+        multiple: kept counts of at least this many are multiples of it, unless the whole group stays.
+    """
+
     keep_at_least: int
     keep_at_most_removed: int
     multiple: int
-    blocks: UnitArray | None
 
 
 class CostModel(Protocol):

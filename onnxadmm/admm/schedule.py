@@ -1,6 +1,74 @@
 """Curves over a run, whose ``progress`` goes from 0 to 1: budget, penalty and learning rate."""
 
 import math
+from dataclasses import dataclass
+
+from onnxadmm.admm.settings import Settings
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the curves give one ADMM iteration.
+
+    Attributes:
+        learning_rates: of each of its training steps, of which there is at least one.
+        steps_after: training steps of the whole run once it is over.
+        gate_rho: penalty of the gates.
+        connection_rho: penalty of the connections.
+        budget: most that the kept units may cost, in the cost's unit.
+        connection_share: share of the remaining connections that stay.
+    """
+
+    learning_rates: tuple[float, ...]
+    steps_after: int
+    gate_rho: float
+    connection_rho: float
+    budget: float
+    connection_share: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The curves of a run, cut into ADMM iterations of nearly equal numbers of training steps.
+
+    Attributes:
+        steps: training steps of the run.
+        iterations: ADMM iterations of the run, at most as many.
+        full: cost of the whole network.
+        budget: cost that is asked for in the end.
+        connection_share: share of the remaining connections that stays in the end.
+    """
+
+    settings: Settings
+    steps: int
+    iterations: int
+    full: float
+    budget: float
+    connection_share: float
+
+    def steps_before(self, iteration: int) -> int:
+        """Training steps of the whole run before an iteration, which counts from 1."""
+        return (iteration - 1) * self.steps // self.iterations
+
+    def at(self, iteration: int) -> Moment:
+        """Read the curves: penalties and learning rates where the steps are, budget and share where they end."""
+        settings = self.settings
+        first, last = self.steps_before(iteration), self.steps_before(iteration + 1)
+        begun, over = first / self.steps, last / self.steps
+        rates = (
+            learning_rate_at((step + 0.5) / self.steps, peak=settings.learning_rate, warm_up=settings.warm_up)
+            for step in range(first, last)
+        )
+        gate, connection = settings.gate_penalty, settings.connection_penalty
+        ramp = settings.budget_ramp
+        return Moment(
+            learning_rates=tuple(rates),
+            steps_after=last,
+            gate_rho=penalty_at(begun, first=gate[0], last=gate[1]),
+            connection_rho=penalty_at(begun, first=connection[0], last=connection[1]),
+            budget=budget_at(over, full=self.full, target=self.budget, ramp=ramp),
+            connection_share=budget_at(over, full=1.0, target=self.connection_share, ramp=ramp),
+        )
 
 
 def budget_at(progress: float, *, full: float, target: float, ramp: float) -> float:

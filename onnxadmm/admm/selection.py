@@ -150,12 +150,7 @@ def _ladders(score: DoubleArray, problem: Problem) -> list[_Ladder]:
 
 
 def _ladder(score: DoubleArray, group: GateGroup) -> _Ladder:
-    own = score[group.start : group.start + group.count]
-    blocks = np.zeros(group.count, dtype=np.int64) if group.blocks is None else group.blocks
-    columns = []
-    for block in np.unique(blocks):
-        members = np.flatnonzero(blocks == block)
-        columns.append(group.start + members[np.argsort(own[members], kind="stable")])
+    columns = [members[np.argsort(score[members], kind="stable")] for members in group.members]
     if len({column.size for column in columns}) != 1:
         raise OptionError(
             f"group {group.name}",

@@ -19,7 +19,7 @@ from onnxadmm.admm.connections import Connections
 from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.neurons import make_neurons
 from onnxadmm.admm.problem import KeepArray, Problem, Trainer
-from onnxadmm.admm.schedule import budget_at, learning_rate_at, penalty_at
+from onnxadmm.admm.schedule import Moment, Schedule
 from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.state import State, fill, number, part, under
@@ -132,9 +132,14 @@ class _Run(Generic[Batch]):
         self._problem = problem
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
-        self._steps = settings.epochs * steps_per_epoch
-        self._iterations = settings.epochs * min(settings.iterations_per_epoch, steps_per_epoch)
-        self._full = problem.cost.total(np.ones(problem.unit_count, dtype=np.bool_))
+        self._schedule = Schedule(
+            settings,
+            steps=settings.epochs * steps_per_epoch,
+            iterations=settings.epochs * min(settings.iterations_per_epoch, steps_per_epoch),
+            full=problem.cost.total(np.ones(problem.unit_count, dtype=np.bool_)),
+            budget=problem.budget,
+            connection_share=problem.connection_share,
+        )
         self._weights = dict(trainer.weights)
         gradients = dict(trainer.gradients)
         self._gated = GatedWeights(
@@ -160,8 +165,8 @@ class _Run(Generic[Batch]):
         on_state: Callable[[State], None] | None,
     ) -> Solution:
         done = len(self._history)
-        stream = self._stream(batches, self._step_before(done + 1))
-        for iteration in range(done + 1, self._iterations + 1):
+        stream = self._stream(batches, self._schedule.steps_before(done + 1))
+        for iteration in range(done + 1, self._schedule.iterations + 1):
             record, keep = self._iterate(iteration, stream)
             self._history.append(record)
             if on_iteration is not None:
@@ -183,7 +188,7 @@ class _Run(Generic[Batch]):
         self._connections.load(part(state, "connections"))
         self._rho = (number(state, "neuron_rho"), number(state, "connection_rho"))
         self._best_loss = number(state, "best_loss")
-        self._history = _history_of(state, at_most=self._iterations)
+        self._history = _history_of(state, at_most=self._schedule.iterations)
         self._remember()
 
     def _state(self) -> State:
@@ -198,10 +203,6 @@ class _Run(Generic[Batch]):
             "best_loss": np.array(self._best_loss),
             "history": np.array([astuple(record) for record in self._history], np.float64),
         }
-
-    def _step_before(self, iteration: int) -> int:
-        """Steps of the whole run before an iteration, which counts from 1."""
-        return (iteration - 1) * self._steps // self._iterations
 
     def _stream(self, batches: Callable[[int, int], Iterable[Batch]], done: int) -> Iterator[Batch]:
         for epoch in range(done // self._steps_per_epoch, self._settings.epochs):
@@ -218,68 +219,88 @@ class _Run(Generic[Batch]):
                 )
 
     def _iterate(self, iteration: int, stream: Iterator[Batch]) -> tuple[Record, KeepArray]:
-        settings, problem = self._settings, self._problem
-        first, last = self._step_before(iteration), self._step_before(iteration + 1)
-        gate_rho, connection_rho = self._set_penalties(first / self._steps)
+        """Take one iteration of the paper: for every batch ``b`` a step of weights and gates, then ``Z`` and ``U``.
+
+        W, v = step on L_b(W v) + rho1/2 |W - Z1 + U1|^2 + rho/2 |v - Z + U|^2
+        Z    = project(v + U) within the budget        U  = U + v - Z
+        Z1   = project(W + U1) of the units kept       U1 = U1 + W - Z1
+
+        ``Z, U`` are one splitting without a dual in the default method, two of them (box and sphere) in the paper's.
+        """
+        now = self._schedule.at(iteration)
+        self._set_penalties(now)
         total_loss = 0.0
-        learning_rate = 0.0
-        for step in range(first, last):
-            learning_rate = learning_rate_at(
-                (step + 0.5) / self._steps, peak=settings.learning_rate, warm_up=settings.warm_up
-            )
-            self._gated.write(self._neurons.gates)
-            loss = self._trainer.backward(next(stream))
-            gradient = self._gated.collect()
-            if not math.isfinite(loss) or not np.isfinite(gradient).all():
-                found = "gradients that are not finite" if math.isfinite(loss) else f"a loss of {loss:g}"
-                raise self._diverged(iteration, found)
-            self._connections.add_penalty(connection_rho)
-            self._trainer.update(learning_rate)
+        for learning_rate in now.learning_rates:
+            loss, gate_gradient = self._gradients(next(stream))  # dL/dW lies in the trainer
+            self._refuse_infinite(iteration, loss, gate_gradient)
+            self._connections.add_penalty(now.connection_rho)
+            self._trainer.update(learning_rate)  # W
             self._gated.store()
-            self._neurons.step(gradient, rho=gate_rho)
+            self._neurons.step(gate_gradient, rho=now.gate_rho)  # v
             total_loss += loss
-        loss = total_loss / (last - first)
-        limit = max(settings.divergence_factor * self._best_loss, settings.divergence_floor)
+        mean_loss = total_loss / len(now.learning_rates)
+        self._refuse_divergence(iteration, mean_loss)
+
+        neurons = self._neurons.iterate(budget=now.budget)  # Z, U
+        keep = self._neurons.keep(budget=now.budget)
+        connections = self._connections.iterate(keep, share=now.connection_share)  # Z1, U1
+
+        self._remember()
+        return self._record(iteration, now, loss=mean_loss, neurons=neurons, connections=connections, keep=keep), keep
+
+    def _gradients(self, batch: Batch) -> tuple[float, NDArray[np.float64]]:
+        """Run forward and backward through ``W v``; return the loss and ``dL/dv``, leave ``dL/dW`` in the trainer."""
+        self._gated.write(self._neurons.gates)
+        loss = self._trainer.backward(batch)
+        return loss, self._gated.collect()
+
+    def _set_penalties(self, now: Moment) -> None:
+        """Let the scaled duals follow penalties that have changed."""
+        if self._rho is not None:
+            self._neurons.rescale(self._rho[0] / now.gate_rho)
+            self._connections.rescale(self._rho[1] / now.connection_rho)
+        self._rho = (now.gate_rho, now.connection_rho)
+
+    def _refuse_infinite(self, iteration: int, loss: float, gradient: NDArray[np.float64]) -> None:
+        if not math.isfinite(loss) or not np.isfinite(gradient).all():
+            found = "gradients that are not finite" if math.isfinite(loss) else f"a loss of {loss:g}"
+            raise self._diverged(iteration, found)
+
+    def _refuse_divergence(self, iteration: int, loss: float) -> None:
+        limit = max(self._settings.divergence_factor * self._best_loss, self._settings.divergence_floor)
         if loss > limit:
             raise self._diverged(iteration, f"a mean loss of {loss:g}")
         self._best_loss = min(self._best_loss, loss)
 
-        progress = last / self._steps
-        ramp = settings.budget_ramp
-        budget = budget_at(progress, full=self._full, target=problem.budget, ramp=ramp)
-        share = budget_at(progress, full=1.0, target=problem.connection_share, ramp=ramp)
-        neuron_primal, neuron_moved = self._neurons.iterate(budget=budget)
-        keep = self._neurons.keep(budget=budget)
-        connection_primal, connection_moved = self._connections.iterate(keep, share=share)
-        self._remember()
-        return (
-            Record(
-                iteration=iteration,
-                epoch=last / self._steps_per_epoch,
-                loss=loss,
-                connection_primal=connection_primal,
-                connection_dual=connection_rho * connection_moved,
-                neuron_primal=neuron_primal,
-                neuron_dual=gate_rho * neuron_moved,
-                connection_rho=connection_rho,
-                neuron_rho=gate_rho,
-                budget=budget,
-                cost=problem.cost.total(keep),
-                kept=int(np.count_nonzero(keep)),
-                learning_rate=learning_rate,
-            ),
-            keep,
+    def _record(
+        self,
+        iteration: int,
+        now: Moment,
+        *,
+        loss: float,
+        neurons: tuple[float, float],
+        connections: tuple[float, float],
+        keep: KeepArray,
+    ) -> Record:
+        """What the iteration left behind; ``neurons`` and ``connections`` are how far ``x`` is from ``z``, and ``z``
+        from where it was.
+        """
+        (neuron_primal, neuron_moved), (connection_primal, connection_moved) = neurons, connections
+        return Record(
+            iteration=iteration,
+            epoch=now.steps_after / self._steps_per_epoch,
+            loss=loss,
+            connection_primal=connection_primal,
+            connection_dual=now.connection_rho * connection_moved,
+            neuron_primal=neuron_primal,
+            neuron_dual=now.gate_rho * neuron_moved,
+            connection_rho=now.connection_rho,
+            neuron_rho=now.gate_rho,
+            budget=now.budget,
+            cost=self._problem.cost.total(keep),
+            kept=int(np.count_nonzero(keep)),
+            learning_rate=now.learning_rates[-1],
         )
-
-    def _set_penalties(self, progress: float) -> tuple[float, float]:
-        gate = penalty_at(progress, first=self._settings.gate_penalty[0], last=self._settings.gate_penalty[1])
-        pair = self._settings.connection_penalty
-        connection = penalty_at(progress, first=pair[0], last=pair[1])
-        if self._rho is not None:
-            self._neurons.rescale(self._rho[0] / gate)
-            self._connections.rescale(self._rho[1] / connection)
-        self._rho = (gate, connection)
-        return self._rho
 
     def _remember(self) -> None:
         for name, array in self._weights.items():

@@ -69,7 +69,8 @@ def random_inputs(model: Model, *, batch: int, seed: int) -> dict[str, Array]:
         name = value.name or ""
         generator = np.random.default_rng([seed, position])
         shape = _shape(value, shapes, batch=batch, batch_names=batch_names)
-        drawn[name] = _draw(value, shape, index_range(value, shapes), generator)
+        # Without axes, numpy draws a number, which onnxruntime does not take.
+        drawn[name] = np.asarray(_draw(value, shape, index_range(value, shapes), generator))
     return drawn
 
 

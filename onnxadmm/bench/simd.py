@@ -5,7 +5,6 @@ multiples of it are where time is won.
 """
 
 import ctypes
-import os
 import platform
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from onnxadmm.runtime.cores import usable_cores
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _SYSCTL_SECONDS: Final = 5.0
@@ -48,7 +49,7 @@ class Machine:
     Attributes:
         cpu: processor name as the system gives it.
         platform: system, release and architecture.
-        threads: logical processors this process may run on.
+        threads: logical processors this process may use, see ``usable_cores``.
         simd: name of the widest vector unit.
         simd_floats: float32 values per vector register: 16 AVX-512, 8 AVX and AVX2, 4 SSE and NEON, 1 unknown.
     """
@@ -66,17 +67,10 @@ def this_machine() -> Machine:
     return Machine(
         cpu=cpu,
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
-        threads=usable_threads(),
+        threads=usable_cores(),
         simd=simd.name,
         simd_floats=simd.floats,
     )
-
-
-def usable_threads() -> int:
-    """Logical processors this process may run on, at least 1 (the affinity mask where the system has one)."""
-    if sys.platform == "linux":
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def simd_from_features(features: set[str]) -> Simd:

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from onnxadmm.bench.latency import measure_latency
-from onnxadmm.cli.options import JsonOption, SeedOption
+from onnxadmm.cli.options import CustomOpsOption, JsonOption, SeedOption
 from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout_console
 from onnxadmm.graph.model import load
 from onnxadmm.report.table import latency_table
+from onnxadmm.runtime.custom_ops import custom_operators
 
 
 def run(
@@ -18,13 +19,13 @@ def run(
     threads: Annotated[int, typer.Option("--threads", help="of one operator")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,
     seed: SeedOption = 0,
+    custom_ops: CustomOpsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time models side by side on this CPU."""
-    loaded = [load(path) for path in models]
-    with ConsoleProgress(stderr_console()) as progress:
+    with custom_operators(custom_ops or ()), ConsoleProgress(stderr_console()) as progress:
         latencies = measure_latency(
-            loaded,
+            [load(path) for path in models],
             names=[str(path) for path in models],
             large=batch,
             threads=threads,

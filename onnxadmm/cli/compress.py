@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -16,6 +17,7 @@ from onnxadmm.cli.options import (
     ParamsOption,
     RatioLimitOption,
     RoundOption,
+    RulesOption,
     SeedOption,
     SparseOption,
     read_budget,
@@ -88,6 +90,8 @@ def run(
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
+    custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
     as_json: JsonOption = False,
@@ -129,6 +133,7 @@ def run(
             simplified=simplify,
             sparse=sparse,
             seed=seed,
+            custom_ops=custom_ops or (),
             force=force,
             resume=resume,
             progress=progress,
@@ -161,4 +166,6 @@ def _workers(text: str) -> int | None:
 
 
 def _plain(value: object) -> str | int | float | bool:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return value if isinstance(value, str | int | float | bool) else str(value)

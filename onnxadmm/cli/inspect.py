@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from onnxadmm.cli.options import ForceOption, IgnoreOption, InexactOption, JsonOption, ModelArgument
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    ForceOption,
+    IgnoreOption,
+    InexactOption,
+    JsonOption,
+    ModelArgument,
+    RulesOption,
+)
 from onnxadmm.console import print_json, stdout_console
 from onnxadmm.files import refuse_existing
 from onnxadmm.report.drawing import draw_groups, page_of_groups
@@ -18,6 +26,8 @@ def run(
     model: ModelArgument,
     ignore: IgnoreOption = None,
     inexact: InexactOption = False,
+    custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     svg: Annotated[Path | None, typer.Option("--svg", help="draw the groups into this file")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="the same as a page")] = None,
     force: ForceOption = False,
@@ -27,7 +37,7 @@ def run(
     for path in (svg, html):
         if path is not None:
             refuse_existing(path, force=force)
-    units = find_groups(model, inexact=inexact, ignore=ignore or ())
+    units = find_groups(model, inexact=inexact, ignore=ignore or (), custom_ops=custom_ops or ())
     inspection = inspect_units(model.name, units)
     if svg is not None:
         write_text(svg, draw_groups(inspection, units))

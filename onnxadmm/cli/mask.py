@@ -1,6 +1,6 @@
 """``onnxadmm mask``."""
 
-from onnxadmm.cli.options import ForceOption, ModelArgument, OutputOption, PlanArgument
+from onnxadmm.cli.options import CustomOpsOption, ForceOption, ModelArgument, OutputOption, PlanArgument, RulesOption
 from onnxadmm.console import print_line, stdout_console
 from onnxadmm.graph.model import save
 from onnxadmm.plan.plan import Plan
@@ -11,8 +11,11 @@ def run(
     model: ModelArgument,
     plan: PlanArgument,
     output: OutputOption,
+    custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
-    size = save(masked(model, Plan.read(plan)), output, sparse=False, force=force)
+    result = masked(model, Plan.read(plan), custom_ops=custom_ops or ())
+    size = save(result, output, sparse=False, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

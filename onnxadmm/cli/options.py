@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxadmm.errors import OptionError
+from onnxadmm.operators.outside import load_rules
 from onnxadmm.plan.budget import Budget
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
@@ -26,6 +27,24 @@ RoundOption = Annotated[
     int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")
 ]
 InexactOption = Annotated[bool, typer.Option("--inexact", help="also prune through operators that mix channels")]
+CustomOpsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--custom-ops", metavar="LIBRARY", help="shared library of custom operators; may be repeated"),
+]
+
+
+def _load_rules(files: list[Path] | None) -> list[Path] | None:
+    load_rules(files or [])
+    return files
+
+
+#: The rules are declared while the command line is read, before the verb looks at a model: it has nothing left to do.
+RulesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--rules", metavar="FILE", callback=_load_rules, help="Python file with rules of one's own; may be repeated"
+    ),
+]
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
 
 

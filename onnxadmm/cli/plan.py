@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -17,6 +18,7 @@ from onnxadmm.cli.options import (
     ParamsOption,
     RatioLimitOption,
     RoundOption,
+    RulesOption,
     SeedOption,
     read_budget,
 )
@@ -40,6 +42,8 @@ def run(
     max_ratio: RatioLimitOption = 1.0,
     round_to: RoundOption = None,
     inexact: InexactOption = False,
+    custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -55,6 +59,7 @@ def run(
         ignore=ignore or (),
         inexact=inexact,
         seed=seed,
+        custom_ops=custom_ops or (),
     )
     text = plan.to_json()
     write_text(output, text)

@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from onnxadmm.cli.options import ForceOption, ModelArgument, OutputOption, PlanArgument, SeedOption, SparseOption
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    ForceOption,
+    ModelArgument,
+    OutputOption,
+    PlanArgument,
+    RulesOption,
+    SeedOption,
+    SparseOption,
+)
 from onnxadmm.cli.verify import warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
 from onnxadmm.files import refuse_existing
@@ -19,11 +28,22 @@ def run(
     sparse: SparseOption = True,
     check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
     seed: SeedOption = 0,
+    custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the model without what the plan removes, once it is proven to compute what the masked original does."""
     refuse_existing(output, force=force)
-    size, proof = shrink_to_file(model, Plan.read(plan), output, sparse=sparse, check=check, seed=seed, force=force)
+    size, proof = shrink_to_file(
+        model,
+        Plan.read(plan),
+        output,
+        sparse=sparse,
+        check=check,
+        seed=seed,
+        force=force,
+        custom_ops=custom_ops or (),
+    )
     if proof is not None:
         warn_if_blind(proof)
         if not proof.passed:

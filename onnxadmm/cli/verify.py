@@ -1,12 +1,21 @@
 """``onnxadmm verify``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onnxadmm.bisect import bisect, write_culprit
-from onnxadmm.cli.options import ForceOption, JsonOption, ModelArgument, PlanArgument, SeedOption
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    ForceOption,
+    JsonOption,
+    ModelArgument,
+    PlanArgument,
+    RulesOption,
+    SeedOption,
+)
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
 from onnxadmm.plan.plan import Plan
@@ -25,14 +34,18 @@ def run(
         ),
     ] = None,
     seed: SeedOption = 0,
+    custom_ops: CustomOpsOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
     planned = Plan.read(plan)
-    verification = compare(model, shrunk, planned, seed=seed)
+    verification = compare(model, shrunk, planned, seed=seed, custom_ops=custom_ops or ())
     if narrow is not None and not verification.passed:
-        print_line(_narrow(model, planned, narrow, force=force, seed=seed), stderr_console())
+        print_line(
+            _narrow(model, planned, narrow, force=force, seed=seed, custom_ops=custom_ops or ()), stderr_console()
+        )
     if as_json:
         print_json(verification)
         if not verification.passed:
@@ -54,8 +67,8 @@ def warn_if_blind(verification: Verification) -> None:
         print_line(f"Warning: {names} hardly depends on the input, so this says little about it.", stderr_console())
 
 
-def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int) -> str:
-    culprit = bisect(model, plan, seed=seed)
+def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int, custom_ops: Sequence[Path]) -> str:
+    culprit = bisect(model, plan, seed=seed, custom_ops=custom_ops)
     if culprit is None:
         return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
     model_path, plan_path = write_culprit(culprit, folder, force=force)

@@ -55,7 +55,7 @@ class Provider:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrainingTrial:
     """What came out of importing onnxruntime and training in a child process.
 
     Attributes:
@@ -119,7 +119,7 @@ class Diagnosis:
 def diagnose(
     *,
     distributions: Callable[[], Iterable[Distribution]] = importlib.metadata.distributions,
-    trial: Callable[[], Trial] | None = None,
+    trial: Callable[[], TrainingTrial] | None = None,
 ) -> Diagnosis:
     """Look at everything; takes a few seconds, as a training step is really taken.
 
@@ -162,7 +162,7 @@ def training_wheels_exist(*, version: tuple[int, int], system: str, architecture
     return system in ("darwin", "win32") or (system == "linux" and architecture.lower() in ("x86_64", "amd64"))
 
 
-def try_training(*, program: Sequence[str] = PROGRAM, seconds: float = _CHILD_SECONDS) -> Trial:
+def try_training(*, program: Sequence[str] = PROGRAM, seconds: float = _CHILD_SECONDS) -> TrainingTrial:
     """Import onnxruntime and take a training step in a child process.
 
     Args:
@@ -180,18 +180,18 @@ def try_training(*, program: Sequence[str] = PROGRAM, seconds: float = _CHILD_SE
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Trial(None, False, f"the training step did not end within {seconds:.0f} s")
+        return TrainingTrial(None, False, f"the training step did not end within {seconds:.0f} s")
     except OSError as error:
-        return Trial(None, False, f"no child process could be started ({error.strerror})")
+        return TrainingTrial(None, False, f"no child process could be started ({error.strerror})")
     said: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         if line.startswith("{"):
             said.update(json.loads(line))
     runtime = said.get("runtime")
     if "found" in said and done.returncode == 0:
-        return Trial(runtime, bool(said["training"]), str(said["found"]), said.get("exact_bytes"))
+        return TrainingTrial(runtime, bool(said["training"]), str(said["found"]), said.get("exact_bytes"))
     what = "importing onnxruntime" if runtime is None else "the training step"
-    return Trial(runtime, False, f"{what} {_ending(done.returncode, done.stderr)}")
+    return TrainingTrial(runtime, False, f"{what} {_ending(done.returncode, done.stderr)}")
 
 
 def to_document(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def _about_damage(provider: Provider) -> Finding:
     )
 
 
-def _about_training(providers: tuple[Provider, ...], tried: Trial) -> Finding:
+def _about_training(providers: tuple[Provider, ...], tried: TrainingTrial) -> Finding:
     if tried.training:
         return Finding("training", "ok", tried.found, None)
     if not _wheels_exist_here():
@@ -278,7 +278,7 @@ def _about_simd(machine: Machine) -> Finding:
     return Finding("vector unit", "ok", f"{machine.simd}, {machine.simd_floats} floats per register", None)
 
 
-def _about_bytes(tried: Trial) -> Iterator[Finding]:
+def _about_bytes(tried: TrainingTrial) -> Iterator[Finding]:
     if tried.exact_bytes:
         yield Finding("quantised networks", "ok", "sums of byte products are exact", None)
     elif tried.exact_bytes is not None:

@@ -56,7 +56,7 @@ class _Search:
         """Return the names of computed weights in the order of the graph."""
         found: dict[str, None] = {}
         for node in self._graph:
-            self._note(node)
+            self._record(node)
             if node.domain not in ("", "ai.onnx"):
                 continue
             operator = find("", node.op_type)
@@ -67,7 +67,7 @@ class _Search:
                     found[value.name or ""] = None
         return list(found)
 
-    def _note(self, node: onnx_ir.Node) -> None:
+    def _record(self, node: onnx_ir.Node) -> None:
         operator = find("", node.op_type)
         # What is quantised stays in its eight bits.
         if node.domain not in ("", "ai.onnx") or not operator.pure or operator.quantises or node.op_type == "Constant":
@@ -115,7 +115,8 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
         results = _run(node, known, model)
         if results is None:
             return None
-        known.update({output.name: array for output, array in zip(node.outputs, results, strict=False) if output.name})
+        named = (output.name for output in node.outputs if output.name)
+        known.update(zip(named, results, strict=True))
     return known[value.name or ""]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir
 from numpy.typing import NDArray
 
@@ -48,6 +49,11 @@ def constant(value: onnx_ir.Value) -> Array | None:
         if attribute.name == "value_strings":
             return np.array(attribute.as_strings(), dtype=np.object_)
     return None
+
+
+def constant_of_node(node: onnx.NodeProto) -> Array | None:
+    """Return what a ``Constant`` node outside of a ``Model`` gives, as ``constant`` does; None for other nodes."""
+    return constant(onnx_ir.serde.deserialize_node(node).outputs[0]) if node.op_type == "Constant" else None
 
 
 def constants_by_name(model: Model) -> dict[str, onnx_ir.Value]:

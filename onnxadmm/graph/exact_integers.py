@@ -18,7 +18,7 @@ import onnx
 import onnx_ir
 
 from onnxadmm.graph.constants import Array, constant, free_name, new_initializer, value_names
-from onnxadmm.graph.inline import inline
+from onnxadmm.graph.functions import inline_functions
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.unread import drop_unread
 from onnxadmm.operators.table import find
@@ -41,19 +41,14 @@ def with_exact_integers(model: Model) -> Model:
     if not any(map(_operands, (*model.ir.graph.all_nodes(), *within))):
         return model
     # A function body holds no initializers, and one call may read other types than the next.
-    copy = clone(inline(model) if any(map(_operands, within)) else model)
+    copy = clone(inline_functions(model) if any(map(_operands, within)) else model)
     _Recoding(copy).run()
     return copy
 
 
-def is_byte_product(node: onnx_ir.Node) -> bool:
-    """Tell whether an operator adds up products of bytes."""
-    return _operands(node) is not None
-
-
 def _operands(node: onnx_ir.Node) -> tuple[int, int] | None:
     """Return where the second operand and its zero point stand; None for all operators but products of bytes."""
-    return find(node.domain, node.op_type).byte_product
+    return find(node.domain, node.op_type).multiplies_bytes
 
 
 class _Recoding:

@@ -14,9 +14,10 @@ import numpy as np
 import onnx
 import onnx_ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnxadmm.operators.nodes import attributes, model_of_node
 from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
@@ -68,13 +69,12 @@ def fold(node: onnx.NodeProto, inputs: Sequence[Known | None], opset: int) -> li
         return None
     given = [known for known in inputs if known is not None]
     try:
-        evaluate = _evaluator(node, opset)
-        first = evaluate([None if known is None else known.first for known in inputs])
+        first = evaluate(node, [None if known is None else known.first for known in inputs], opset)
         second = first
         if any(known.first is not known.second for known in given):
-            second = evaluate([None if known is None else known.second for known in inputs])
+            second = evaluate(node, [None if known is None else known.second for known in inputs], opset)
         return [
-            Known(a, b, _free(node, inputs, evaluate, number, a, b))
+            Known(a, b, _free(node, inputs, opset, number, a, b))
             for number, (a, b) in enumerate(zip(first, second, strict=True))
         ]
     except Exception:  # whatever an operator's evaluation raises, its value is just not known
@@ -84,7 +84,7 @@ def fold(node: onnx.NodeProto, inputs: Sequence[Known | None], opset: int) -> li
 def _free(
     node: onnx.NodeProto,
     inputs: Sequence[Known | None],
-    evaluate: "_Evaluate",
+    opset: int,
     number: int,
     first: Array,
     second: Array,
@@ -106,7 +106,7 @@ def _free(
             return everything
         rest = [None if known is None else known.first for known in inputs[moved:]]
         data = [None if mask is None else mask.astype(np.int64) for mask in masks[:moved]]
-        return evaluate([*data, *rest])[number].astype(np.bool_)
+        return evaluate(node, [*data, *rest], opset)[number].astype(np.bool_)
     if operator.elementwise:
         free = np.zeros(first.shape, dtype=np.bool_)
         for mask in masks:
@@ -116,30 +116,24 @@ def _free(
     return everything
 
 
-_Evaluate = Callable[[Sequence[Array | None]], list[Array]]
+def evaluate(node: onnx.NodeProto, arrays: Sequence[Array | None], opset: int) -> list[Array]:
+    """Compute what one node of the default domain gives: an array for every output that has a name.
 
+    Shape arithmetic is computed directly, all else by ONNX's own reference implementation, which knows every version
+    of every operator. A result may be a view of an operand.
 
-def _evaluator(node: onnx.NodeProto, opset: int) -> _Evaluate:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    Args:
+        arrays: one per input of the node, None for an omitted optional one.
+
+    Raises:
+        Exception: of whatever kind, where the operands do not fit the operator.
+    """
     direct = _DIRECT.get(node.op_type)
-    if direct is None:
-        return lambda arrays: _by_reference(node, arrays, opset)
-    return lambda arrays: [np.asarray(direct(arrays, attributes))]
-
-
-def _by_reference(node: onnx.NodeProto, arrays: Sequence[Array | None], opset: int) -> list[Array]:
-    """Evaluate with ONNX's own reference implementation, which knows every version of every operator."""
-    names = [name for name, array in zip(node.input, arrays, strict=True) if array is not None]
-    graph = helper.make_graph(
-        [node],
-        "one_node",
-        [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names)],
-        [onnx.ValueInfoProto(name=name) for name in node.output if name],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if array is not None}
     with np.errstate(all="ignore"):
-        results = ReferenceEvaluator(model).run(None, feeds)
+        if direct is not None:
+            return [np.asarray(direct(arrays, attributes(node)))]
+        feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if array is not None}
+        results = ReferenceEvaluator(model_of_node(node, opset=opset)).run(None, feeds)
     return [np.asarray(result) for result in results]
 
 
@@ -149,23 +143,23 @@ _Attributes = Mapping[str, Any]
 _Direct = Callable[[Sequence[Any], _Attributes], Any]
 
 
-def _axes(arrays: Sequence[Any], attributes: _Attributes) -> tuple[int, ...] | None:
+def _axes(arrays: Sequence[Any], given: _Attributes) -> tuple[int, ...] | None:
     """Axes of Squeeze and Unsqueeze: an attribute below opset 13, the second input from there on."""
     if len(arrays) > 1 and arrays[1] is not None:
         return tuple(int(axis) for axis in np.atleast_1d(arrays[1]))
-    axes = attributes.get("axes")
+    axes = given.get("axes")
     return None if axes is None else tuple(int(axis) for axis in axes)
 
 
-def _slice(arrays: Sequence[Any], attributes: _Attributes) -> Any:
+def _slice(arrays: Sequence[Any], given: _Attributes) -> Any:
     data = arrays[0]
     if len(arrays) > 1:  # from opset 10 on, inputs
         starts, ends = arrays[1], arrays[2]
         axes = arrays[3] if len(arrays) > 3 and arrays[3] is not None else range(len(starts))
         steps = arrays[4] if len(arrays) > 4 and arrays[4] is not None else [1] * len(starts)
     else:
-        starts, ends = attributes["starts"], attributes["ends"]
-        axes, steps = attributes.get("axes", range(len(starts))), [1] * len(starts)
+        starts, ends = given["starts"], given["ends"]
+        axes, steps = given.get("axes", range(len(starts))), [1] * len(starts)
     chosen = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         # Going backwards, an end below -length means "through the first", which Python spells None.
@@ -174,20 +168,20 @@ def _slice(arrays: Sequence[Any], attributes: _Attributes) -> Any:
     return data[tuple(chosen)]
 
 
-def _reshape(arrays: Sequence[Any], attributes: _Attributes) -> Any:
+def _reshape(arrays: Sequence[Any], given: _Attributes) -> Any:
     data, target = arrays
-    if attributes.get("allowzero", 0):
+    if given.get("allowzero", 0):
         return data.reshape(tuple(target))
     return data.reshape([data.shape[axis] if length == 0 else length for axis, length in enumerate(target)])
 
 
-def _unsqueeze(arrays: Sequence[Any], attributes: _Attributes) -> Any:
-    axes = _axes(arrays, attributes)
+def _unsqueeze(arrays: Sequence[Any], given: _Attributes) -> Any:
+    axes = _axes(arrays, given)
     return np.expand_dims(arrays[0], axes if axes is not None else ())
 
 
-def _cast(arrays: Sequence[Any], attributes: _Attributes) -> Any:
-    return arrays[0].astype(onnx_ir.DataType(attributes["to"]).numpy())
+def _cast(arrays: Sequence[Any], given: _Attributes) -> Any:
+    return arrays[0].astype(onnx_ir.DataType(given["to"]).numpy())
 
 
 def _divide(arrays: Sequence[Any], _: _Attributes) -> Any:
@@ -199,8 +193,8 @@ def _divide(arrays: Sequence[Any], _: _Attributes) -> Any:
     return (left - np.fmod(left, right)) // right  # towards zero, as in C
 
 
-def _fill(arrays: Sequence[Any], attributes: _Attributes) -> Any:
-    tensor = attributes.get("value")
+def _fill(arrays: Sequence[Any], given: _Attributes) -> Any:
+    tensor = given.get("value")
     element = np.zeros(1, dtype=np.float32) if tensor is None else numpy_helper.to_array(tensor)
     return np.full(tuple(arrays[0]), element.reshape(-1)[0], dtype=element.dtype)
 
@@ -230,16 +224,16 @@ _DIRECT: dict[str, _Direct] = {
     "Or": _elementwise(np.logical_or),
     "Sub": _elementwise(np.subtract),
     "Cast": _cast,
-    "Concat": lambda arrays, attributes: np.concatenate(arrays, axis=attributes["axis"]),
+    "Concat": lambda arrays, given: np.concatenate(arrays, axis=given["axis"]),
     "ConstantOfShape": _fill,
     "Expand": _expand,
-    "Gather": lambda arrays, attributes: np.take(arrays[0], arrays[1], axis=attributes.get("axis", 0)),
+    "Gather": lambda arrays, given: np.take(arrays[0], arrays[1], axis=given.get("axis", 0)),
     "Identity": lambda arrays, _: arrays[0],
     "Range": lambda arrays, _: _range(*(array.item() for array in arrays)).astype(arrays[0].dtype),
     "Reshape": _reshape,
     "Slice": _slice,
-    "Squeeze": lambda arrays, attributes: np.squeeze(arrays[0], _axes(arrays, attributes)),
-    "Transpose": lambda arrays, attributes: np.transpose(arrays[0], attributes.get("perm")),
+    "Squeeze": lambda arrays, given: np.squeeze(arrays[0], _axes(arrays, given)),
+    "Transpose": lambda arrays, given: np.transpose(arrays[0], given.get("perm")),
     "Unsqueeze": _unsqueeze,
     "Where": _elementwise(np.where),
 }

@@ -1,11 +1,10 @@
-"""The door to onnxruntime's inference: a model that runs, or one sentence why it does not."""
+"""A loaded model that runs, or one sentence why it does not."""
 
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,6 +18,16 @@ from onnxadmm.errors import InputError, ModelFileError
 from onnxadmm.graph.exact_integers import with_exact_integers
 from onnxadmm.graph.model import Model, clone, save, to_proto
 from onnxadmm.graph.weights import give_back_pages
+from onnxadmm.runtime.session import (
+    AS_WRITTEN,
+    SessionError,
+    SessionOptions,
+    Spinning,
+    failures,
+    no_kernel,
+    open_inference,
+    sentence,
+)
 
 Array = NDArray[Any]
 
@@ -26,8 +35,8 @@ Array = NDArray[Any]
 _MESSAGE_BYTES: Final = 2**26
 # The reference evaluator is Python; larger models would take hours.
 _REFERENCE_BYTES: Final = 2**27
-# onnxruntime's log level "fatal": what goes wrong is raised, and need not be on stderr as well.
-_LOG_FATAL: Final = 4
+# Idle threads of one session would spin through the other session's turn.
+_IN_TURNS: Final = SessionOptions(spinning=Spinning.WHILE_RUNNING)
 _IR_LIMIT: Final = re.compile(r"max supported IR version: (\d+)")
 _OPSET_LIMIT: Final = re.compile(
     r"Opset (\d+) is under development.*support for domain (\S+) is till opset (\d+)", re.S
@@ -50,6 +59,8 @@ class Session:
         self.name = name
         self.threads = threads
         reference = isinstance(loaded, ReferenceEvaluator)
+        # ONNX's evaluator raises whatever Python and numpy do.
+        self._failures: tuple[type[Exception], ...] = (Exception,) if reference else failures()
         self.inputs: tuple[str, ...] = tuple(loaded.input_names if reference else _names(loaded.get_inputs()))
         self.outputs: tuple[str, ...] = tuple(loaded.output_names if reference else _names(loaded.get_outputs()))
 
@@ -71,13 +82,12 @@ class Session:
             return {}
         try:
             results = self._loaded.run(wanted, dict(feed))
-        except Exception as error:
-            # onnxruntime's errors have no common root below Exception.
+        except self._failures as error:
             shapes = ", ".join(f"{name} {list(np.shape(array))} {_dtype(array)}" for name, array in feed.items())
             raise ModelFileError(
                 self.name,
                 expected=f"a model that runs with {shapes}",
-                found=_sentence(error),
+                found=sentence(error),
                 way_out="check the model's input shapes, or try another batch size",
             ) from error
         return dict(zip(wanted, results, strict=True))
@@ -116,17 +126,16 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
         ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime.
         InputError: the module onnxruntime is missing or broken, or ``threads`` is not positive.
     """
-    runtime = import_runtime()
     name = str(model.path) if model.path is not None else (model.ir.graph.name or "the model")
     if threads < 1:
         raise InputError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
-    options = _options(runtime, threads=threads, as_written=as_written)
+    options = replace(AS_WRITTEN if as_written else _IN_TURNS, threads=threads)
     current = with_exact_integers(model) if as_written else model
     while True:
         with ExitStack() as stack:
             try:
-                loaded = _load(runtime, options, current, stack)
-            except Exception as error:
+                loaded = _load(options, current, stack)
+            except SessionError as error:
                 lowered = _lowered(current, error)
                 if lowered is not None:
                     current = lowered
@@ -137,52 +146,14 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
             return Session(loaded, name=name, threads=threads, files=stack.pop_all())
 
 
-def import_runtime() -> Any:
-    """Import onnxruntime late, so that a broken install can still be diagnosed.
-
-    Raises:
-        InputError: it is missing or broken.
-    """
-    try:
-        runtime = import_module("onnxruntime")
-        # Two providers that overwrote each other can leave a package that imports and holds nothing.
-        runtime.InferenceSession  # noqa: B018
-    except (ImportError, AttributeError, OSError) as error:
-        raise InputError(
-            "onnxruntime",
-            expected="a module that imports",
-            found=_sentence(error),
-            way_out="run `onnxadmm doctor` to see which packages provide it",
-        ) from error
-    return runtime
-
-
-def _options(runtime: Any, *, threads: int, as_written: bool) -> Any:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _LOG_FATAL
-    # Idle threads of one session would spin through the other session's turn.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if as_written:
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Weights are read where the file is mapped, not packed into a second copy; memory is given back at once.
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-    return options
-
-
-def _load(runtime: Any, options: Any, model: Model, stack: ExitStack) -> Any:
-    providers = ["CPUExecutionProvider"]
+def _load(options: SessionOptions, model: Model, stack: ExitStack) -> Any:
     weights = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
     if weights <= _MESSAGE_BYTES:
-        return runtime.InferenceSession(to_proto(model).SerializeToString(), options, providers=providers)
+        return open_inference(to_proto(model), options)
     path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxadmm-"))) / "model.onnx"
     save(replace(model, extras=replace(model.extras, external_data=True)), path)
     give_back_pages()
-    return runtime.InferenceSession(str(path), options, providers=providers)
+    return open_inference(path, options)
 
 
 def _lowered(model: Model, error: Exception) -> Model | None:
@@ -232,11 +203,11 @@ def _refusal(name: str, error: Exception) -> ModelFileError:
             found=f"opset {opset[1]}",
             way_out="export the model with an older opset, or use a newer onnxruntime",
         )
-    return ModelFileError(
+    return no_kernel(name, error) or ModelFileError(
         name,
         expected="a model onnxruntime can load",
-        found=_sentence(error),
-        way_out="check that it loads in onnxruntime by itself; operators of custom domains need their own library",
+        found=sentence(error),
+        way_out="check that it loads in onnxruntime by itself",
     )
 
 
@@ -246,12 +217,3 @@ def _names(arguments: Sequence[Any]) -> list[str]:
 
 def _dtype(array: object) -> str:
     return str(getattr(array, "dtype", type(array).__name__))
-
-
-def _sentence(error: BaseException) -> str:
-    """The useful part of an onnxruntime message, on one line: without error code, C++ signature and closing advice."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
-    text = re.sub(r"/\S+\.(?:cc|h):\d+ [^()]*\([^()]*\)(?: const)? ", "", text)
-    text = text.removesuffix("Please fix either the inputs/outputs or the model.")
-    return text[:300].rstrip(". ")

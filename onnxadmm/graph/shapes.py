@@ -19,13 +19,16 @@ from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
 from onnxadmm.operators.call import result_types
+from onnxadmm.operators.nodes import attribute
 from onnxadmm.operators.table import Operator, find
 
 Array = NDArray[Any]
 
 _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
+_MOST_RUNS = 20  # of the model, to see what is behind custom operators: all lengths at the first two batches
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 # Below these versions they are functions without inference of their own.
@@ -108,20 +111,28 @@ class Shapes:
 def infer(model: Model) -> Shapes:
     """Infer shapes and small values of all tensors of the main graph.
 
-    Weights are not read. Operators of unknown domains give what the file states about their outputs; nothing is
-    known about sequences and optional values. Lengths that contradict the graph (a window larger than the image)
-    are tried again with others; when none fits, those with the fewest contradictions stand.
+    Weights are not read. Operators of unknown domains give what the file states about their outputs, or what is seen
+    when the model is run, see ``Probe``; nothing is known about sequences and optional values. Lengths that contradict
+    the graph (a window larger than the image) are tried again with others; when none fits, those with the fewest
+    contradictions stand.
     """
     free = free_dimensions(model)
     protos: dict[str, onnx.NodeProto] = {}
+    probe = Probe(model)
     best: Shapes | None = None
+    fewest = 0
     visits = 0
     for sample in samples(free):
-        shapes = _Walk(model, free, sample, protos).run()
-        if best is None or len(shapes.contradictions) < len(best.contradictions):
-            best = shapes
+        walk = _Walk(model, free, sample, protos)
+        shapes = walk.run()
+        observed = probe.observe(walk.hidden(), walk.inputs())
+        if observed:
+            shapes = _Walk(model, free, sample, protos, observed).run()
+        faults = len(shapes.contradictions) + (observed is None)
+        if best is None or faults < fewest:
+            best, fewest = shapes, faults
         visits += len(model.ir.graph)
-        if not best.contradictions or not free.symbols or visits > _MOST_NODE_VISITS:
+        if not fewest or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
             break
     assert best is not None  # there is always a first sample
     return best
@@ -136,12 +147,20 @@ class _Info:
 class _Walk:
     """One pass over the main graph at one pair of samples."""
 
-    def __init__(self, model: Model, free: FreeDimensions, sample: Sample, protos: dict[str, onnx.NodeProto]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        free: FreeDimensions,
+        sample: Sample,
+        protos: dict[str, onnx.NodeProto],
+        observed: Observed = NOTHING,
+    ) -> None:
         self._model = model
         self._free = free
         self._sample = sample
         self._lengths = tuple({symbol: pair[number] for symbol, pair in sample.items()} for number in (0, 1))
         self._protos = protos
+        self._observed = observed
         self._opsets = [
             onnx.OperatorSetIdProto(domain=domain, version=version)
             for domain, version in model.ir.opset_imports.items()
@@ -153,19 +172,29 @@ class _Walk:
         graph = self._model.ir.graph
         for value in graph.inputs:
             symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
-            self._note(value, self._stated(value, symbols))
+            self._record(value, self._stated(value, symbols))
         for value in graph.initializers.values():
-            self._note_constant(value)
+            self._record_constant(value)
         for position, node in enumerate(graph):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-                self._note_constant(node.outputs[0])
+                self._record_constant(node.outputs[0])
             else:
                 self._visit(node, f"{position}")
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
         return Shapes(tensors, self._sample, tuple(self._contradictions), batch)
 
-    def _note(self, value: onnx_ir.Value, info: _Info) -> None:
+    def hidden(self) -> list[str]:
+        """Tensors that may come from a custom operator and whose shape nobody knows."""
+        names = [value.name for node in self._model.ir.graph if is_opaque(node) for value in node.outputs if value.name]
+        return [name for name in names if None in map(_lengths, self._infos[name].types)]
+
+    def inputs(self) -> Observed:
+        """Types of the inputs of the main graph."""
+        names = [value.name for value in self._model.ir.graph.inputs if value.name]
+        return {name: self._infos[name].types for name in names if name in self._infos}
+
+    def _record(self, value: onnx_ir.Value, info: _Info) -> None:
         if value.name:
             self._infos[value.name] = info
 
@@ -173,7 +202,7 @@ class _Walk:
         first, second = (type_of(value, lengths, symbols) for lengths in self._lengths)
         return _Info((first, second), None)
 
-    def _note_constant(self, value: onnx_ir.Value) -> None:
+    def _record_constant(self, value: onnx_ir.Value) -> None:
         """Note a constant: type and shape from its tensor's description, the value only where it is small."""
         node = value.producer()
         attribute = None if node is None else node.attributes.get("value")
@@ -188,7 +217,7 @@ class _Walk:
             dtype, shape = onnx_ir.DataType.from_numpy(array.dtype), array.shape
         stated = onnx.helper.make_tensor_type_proto(dtype.value, shape)
         content = constant(value) if small_enough(dtype, prod(shape)) else None
-        self._note(value, _Info((stated, stated), None if content is None else Known.constant(content)))
+        self._record(value, _Info((stated, stated), None if content is None else Known.constant(content)))
 
     def _visit(self, node: onnx_ir.Node, key: str) -> None:
         inputs = [None if value is None or not value.name else self._infos.get(value.name) for value in node.inputs]
@@ -199,9 +228,9 @@ class _Walk:
         for value in node.outputs:
             if not value.name:
                 continue
-            stated = self._stated(value, {})
+            stated = self._observed.get(value.name) or self._stated(value, {}).types
             first, second = (
-                _merge(types.get(value.name), given) for types, given in zip(inferred, stated.types, strict=True)
+                _merge(types.get(value.name), given) for types, given in zip(inferred, stated, strict=True)
             )
             self._infos[value.name] = _Info((first, second), None)
         if proto is not None and node.domain in ("", "ai.onnx"):
@@ -375,7 +404,6 @@ def _plausible(
     if proto.domain not in ("", "ai.onnx"):
         return True
     given = [_lengths(types[name]) if name else None for name in proto.input]
-    attributes = {attribute.name: attribute.i for attribute in proto.attribute}
     outputs = [_lengths(result) or () for result in results.values()]
     if any(length < 0 for lengths in outputs for length in lengths):
         return False
@@ -388,10 +416,10 @@ def _plausible(
     if len(given) < 2 or given[0] is None or given[1] is None:
         return True
     if proto.op_type == "Conv":
-        return bool(given[0][1] == given[1][1] * attributes.get("group", 1))
+        return bool(given[0][1] == given[1][1] * attribute(proto, "group", 1))
     if proto.op_type == "Gemm":
-        inner = given[0][0 if attributes.get("transA", 0) else 1]
-        return bool(inner == given[1][1 if attributes.get("transB", 0) else 0])
+        inner = given[0][0 if attribute(proto, "transA", 0) else 1]
+        return bool(inner == given[1][1 if attribute(proto, "transB", 0) else 0])
     return True
 
 

@@ -126,7 +126,7 @@ def _make_dense(sparse: onnx.SparseTensorProto, dense: onnx.TensorProto, *, thin
     dense.dims.extend(shape)
     dense.data_type = sparse.values.data_type
     data = memoryview(array.tobytes())
-    mark(dense, files.hold(data), 0, len(data))
+    mark(dense, files.add(data), 0, len(data))
 
 
 def _array(tensor: onnx.TensorProto, files: WeightFiles) -> NDArray[Any]:

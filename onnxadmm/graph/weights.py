@@ -73,7 +73,7 @@ class WeightFiles:
         on_disk = (location == IN_FILE or not location.startswith(IN_FILE) for location in self._files)
         return sum(len(data) for data, counts in zip(self._files.values(), on_disk, strict=True) if counts)
 
-    def hold(self, data: Buffer) -> str:
+    def add(self, data: Buffer) -> str:
         """Keep ``data`` that stand in no file, and return the location under which ``slice`` finds them."""
         location = f"{IN_FILE}{len(self._files)}"
         self._files[location] = data

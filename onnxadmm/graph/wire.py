@@ -1,7 +1,8 @@
 """The protobuf wire format, as far as weights need it: lift them out of a message, and stream them back in.
 
 Parsing a whole model with protobuf costs its size twice, and reading one weight copies it again. So the large
-``raw_data`` fields are cut out of the bytes before protobuf sees them, and stay where they are: in the file.
+``raw_data`` fields are cut out of the bytes before protobuf sees them, and stay where they are: in the file
+(tests/graph/test_memory.py measures what that is worth).
 """
 
 from collections.abc import Iterator

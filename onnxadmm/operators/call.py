@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onnxadmm.operators.nodes import attributes
+
 #: A result: element type (``onnx.TensorProto.FLOAT``, ...; 0 where it is not known) and lengths of its axes.
 Result = tuple[int, tuple[int, ...]]
 ShapeFunction = Callable[["Call"], Sequence[Result]]
@@ -22,9 +24,7 @@ class Call:
 
     def __init__(self, node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> None:
         self.node = node
-        self.attributes: Mapping[str, Any] = {
-            attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
-        }
+        self.attributes: Mapping[str, Any] = attributes(node)
         self._given = [types.get(name) if name else None for name in node.input]
 
     @property

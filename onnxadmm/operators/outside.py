@@ -1,8 +1,8 @@
 """Declarations from outside the package: rules of a user's own, and where a child process finds them again."""
 
+import hashlib
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ class Source:
 
 #: By domain and name of the operator.
 _sources: dict[tuple[str, str], Source] = {}
+_loaded: set[Path] = set()
 
 
 def declare_outside(operator: str, domain: str, *, label: Callable[[Any], None], **known: Any) -> None:
@@ -73,6 +74,12 @@ def sources() -> tuple[Source, ...]:
     return tuple(_sources.values())
 
 
+def rule_files() -> tuple[str, ...]:
+    """Return the sha256 of each file that declared a rule, in order of the digests."""
+    files = {Path(source.file) for source in _sources.values()}
+    return tuple(sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()))
+
+
 def load_sources(wanted: Sequence[Source]) -> None:
     """Declare again, in a child process, what its parent declared.
 
@@ -104,26 +111,24 @@ def load_rules(paths: "Sequence[str | Path] | str | Path") -> None:
     """
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         file = Path(path).resolve()
-        name = f"onnxadmm_rules_{file.stem}_{abs(hash(str(file))):x}"
-        if name in sys.modules:
+        if file in _loaded:
             continue
+        name = f"onnxadmm_rules_{len(_loaded)}_{file.stem}"
         spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None or not file.is_file():
             raise InputError(
                 f"--rules {path}", expected="a Python file", found="none", way_out="check the path, which ends in .py"
             )
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
         except InputError:
-            del sys.modules[name]
             raise
         except Exception as error:  # whatever a user's file raises
-            del sys.modules[name]
             raise InputError(
                 f"--rules {path}",
                 expected="a file that declares rules with onnxadmm.rule",
                 found=f"{type(error).__name__}: {error}",
                 way_out="run it alone with Python to see where it fails",
             ) from error
+        _loaded.add(file)

@@ -52,6 +52,8 @@ class Operator:
         windowed: a window slides over its spatial axes, by the attributes strides, dilations, pads and auto_pad.
         normalises: brings its data to a common mean, deviation or norm.
         quantises: goes to or from numbers of eight bits.
+        multiplies_bytes: it adds up products of numbers of eight bits: where the second factor stands, and its zero
+            point.
 
     What its operands are:
 
@@ -61,7 +63,6 @@ class Operator:
         indices: sizes, indices, limits: no gradient flows to them.
         scales: it adds, or multiplies by, its other operand: a constant there trains behind a layer.
         lookups: operands with indices into others.
-        byte_product: where it adds up products of bytes, its second factor and the zero point of that.
 
     What the rules say of it:
 
@@ -91,13 +92,13 @@ class Operator:
     windowed: bool = False
     normalises: bool = False
     quantises: bool = False
+    multiplies_bytes: tuple[int, int] | None = None
     weights: tuple[int, ...] = ()
     vectors: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()
     indices: tuple[int, ...] = ()
     scales: bool = False
     lookups: tuple[Lookup, ...] = ()
-    byte_product: tuple[int, int] | None = None
     label: Callable[[Any], None] | None = None
     rewrite: Callable[[Any], None] | None = None
     keeps_zero: bool = False

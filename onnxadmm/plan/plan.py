@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.model import Model
-from onnxadmm.units.units import Units
+from onnxadmm.units.units import Group, Units
 
 SCHEMA = "onnxadmm.plan/1"
 
@@ -78,7 +78,7 @@ class Plan:
                     way_out="make the plan anew with `onnxadmm plan`",
                 )
             keep[group.start + np.asarray(planned.removed, dtype=np.int64)] = False
-            _refuse_unbalanced(planned, keep[group.start : group.start + group.count], group.blocks)
+            _refuse_unbalanced(group, keep)
         return keep
 
     def to_json(self) -> str:
@@ -179,13 +179,13 @@ def make_plan(
     )
 
 
-def _refuse_unbalanced(planned: GroupPlan, keep: NDArray[np.bool_], blocks: NDArray[np.int64] | None) -> None:
-    counts = np.bincount(np.zeros(keep.size, np.int64) if blocks is None else blocks, weights=keep)
-    if (counts != counts[0]).any() or counts[0] == 0:
+def _refuse_unbalanced(group: Group, keep: NDArray[np.bool_]) -> None:
+    counts = [int(np.count_nonzero(keep[members])) for members in group.members]
+    if len(set(counts)) > 1 or counts[0] == 0:
         raise PlanError(
-            f"group {planned.name!r} of the plan",
+            f"group {group.name!r} of the plan",
             expected="at least one unit that stays, and equally many in every block",
-            found=f"{[int(count) for count in counts]}",
+            found=f"{counts}",
             way_out="keep the blocks equal",
         )
 

@@ -151,9 +151,8 @@ def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
     """Keep the first units of every block: what any choice of so many costs."""
     keep = np.zeros(units.count, dtype=np.bool_)
     for group, count in zip(units.groups, counts, strict=True):
-        blocks = np.zeros(group.count, dtype=np.int64) if group.blocks is None else group.blocks
-        for block in range(group.block_count):
-            keep[group.start + np.flatnonzero(blocks == block)[: count // group.block_count]] = True
+        for members in group.members:
+            keep[members[: count // group.block_count]] = True
     return keep
 
 
@@ -162,7 +161,7 @@ def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
     outside = [reader for reader in problem.readers if reader.tensor not in weights]
     fixed = np.unique(np.concatenate([np.empty(0, np.int64), *(reader.units.reshape(-1) for reader in outside)]))
     groups = tuple(
-        replace(group, keep_at_least=group.count // _blocks(group), keep_at_most_removed=0)
+        replace(group, keep_at_least=group.count // group.block_count, keep_at_most_removed=0)
         if np.isin(np.arange(group.start, group.start + group.count), fixed).any()
         else group
         for group in problem.groups
@@ -173,10 +172,6 @@ def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
         readers=tuple(reader for reader in problem.readers if reader.tensor in weights),
         connections=tuple(name for name in problem.connections if name in weights),
     )
-
-
-def _blocks(group: GateGroup) -> int:
-    return 1 if group.blocks is None else int(group.blocks.max()) + 1
 
 
 def refuse_nothing_to_prune(units: Units) -> None:

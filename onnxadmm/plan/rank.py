@@ -51,12 +51,10 @@ def rank_by_ratio(
 
 
 def _remove_share(keep: NDArray[np.bool_], scores: NDArray[np.float64], group: GateGroup, ratio: float) -> None:
-    blocks = np.zeros(group.count, dtype=np.int64) if group.blocks is None else group.blocks
-    size = group.count // (int(blocks.max()) + 1)
+    size = group.count // group.block_count
     most = min(size - group.keep_at_least, group.keep_at_most_removed * size // group.count)
     going = min(int(ratio * size + 1e-9), most)
-    for block in range(int(blocks.max()) + 1):
-        members = group.start + np.flatnonzero(blocks == block)
+    for members in group.members:
         keep[members[np.argsort(scores[members], kind="stable")[:going]]] = False
 
 
@@ -93,8 +91,7 @@ def _squares(model: Model, units: Units, slices: tuple[Reader, ...]) -> NDArray[
         array = constant(values[part.tensor])
         if array is None or array.ndim < 2 or not np.issubdtype(array.dtype, np.floating):
             continue
-        blocks = np.split(array, part.units.shape[0]) if part.units.ndim > 1 else [array]
-        for block, owners in zip(blocks, np.atleast_2d(part.units), strict=True):
+        for block, owners in zip(np.split(array, part.block_count), np.atleast_2d(part.units), strict=True):
             shape = (int(np.prod(block.shape[: part.axis])), block.shape[part.axis], -1)
             view = block.reshape(shape).astype(np.float32, copy=False)  # [before, positions, after]
             np.add.at(totals, owners, np.einsum("ipj,ipj->p", view, view, dtype=np.float64))

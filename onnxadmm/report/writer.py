@@ -1,15 +1,13 @@
 """Writing report.json, report.md and history.jsonl so that nobody ever reads half of one."""
 
-import json
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from onnxadmm.errors import InputError
 from onnxadmm.files import cannot_write, discard, refuse_existing
 from onnxadmm.progress import Iteration
-from onnxadmm.report.codec import MismatchError, decode, dumps, encode
+from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.markdown import to_markdown
 from onnxadmm.report.report import Report, to_document
 
@@ -94,31 +92,6 @@ class HistoryWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def read_history(path: str | Path) -> tuple[Iteration, ...]:
-    """Read ``history.jsonl``.
-
-    Raises:
-        InputError: the file cannot be read, or a line is not an iteration.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "something else"
-        raise InputError(str(path), expected="a readable text file", found=reason, way_out="check the path") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(decode(Iteration, json.loads(line)))
-        except (MismatchError, ValueError) as error:
-            raise InputError(
-                f"{path}, line {number}",
-                expected="one iteration as JSON",
-                found=str(error),
-                way_out="remove the line, or give the file as it was written",
-            ) from error
-    return tuple(rows)
 
 
 def _cut_half_line(path: Path) -> None:

@@ -44,7 +44,7 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         assert array is not None  # readers name constants
         weight = np.array(array)
         blank = _blank(weight, values, units.zero_points.get(reader.tensor))
-        blocks = weight.reshape(-1, weight.shape[0] // _blocks(removed), *weight.shape[1:])  # [blocks, rows, ...]
+        blocks = weight.reshape(-1, weight.shape[0] // reader.block_count, *weight.shape[1:])  # [blocks, rows, ...]
         blanks = blank.reshape(blocks.shape)
         for block, empty, gone in zip(blocks, blanks, np.atleast_2d(removed), strict=True):
             np.moveaxis(block, reader.axis, 0)[gone] = np.moveaxis(empty, reader.axis, 0)[gone]
@@ -92,7 +92,3 @@ def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Mo
             )
         set_constant(result, values[name], np.where(where, np.zeros((), array.dtype), array))
     return result
-
-
-def _blocks(removed: NDArray[np.bool_]) -> int:
-    return removed.shape[0] if removed.ndim > 1 else 1

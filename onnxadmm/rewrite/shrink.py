@@ -47,8 +47,7 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             continue
         rewrite = find(node.domain, node.op_type).rewrite
         edit = Edit(small, node, units.shapes, kept.get, taken, made)
-        touched = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
-        if rewrite is not None and any(edit.changed(name) for name in touched):
+        if rewrite is not None and edit.is_affected:
             rewrite(edit)
     _restate_shapes(small, kept)
     remove_dead(small, used)

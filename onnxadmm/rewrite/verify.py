@@ -325,6 +325,6 @@ def _attainable_db(model: Model) -> float:
     graph = model.ir.graph
     kinds = {value.dtype for value in [*graph.inputs, *graph.outputs, *graph.initializers.values()]}
     kinds |= {value.dtype for node in graph for value in node.outputs}
-    casts = [node.attributes["to"].as_int() for node in graph if node.op_type == "Cast" and "to" in node.attributes]
-    kinds |= {onnx_ir.DataType(kind) for kind in casts}
+    casts = [node.attributes.get_int("to") for node in graph if node.op_type == "Cast"]
+    kinds |= {onnx_ir.DataType(kind) for kind in casts if kind is not None}
     return min((limit for kind, limit in _ATTAINABLE_DB.items() if kind in kinds), default=math.inf)

@@ -7,8 +7,8 @@ from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import infer
 from onnxadmm.operators.table import find
-from onnxadmm.rules.factor import resolve_factored
 from onnxadmm.rules.facts import Facts
+from onnxadmm.rules.regrouping import resolve_regrouped
 from onnxadmm.rules.visit import LockNodeError, Visit
 
 
@@ -37,7 +37,7 @@ def analyse(model: Model, *, inexact: bool = False) -> Facts:
         for axis in facts.axes.get(name, ()):
             if axis is not None:
                 facts.labels.lock(np.unique(axis), reason)
-    resolve_factored(facts)
+    resolve_regrouped(facts)
     return facts
 
 
@@ -54,8 +54,8 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
         if label is None:
             raise LockNodeError(f"no rule for {visit.where}")
         label(visit)
-        for unread in visit.uncovered():
-            facts.rigid.setdefault(unread.name or "", f"{visit.where} reads its values")
+        for unread in visit.unread_operands():
+            facts.rigid.setdefault(unread, f"{visit.where} reads its values")
         for output in node.outputs:
             if output.name and output.name not in facts.axes:
                 raise LockNodeError("has a result that its rule does not cover")
@@ -66,7 +66,7 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
                 lock_value(facts, value, reason)
         for output in node.outputs:
             _stay(facts, output)
-    indices = [index for index in range(len(node.inputs)) if visit.has(index)]
+    indices = [index for index in range(len(node.inputs)) if visit.has_operand(index)]
     fixed = all(visit.is_constant(index) or visit.value(index) is not None for index in indices)
     if fixed and any(visit.is_constant(index) for index in indices):
         for output in node.outputs:
@@ -85,7 +85,7 @@ def lock_value(facts: Facts, value: onnx_ir.Value, reason: str) -> None:
     name = value.name or ""
     shape = facts.shapes.shape(name)
     if name in facts.constants and name not in facts.axes and shape is not None:
-        facts.axes[name] = tuple(facts.labels.fresh(size) if size > 1 else None for size in shape)
+        facts.axes[name] = tuple(facts.labels.new(size) if size > 1 else None for size in shape)
     for axis in facts.axes.get(name, ()):
         if axis is not None:
             facts.labels.lock(np.unique(axis), reason)

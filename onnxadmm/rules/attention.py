@@ -1,7 +1,7 @@
 """Attention as one operator: a unit is a head, with its query, key, value and output."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -44,11 +44,11 @@ def _tie_heads(visit: Visit, query: Axis, others: Sequence[Axis], heads: int, ke
     Returns:
         one label per query head.
     """
-    past = [visit.operand(index).axes[1] for index in cache.past if visit.has(index)]
-    shown = any(visit.shows(index) for index in cache.present)
+    past = [visit.operand(index).axes[1] for index in cache.past if visit.has_operand(index)]
+    shown = any(visit.is_graph_output(index) for index in cache.present)
     why = "keeps a cache of heads that stay" if shown or any(axis is None for axis in past) else "has heads that stay"
     ratio = heads // key_heads
-    if query is not None and (key_heads == 1 or shown or any(visit.stays(axis) for axis in [*others, *past])):
+    if query is not None and (key_heads == 1 or shown or any(visit.is_locked(axis) for axis in [*others, *past])):
         for axis in [*others, *past]:
             visit.lock(axis, "has a single head" if key_heads == 1 else why)
         if key_heads > 1 and ratio == 1:
@@ -63,19 +63,19 @@ def _tie_heads(visit: Visit, query: Axis, others: Sequence[Axis], heads: int, ke
     return kept
 
 
-def _give_cache(visit: Visit, cache: _Cache, key: Axis) -> None:
+def _set_cache(visit: Visit, cache: _Cache, key: Axis) -> None:
     """State the axes of what a cache takes and gives: heads are its second axis, all others stay."""
     for index in cache.past:
-        if visit.has(index):
-            visit.lock_others(visit.operand(index), (1,), "keeps it in a cache")
+        if visit.has_operand(index):
+            visit.lock_operand(visit.operand(index), "keeps it in a cache", except_axes=(1,))
     for index in cache.present:
-        visit.give_unsized([None, key, None, None], result=index)
+        visit.set_unsized_result([None, key, None, None], index=index)
 
 
 def _attend(
     visit: Visit, operands: tuple[Operand, Operand, Operand], heads: int, key_heads: int, cache: _Cache
 ) -> Axis:
-    """State what attention ties and its MACs; give its result, and return one label per query head.
+    """State what attention ties and its MACs; set its result, and return one label per query head.
 
     Args:
         visit: the node.
@@ -94,37 +94,37 @@ def _attend(
         visit.lock(operand.axes[1 if flat else 2], "mixes along it")
         if not flat:
             visit.lock(operand.axes[3], "contracts two activations")
-            visit.head(operand.axes[1])
+            visit.mark_head(operand.axes[1])
         found.append(_heads(visit, operand.axes[2], count) if flat else operand.axes[1])
     kept = _tie_heads(visit, found[0], found[1:], heads, key_heads, cache)
-    _give_cache(visit, cache, found[1])
+    _set_cache(visit, cache, found[1])
     size = value.shape[-1] if value.rank == 4 else value.shape[2] // key_heads
     if query.rank == 3:
-        visit.give([None, None, None if kept is None else kept.repeat(size)])
+        visit.set_result([None, None, None if kept is None else kept.repeat(size)])
     else:
-        visit.give([None, kept, None, None])
+        visit.set_result([None, kept, None, None])
     tokens, others = query.shape[1 if query.rank == 3 else 2], key.shape[1 if key.rank == 3 else 2]
-    others += sum(visit.operand(index).shape[2] for index in cache.past[:1] if visit.has(index))
+    others += sum(visit.operand(index).shape[2] for index in cache.past[:1] if visit.has_operand(index))
     inner = query.shape[-1] // (heads if query.rank == 3 else 1)
-    visit.multiply_accumulates([tokens * others * (inner + size), heads], [None, kept])
+    visit.add_macs([tokens * others * (inner + size), heads], [None, kept])
     return kept
 
 
 def _tie_mask(visit: Visit, index: int, heads: Axis) -> None:
     """Tie a mask or bias ``[..., heads, T, S]`` on the scores to the heads, where it has one for each."""
-    if not visit.has(index):
+    if not visit.has_operand(index):
         return
     mask = visit.operand(index)
-    visit.lock_others(mask, [mask.rank - 3], "is added to scores that stay")
+    visit.lock_operand(mask, "is added to scores that stay", except_axes=[mask.rank - 3])
     if mask.rank > 2 and mask.shape[-3] > 1:
         visit.tie(heads, mask.axes[-3], "has a mask for heads that stay")
 
 
 def _refuse(visit: Visit, operand: int, result: int, what: str) -> None:
     """Lock the node when an operand from ``operand`` on, or a result from ``result`` on, is there."""
-    if any(visit.has(index) for index in range(operand, visit.operand_count)):
+    if any(visit.has_operand(index) for index in range(operand, visit.operand_count)):
         raise LockNodeError(what)
-    if any(output.name for output in visit.node.outputs[result:]):
+    if any(visit.has_result(index) for index in range(result, visit.result_count)):
         raise LockNodeError(what)
 
 
@@ -136,18 +136,18 @@ def _rewrite_attention(edit: Edit) -> None:
 
 def _recount(edit: Edit, index: int, name: str) -> None:
     """Write down how many heads an operand ``[B, T, heads * size]`` still has."""
-    operand = edit.operand_name(index)
+    operand = edit.operand(index)
     heads = edit.integer(name, 0)
-    if heads and len(edit.shape(operand)) == 3:
-        edit.set_integer(name, edit.size(operand, 2) // (edit.shape(operand)[2] // heads))
+    if heads and operand.rank == 3:
+        edit.set_integer(name, operand.size(2) // (operand.shape[2] // heads))
 
 
 @rule("Attention", rewrite=_rewrite_attention, note=_NOTE)
 def attention(visit: Visit) -> None:
     """Q, K, V as ``[B, heads, T, size]`` or ``[B, T, heads * size]``, mask, cached keys and values, their lengths."""
     _refuse(visit, 7, 3, "returns its scores")
-    if visit.has(6):
-        visit.ignore(6)
+    if visit.has_operand(6):
+        visit.ignore_operand(6)
     query, key, value = visit.operand(0), visit.operand(1), visit.operand(2)
     flat = query.rank == 3
     heads = visit.integer("q_num_heads", 0) if flat else query.shape[1]
@@ -170,14 +170,14 @@ def multi_head_attention(visit: Visit) -> None:
     Keys and values are ``[B, S, heads * size]``, or ``[B, heads, S, size]`` where they come from a cache as they are.
     """
     _refuse(visit, 8, 3, "keeps a cache in place, or returns its scores")
-    if not (visit.has(1) and visit.has(2)):
+    if not (visit.has_operand(1) and visit.has_operand(2)):
         raise LockNodeError("has its operands packed")
     query, key, value = visit.operand(0), visit.operand(1), visit.operand(2)
     if query.rank != 3 or key.rank not in (3, 4) or value.rank != key.rank:
         raise LockNodeError("has its operands packed")
     heads = visit.integer("num_heads", 0)
     kept = _attend(visit, (query, key, value), heads, heads, _Cache(past=(6, 7), present=(1, 2)))
-    if visit.has(3):
+    if visit.has_operand(3):
         bias = visit.operand(3)
         if bias.shape[0] != query.shape[2] + (key.shape[2] + value.shape[2] if key.rank == 3 else 0):
             raise LockNodeError("has a bias that does not fit its operands")
@@ -190,13 +190,13 @@ def multi_head_attention(visit: Visit) -> None:
 def _rewrite_grouped_query(edit: Edit) -> None:
     """Queries may go while keys stay; packed operands name both by the columns that are left."""
     heads, key_heads = edit.integer("num_heads", 1), edit.integer("kv_num_heads", 1)
-    result = edit.result_name()
-    size = edit.shape(result)[2] // heads
-    edit.set_integer("num_heads", edit.size(result, 2) // size)
-    if edit.operand_name(1) is not None:
+    result = edit.result()
+    size = result.shape[2] // heads
+    edit.set_integer("num_heads", result.size(2) // size)
+    if edit.has_operand(1):
         _recount(edit, 1, "kv_num_heads")
         return
-    columns = edit.positions(edit.operand_name(0), 2)
+    columns = edit.operand(0).positions(2)
     if columns is not None:
         keys = (columns >= heads * size) & (columns < (heads + key_heads) * size)
         edit.set_integer("kv_num_heads", int(np.count_nonzero(keys)) // size)
@@ -213,12 +213,15 @@ def grouped_query_attention(visit: Visit) -> None:
     if heads < 1 or key_heads < 1:
         raise LockNodeError("does not say how many heads it has")
     query = visit.operand(0)
-    if visit.has(1) != visit.has(2) or query.rank != 3:
+    if visit.has_operand(1) != visit.has_operand(2) or query.rank != 3:
         raise LockNodeError("has its operands packed")
-    operands = (query, visit.operand(1), visit.operand(2)) if visit.has(1) else _unpacked(query, heads, key_heads)
+    if visit.has_operand(1):
+        operands = query, visit.operand(1), visit.operand(2)
+    else:
+        operands = _unpacked(query, heads, key_heads)
     for index in (7, 8):
-        if visit.has(index):
-            visit.lock_others(visit.operand(index), (), "turns positions by it")
+        if visit.has_operand(index):
+            visit.lock_operand(visit.operand(index), "turns positions by it")
     cache = _Cache(past=(3, 4), present=(1, 2))
     _tie_mask(visit, 10, _attend(visit, operands, heads, key_heads, cache))
 
@@ -233,17 +236,17 @@ def _unpacked(packed: Operand, heads: int, key_heads: int) -> tuple[Operand, Ope
     for start, stop in pairwise(cuts):
         axis = None if packed.axes[2] is None else packed.axes[2][start * size : stop * size]
         shape = (*packed.shape[:2], (stop - start) * size)
-        parts.append(Operand(packed.name, shape, (*packed.axes[:2], axis), packed.constant))
+        parts.append(replace(packed, shape=shape, axes=(*packed.axes[:2], axis)))
     return parts[0], parts[1], parts[2]
 
 
 def _rewrite_fused_attention(edit: Edit) -> None:
-    result = edit.result_name()
-    kept = edit.positions(result, 2)
+    result = edit.result()
+    kept = result.positions(2)
     if kept is None:
         return
     heads = edit.integer("num_heads", 1)
-    size = edit.shape(result)[2] // heads
+    size = result.shape[2] // heads
     edit.set_integer("num_heads", int(kept.size) // size)
     sizes = edit.integers("qkv_hidden_sizes")
     if sizes:
@@ -268,28 +271,27 @@ def fused_attention(visit: Visit) -> None:
     visit.lock(data.axes[0], "takes it as the batch")
     visit.lock(data.axes[1], "mixes along it")
     reading = visit.tie(data.axes[2], weight.axes[0], "reads features that stay")
-    if weight.axes[0] is not None:
-        visit.read(weight, 0, weight.axes[0])
+    visit.mark_reader(weight, 0)
     written = weight.axes[1]
-    if visit.has(2):
+    if visit.has_operand(2):
         written = visit.tie(written, visit.operand(2).axes[0])
     if written is None:
         raise LockNodeError("has a single column")
     query, key, value = (_heads(visit, part, heads) for part in np.split(written, np.cumsum(parts)[:2]))
     others, earlier = [key, value], 0
-    if visit.has(4):
+    if visit.has_operand(4):
         past = visit.operand(4)
-        visit.lock_others(past, (2,), "keeps it in a cache")
+        visit.lock_operand(past, "keeps it in a cache", except_axes=(2,))
         others.append(past.axes[2])
         earlier = past.shape[3]
     kept = _tie_heads(visit, query, others, heads, heads, _Cache(present=(1,)))
-    visit.give_unsized([None, None, kept, None, None], result=1)
+    visit.set_unsized_result([None, None, kept, None, None], index=1)
     size = parts[2] // heads
-    visit.give([None, None, None if kept is None else kept.repeat(size)])
+    visit.set_result([None, None, None if kept is None else kept.repeat(size)])
     _tie_mask(visit, 5, kept)
     tokens = data.shape[1]
-    visit.multiply_accumulates([tokens, weight.shape[1], data.shape[2]], [None, written, reading])
-    visit.multiply_accumulates([tokens * (tokens + earlier) * (parts[0] // heads + size), heads], [None, kept])
+    visit.add_macs([tokens, weight.shape[1], data.shape[2]], [None, written, reading])
+    visit.add_macs([tokens * (tokens + earlier) * (parts[0] // heads + size), heads], [None, kept])
 
 
 def _rewrite_rotary(edit: Edit) -> None:
@@ -307,12 +309,12 @@ def rotary_embedding(visit: Visit) -> None:
     if data.rank == 4:
         visit.lock(data.axes[3], "turns pairs of it")
         visit.lock(data.axes[2], "turns it by its position")
-        visit.head(data.axes[1])
-        visit.give([data.axes[0], data.axes[1], None, None])
+        visit.mark_head(data.axes[1])
+        visit.set_result([data.axes[0], data.axes[1], None, None])
         return
     heads = visit.integer("num_heads", 0)
     if data.rank != 3 or not heads:
         raise LockNodeError("reads heads from a merged axis and does not say how many")
     visit.lock(data.axes[1], "turns it by its position")
     kept = _heads(visit, data.axes[2], heads)
-    visit.give([data.axes[0], None, None if kept is None else data.axes[2]])
+    visit.set_result([data.axes[0], None, None if kept is None else data.axes[2]])

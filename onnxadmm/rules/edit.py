@@ -10,169 +10,206 @@ from numpy.typing import NDArray
 from onnxadmm.graph.constants import free_name, new_initializer
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
+from onnxadmm.rules.node import NodeView
 
 Positions = NDArray[np.int64]
 Kept = Callable[[str], tuple[Positions | None, ...] | None]
 Made = dict[tuple[str, tuple[int, ...], bytes], onnx_ir.Value]
 
 
-class Edit:
+class PrunedValue:
+    """An operand or result of a node: its lengths before and after removal, and which positions stay."""
+
+    def __init__(self, name: str, shape: tuple[int, ...] | None, kept: tuple[Positions | None, ...] | None) -> None:
+        self._name = name
+        self._shape = shape
+        self._kept = kept
+
+    @property
+    def name(self) -> str:
+        """Name of the value."""
+        return self._name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its lengths before removal, at one sample of the free input dimensions.
+
+        Raises:
+            LookupError: they are not known; the label function should have refused.
+        """
+        if self._shape is None:
+            raise LookupError(f"the shape of {self._name} is not known")
+        return self._shape
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether any axis shrinks."""
+        return self._kept is not None and any(axis is not None for axis in self._kept)
+
+    def positions(self, axis: int) -> Positions | None:
+        """Return the positions of an axis that stay, int64 ascending; None when all do."""
+        return None if self._kept is None else self._kept[axis]
+
+    def size(self, axis: int) -> int:
+        """Return the length of an axis after removal."""
+        positions = self.positions(axis)
+        return self.shape[axis] if positions is None else int(positions.size)
+
+
+class Edit(NodeView):
     """One node, as its rewrite function sees it: sizes before and after, and the means to change the node.
+
+    A rewrite function is called for nodes of which an operand or a result shrinks. Weights are cut by then; what it
+    has to adapt are attributes and constant operands that name a size, a number of blocks, or a position. An operator
+    without any needs no rewrite function.
+
+    A shuffle reads an axis as ``[blocks, n]`` and writes it as ``[n, blocks]``. Its label function lets whole blocks
+    go, so the attribute that counts them has to follow::
+
+        def shuffle_blocks(visit: Visit) -> None:
+            data = visit.operand(0)  # [N, blocks * n]
+            labels = data.axes[1]
+            if labels is not None:
+                rows = labels.reshape(visit.integer("blocks", 1), -1)  # [blocks, n]
+                visit.tie(np.broadcast_to(rows[:, :1], rows.shape), rows)
+                labels = rows.T.reshape(-1)  # [blocks, n] -> [n * blocks]
+            visit.set_result([data.axes[0], labels])
+
+
+        def rewrite_blocks(edit: Edit) -> None:
+            data = edit.operand(0)
+            length = data.shape[1] // edit.integer("blocks", 1)
+            edit.set_integer("blocks", data.size(1) // length)
 
     Constants may be shared between nodes, so a changed operand is always a new initializer; nodes that need equal ones
     share it in turn.
-
-    Args:
-        made: the new initializers so far, by their content; shared by the edits of all nodes.
     """
 
     def __init__(
         self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept, names: set[str], made: Made
     ) -> None:
-        self.node = node
+        """The edit of a node.
+
+        Args:
+            model: which shrinks; the node is in its graph.
+            node: to be changed.
+            shapes: before removal.
+            kept: gives for the name of a value the positions of each axis that stay; None where all do.
+            names: that are taken.
+            made: the new initializers so far, by their content; shared by the edits of all nodes.
+        """
+        super().__init__(node, shapes)
         self._model = model
-        self._shapes = shapes
         self._kept = kept
         self._names = names
         self._made = made
 
-    def operand_name(self, index: int) -> str | None:
-        """Return the name of an operand, None when it is absent."""
-        value = self.node.inputs[index] if index < len(self.node.inputs) else None
-        return None if value is None else value.name
+    # -- what is there -------------------------------------------------------------------------------
 
-    def result_name(self, index: int = 0) -> str | None:
-        """Return the name of a result."""
-        return self.node.outputs[index].name if index < len(self.node.outputs) else None
+    def operand(self, index: int) -> PrunedValue:
+        """Return an operand.
 
-    def shape(self, name: str | None) -> tuple[int, ...]:
-        """Return the sample shape before removal; the label function has seen to it that it is known."""
-        shape = None if name is None else self._shapes.shape(name)
-        assert shape is not None, name
-        return shape
+        Raises:
+            LookupError: it is absent, see ``has_operand``.
+        """
+        return self._pruned(self._operand_name(index), f"operand {index}")
 
-    def positions(self, name: str | None, axis: int) -> Positions | None:
-        """Return the positions of an axis that stay, ascending; None when all do."""
-        axes = None if name is None else self._kept(name)
-        return None if axes is None else axes[axis]
+    def result(self, index: int = 0) -> PrunedValue:
+        """Return a result.
 
-    def size(self, name: str | None, axis: int) -> int:
-        """Return the length of an axis after removal."""
-        positions = self.positions(name, axis)
-        return self.shape(name)[axis] if positions is None else int(positions.size)
-
-    def changed(self, name: str | None) -> bool:
-        """Tell whether any axis of a value shrinks."""
-        axes = None if name is None else self._kept(name)
-        return axes is not None and any(axis is not None for axis in axes)
-
-    def value(self, index: int) -> np.ndarray | None:
-        """Return the value of a small operand before removal, None when it is computed while running."""
-        name = self.operand_name(index)
-        return None if name is None else self._shapes.value(name)
-
-    def partial(self, index: int) -> tuple[int | None, ...] | None:
-        """Return the elements of a one-dimensional operand; None where an element depends on a free size."""
-        name = self.operand_name(index)
-        return None if name is None else self._shapes.partial(name)
-
-    def partial_result(self) -> tuple[int | None, ...] | None:
-        """Return the elements of a one-dimensional first result before removal, as ``partial`` does."""
-        name = self.result_name()
-        return None if name is None else self._shapes.partial(name)
-
-    def values_of(self, value: onnx_ir.Value) -> list[int] | None:
-        """Return the integers of any small value before removal; None when it is computed while running."""
-        array = self._shapes.value(value.name or "")
-        return None if array is None else [int(number) for number in array.reshape(-1)]
-
-    def integer(self, name: str, default: int) -> int:
-        """Return an integer attribute."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else int(attribute.as_int())
-
-    def integers(self, name: str) -> list[int] | None:
-        """Return an attribute that lists integers, or None when it is absent."""
-        attribute = self.node.attributes.get(name)
-        return None if attribute is None else [int(number) for number in attribute.as_ints()]
-
-    def integers_of(self, index: int) -> list[int] | None:
-        """Return the integers of an operand before removal; None when absent or computed while running."""
-        value = self.value(index)
-        return None if value is None else [int(number) for number in value.reshape(-1)]
+        Raises:
+            LookupError: it is absent, see ``has_result``.
+        """
+        return self._pruned(self._result_name(index), f"result {index}")
 
     @property
-    def version(self) -> int:
-        """Version of the operator set of the default domain that the model imports."""
-        imports = self._model.ir.opset_imports
-        return imports.get("", imports.get("ai.onnx", 1))
+    def is_affected(self) -> bool:
+        """Whether any operand or result shrinks."""
+        values = [value.name for value in (*self._node.inputs, *self._node.outputs) if value is not None]
+        return any(self._pruned(name, "it").shrinks for name in values if name)
 
-    def drop_attribute(self, name: str) -> None:
+    def _pruned(self, name: str | None, what: str) -> PrunedValue:
+        if not name:
+            raise LookupError(f"{what} of {self.where} is absent")
+        return PrunedValue(name, self._shapes.shape(name), self._kept(name))
+
+    # -- changing the node ---------------------------------------------------------------------------
+
+    def remove_attribute(self, name: str) -> None:
         """Remove an attribute if it is there."""
-        self.node.attributes.pop(name, None)
+        self._node.attributes.pop(name, None)
 
     def set_integer(self, name: str, value: int) -> None:
         """Change an integer attribute."""
-        self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
+        self._node.attributes[name] = onnx_ir.AttrInt64(name, value)
 
     def set_integers(self, name: str, values: Sequence[int]) -> None:
         """Change an attribute that lists integers."""
-        self.node.attributes[name] = onnx_ir.AttrInt64s(name, list(values))
+        self._node.attributes[name] = onnx_ir.AttrInt64s(name, list(values))
 
-    def set_operand(self, index: int, values: Sequence[int] | NDArray[np.int64]) -> None:
-        """Replace an operand by a new constant of integers; int64 where it had no type."""
-        old = self.operand_name(index) or "operand"
-        replacement = self._constant(f"{old}_pruned", np.asarray(values, self._integers(old)))
-        if index >= len(self.node.inputs):
-            self.node.resize_inputs(index + 1)
-        self.node.replace_input_with(index, replacement)
-
-    def set_elements(self, index: int, values: Sequence[int | None]) -> None:
-        """Replace an operand by these elements; those given as None are still computed while running."""
-        if None not in values:
-            self.set_operand(index, [value for value in values if value is not None])
-            return
-        old = self.node.inputs[index]
-        before = self.partial(index)
-        assert old is not None  # it was read before
-        assert before is not None  # likewise
-        chosen = self._choose(old, before, values)
-        self.node.prepend(chosen)
-        self.node.replace_input_with(index, chosen.outputs[0])
-
-    def keep_result(
-        self, after: Sequence[int | None], values: Sequence[int | None], needs: Callable[[onnx_ir.Node, int], bool]
-    ) -> None:
-        """Let some users of the first result see other elements than removal leaves there.
+    def set_operand(self, index: int, values: Sequence[int | None] | NDArray[np.int64]) -> None:
+        """Replace an operand by a new constant of integers, of the type it had; int64 where it was absent.
 
         Args:
-            after: the elements after removal; None where they are computed while running.
-            values: the elements wanted; None at the same places.
-            needs: tells of a user and the index of its operand whether it is to see them.
+            index: of the operand.
+            values: an array of any shape, which may be a single number, or a list of elements. Those given as None
+                are still computed while running: ``partial_value`` gives as many elements, and None for them as well.
         """
-        result = self.node.outputs[0]
-        uses = [use for use in result.uses() if needs(use.node, use.idx)]
+        if isinstance(values, Sequence) and None in values:
+            old, before = self._node.inputs[index], self.partial_value(index)
+            if old is None or before is None:
+                raise LookupError(f"operand {index} of {self.where} has no elements that are computed while running")
+            chosen = self._choose(old, before, values)
+            self._node.prepend(chosen)
+            self._node.replace_input_with(index, chosen.outputs[0])
+            return
+        name = self._operand_name(index) or "operand"
+        replacement = self._constant(f"{name}_pruned", np.asarray(values, self._integers(name)))
+        if index >= len(self._node.inputs):
+            self._node.resize_inputs(index + 1)
+        self._node.replace_input_with(index, replacement)
+
+    def keep_result(self, after: Sequence[int | None]) -> None:
+        """Let users of the first result, a vector of sizes, see the elements from before removal.
+
+        Users that read only elements which removal does not change are left alone.
+
+        Args:
+            after: the elements after removal; None where ``partial_result_value`` gives None.
+        """
+        before = self.partial_result_value()
+        if before is None:
+            raise LookupError(f"nothing is known of the result of {self.where}")
+        changed = {index for index, (new, old) in enumerate(zip(after, before, strict=True)) if new != old}
+        result = self._node.outputs[0]
+        uses = [use for use in result.uses() if changed & self._elements_read_by(use.node, use.idx, len(before))]
         if not uses:
             return
-        if None in values:
-            chosen = self._choose(result, after, values)
-            self.node.append(chosen)
+        if None in before:
+            chosen = self._choose(result, after, before)
+            self._node.append(chosen)
             kept = chosen.outputs[0]
         else:
-            known = np.asarray([value for value in values if value is not None], np.int64)
+            known = np.asarray([value for value in before if value is not None], np.int64)
             kept = self._constant(f"{result.name}_pruned", known)
         for use in uses:
             use.node.replace_input_with(use.idx, kept)
 
     def gather_operand(self, index: int, axis: int, positions: Sequence[int] | Positions) -> None:
-        """Let the node read only some positions of an axis of an operand, in this order."""
-        old = self.node.inputs[index]
-        assert old is not None  # the operand was read before
+        """Let the node read only some positions of an axis of an operand, counted after removal, in this order."""
+        old = self._node.inputs[index]
+        if old is None:
+            raise LookupError(f"operand {index} of {self.where} is absent")
         where = self._constant(f"{old.name}_pruned", np.asarray(positions, dtype=np.int64))
         picked = onnx_ir.Node("", "Gather", inputs=[old, where], attributes=[onnx_ir.AttrInt64("axis", axis)])
         picked.outputs[0].name = free_name(f"{old.name}_picked", self._names)
-        self.node.prepend(picked)
-        self.node.replace_input_with(index, picked.outputs[0])
+        self._node.prepend(picked)
+        self._node.replace_input_with(index, picked.outputs[0])
 
     def _integers(self, name: str | None) -> type[np.signedinteger[Any]]:
         """Return the type of integers of a value: operands that go together have to have the same."""
@@ -184,7 +221,7 @@ class Edit:
 
         Where is younger than the oldest operator sets; there the difference to what ``old`` holds is added.
         """
-        if self.version < 9:
+        if self.opset_version < 9:
             pairs = zip(wanted, before, strict=True)
             difference = [0 if new is None or now is None else new - now for new, now in pairs]
             added = self._constant(f"{old.name}_pruned", np.asarray(difference, self._integers(old.name)))

@@ -10,9 +10,8 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 
 @dataclass(frozen=True)
 class _Holder:
-    """An operand, by number, and the index of its axis with some letter."""
+    """An operand, and the index of its axis with some letter."""
 
-    number: int
     operand: Operand
     index: int
 
@@ -57,20 +56,20 @@ def einsum(visit: Visit) -> None:
     found: dict[str, Axis] = {}
     for letter in dict.fromkeys("".join(terms)):
         holders = [
-            _Holder(number, operand, term.index(letter))
-            for number, (operand, term) in enumerate(zip(operands, terms, strict=True))
+            _Holder(operand, term.index(letter))
+            for operand, term in zip(operands, terms, strict=True)
             if letter in term
         ]
         sizes[letter] = max(holder.size for holder in holders)
         holders = [holder for holder in holders if holder.size == sizes[letter]]
         found[letter] = _share(visit, holders) if letter in result else _contract(visit, holders)
         if letter in result and sum(not holder.operand.constant for holder in holders) > 1:
-            visit.head(found[letter])
-    visit.give([found[letter] for letter in result])
-    samples = visit.samples(visit.result_shape(), visit.node.outputs[0].name)
+            visit.mark_head(found[letter])
+    visit.set_result([found[letter] for letter in result])
+    samples = visit.rows_per_sample()
     order = [*result, *(letter for letter in sizes if letter not in result)]
     counts = [samples if index == 0 and result else sizes[letter] for index, letter in enumerate(order)]
-    visit.multiply_accumulates(counts, [found[letter] for letter in order])
+    visit.add_macs(counts, [found[letter] for letter in order])
 
 
 def _share(visit: Visit, holders: Sequence[_Holder]) -> Axis:
@@ -88,7 +87,7 @@ def _contract(visit: Visit, holders: Sequence[_Holder]) -> Axis:
         return None
     axis = _share(visit, holders)
     if not weights:
-        visit.read_activation(holders[0].number, holders[0].index)
-    elif weights[0].labels is not None:
-        visit.read(weights[0].operand, weights[0].index, weights[0].labels)
+        visit.mark_summed(holders[0].operand, holders[0].index)
+    else:
+        visit.mark_reader(weights[0].operand, weights[0].index)
     return axis

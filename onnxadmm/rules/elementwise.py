@@ -1,33 +1,10 @@
 """Operators that work position by position: activations, arithmetic with broadcasting, casts."""
 
-from collections.abc import Sequence
-
-from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Visit
 
 _ALONE = "works position by position"
 _MEETS = "ties the axes that meet; broadcast axes say nothing"
-
-
-def broadcast(visit: Visit, operands: Sequence[Operand], shape: Sequence[int]) -> list[Axis]:
-    """Tie operands that are broadcast to ``shape`` and return the axes of the result.
-
-    Axes of size one repeat and say nothing; an axis that stays locks the axes it meets.
-    """
-    result: list[Axis] = []
-    for position, size in enumerate(shape):
-        met: list[Axis] = []
-        for operand in operands:
-            index = position - (len(shape) - operand.rank)
-            if index >= 0 and operand.shape[index] == size and size > 1:
-                met.append(operand.axes[index])
-        axis = met[0] if met else None
-        for other in met[1:]:
-            if axis is not None or other is not None:
-                axis = visit.tie(axis, other, "joins it with positions that stay")
-        result.append(axis)
-    return result
 
 
 @rule(
@@ -50,14 +27,14 @@ def broadcast(visit: Visit, operands: Sequence[Operand], shape: Sequence[int]) -
     note="works position by position; its limits are scalars",
 )  # fmt: skip
 def unary(visit: Visit) -> None:
-    visit.give(visit.operand(0).axes)
+    visit.set_result(visit.operand(0).axes)
 
 
 @rule("Dropout", moves="view", pure=False, note="the identity; its mask passes as well")
 def dropout(visit: Visit) -> None:
     operand = visit.operand(0)
-    visit.give(operand.axes)
-    visit.give(operand.axes, result=1)
+    visit.set_result(operand.axes)
+    visit.set_result(operand.axes, index=1)
 
 
 @rule("Add", "Div", "Sub", elementwise=True, scales=True, gradient="engine", note=_MEETS)
@@ -70,10 +47,10 @@ def dropout(visit: Visit) -> None:
     elementwise=True, gradient="zero", note=_MEETS,
 )  # fmt: skip
 def arithmetic(visit: Visit) -> None:
-    visit.give(broadcast(visit, visit.operands(), visit.result_shape()))
+    visit.set_result(visit.tie_broadcast(visit.operands(), visit.result_shape()))
 
 
 @rule("PRelu", elementwise=True, vectors=(1,), note="ties the channels to the slopes")
 def prelu(visit: Visit) -> None:
     operand = visit.operand(0)
-    visit.give(broadcast(visit, [operand, visit.operand(1)], operand.shape))
+    visit.set_result(visit.tie_broadcast([operand, visit.operand(1)], operand.shape))

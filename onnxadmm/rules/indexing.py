@@ -17,15 +17,14 @@ _SCATTERS = "places along its axis, which locks; ties the others to indices and 
 
 def _rewrite_gather(edit: Edit) -> None:
     """Indices count kept positions: each is replaced by how many stay before it."""
-    data, result = edit.operand_name(0), edit.result_name()
-    rank = len(edit.shape(data))
-    axis = edit.integer("axis", 0) % rank
-    kept = edit.positions(data, axis)
+    data, result = edit.operand(0), edit.result()
+    axis = edit.axis_attribute("axis", 0, data.rank)
+    kept = data.positions(axis)
     indices = edit.value(1)
     if kept is None or indices is None:
         return
-    found = indices.astype(np.int64) % edit.shape(data)[axis]
-    stays = edit.positions(result, axis) if found.ndim == 1 else None
+    found = indices.astype(np.int64) % data.shape[axis]
+    stays = result.positions(axis) if found.ndim == 1 else None
     edit.set_operand(1, np.searchsorted(kept, found if stays is None else found[stays]))
 
 
@@ -38,11 +37,11 @@ def gather(visit: Visit) -> None:
     """data ``[..., d, ...]``, indices ``[i...]`` -> ``[..., i..., ...]``."""
     data = visit.operand(0)
     axis = visit.axis_attribute("axis", 0, data.rank)
-    labels, indices = data.axes[axis], None if visit.is_free(data, axis) else visit.value(1)
+    labels, indices = data.axes[axis], None if data.dynamic[axis] else visit.value(1)
     picked: list[Axis]
     if labels is None or indices is None:
         if data.constant:
-            visit.whole(data, [axis])
+            visit.keep_whole(data, [axis])
         visit.lock(labels, _PICKS)
         picked = list(visit.operand(1).axes) if not visit.is_constant(1) else [None] * _rank(visit, data)
     elif indices.ndim == 1 and indices.size > 1:
@@ -51,7 +50,7 @@ def gather(visit: Visit) -> None:
         # A single position is not an axis that could shrink, and a box of positions need not stay a box.
         visit.lock(labels[np.unique(indices.astype(np.int64) % data.shape[axis])], "picks it by its number")
         picked = [None] * indices.ndim
-    visit.give([*data.axes[:axis], *picked, *data.axes[axis + 1 :]])
+    visit.set_result([*data.axes[:axis], *picked, *data.axes[axis + 1 :]])
 
 
 def _rank(visit: Visit, data: Operand) -> int:
@@ -79,7 +78,7 @@ def _follow(visit: Visit, data: Operand, others: Sequence[Operand], axis: int) -
 )  # fmt: skip
 def gather_elements(visit: Visit) -> None:
     data, indices = visit.operand(0), visit.operand(1)
-    visit.give(_follow(visit, data, [indices], visit.axis_attribute("axis", 0, data.rank)))
+    visit.set_result(_follow(visit, data, [indices], visit.axis_attribute("axis", 0, data.rank)))
 
 
 @rule(
@@ -92,7 +91,7 @@ def scatter_elements(visit: Visit) -> None:
     axis = visit.axis_attribute("axis", 0, data.rank)
     visit.tie(indices.axes[axis], updates.axes[axis])
     _follow(visit, data, [indices, updates], axis)
-    visit.give([None if index == axis else labels for index, labels in enumerate(data.axes)])
+    visit.set_result([None if index == axis else labels for index, labels in enumerate(data.axes)])
 
 
 @rule(
@@ -106,7 +105,7 @@ def gather_tuples(visit: Visit) -> None:
     for axis in data.axes[batch : batch + length]:
         visit.lock(axis, _PICKS)
     shared = [visit.tie(first, second) for first, second in zip(data.axes[:batch], indices.axes[:batch], strict=True)]
-    visit.give([*shared, *indices.axes[batch:-1], *data.axes[batch + length :]])
+    visit.set_result([*shared, *indices.axes[batch:-1], *data.axes[batch + length :]])
 
 
 @rule(
@@ -125,14 +124,14 @@ def scatter_tuples(visit: Visit) -> None:
         visit.tie(first, second, "places positions that stay")
         for first, second in zip(data.axes[length:], updates.axes[places:], strict=True)
     ]
-    visit.give([*([None] * length), *behind])
+    visit.set_result([*([None] * length), *behind])
 
 
 @rule("OneHot", lookups=(Lookup(0, 1, "value"),), gradient="zero", note="adds an axis that stays; passes the others")
 def one_hot(visit: Visit) -> None:
     indices = visit.operand(0)
     axis = visit.axis_attribute("axis", -1, indices.rank + 1)
-    visit.give([*indices.axes[:axis], None, *indices.axes[axis:]])
+    visit.set_result([*indices.axes[:axis], None, *indices.axes[axis:]])
 
 
 @rule(
@@ -143,7 +142,7 @@ def triangle(visit: Visit) -> None:
     data = visit.operand(0)
     for axis in data.axes[-2:]:
         visit.lock(axis, "compares its positions")
-    visit.give([*data.axes[:-2], None, None])
+    visit.set_result([*data.axes[:-2], None, None])
 
 
 @rule("ReverseSequence", effect="locks", note="reverses along time, which locks; passes the others")
@@ -153,11 +152,12 @@ def reverse_sequence(visit: Visit) -> None:
     if batch == time:
         raise LockNodeError("names one axis twice")
     visit.lock(data.axes[time], "reverses it")
-    shared = visit.tie(data.axes[batch], lengths.axes[0])
-    visit.give([None if index == time else shared if index == batch else axis for index, axis in enumerate(data.axes)])
+    axes = list(data.axes)
+    axes[batch], axes[time] = visit.tie(data.axes[batch], lengths.axes[0]), None
+    visit.set_result(axes)
 
 
 @rule("CastLike", elementwise=True, moves="order", indices=(1,), note="works position by position")
 def cast_like(visit: Visit) -> None:
-    visit.ignore(1)
-    visit.give(visit.operand(0).axes)
+    visit.ignore_operand(1)
+    visit.set_result(visit.operand(0).axes)

@@ -16,7 +16,7 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 )  # fmt: skip
 def concat(visit: Visit) -> None:
     operands = visit.operands()
-    visit.give(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
+    visit.set_result(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
 
 
 def join(visit: Visit, operands: Sequence[Operand], joined: int) -> list[Axis]:
@@ -40,23 +40,25 @@ def _join(visit: Visit, operands: Sequence[Operand], index: int) -> Axis:
     parts = []
     for operand in operands:
         axis = operand.axes[index]
-        if visit.is_free(operand, index):
+        if operand.dynamic[index]:
             visit.lock(axis, "joins it at a size that is not known")
             axis = None
-        parts.append(visit.fixed(operand.shape[index], "joins positions that stay") if axis is None else axis)
+        if axis is None:
+            axis = visit.new_locked_labels(operand.shape[index], "joins positions that stay")
+        parts.append(axis)
     return np.concatenate(parts)
 
 
 def _rewrite_split(edit: Edit) -> None:
-    data = edit.operand_name(0)
-    axis = edit.integer("axis", 0) % len(edit.shape(data))
-    if edit.positions(data, axis) is None:
+    data = edit.operand(0)
+    axis = edit.axis_attribute("axis", 0, data.rank)
+    if data.positions(axis) is None:
         return
-    sizes = [edit.size(output.name, axis) for output in edit.node.outputs]
-    if edit.version < 13:
+    sizes = [edit.result(index).size(axis) for index in range(edit.result_count)]
+    if edit.opset_version < 13:
         edit.set_integers("split", sizes)
         return
-    edit.drop_attribute("num_outputs")
+    edit.remove_attribute("num_outputs")
     edit.set_operand(1, sizes)
 
 
@@ -68,13 +70,13 @@ def split(visit: Visit) -> None:
     data = visit.operand(0)
     axis = visit.axis_attribute("axis", 0, data.rank)
     start = 0
-    for index in range(len(visit.node.outputs)):
+    for index in range(visit.result_count):
         size = visit.result_shape(index)[axis]
         labels = data.axes[axis]
-        if visit.is_free(data, axis):
+        if data.dynamic[axis]:
             visit.lock(labels, "cuts it at positions that are computed while running")
         part = None if labels is None else visit.select(labels, np.arange(start, start + size))
-        visit.give([part if position == axis else other for position, other in enumerate(data.axes)], result=index)
+        visit.set_result([part if position == axis else other for position, other in enumerate(data.axes)], index=index)
         start += size
 
 
@@ -82,13 +84,13 @@ def _slices(visit: Visit, rank: int) -> list[tuple[int, slice | None]]:
     """Return each sliced axis and its slice, None where that is computed while running."""
     starts: Sequence[int | None] | None
     ends: Sequence[int | None] | None
-    if visit.version < 10:
+    if visit.opset_version < 10:
         starts, ends = visit.integers("starts"), visit.integers("ends")
         axes, steps = visit.integers("axes"), None
     else:
-        starts, ends = visit.partial(1), visit.partial(2)
-        axes = visit.known(3, "axes") if visit.has(3) else None
-        steps = visit.known(4, "steps") if visit.has(4) else None
+        starts, ends = visit.partial_value(1), visit.partial_value(2)
+        axes = visit.require_integers(3, "axes") if visit.has_operand(3) else None
+        steps = visit.require_integers(4, "steps") if visit.has_operand(4) else None
     if starts is None and axes is not None:
         starts = [None] * len(axes)
     if starts is None:
@@ -112,36 +114,36 @@ def _rewrite_slice(edit: Edit) -> None:
 
     Positions in steps are no run any more; they are gathered before the slice.
     """
-    data, result = edit.operand_name(0), edit.result_name()
-    shape = edit.shape(data)
-    old = edit.version < 10
-    starts: Sequence[int | None] | None = edit.integers("starts") if old else edit.partial(1)
-    ends: Sequence[int | None] | None = edit.integers("ends") if old else edit.partial(2)
-    axes = edit.integers("axes") if old else edit.integers_of(3)
+    data, result = edit.operand(0), edit.result()
+    shape = data.shape
+    old = edit.opset_version < 10
+    starts: Sequence[int | None] | None = edit.integers("starts") if old else edit.partial_value(1)
+    ends: Sequence[int | None] | None = edit.integers("ends") if old else edit.partial_value(2)
+    axes = edit.integers("axes") if old else edit.operand_integers(3)
     if starts is None or ends is None:
         return  # its axes are whole, or the label function would have locked them
     axes = [axis % len(shape) for axis in axes] if axes is not None else list(range(len(starts)))
-    steps = edit.integers_of(4) or [1] * len(starts)
+    steps = edit.operand_integers(4) or [1] * len(starts)
     new_starts, new_ends, new_steps = list(starts), list(ends), list(steps)
     for index, axis in enumerate(axes):
-        kept, start, end = edit.positions(data, axis), starts[index], ends[index]
+        kept, start, end = data.positions(axis), starts[index], ends[index]
         if kept is None or start is None or end is None:
             continue
         wanted = np.arange(shape[axis])[_as_slice(start, end, steps[index])]
         if steps[index] == 1:
             new_starts[index] = int(np.searchsorted(kept, wanted[0] if wanted.size else 0))
         else:
-            stays = edit.positions(result, axis)
+            stays = result.positions(axis)
             edit.gather_operand(0, axis, np.searchsorted(kept, wanted if stays is None else wanted[stays]))
             new_starts[index], new_steps[index] = 0, 1
-        new_ends[index] = (new_starts[index] or 0) + edit.size(result, axis)
+        new_ends[index] = (new_starts[index] or 0) + result.size(axis)
     if old:
         edit.set_integers("starts", [start for start in new_starts if start is not None])
         edit.set_integers("ends", [end for end in new_ends if end is not None])
         return
     for operand, new, before in ((1, new_starts, starts), (2, new_ends, ends), (4, new_steps, steps)):
         if new != list(before):
-            edit.set_elements(operand, new)
+            edit.set_operand(operand, new)
 
 
 @rule(
@@ -156,20 +158,21 @@ def slice_axes(visit: Visit) -> None:
             labels = data.axes[axis]
             if labels is None:
                 continue
-            if chosen is None or visit.is_free(data, axis):
+            if chosen is None or data.dynamic[axis]:
                 visit.lock(labels, "cuts it at positions that are computed while running")
                 result[axis] = None
                 continue
             selected = np.arange(data.shape[axis])[chosen]
             if not np.array_equal(selected, np.arange(data.shape[axis])):
                 result[axis] = visit.select(labels, selected)
-    visit.give(result)
+    visit.set_result(result)
 
 
 def _pads(visit: Visit, rank: int) -> list[tuple[int | None, int | None]]:
     """Return (before, after) for each axis, None where that is computed while running."""
-    flat: Sequence[int | None] | None = visit.integers("pads") if visit.version < 11 else visit.partial(1)
-    axes = visit.known(3, "axes") if visit.version >= 18 and visit.has(3) else list(range(rank))
+    flat: Sequence[int | None] | None = visit.integers("pads") if visit.opset_version < 11 else visit.partial_value(1)
+    named = visit.opset_version >= 18 and visit.has_operand(3)
+    axes = visit.require_integers(3, "axes") if named else list(range(rank))
     if flat is None:
         flat = [None] * (2 * len(axes))
     pads: list[tuple[int | None, int | None]] = [(0, 0)] * rank
@@ -179,16 +182,16 @@ def _pads(visit: Visit, rank: int) -> list[tuple[int | None, int | None]]:
 
 
 def _rewrite_pad(edit: Edit) -> None:
-    data, result = edit.operand_name(0), edit.result_name()
-    shape = edit.shape(data)
-    flat: Sequence[int | None] | None = edit.integers("pads") if edit.version < 11 else edit.partial(1)
-    axes = edit.integers_of(3) if edit.version >= 18 else None
-    if flat is None or not edit.changed(result):
+    data, result = edit.operand(0), edit.result()
+    shape = data.shape
+    flat: Sequence[int | None] | None = edit.integers("pads") if edit.opset_version < 11 else edit.partial_value(1)
+    axes = edit.operand_integers(3) if edit.opset_version >= 18 else None
+    if flat is None or not result.shrinks:
         return
     axes = [axis % len(shape) for axis in axes] if axes is not None else list(range(len(shape)))
     pads = list(flat)
     for index, axis in enumerate(axes):
-        kept = edit.positions(result, axis)
+        kept = result.positions(axis)
         if kept is None:
             continue
         before = flat[index]
@@ -198,10 +201,10 @@ def _rewrite_pad(edit: Edit) -> None:
         pads[len(axes) + index] = int(np.count_nonzero(kept >= before + shape[axis]))
     if pads == list(flat):
         return
-    if edit.version < 11:
+    if edit.opset_version < 11:
         edit.set_integers("pads", [size for size in pads if size is not None])
     else:
-        edit.set_elements(1, pads)
+        edit.set_operand(1, pads)
 
 
 @rule(
@@ -222,5 +225,5 @@ def pad(visit: Visit) -> None:
         elif not constant or before < 0 or after < 0:
             raise LockNodeError("copies or cuts its positions")
         else:
-            result.append(np.concatenate([visit.fresh(before), axis, visit.fresh(after)]))
-    visit.give(result if labelled else data.axes if constant else [None] * data.rank)
+            result.append(np.concatenate([visit.new_labels(before), axis, visit.new_labels(after)]))
+    visit.set_result(result if labelled else data.axes if constant else [None] * data.rank)

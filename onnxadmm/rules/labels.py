@@ -30,7 +30,7 @@ class Labels:
         """How many labels there are."""
         return self._count
 
-    def fresh(self, length: int) -> LabelArray:
+    def new(self, length: int) -> LabelArray:
         """Return ``length`` new, untied, unlocked labels: int64 ``[length]``."""
         start, stop = self._count, self._count + length
         if stop > self._parent.size:
@@ -42,9 +42,9 @@ class Labels:
         self._count = stop
         return np.arange(start, stop, dtype=np.int64)
 
-    def fixed(self, length: int, reason: str) -> LabelArray:
+    def new_locked(self, length: int, reason: str) -> LabelArray:
         """Return one new locked label, repeated ``length`` times: positions that stay."""
-        label = self.fresh(1)
+        label = self.new(1)
         self.lock(label, reason)
         return np.repeat(label, length)
 

@@ -6,9 +6,7 @@ from onnxadmm.operators.call import shape_of
 from onnxadmm.operators.table import Lookup, declare
 from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
-from onnxadmm.rules.elementwise import broadcast
 from onnxadmm.rules.facts import Axis, Operand
-from onnxadmm.rules.products import contract
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import LockNodeError, Visit
 
@@ -28,7 +26,7 @@ declare("SimplifiedLayerNormalization", shape=foreign_shapes.normalization)
     note="works position by position",
 )  # fmt: skip
 def activation(visit: Visit) -> None:
-    visit.give(visit.operand(0).axes)
+    visit.set_result(visit.operand(0).axes)
 
 
 @rule(
@@ -37,8 +35,8 @@ def activation(visit: Visit) -> None:
 )  # fmt: skip
 def biased_activation(visit: Visit) -> None:
     data = visit.operand(0)
-    operands = [data, visit.operand(1)] if visit.has(1) else [data]
-    visit.give(broadcast(visit, operands, data.shape))
+    operands = [data, visit.operand(1)] if visit.has_operand(1) else [data]
+    visit.set_result(visit.tie_broadcast(operands, data.shape))
 
 
 @rule(
@@ -49,13 +47,13 @@ def fused_convolution(visit: Visit) -> None:
     """x, weight, bias, sum."""
     weight = constant_weight(visit, 1)
     written = weight.axes[0]
-    if visit.has(2):
+    if visit.has_operand(2):
         written = visit.tie(written, visit.operand(2).axes[0])
     axes = convolve(visit, visit.operand(0), weight, written)
-    if visit.has(3):
+    if visit.has_operand(3):
         shape = visit.result_shape()
-        axes = broadcast(visit, [Operand("", shape, tuple(axes), constant=False), visit.operand(3)], shape)
-    visit.give(axes)
+        axes = visit.tie_broadcast([Operand.stand_in(shape, axes), visit.operand(3)], shape)
+    visit.set_result(axes)
 
 
 @rule("FusedMatMul", domain=_DOMAIN, shape=foreign_shapes.fused_product, note="as MatMul, with transposed operands")
@@ -65,20 +63,18 @@ def fused_product(visit: Visit) -> None:
         raise LockNodeError("moves its batch axes")
     first_inner = first.rank - 2 if visit.integer("transA", 0) else first.rank - 1
     second_inner = second.rank - 1 if visit.integer("transB", 0) else second.rank - 2
-    inner = contract(visit, first, first_inner, second, second_inner)
+    inner = visit.contract(first, first_inner, second, second_inner)
     shape = visit.result_shape()
-    stacks = [
-        Operand(operand.name, operand.shape[:-2], operand.axes[:-2], operand.constant) for operand in (first, second)
-    ]
-    batch = broadcast(visit, stacks, shape[:-2])
+    stacks = [operand.without_last_axes(2) for operand in (first, second)]
+    batch = visit.tie_broadcast(stacks, shape[:-2])
     if not first.constant and not second.constant:
         for axis in batch:
-            visit.head(axis)
+            visit.mark_head(axis)
     outer = (first.axes[2 * first.rank - 3 - first_inner], second.axes[2 * second.rank - 3 - second_inner])
     result: list[Axis] = [*batch, *outer]
-    visit.give(result)
-    samples = visit.samples(shape, visit.node.outputs[0].name)
-    visit.multiply_accumulates([samples, *shape[1:], first.shape[first_inner]], [*result, inner])
+    visit.set_result(result)
+    samples = visit.rows_per_sample()
+    visit.add_macs([samples, *shape[1:], first.shape[first_inner]], [*result, inner])
 
 
 @rule(
@@ -88,15 +84,15 @@ def fused_product(visit: Visit) -> None:
 )  # fmt: skip
 def skip_layer_normalization(visit: Visit) -> None:
     data, skip = visit.operand(0), visit.operand(1)
-    axes = broadcast(visit, [data, skip], data.shape)
+    axes = visit.tie_broadcast([data, skip], data.shape)
     for index in range(2, visit.operand_count):
-        if visit.has(index):
+        if visit.has_operand(index):
             visit.lock(visit.operand(index).axes[0], "mixes along it")
     visit.lock(axes[-1], "mixes along it")
     axes[-1] = None
-    for result in range(len(visit.node.outputs)):
-        if visit.node.outputs[result].name and len(visit.result_shape(result)) == len(axes):
-            visit.give(axes, result=result)
+    for result in range(visit.result_count):
+        if visit.has_result(result) and len(visit.result_shape(result)) == len(axes):
+            visit.set_result(axes, index=result)
 
 
 @rule(
@@ -105,8 +101,7 @@ def skip_layer_normalization(visit: Visit) -> None:
 )  # fmt: skip
 def embed_layer_normalization(visit: Visit) -> None:
     for operand in visit.operands():
-        for axis in operand.axes:
-            visit.lock(axis, "mixes along it")
-    for result in range(len(visit.node.outputs)):
-        if visit.node.outputs[result].name:
-            visit.give([None] * len(visit.result_shape(result)), result=result)
+        visit.lock_operand(operand, "mixes along it")
+    for result in range(visit.result_count):
+        if visit.has_result(result):
+            visit.set_result([None] * len(visit.result_shape(result)), index=result)

@@ -13,7 +13,7 @@ _MIXES = "normalises over it"
 
 def _tie_trailing(visit: Visit, data: Operand, axes: list[Axis], index: int) -> None:
     """Tie a scale or shift, which is broadcast against the last axes of the data."""
-    if not visit.has(index):
+    if not visit.has_operand(index):
         return
     parameter = visit.operand(index)
     for back in range(1, parameter.rank + 1):
@@ -28,10 +28,10 @@ def _feature_normalization(visit: Visit, parameters: tuple[int, ...]) -> None:
     axes = list(data.axes)
     for index in parameters:
         _tie_trailing(visit, data, axes, index)
-    axes = [visit.mix(axis, _MIXES) if index >= first else axis for index, axis in enumerate(axes)]
-    visit.give(axes)
+    axes = [visit.lock_unless_inexact(axis, _MIXES) if index >= first else axis for index, axis in enumerate(axes)]
+    visit.set_result(axes)
     for result in (1, 2):
-        visit.give([*axes[:first], *([None] * (data.rank - first))], result=result)
+        visit.set_result([*axes[:first], *([None] * (data.rank - first))], index=result)
 
 
 @rule(
@@ -56,20 +56,20 @@ def root_mean_square_normalization(visit: Visit) -> None:
 )  # fmt: skip
 def instance_normalization(visit: Visit) -> None:
     data = visit.operand(0)
-    visit.lock_others(data, (0, 1), _MIXES)
+    visit.lock_operand(data, _MIXES, except_axes=(0, 1))
     channels = data.axes[1]
     for index in (1, 2):
         channels = visit.tie(channels, visit.operand(index).axes[0], "normalises channels that stay")
-    visit.give([data.axes[0], channels, *([None] * (data.rank - 2))])
+    visit.set_result([data.axes[0], channels, *([None] * (data.rank - 2))])
 
 
 def _rewrite_group_count(edit: Edit) -> None:
     """Groups go as a whole, so that each keeps its size; with inexact pruning every group keeps channels."""
-    data = edit.operand_name(0)
+    data = edit.operand(0)
     groups = edit.integer("num_groups", 1)
-    kept = edit.positions(data, 1)
+    kept = data.positions(1)
     if kept is not None:
-        edit.set_integer("num_groups", np.unique(kept // (edit.shape(data)[1] // groups)).size)
+        edit.set_integer("num_groups", np.unique(kept // (data.shape[1] // groups)).size)
 
 
 @rule(
@@ -80,7 +80,7 @@ def group_normalization(visit: Visit) -> None:
     """x ``[N, C, ...]``; scale and shift ``[groups]`` in opset 18 to 20, ``[C]`` from 21 on."""
     data = visit.operand(0)
     groups = visit.integer("num_groups", 1)
-    visit.lock_others(data, (0, 1), _MIXES)
+    visit.lock_operand(data, _MIXES, except_axes=(0, 1))
     channels = data.axes[1]
     parameters = [visit.operand(1), visit.operand(2)]
     for parameter in parameters:
@@ -89,7 +89,7 @@ def group_normalization(visit: Visit) -> None:
     if channels is not None:
         blocks = channels.reshape(groups, -1)
         if visit.inexact and blocks.shape[1] > 1:
-            visit.mix(channels)
+            visit.lock_unless_inexact(channels)
             visit.balance(blocks)
         else:
             for column in range(1, blocks.shape[1]):
@@ -100,7 +100,7 @@ def group_normalization(visit: Visit) -> None:
                 visit.lock(parameter.axes[0], "belongs to groups that stay")
             else:
                 visit.tie(channels.reshape(groups, -1)[:, 0] if groups > 1 else None, parameter.axes[0])
-    visit.give([data.axes[0], channels, *([None] * (data.rank - 2))])
+    visit.set_result([data.axes[0], channels, *([None] * (data.rank - 2))])
 
 
 @rule("LpNormalization", normalises=True, note="divides by a norm, to which a removed position adds nothing")
@@ -108,10 +108,10 @@ def norm_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     along = visit.axis_attribute("axis", -1, data.rank)
     if data.constant:
-        visit.mix(data.axes[along], _MIXES)
+        visit.lock_unless_inexact(data.axes[along], _MIXES)
     else:
-        visit.read_activation(0, along)
-    visit.give(data.axes)
+        visit.mark_summed(data, along)
+    visit.set_result(data.axes)
 
 
 @rule(
@@ -121,7 +121,8 @@ def norm_normalization(visit: Visit) -> None:
 def mean_variance_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     over = {axis % data.rank for axis in visit.integers("axes") or [0, 2, 3]}
-    visit.give([visit.mix(axis, _MIXES) if index in over else axis for index, axis in enumerate(data.axes)])
+    axes = enumerate(data.axes)
+    visit.set_result([visit.lock_unless_inexact(axis, _MIXES) if index in over else axis for index, axis in axes])
 
 
 @rule("LRN", effect="inexact", normalises=True, note="mixes neighbouring channels, which lock; passes space")
@@ -129,4 +130,4 @@ def local_response_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     if data.rank < 2:
         raise LockNodeError("has no channels")
-    visit.give([data.axes[0], visit.mix(data.axes[1], "mixes neighbours"), *data.axes[2:]])
+    visit.set_result([data.axes[0], visit.lock_unless_inexact(data.axes[1], "mixes neighbours"), *data.axes[2:]])

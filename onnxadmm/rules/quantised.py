@@ -1,40 +1,39 @@
 """Quantised networks: scales and zero points per channel go with their channels."""
 
+from math import prod
+
 from onnxadmm.operators.call import broadcast_of, shape_of
 from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
-from onnxadmm.rules.elementwise import broadcast
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.joining import join
-from onnxadmm.rules.products import contract
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import LockNodeError, Visit, product
-from onnxadmm.rules.zeros import note_grid, note_quantised, note_zero
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _MICROSOFT = "com.microsoft"
-_GRIDS = "ties channels to scales and zero points per channel"
+_TIES_SCALES = "ties channels to scales and zero points per channel"
 _TAKES_SCALE = "takes its scale from all of it"
 
 
-def _grid(visit: Visit, axis: Axis, index: int) -> Axis:
+def _tie_scale(visit: Visit, axis: Axis, index: int) -> Axis:
     """Tie a scale or zero point with one entry per channel to the channels; a single one says nothing."""
-    if not visit.has(index):
+    if not visit.has_operand(index):
         return axis
-    grid = visit.operand(index)
-    note_grid(visit, grid)
-    if product(grid.shape) == 1:
+    scale = visit.operand(index)
+    visit.mark_scale(scale)
+    if prod(scale.shape) == 1:
         return axis
-    if grid.rank != 1:
+    if scale.rank != 1:
         raise LockNodeError("quantises in blocks")
-    return visit.tie(axis, grid.axes[0], "quantises channels that stay")
+    return visit.tie(axis, scale.axes[0], "quantises channels that stay")
 
 
-@rule("QuantizeLinear", quantises=True, note=_GRIDS)
-@rule("QuantizeLinear", domain=_MICROSOFT, quantises=True, shape=foreign_shapes.quantised, note=_GRIDS)
-@rule("DequantizeLinear", keeps_zero=True, quantises=True, note=_GRIDS)
+@rule("QuantizeLinear", quantises=True, note=_TIES_SCALES)
+@rule("QuantizeLinear", domain=_MICROSOFT, quantises=True, shape=foreign_shapes.quantised, note=_TIES_SCALES)
+@rule("DequantizeLinear", keeps_zero=True, quantises=True, note=_TIES_SCALES)
 @rule(
     "DequantizeLinear", domain=_MICROSOFT, keeps_zero=True, quantises=True, shape=foreign_shapes.dequantised,
-    note=_GRIDS,
+    note=_TIES_SCALES,
 )  # fmt: skip
 def quantise(visit: Visit) -> None:
     """x, scale, zero point; with one entry per channel along ``axis``, which vectors do not need to name."""
@@ -43,56 +42,58 @@ def quantise(visit: Visit) -> None:
     if visit.integer("block_size", 0):
         raise LockNodeError("quantises in blocks")
     axis = visit.axis_attribute("axis", 1, data.rank) if data.rank > 1 else 0
-    grids = [visit.operand(index) for index in (1, 2) if visit.has(index)]
-    per_channel = any(product(grid.shape) > 1 for grid in grids)
+    scales = [visit.operand(index) for index in (1, 2) if visit.has_operand(index)]
+    per_channel = any(prod(scale.shape) > 1 for scale in scales)
     if per_channel and axis >= data.rank:
         raise LockNodeError("quantises along an axis that is not there")
     for index in (1, 2):
-        along = _grid(visit, axes[axis] if per_channel else None, index)
+        along = _tie_scale(visit, axes[axis] if per_channel else None, index)
         if per_channel:
             axes[axis] = along
-    if visit.node.op_type == "QuantizeLinear":
-        note_quantised(visit, 2)
+    if visit.operator == "QuantizeLinear":
+        visit.mark_quantised_result(2)
     elif data.constant:
-        note_zero(visit, data, 2, axis)
-    visit.give(axes)
+        visit.mark_zero_point(data, 2, axis=axis)
+    visit.set_result(axes)
 
 
 @rule("DynamicQuantizeLinear", effect="inexact", quantises=True, note="takes its scale from all positions, which locks")
 def quantise_dynamically(visit: Visit) -> None:
     data = visit.operand(0)
-    visit.give([visit.mix(axis, _TAKES_SCALE) for axis in data.axes])
+    visit.set_result([visit.lock_unless_inexact(axis, _TAKES_SCALE) for axis in data.axes])
     for result in (1, 2):
-        visit.give([], result=result)
+        visit.set_result([], index=result)
 
 
 @rule(
-    "QLinearConv", rewrite=rewrite_groups, byte_product=(3, 5), note="as Conv, with scales and zero points per filter"
-)
+    "QLinearConv", multiplies_bytes=(3, 5), rewrite=rewrite_groups,
+    note="as Conv, with scales and zero points per filter",
+)  # fmt: skip
 def quantised_convolution(visit: Visit) -> None:
     """x, scale, zero point, weight, scale, zero point, result scale, zero point, bias."""
     weight = constant_weight(visit, 3)
     written = weight.axes[0]
     for index in (4, 5):
-        written = _grid(visit, written, index)
+        written = _tie_scale(visit, written, index)
     for index in (1, 2, 6, 7):
-        _grid(visit, None, index)
-    if visit.has(8):
-        written = visit.tie(written, visit.operand(8).axes[0])
-        visit.facts.zero_points.setdefault(visit.operand(8).name, None)
-    note_zero(visit, weight, 5, 0)
-    visit.give(convolve(visit, visit.operand(0), weight, written))
+        _tie_scale(visit, None, index)
+    if visit.has_operand(8):
+        bias = visit.operand(8)
+        written = visit.tie(written, bias.axes[0])
+        visit.mark_weight(bias)
+    visit.mark_zero_point(weight, 5, axis=0)
+    visit.set_result(convolve(visit, visit.operand(0), weight, written))
 
 
 def _product(
-    visit: Visit, *, second: int, points: tuple[int, int], columns: tuple[int, ...], single: tuple[int, ...] = ()
+    visit: Visit, *, second: int, points: tuple[int | None, int], columns: tuple[int, ...], single: tuple[int, ...] = ()
 ) -> Axis:
-    """A quantised matrix product: operands 0 and ``second``, zero points at ``points``, other grids of one entry.
+    """A quantised matrix product: operands 0 and ``second``, zero points at ``points``, other scales of one entry.
 
     Args:
         visit: the node.
         second: where the second operand stands.
-        points: where the zero points of both stand.
+        points: where the zero points of both stand; the first may have none.
         columns: operands that may have one entry per column.
         single: operands of one entry.
 
@@ -103,49 +104,49 @@ def _product(
     transposed = visit.integer("transB", 0)
     if visit.integer("transA", 0) or left.rank < 2 or right.rank != 2:
         raise LockNodeError("multiplies operands of other ranks than matrices, or the first one transposed")
-    inner = contract(visit, left, left.rank - 1, right, 1 if transposed else 0)
+    inner = visit.contract(left, left.rank - 1, right, 1 if transposed else 0)
     written = right.axes[0 if transposed else 1]
     for index in columns:
-        written = _grid(visit, written, index)
+        written = _tie_scale(visit, written, index)
     for index in single:
-        _grid(visit, None, index)
+        _tie_scale(visit, None, index)
     if left.constant:
-        note_zero(visit, left, points[0], left.rank - 2)
+        visit.mark_zero_point(left, points[0], axis=left.rank - 2)
     if right.constant:
-        note_zero(visit, right, points[1], 0 if transposed else 1)
+        visit.mark_zero_point(right, points[1], axis=0 if transposed else 1)
     shape = visit.result_shape()
     result = [*left.axes[:-1], written]
-    visit.give(result)
-    samples = visit.samples(shape, visit.node.outputs[0].name)
-    visit.multiply_accumulates([samples, *shape[1:], left.shape[-1]], [*result, inner])
+    visit.set_result(result)
+    samples = visit.rows_per_sample()
+    visit.add_macs([samples, *shape[1:], left.shape[-1]], [*result, inner])
     return written
 
 
 def _add_bias(visit: Visit, index: int, written: Axis) -> None:
     """Tie a bias to the columns of the result."""
-    if not visit.has(index):
+    if not visit.has_operand(index):
         return
     shape = visit.result_shape()
     bias = visit.operand(index)
-    columns = Operand("", shape, (*([None] * (len(shape) - 1)), written), constant=False)
-    visit.facts.zero_points.setdefault(bias.name, None)
-    visit.give(broadcast(visit, [columns, bias], shape))
+    columns = Operand.stand_in(shape, [*([None] * (len(shape) - 1)), written])
+    visit.mark_weight(bias)
+    visit.set_result(visit.tie_broadcast([columns, bias], shape))
 
 
-@rule("QLinearMatMul", byte_product=(3, 5), note="as MatMul, with scales and zero points per column")
+@rule("QLinearMatMul", multiplies_bytes=(3, 5), note="as MatMul, with scales and zero points per column")
 def quantised_product(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, result scale, zero point."""
     _product(visit, second=3, points=(2, 5), columns=(4, 5), single=(1, 2, 6, 7))
 
 
-@rule("MatMulInteger", byte_product=(1, 3), note="as MatMul, with zero points per column")
+@rule("MatMulInteger", multiplies_bytes=(1, 3), note="as MatMul, with zero points per column")
 def integer_product(visit: Visit) -> None:
     """a, b, zero point of a, zero point of b."""
     _product(visit, second=1, points=(2, 3), columns=(3,), single=(2,))
 
 
 @rule(
-    "MatMulIntegerToFloat", domain=_MICROSOFT, shape=foreign_shapes.float_product, byte_product=(1, 5),
+    "MatMulIntegerToFloat", domain=_MICROSOFT, multiplies_bytes=(1, 5), shape=foreign_shapes.float_product,
     note="as MatMul, with scales and zero points per column",
 )  # fmt: skip
 def integer_product_to_float(visit: Visit) -> None:
@@ -154,7 +155,7 @@ def integer_product_to_float(visit: Visit) -> None:
 
 
 @rule(
-    "QGemm", domain=_MICROSOFT, shape=foreign_shapes.quantised_gemm, byte_product=(3, 5),
+    "QGemm", domain=_MICROSOFT, multiplies_bytes=(3, 5), shape=foreign_shapes.quantised_gemm,
     note="as Gemm, with scales and zero points per column",
 )  # fmt: skip
 def quantised_gemm(visit: Visit) -> None:
@@ -163,23 +164,23 @@ def quantised_gemm(visit: Visit) -> None:
 
 
 @rule(
-    "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact", shape=foreign_shapes.float_product,
-    byte_product=(1, 3),
+    "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact", multiplies_bytes=(1, 3),
+    shape=foreign_shapes.float_product,
     note="takes its scale from all positions, which locks the input",
 )  # fmt: skip
 def dynamic_product(visit: Visit) -> None:
     """a (float), b, scale of b, zero point of b, bias."""
     for axis in visit.operand(0).axes:
-        visit.mix(axis, _TAKES_SCALE)
-    _add_bias(visit, 4, _product(visit, second=1, points=(-1, 3), columns=(2, 3)))
+        visit.lock_unless_inexact(axis, _TAKES_SCALE)
+    _add_bias(visit, 4, _product(visit, second=1, points=(None, 3), columns=(2, 3)))
 
 
 @rule("QLinearAdd", "QLinearMul", domain=_MICROSOFT, shape=broadcast_of(0, 3), note="ties the axes that meet")
 def quantised_arithmetic(visit: Visit) -> None:
     """a, scale, zero point, b, scale, zero point, result scale, zero point."""
     for index in (1, 2, 4, 5, 6, 7):
-        _grid(visit, None, index)
-    visit.give(broadcast(visit, [visit.operand(0), visit.operand(3)], visit.result_shape()))
+        _tie_scale(visit, None, index)
+    visit.set_result(visit.tie_broadcast([visit.operand(0), visit.operand(3)], visit.result_shape()))
 
 
 @rule(
@@ -191,8 +192,8 @@ def quantised_concat(visit: Visit) -> None:
     operands = [visit.operand(index) for index in range(2, visit.operand_count, 3)]
     for index in range(visit.operand_count):
         if index < 2 or index % 3 != 2:
-            _grid(visit, None, index)
-    visit.give(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
+            _tie_scale(visit, None, index)
+    visit.set_result(join(visit, operands, visit.axis_attribute("axis", 1, operands[0].rank)))
 
 
 @rule(
@@ -200,8 +201,8 @@ def quantised_concat(visit: Visit) -> None:
 )  # fmt: skip
 def quantised_activation(visit: Visit) -> None:
     for index in range(1, visit.operand_count):
-        _grid(visit, None, index)
-    visit.give(visit.operand(0).axes)
+        _tie_scale(visit, None, index)
+    visit.set_result(visit.operand(0).axes)
 
 
 @rule(
@@ -211,11 +212,12 @@ def quantised_softmax(visit: Visit) -> None:
     """Below opset 13, which an attribute names, the axis and all behind it are one."""
     data = visit.operand(0)
     for index in range(1, visit.operand_count):
-        _grid(visit, None, index)
+        _tie_scale(visit, None, index)
     old = visit.integer("opset", 13) < 13
     axis = visit.axis_attribute("axis", 1 if old else -1, data.rank)
     mixed = range(axis, data.rank) if old else [axis]
-    visit.give([visit.mix(labels) if index in mixed else labels for index, labels in enumerate(data.axes)])
+    axes = enumerate(data.axes)
+    visit.set_result([visit.lock_unless_inexact(axis) if index in mixed else axis for index, axis in axes])
 
 
 @rule(
@@ -228,6 +230,6 @@ def quantised_pool(visit: Visit) -> None:
         raise LockNodeError("has its channels last")
     data = visit.operand(0)
     for index in range(1, visit.operand_count):
-        _grid(visit, None, index)
-    visit.lock_others(data, (0, 1), "slides over it")
-    visit.give([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])
+        _tie_scale(visit, None, index)
+    visit.lock_operand(data, "slides over it", except_axes=(0, 1))
+    visit.set_result([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])

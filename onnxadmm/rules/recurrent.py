@@ -14,9 +14,9 @@ _BATCH = "takes it as the batch"
 
 
 def _rewrite_hidden_size(edit: Edit) -> None:
-    recurrence = edit.operand_name(2)
-    if edit.positions(recurrence, 2) is not None:
-        edit.set_integer("hidden_size", edit.size(recurrence, 2))
+    recurrence = edit.operand(2)
+    if recurrence.positions(2) is not None:
+        edit.set_integer("hidden_size", recurrence.size(2))
 
 
 @rule(
@@ -28,7 +28,7 @@ def recurrence(visit: Visit) -> None:
 
     Y is ``[T, D, B, H]``, the last states ``[D, B, H]``.
     """
-    gates = _GATES[visit.node.op_type]
+    gates = _GATES[visit.operator]
     if not (visit.is_constant(1) and visit.is_constant(2)):
         raise LockNodeError("has weights that are computed while running")
     data, weight, recurrent = visit.operand(0), visit.operand(1), visit.operand(2)
@@ -39,36 +39,35 @@ def recurrence(visit: Visit) -> None:
         raise LockNodeError("has its batch first, which onnxruntime does not run")
     visit.lock(data.axes[0], "runs along it")
     visit.lock(data.axes[1], _BATCH)
-    visit.whole(weight, (0,))
-    visit.whole(recurrent, (0,))
+    visit.keep_whole(weight, (0,))
+    visit.keep_whole(recurrent, (0,))
     reading = visit.tie(data.axes[2], weight.axes[2], "reads features that stay")
-    if weight.axes[2] is not None:
-        visit.read(weight, 2, weight.axes[2])
-    visit.read(recurrent, 2, hidden)
+    visit.mark_reader(weight, 2)
+    visit.mark_reader(recurrent, 2)
     _tie_gates(visit, weight.axes[1], hidden, gates)
     _tie_gates(visit, recurrent.axes[1], hidden, gates)
-    if visit.has(3):
+    if visit.has_operand(3):
         bias = visit.operand(3)
-        visit.whole(bias, (0,))
+        visit.keep_whole(bias, (0,))
         _tie_gates(visit, bias.axes[1], hidden, 2 * gates)
     for index in (5, 6):
-        if visit.has(index):
+        if visit.has_operand(index):
             state = visit.operand(index)
-            visit.lock_others(state, (2,), _BATCH)
+            visit.lock_operand(state, _BATCH, except_axes=(2,))
             visit.tie(state.axes[2], hidden, "starts from a state that stays")
-    if visit.has(7):
+    if visit.has_operand(7):
         peepholes = visit.operand(7)
-        visit.whole(peepholes, (0,))
+        visit.keep_whole(peepholes, (0,))
         _tie_gates(visit, peepholes.axes[1], hidden, _PEEPHOLES)
-    for result in range(len(visit.node.outputs)):
-        if visit.node.outputs[result].name:
+    for result in range(visit.result_count):
+        if visit.has_result(result):
             rank = len(visit.result_shape(result))
             axes: list[Axis] = [None] * (rank - 1)
-            visit.give([*axes, hidden], result=result)
+            visit.set_result([*axes, hidden], index=result)
     directions, size = weight.shape[0], recurrent.shape[2]
     steps = data.shape[0]
-    visit.multiply_accumulates([steps * directions * gates, size, data.shape[2]], [None, hidden, reading])
-    visit.multiply_accumulates([steps * directions * gates, size, size], [None, hidden, hidden])
+    visit.add_macs([steps * directions * gates, size, data.shape[2]], [None, hidden, reading])
+    visit.add_macs([steps * directions * gates, size, size], [None, hidden, hidden])
 
 
 def _tie_gates(visit: Visit, axis: Axis, hidden: LabelArray, count: int) -> None:

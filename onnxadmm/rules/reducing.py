@@ -16,19 +16,20 @@ _SUMS = "sums along its axes, where a removed position adds nothing; passes the 
 def softmax(visit: Visit) -> None:
     """Below opset 13 the axis and all behind it are one."""
     data = visit.operand(0)
-    axis = visit.axis_attribute("axis", -1 if visit.version >= 13 else 1, data.rank)
-    mixed = range(axis, data.rank) if visit.version < 13 else [axis]
-    visit.give([visit.mix(labels) if index in mixed else labels for index, labels in enumerate(data.axes)])
+    axis = visit.axis_attribute("axis", -1 if visit.opset_version >= 13 else 1, data.rank)
+    mixed = range(axis, data.rank) if visit.opset_version < 13 else [axis]
+    axes = enumerate(data.axes)
+    visit.set_result([visit.lock_unless_inexact(axis) if index in mixed else axis for index, axis in axes])
 
 
 @rule("Hardmax", effect="locks", note="finds the largest along its axis, which locks; passes the others")
 def hardmax(visit: Visit) -> None:
     data = visit.operand(0)
-    axis = visit.axis_attribute("axis", -1 if visit.version >= 13 else 1, data.rank)
-    mixed = range(axis, data.rank) if visit.version < 13 else [axis]
+    axis = visit.axis_attribute("axis", -1 if visit.opset_version >= 13 else 1, data.rank)
+    mixed = range(axis, data.rank) if visit.opset_version < 13 else [axis]
     for index in mixed:
         visit.lock(data.axes[index], _ORDERS)
-    visit.give([None if index in mixed else labels for index, labels in enumerate(data.axes)])
+    visit.set_result([None if index in mixed else labels for index, labels in enumerate(data.axes)])
 
 
 @rule("ReduceLogSumExp", "ReduceMean", effect="inexact", indices=(1,), gradient="engine", note=_MIXES)
@@ -37,8 +38,8 @@ def reduction(visit: Visit) -> None:
     data = visit.operand(0)
     reduced = _reduced(visit, data.rank)
     for index in sorted(reduced):
-        visit.mix(data.axes[index])
-    _give_reduced(visit, data.axes, reduced)
+        visit.lock_unless_inexact(data.axes[index])
+    _set_reduced(visit, data.axes, reduced)
 
 
 @rule("ReduceSum", indices=(1,), computes_sizes=True, gradient="engine", note=_SUMS)
@@ -48,25 +49,25 @@ def total(visit: Visit) -> None:
     reduced = _reduced(visit, data.rank)
     for index in sorted(reduced):
         if data.constant:
-            visit.mix(data.axes[index])
+            visit.lock_unless_inexact(data.axes[index])
         else:
-            visit.read_activation(0, index)
-    _give_reduced(visit, data.axes, reduced)
+            visit.mark_summed(data, index)
+    _set_reduced(visit, data.axes, reduced)
 
 
 def _reduced(visit: Visit, rank: int) -> set[int]:
     """Return the axes that are reduced: all where none is named, if not said otherwise."""
-    axes = visit.known(1, "axes") if visit.has(1) else visit.integers("axes")
+    axes = visit.require_integers(1, "axes") if visit.has_operand(1) else visit.integers("axes")
     if not axes:
         axes = [] if visit.integer("noop_with_empty_axes", 0) else list(range(rank))
     return {axis % rank for axis in axes}
 
 
-def _give_reduced(visit: Visit, axes: tuple[Axis, ...], reduced: set[int]) -> None:
+def _set_reduced(visit: Visit, axes: tuple[Axis, ...], reduced: set[int]) -> None:
     if visit.integer("keepdims", 1):
-        visit.give([None if index in reduced else labels for index, labels in enumerate(axes)])
+        visit.set_result([None if index in reduced else labels for index, labels in enumerate(axes)])
     else:
-        visit.give([labels for index, labels in enumerate(axes) if index not in reduced])
+        visit.set_result([labels for index, labels in enumerate(axes) if index not in reduced])
 
 
 @rule(
@@ -77,7 +78,7 @@ def arguments(visit: Visit) -> None:
     data = visit.operand(0)
     axis = visit.axis_attribute("axis", 0, data.rank)
     visit.lock(data.axes[axis], "returns its positions")
-    _give_reduced(visit, data.axes, {axis})
+    _set_reduced(visit, data.axes, {axis})
 
 
 @rule(
@@ -89,13 +90,13 @@ def largest(visit: Visit) -> None:
     along = visit.axis_attribute("axis", -1, data.rank)
     visit.lock(data.axes[along], _ORDERS)
     for result in range(2):
-        visit.give([None if index == along else axis for index, axis in enumerate(data.axes)], result=result)
+        visit.set_result([None if index == along else axis for index, axis in enumerate(data.axes)], index=result)
 
 
 @rule("CumSum", effect="locks", indices=(1,), note="sums up along its axis, which locks; passes the others")
 def running_sum(visit: Visit) -> None:
     data = visit.operand(0)
-    (axis,) = visit.known(1, "axis")
+    (axis,) = visit.require_integers(1, "axis")
     along = axis % data.rank
     visit.lock(data.axes[along], "sums up along it")
-    visit.give([None if index == along else labels for index, labels in enumerate(data.axes)])
+    visit.set_result([None if index == along else labels for index, labels in enumerate(data.axes)])

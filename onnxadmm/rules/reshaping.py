@@ -1,6 +1,7 @@
 """Operators that only move positions about: reshape, transpose, squeeze, flatten."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.table import rule
-from onnxadmm.rules.visit import LockNodeError, Visit, period, product
+from onnxadmm.rules.visit import LockNodeError, Visit
 
 _Run = tuple[list[int], list[int]]
 _MIXES = "mixes it with a size that is not known"
@@ -22,7 +23,7 @@ def runs(before: Sequence[int], after: Sequence[int]) -> list[_Run]:
     Raises:
         LockNodeError: the shapes hold no positions or differ in size.
     """
-    if product(before) != product(after) or product(before) == 0:
+    if prod(before) != prod(after) or prod(before) == 0:
         raise LockNodeError("reshapes a size that is not known")
     sources = [index for index, size in enumerate(before) if size > 1]
     targets = [index for index, size in enumerate(after) if size > 1]
@@ -41,18 +42,17 @@ def runs(before: Sequence[int], after: Sequence[int]) -> list[_Run]:
     return found
 
 
-def regroup(visit: Visit, data: Operand, shape: Sequence[int], dynamic: Sequence[bool]) -> list[Axis]:
+def reshaped_axes(visit: Visit, data: Operand, shape: Sequence[int], dynamic: Sequence[bool]) -> list[Axis]:
     """Return the axes of ``data`` seen as ``shape``, row-major order kept.
 
     An axis that becomes one axis keeps its labels; several of which one carries labels become one whose
-    labels are repeated; everything else is left to be factored when all locks are known.
+    labels are repeated; everything else is left to be regrouped when all locks are known.
     """
-    before = visit.facts.shapes.dynamic(data.name) or [True] * data.rank
     result: list[Axis] = [None] * len(shape)
     for left, right in runs(data.shape, shape):
         sources = [(data.shape[index], data.axes[index]) for index in left]
         sizes = [shape[index] for index in right]
-        free = [index for index, place in enumerate(left) if before[place]]
+        free = [index for index, place in enumerate(left) if data.dynamic[place]]
         freed = [index for index, place in enumerate(right) if dynamic[place]]
         if all(axis is None for _, axis in sources) or (len(left) == 1 and len(right) == 1):
             found = [sources[0][1]] * len(right)
@@ -74,8 +74,8 @@ def _regroup_known(visit: Visit, sources: Sequence[tuple[int, Axis]], sizes: Seq
         return [sources[0][1]]
     if len(sizes) == 1 and len(labelled) == 1:
         return [_spread(sources, labelled[0])]
-    targets = [visit.fresh(size) for size in sizes]
-    visit.factor(sources, list(zip(sizes, targets, strict=True)))
+    targets = [visit.new_labels(size) for size in sizes]
+    visit.regroup(sources, list(zip(sizes, targets, strict=True)))
     return list(targets)
 
 
@@ -97,7 +97,7 @@ def _regroup_free(
         result[0] = _lead(visit, sources[0], sizes[0])
     for _, axis in sources[int(leads) : last]:
         visit.lock(axis, _MIXES)
-    inside, outside = product([size for size, _ in known]), product(sizes[lasted + 1 :])
+    inside, outside = prod([size for size, _ in known]), prod(sizes[lasted + 1 :])
     taken, given = max(1, inside // outside), max(1, outside // inside)  # axes that it takes in, or lets go of
     fits = bool(free and freed) and inside * given == outside * taken and not leads
     if not fits or length % given or sizes[lasted] % taken:
@@ -141,6 +141,14 @@ def _cycle(visit: Visit, labels: Axis, length: int) -> Axis:
     return first
 
 
+def period(labels: LabelArray) -> int:
+    """Return after how many positions labels repeat; along a free axis every sample has the same ones."""
+    for length in range(1, labels.size):
+        if labels.size % length == 0 and (labels.reshape(-1, length) == labels[:length]).all():
+            return length
+    return int(labels.size)
+
+
 def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
     """Return the labels of the first axis of a run whose later axes have free sizes.
 
@@ -153,7 +161,7 @@ def _lead(visit: Visit, source: tuple[int, Axis], size: int) -> Axis:
     if length % size != 0 and size % length != 0:
         visit.lock(axis, _MIXES)
         return None
-    labels = visit.fresh(size)
+    labels = visit.new_labels(size)
     shared = max(length, size)
     visit.tie(axis.repeat(shared // length), labels.repeat(shared // size))
     return labels
@@ -173,29 +181,29 @@ def _rewrite_target(edit: Edit) -> None:
 
     Where a size that is computed no longer fits, -1 takes its place, and a number the place of -1.
     """
-    data, result = edit.operand_name(0), edit.result_name()
-    target = edit.partial(1)
-    if not edit.changed(result) or target is None:
+    data, result = edit.operand(0), edit.result()
+    target = edit.partial_value(1)
+    if not result.shrinks or target is None:
         return
-    shape = edit.shape(result)
+    shape = result.shape
     copies = not edit.integer("allowzero", 0)
     wanted = [
         size
-        if size in (None, -1) or (size == 0 and copies and edit.size(data, index) == edit.size(result, index))
-        else edit.size(result, index)
+        if size in (None, -1) or (size == 0 and copies and data.size(index) == result.size(index))
+        else result.size(index)
         for index, size in enumerate(target)
     ]
     free = [index for index, size in enumerate(wanted) if size is None]
-    if len(free) == 1 and -1 in wanted and edit.positions(result, free[0]) is not None:
-        wanted[wanted.index(-1)] = edit.size(result, wanted.index(-1))
-    if wanted == list(target) and all(edit.positions(result, index) is None for index in free):
+    if len(free) == 1 and -1 in wanted and result.positions(free[0]) is not None:
+        wanted[wanted.index(-1)] = result.size(wanted.index(-1))
+    if wanted == list(target) and all(result.positions(index) is None for index in free):
         return
     if not free:
         edit.set_operand(1, [size for size in wanted if size is not None])
     elif len(free) == 1 and -1 not in wanted and 0 not in shape:
         edit.set_operand(1, [-1 if size is None else size for size in wanted])
     else:
-        edit.set_elements(1, wanted)
+        edit.set_operand(1, wanted)
 
 
 @rule(
@@ -205,29 +213,28 @@ def _rewrite_target(edit: Edit) -> None:
 def reshape(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()
-    name = visit.node.outputs[0].name
-    target = None if visit.node.inputs[1] is None else visit.facts.shapes.partial(visit.node.inputs[1].name or "")
+    target = visit.partial_value(1)
     if target is None and not data.constant and any(axis is not None for axis in data.axes):
         raise LockNodeError("reshapes to sizes that are computed while running")
-    dynamic = visit.facts.shapes.dynamic(name or "") or [True] * len(shape)
-    axes = regroup(visit, data, shape, dynamic)
+    dynamic = visit.result_dynamic()
+    axes = reshaped_axes(visit, data, shape, dynamic)
     # One size that is computed can be left to follow from the others instead, if they are known.
     others = target is not None and not any(size == -1 and dynamic[index] for index, size in enumerate(target))
     follows = target is not None and target.count(None) == 1 and others
     for index, axis in enumerate(axes):
         if target is None or (target[index] is None and not follows):
             visit.lock(axis, "reshapes it to a size that is computed while running")
-    visit.give(axes)
+    visit.set_result(axes)
 
 
 def _rewrite_squeeze(edit: Edit) -> None:
     """Without axes every axis of size one goes, also one that has just shrunk to that."""
-    data, result = edit.operand_name(0), edit.result_name()
-    if edit.node.op_type != "Squeeze" or edit.operand_name(1) is not None or edit.integers("axes"):
+    data, result = edit.operand(0), edit.result()
+    if edit.operator != "Squeeze" or edit.has_operand(1) or edit.integers("axes"):
         return
-    if edit.changed(result):
-        axes = [index for index, size in enumerate(edit.shape(data)) if size == 1]
-        if edit.version < 13:
+    if result.shrinks:
+        axes = [index for index, size in enumerate(data.shape) if size == 1]
+        if edit.opset_version < 13:
             edit.set_integers("axes", axes)
         else:
             edit.set_operand(1, axes)
@@ -239,13 +246,11 @@ def _rewrite_squeeze(edit: Edit) -> None:
     note="drops or adds axes of size one",
 )  # fmt: skip
 def flatten(visit: Visit) -> None:
-    shape = visit.result_shape()
-    name = visit.node.outputs[0].name
-    visit.give(regroup(visit, visit.operand(0), shape, visit.facts.shapes.dynamic(name or "") or [True] * len(shape)))
+    visit.set_result(reshaped_axes(visit, visit.operand(0), visit.result_shape(), visit.result_dynamic()))
 
 
 @rule("Transpose", keeps_zero=True, moves="order", gradient="engine", note="permutes the axes")
 def transpose(visit: Visit) -> None:
     data = visit.operand(0)
     order = visit.integers("perm") or list(reversed(range(data.rank)))
-    visit.give([data.axes[index] for index in order])
+    visit.set_result([data.axes[index] for index in order])

@@ -5,58 +5,30 @@ used afterwards, the number from before is put in its place: so whatever is comp
 and every operator that takes a size writes down the new one itself.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-import onnx_ir
 
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis
+from onnxadmm.rules.node import NodeView
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Visit
 
 _COUNTS = "counts positions, which stay"
 
 
-def _wanted_axes(node: onnx_ir.Node, rank: int) -> range:
+def _wanted_axes(node: NodeView, rank: int) -> range:
     """Return the axes whose sizes a Shape node gives."""
-    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", rank)
-    return range(rank)[start:end]
+    return range(rank)[node.integer("start", 0) : node.integer("end", rank)]
 
 
 def _rewrite_shape(edit: Edit) -> None:
-    data = edit.operand_name(0)
-    if data is None or not edit.changed(data):
+    data = edit.operand(0)
+    if not data.shrinks:
         return
-    axes = _wanted_axes(edit.node, len(edit.shape(data)))
-    before = edit.partial_result()
+    axes = _wanted_axes(edit, data.rank)
+    before = edit.partial_result_value()
     assert before is not None  # the label function has seen to it
-    after = [None if size is None else edit.size(data, axis) for axis, size in zip(axes, before, strict=True)]
-    changed = {index for index, (new, old) in enumerate(zip(after, before, strict=True)) if new != old}
-
-    def sees_a_change(user: onnx_ir.Node, index: int) -> bool:
-        picked = _picked(edit.values_of, user, len(before)) if index == 0 else None
-        return picked is None or bool(changed & picked)
-
-    if changed:
-        edit.keep_result(after, before, sees_a_change)
-
-
-def _picked(values_of: Callable[[onnx_ir.Value], list[int] | None], user: onnx_ir.Node, length: int) -> set[int] | None:
-    """Return which elements of a vector of sizes a node reads; None when that is not plain."""
-    if user.domain not in ("", "ai.onnx") or user.op_type not in ("Gather", "Slice"):
-        return None
-    rest = [values_of(value) for value in user.inputs[1:] if value is not None]
-    numbers = [part for part in rest if part is not None]
-    if len(numbers) != len(rest):
-        return None
-    if user.op_type == "Gather":
-        return {index % length for index in numbers[0]}
-    if not numbers:
-        starts, ends = user.attributes.get_ints("starts", []), user.attributes.get_ints("ends", [])
-        return set(range(length)[slice(starts[0], ends[0])]) if starts and ends else None
-    step = numbers[3][0] if len(numbers) > 3 else 1
-    return set(range(length)[slice(numbers[0][0], numbers[1][0], step)])
+    edit.keep_result([None if size is None else data.size(axis) for axis, size in zip(axes, before, strict=True)])
 
 
 @rule(
@@ -65,31 +37,27 @@ def _picked(values_of: Callable[[onnx_ir.Value], list[int] | None], user: onnx_i
 )  # fmt: skip
 def shape_of(visit: Visit) -> None:
     data = visit.operand(0)
-    sizes = visit.facts.shapes.partial(visit.node.outputs[0].name or "")
-    result = visit.node.outputs[0]
-    wanted = _wanted_axes(visit.node, data.rank)
-    picks = [_picked(visit.values_of, use.node, len(wanted)) if use.idx == 0 else None for use in result.uses()]
-    shown = result.is_graph_output()
-    for index, axis in enumerate(wanted):
-        seen = shown or any(picked is None or index in picked for picked in picks)
-        if shown or (seen and (sizes is None or sizes[index] is None)):
+    sizes = visit.partial_result_value()
+    shown, read = visit.is_graph_output(0), visit.result_elements_read()
+    for index, axis in enumerate(_wanted_axes(visit, data.rank)):
+        if shown or (index in read and (sizes is None or sizes[index] is None)):
             visit.lock(data.axes[axis], "gives its size, which is not known before running")
-    visit.give([None])
+    visit.set_result([None])
 
 
 @rule("Size", effect="locks", gradient="zero", computes_sizes=True, note="counts every position, which locks")
 def size_of(visit: Visit) -> None:
     data = visit.operand(0)
-    visit.lock_others(data, (), "counts its positions")
-    visit.give([])
+    visit.lock_operand(data, "counts its positions")
+    visit.set_result([])
 
 
 def _rewrite_filled(edit: Edit) -> None:
-    result = edit.result_name()
-    sizes = edit.partial(0)
-    if sizes is None or not edit.changed(result):
+    result = edit.result()
+    sizes = edit.partial_value(0)
+    if sizes is None or not result.shrinks:
         return
-    edit.set_elements(0, [None if size is None else edit.size(result, axis) for axis, size in enumerate(sizes)])
+    edit.set_operand(0, [None if size is None else result.size(axis) for axis, size in enumerate(sizes)])
 
 
 @rule(
@@ -98,12 +66,12 @@ def _rewrite_filled(edit: Edit) -> None:
 )  # fmt: skip
 def constant_of_shape(visit: Visit) -> None:
     shape = visit.result_shape()
-    sizes = visit.partial(0)
+    sizes = visit.partial_value(0)
     axes: list[Axis] = []
     for index, length in enumerate(shape):
         known = sizes is not None and sizes[index] is not None and length > 1
-        axes.append(visit.fresh(length) if known else None)
-    visit.give(axes)
+        axes.append(visit.new_labels(length) if known else None)
+    visit.set_result(axes)
 
 
 @rule("Range", effect="locks", computes_sizes=True, note=_COUNTS)
@@ -111,19 +79,19 @@ def constant_of_shape(visit: Visit) -> None:
 @rule("NonZero", effect="locks", gradient="zero", note=_COUNTS)
 def counted(visit: Visit) -> None:
     for operand in visit.operands():
-        visit.lock_others(operand, (), "counts its positions")
-    visit.give([None] * len(visit.result_shape()))
+        visit.lock_operand(operand, "counts its positions")
+    visit.set_result([None] * len(visit.result_shape()))
 
 
 def _rewrite_expand(edit: Edit) -> None:
-    result = edit.result_name()
-    sizes = edit.partial(1)
-    if sizes is None or not edit.changed(result):
+    result = edit.result()
+    sizes = edit.partial_value(1)
+    if sizes is None or not result.shrinks:
         return
-    offset = len(edit.shape(result)) - len(sizes)
-    wanted = [size if size in (None, 1) else edit.size(result, offset + axis) for axis, size in enumerate(sizes)]
+    offset = result.rank - len(sizes)
+    wanted = [size if size in (None, 1) else result.size(offset + axis) for axis, size in enumerate(sizes)]
     if wanted != list(sizes):
-        edit.set_elements(1, wanted)
+        edit.set_operand(1, wanted)
 
 
 @rule(
@@ -133,7 +101,7 @@ def _rewrite_expand(edit: Edit) -> None:
 def expand(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()
-    sizes = visit.partial(1)
+    sizes = visit.partial_value(1)
     axes: list[Axis] = []
     for index, length in enumerate(shape):
         place = index - (len(shape) - data.rank)
@@ -146,22 +114,21 @@ def expand(visit: Visit) -> None:
                 axis = None
             axes.append(axis)
         else:
-            axes.append(visit.copies(length) if size is not None and length > 1 else None)
-    visit.give(axes)
+            axes.append(visit.new_copy_labels(length) if size is not None and length > 1 else None)
+    visit.set_result(axes)
 
 
 def _rewrite_tile(edit: Edit) -> None:
-    data, result = edit.operand_name(0), edit.result_name()
-    repeats = edit.partial(1)
-    if repeats is None or not edit.changed(result):
+    data, result = edit.operand(0), edit.result()
+    repeats = edit.partial_value(1)
+    if repeats is None or not result.shrinks:
         return
-    shape = edit.shape(data)
+    shape = data.shape
     wanted = [
-        edit.size(result, axis) if times is not None and shape[axis] == 1 else times
-        for axis, times in enumerate(repeats)
+        result.size(axis) if times is not None and shape[axis] == 1 else times for axis, times in enumerate(repeats)
     ]
     if wanted != list(repeats):
-        edit.set_elements(1, wanted)
+        edit.set_operand(1, wanted)
 
 
 @rule(
@@ -171,7 +138,7 @@ def _rewrite_tile(edit: Edit) -> None:
 def tile(visit: Visit) -> None:
     data = visit.operand(0)
     shape = visit.result_shape()
-    repeats = visit.partial(1)
+    repeats = visit.partial_value(1)
     axes: list[Axis] = []
     for index, (axis, length) in enumerate(zip(data.axes, shape, strict=True)):
         times = None if repeats is None else repeats[index]
@@ -179,7 +146,7 @@ def tile(visit: Visit) -> None:
             visit.lock(axis, "repeats it as often as is computed while running")
             axes.append(None)
         elif axis is None:
-            axes.append(visit.fresh(length) if data.shape[index] == 1 and length > 1 else None)
+            axes.append(visit.new_labels(length) if data.shape[index] == 1 and length > 1 else None)
         else:
             axes.append(np.tile(axis, times))
-    visit.give(axes)
+    visit.set_result(axes)

@@ -1,252 +1,190 @@
-"""What a label function sees: one node, the labels of its operands, and the few things it may say."""
+"""What a label function sees and may say: one node, the labels of its operands, and facts about them."""
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-import onnx_ir
-
 from onnxadmm.graph.constants import FLOATS
-from onnxadmm.rules.facts import ActivationRead, Axis, Factored, Facts, MacTerm, Operand, Read
+from onnxadmm.rules.facts import ActivationRead, Axis, CostTerm, Operand, Read, Regrouped
 from onnxadmm.rules.labels import LabelArray
+from onnxadmm.rules.node import LockNodeError
+from onnxadmm.rules.operands import LabelledNode
+from onnxadmm.rules.zeros import state_zero_point
+
+__all__ = ["LockNodeError", "Visit"]
 
 
-class LockNodeError(Exception):
-    """Raised by a label function that does not cover a case: the node locks what it touches."""
+class Visit(LabelledNode):
+    """One node, as its label function sees it.
 
+    A label function reads the operands, says which of their positions live and die together (``tie``) and which have
+    to stay (``lock``), and gives the labels of every result (``set_result``). It has to be right for every plan:
+    whichever positions go, the node without them computes what it computed with the readers of those positions zero.
+    A case that it does not cover it refuses with ``LockNodeError``; an operand that it does not look at is taken for
+    plain numbers, all of which stay. Both are safe.
 
-class Visit:
-    """One node, as its label function sees it."""
+    An operator that works position by position passes the labels of its operand on::
 
-    def __init__(self, facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
-        self.node = node
-        self.inexact = inexact
-        self.facts = facts
-        name = node.name or next((output.name for output in node.outputs if output.name), "unnamed")
-        self.where = f"{node.op_type} ({name})"
-        self.name = name
-        self._covered: set[int] = set()
+        def scale(visit: Visit) -> None:
+            visit.set_result(visit.operand(0).axes)
 
-    # -- what is there -------------------------------------------------------------------------------
+    A product with a weight reads one axis of it and writes the other. Zeros in the axis that reads are what hides a
+    unit, so it has to be named; what has one entry per column goes with the columns::
 
-    def has(self, index: int) -> bool:
-        """Tell whether the node has this operand."""
-        return index < len(self.node.inputs) and self.node.inputs[index] is not None
+        def product_with_bias(visit: Visit) -> None:
+            data, weight, bias = visit.operand(0), visit.operand(1), visit.operand(2)  # [..., K], [K, N], [N]
+            if not weight.constant:
+                raise LockNodeError("has a weight that is computed while running")
+            visit.tie(data.axes[-1], weight.axes[0], "reads features that stay")
+            visit.mark_reader(weight, 0)
+            columns = visit.tie(weight.axes[1], bias.axes[0])
+            visit.set_result([*data.axes[:-1], columns])
+            sizes = [visit.rows_per_sample(), *visit.result_shape()[1:], weight.shape[0]]
+            visit.add_macs(sizes, [*data.axes[:-1], columns, weight.axes[0]])
 
-    @property
-    def operand_count(self) -> int:
-        """Number of operands, absent ones in the middle included."""
-        return len(self.node.inputs)
+    An operator that mixes along an axis, so that a position which goes changes the others, locks it::
 
-    def operand(self, index: int) -> Operand:
-        """Return an operand with its labels.
+        def running_maximum(visit: Visit) -> None:
+            data = visit.operand(0)
+            axis = visit.axis_attribute("axis", -1, data.rank)
+            visit.lock(data.axes[axis], "compares positions along it")
+            visit.set_result([None if index == axis else labels for index, labels in enumerate(data.axes)])
 
-        Raises:
-            LockNodeError: the operand is absent or its shape is not known.
-        """
-        self._covered.add(index)
-        value = self.node.inputs[index] if index < len(self.node.inputs) else None
-        if value is None or value.name is None:
-            raise LockNodeError(f"operand {index} is absent")
-        shape = self.facts.shapes.shape(value.name)
-        if shape is None:
-            raise LockNodeError(f"the shape of {value.name} is not known")
-        if value.name not in self.facts.axes:
-            if value.name not in self.facts.constants:
-                raise LockNodeError(f"{value.name} has no labels")
-            labels = self.facts.labels
-            self.facts.axes[value.name] = tuple(labels.fresh(size) if size > 1 else None for size in shape)
-        if value.name in self.facts.constants:
-            owners = self.facts.owners.setdefault(value.name, [])
-            self.facts.titles[self.name] = self.where
-            if self.name not in owners:
-                owners.append(self.name)
-                self._join_blocks(value.name)
-        constant = value.name in self.facts.constants or value.name in self.facts.derived
-        return Operand(value.name, shape, self.facts.axes[value.name], constant)
+    An operator that sums over runs of positions needs equally many of each run, and no weight behind it tells them
+    apart: ``mark_summed`` has them multiplied by zero in front of it::
 
-    def _join_blocks(self, name: str) -> None:
-        """Tie the blocks of an axis that another node has cut by blocks: this one may read it in another way."""
-        joined: list[Axis] = []
-        for axis in self.facts.axes[name]:
-            if axis is None or axis.ndim == 1:
-                joined.append(axis)
-                continue
-            self.facts.labels.tie(np.broadcast_to(axis[0], axis.shape), axis)
-            joined.append(axis[0])
-        self.facts.axes[name] = tuple(joined)
+        def block_sum(visit: Visit) -> None:
+            data = visit.operand(0)  # [N, blocks * size]
+            if data.axes[1] is not None:
+                visit.balance(data.axes[1].reshape(-1, visit.integer("size", 1)))  # [blocks, size]
+                visit.mark_summed(data, 1)
+            visit.set_result([data.axes[0], None])
 
-    def operands(self) -> list[Operand]:
-        """Return all operands that are present."""
-        return [self.operand(index) for index in range(self.operand_count) if self.has(index)]
+    Labels are numpy arrays, so an operator that moves positions moves labels: ``labels.repeat(4)`` is what a flatten
+    does, ``np.concatenate`` a concat. Where an attribute names a size, see ``Edit``.
+    """
 
-    def is_constant(self, index: int) -> bool:
-        """Tell whether an operand is computed from constants alone."""
-        value = self.node.inputs[index]
-        return value is not None and (value.name in self.facts.constants or value.name in self.facts.derived)
+    # -- what lives and dies together, and what stays ------------------------------------------------
 
-    def ignore(self, index: int) -> None:
-        """State that nothing depends on the sizes or values of an operand."""
-        self._covered.add(index)
+    def set_result(self, axes: Sequence[Axis], *, index: int = 0) -> None:
+        """State the labels of a result; nothing happens when the node does not have it.
 
-    def uncovered(self) -> list[onnx_ir.Value]:
-        """Return the operands whose labels the rule has not looked at: it reads them as plain values."""
-        return [
-            value for index, value in enumerate(self.node.inputs) if value is not None and index not in self._covered
-        ]
-
-    def partial(self, index: int) -> tuple[int | None, ...] | None:
-        """Return the elements of a one-dimensional operand of integers, None for those that a free size decides.
-
-        None when nothing is known of it.
-        """
-        value = self.node.inputs[index] if self.has(index) else None
-        return None if value is None or value.name is None else self.facts.shapes.partial(value.name)
-
-    def value(self, index: int) -> np.ndarray | None:
-        """Return the value of a small operand that is known before running, or None."""
-        value = self.node.inputs[index] if self.has(index) else None
-        return None if value is None or value.name is None else self.facts.shapes.value(value.name)
-
-    def values_of(self, value: onnx_ir.Value) -> list[int] | None:
-        """Return the integers of any small value that is known before running, or None."""
-        array = self.facts.shapes.value(value.name or "")
-        return None if array is None else [int(number) for number in array.reshape(-1)]
-
-    def known(self, index: int, what: str) -> list[int]:
-        """Return the integers of an operand that has to be known before running.
+        Args:
+            axes: for each axis int64 ``[length]``, or None for an axis that stays. Axes of length one stay anyway.
+            index: of the result.
 
         Raises:
-            LockNodeError: they are computed while running.
+            LockNodeError: the shape of the result is not known.
+            ValueError: there are more or fewer axes, or an axis has more or fewer labels than positions: a defect
+                of the rule.
         """
-        value = self.value(index)
-        if value is None:
-            raise LockNodeError(f"its {what} are computed while running")
-        return [int(number) for number in value.reshape(-1)]
-
-    def result_shape(self, index: int = 0) -> tuple[int, ...]:
-        """Return the sample shape of a result.
-
-        Raises:
-            LockNodeError: it is not known.
-        """
-        name = self.node.outputs[index].name
-        shape = None if name is None else self.facts.shapes.shape(name)
-        if shape is None:
-            raise LockNodeError("the shape of its result is not known")
-        return shape
-
-    def integer(self, name: str, default: int) -> int:
-        """Return an integer attribute."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else int(attribute.as_int())
-
-    def integers(self, name: str) -> list[int] | None:
-        """Return an attribute that lists integers, or None when it is absent."""
-        attribute = self.node.attributes.get(name)
-        return None if attribute is None else [int(number) for number in attribute.as_ints()]
-
-    def text(self, name: str, default: str) -> str:
-        """Return a text attribute."""
-        attribute = self.node.attributes.get(name)
-        return default if attribute is None else attribute.as_string()
-
-    def axis_attribute(self, name: str, default: int, rank: int) -> int:
-        """Return an axis attribute, counted from the front."""
-        axis = self.integer(name, default)
-        return axis + rank if axis < 0 else axis
-
-    @property
-    def version(self) -> int:
-        """Version of the operator set of the default domain that the model imports."""
-        graph = self.node.graph
-        imports = graph.opset_imports if isinstance(graph, onnx_ir.Graph) else {}
-        return imports.get("", imports.get("ai.onnx", 1))
-
-    # -- what may be said ----------------------------------------------------------------------------
-
-    def give(self, axes: Sequence[Axis], *, result: int = 0) -> None:
-        """State the axes of a result; axes of size one stay."""
-        if result >= len(self.node.outputs) or not self.node.outputs[result].name:
+        name = self._result_name(index)
+        if not name:
             return
-        shape = self.result_shape(result)
+        shape = self.result_shape(index)
         if len(axes) != len(shape):
             raise ValueError(f"{self.where}: {len(axes)} axes for a result of rank {len(shape)}")
         for axis, size in zip(axes, shape, strict=True):
             if axis is not None and axis.shape != (size,):
                 raise ValueError(f"{self.where}: {axis.shape} labels for an axis of size {size}")
-        name = self.node.outputs[result].name
-        assert name is not None  # guarded above
-        self.facts.axes[name] = tuple(axis if size > 1 else None for axis, size in zip(axes, shape, strict=True))
+        self._facts.axes[name] = tuple(axis if size > 1 else None for axis, size in zip(axes, shape, strict=True))
 
-    def give_unsized(self, axes: Sequence[Axis], *, result: int) -> None:
-        """State the axes of a result whose lengths need not be known: whatever reads it then locks them."""
-        if result < len(self.node.outputs) and (name := self.node.outputs[result].name):
-            self.facts.axes[name] = tuple(axes)
-
-    def stays(self, axis: Axis) -> bool:
-        """Tell whether it is known already that no position of an axis may go."""
-        return axis is None or bool(self.facts.labels.locked(axis).all())
-
-    def shows(self, result: int) -> bool:
-        """Tell whether a result is an output of the graph."""
-        return result < len(self.node.outputs) and self.node.outputs[result].is_graph_output()
+    def set_unsized_result(self, axes: Sequence[Axis], *, index: int) -> None:
+        """State the labels of a result whose lengths need not be known: whatever reads it then locks them."""
+        if name := self._result_name(index):
+            self._facts.axes[name] = tuple(axes)
 
     def tie(self, first: Axis, second: Axis, why: str = "ties it to positions that stay") -> Axis:
-        """Make two axes live and die together; an axis that stays locks the other. Returns the tied axis."""
+        """Make two axes live and die together, position by position; an axis that stays locks the other.
+
+        Args:
+            first: int64 ``[n]``, or None for an axis that stays.
+            second: likewise; its length is the same.
+            why: the other is locked when one stays, see ``lock``.
+
+        Returns:
+            the tied axis, None when it stays.
+
+        Raises:
+            ValueError: the lengths differ: a defect of the rule.
+        """
         if first is None or second is None:
             for axis in (first, second):
                 self.lock(axis, why)
             return None
-        self.facts.labels.tie(first, second)
+        self._facts.labels.tie(first, second)
         return first
 
-    def lock(self, axis: Axis, why: str) -> None:
-        """Make the positions of an axis stay."""
-        if axis is not None:
-            self.facts.labels.lock(axis, f"{self.where} {why}")
+    def tie_broadcast(self, operands: Sequence[Operand], shape: Sequence[int]) -> list[Axis]:
+        """Tie operands that are broadcast to ``shape`` and return the axes of the result.
 
-    def mix(self, axis: Axis, why: str = "mixes along it") -> Axis:
+        Axes of size one repeat and say nothing; an axis that stays locks the axes it meets.
+        """
+        result: list[Axis] = []
+        for position, size in enumerate(shape):
+            met: list[Axis] = []
+            for operand in operands:
+                index = position - (len(shape) - operand.rank)
+                if index >= 0 and operand.shape[index] == size and size > 1:
+                    met.append(operand.axes[index])
+            axis = met[0] if met else None
+            for other in met[1:]:
+                if axis is not None or other is not None:
+                    axis = self.tie(axis, other, "joins it with positions that stay")
+            result.append(axis)
+        return result
+
+    def lock(self, axis: Axis, why: str) -> None:
+        """Make the positions of an axis stay; nothing happens to an axis that is None.
+
+        Args:
+            axis: labels of any shape, or None.
+            why: goes on where the name of the node ends, and the user reads it: ``"mixes along it"``.
+        """
+        if axis is not None:
+            self._facts.labels.lock(axis, f"{self.where} {why}")
+
+    def lock_operand(self, operand: Operand, why: str, *, except_axes: Sequence[int] = ()) -> None:
+        """Lock every axis of an operand but those in ``except_axes``, which count from the front."""
+        for index, axis in enumerate(operand.axes):
+            if index not in except_axes:
+                self.lock(axis, why)
+
+    def lock_unless_inexact(self, axis: Axis, why: str = "mixes along it") -> Axis:
         """State that removing positions of an axis changes the others: they stay, unless inexact pruning is wanted.
 
         Returns:
-            the axis when it may shrink nevertheless.
+            the axis when it may shrink nevertheless, else None.
         """
         if axis is None:
             return None
-        if not self.inexact:
+        if not self._inexact:
             self.lock(axis, why)
             return None
-        self.facts.inexact.append((self.where, axis))
+        self._facts.inexact.append((self.where, axis))
         return axis
 
-    def lock_others(self, operand: Operand, free: Sequence[int], why: str) -> None:
-        """Lock every axis of an operand but those in ``free``."""
-        for index, axis in enumerate(operand.axes):
-            if index not in free:
-                self.lock(axis, why)
-
-    def whole(self, weight: Operand, axes: Sequence[int]) -> None:
-        """Keep axes of a weight that are no units at all, such as kernel sizes: they stay unmentioned."""
+    def keep_whole(self, weight: Operand, axes: Sequence[int]) -> None:
+        """Keep axes of a weight that are no units at all, such as kernel sizes: the user does not hear of them."""
         for index in axes:
             self.lock(weight.axes[index], "needs it whole")
-            self.facts.whole.add((weight.name, index))
+            self._facts.whole.add((weight.name, index))
 
-    def fixed(self, length: int, why: str) -> LabelArray:
-        """Return labels of positions that stay, for use beside others that may go."""
-        return self.facts.labels.fixed(length, f"{self.where} {why}")
+    # -- labels that are not those of an operand -----------------------------------------------------
 
-    def fresh(self, length: int) -> LabelArray:
-        """Return new labels, for positions that this node creates."""
-        return self.facts.labels.fresh(length)
+    def new_labels(self, length: int) -> LabelArray:
+        """Return new labels, int64 ``[length]``, for positions that this node creates, such as padding."""
+        return self._facts.labels.new(length)
 
-    def copies(self, length: int) -> LabelArray:
+    def new_locked_labels(self, length: int, why: str) -> LabelArray:
+        """Return labels of positions that stay, int64 ``[length]``, for use beside others that may go."""
+        return self._facts.labels.new_locked(length, f"{self.where} {why}")
+
+    def new_copy_labels(self, length: int) -> LabelArray:
         """Return new labels for positions that are all alike; where a reshape leaves a choice, others carry the units.
 
         Copies of a key head beside other key heads go with the head that they copy.
         """
-        labels = self.fresh(length)
-        self.facts.copies.add(int(labels[0]))
+        labels = self.new_labels(length)
+        self._facts.copies.add(int(labels[0]))
         return labels
 
     def select(self, labels: LabelArray, positions: LabelArray) -> LabelArray:
@@ -255,65 +193,113 @@ class Visit:
         Otherwise a plan could remove all of them and leave an empty axis.
         """
         selected = labels[positions]
-        self.facts.selections.append(selected)
+        self._facts.selections.append(selected)
         return selected
 
-    def read(self, weight: Operand, axis: int, labels: LabelArray) -> None:
-        """State that an axis of a weight consumes these positions: zeros there hide them from all that follows."""
-        self.facts.reads.append(Read(self.where, weight.name, axis, labels))
+    def regroup(self, sources: Sequence[tuple[int, Axis]], targets: Sequence[tuple[int, Axis]]) -> None:
+        """State that a run of axes becomes another run with the same positions in row-major order, as in a reshape.
 
-    def read_activation(self, index: int, axis: int) -> None:
+        Which axis of each side carries the units is settled when all locks are known.
+
+        Args:
+            sources: size and labels of each axis before, ``[(12, labels)]``.
+            targets: size and labels of each axis after, ``[(3, new_labels), (4, other_new_labels)]``.
+        """
+        self._facts.regrouped.append(Regrouped(self.where, tuple(sources), tuple(targets)))
+
+    # -- what reads, what is balanced, what it costs -------------------------------------------------
+
+    def mark_reader(self, weight: Operand, axis: int) -> None:
+        """State that an axis of a weight consumes its positions: zeros there hide them from all that follows.
+
+        Call it after the axis was tied to what it consumes, also where that stays. Nothing happens for an axis that
+        is None.
+        """
+        labels = weight.axes[axis]
+        if labels is not None:
+            self._facts.reads.append(Read(self.where, weight.name, axis, labels))
+
+    def mark_summed(self, operand: Operand, axis: int) -> None:
         """State that the node sums over an axis of an activation, to which a position that is zero adds nothing.
 
         What cannot be multiplied by zeros and ones, one for each position, locks.
         """
-        operand = self.operand(index)
-        labels, result = operand.axes[axis], self.node.outputs[0].name
+        labels, result = operand.axes[axis], self._result_name(0)
         if labels is None:
             return
-        if self.is_free(operand, axis):
+        if operand.dynamic[axis]:
             self.lock(labels, "sums over it at a size that is not known")
-        elif result is None or self.facts.shapes.dtype(operand.name) not in FLOATS:
+        elif operand.index is None or result is None or self._shapes.dtype(operand.name) not in FLOATS:
             self.lock(labels, "sums over it in other numbers than floats")
         else:
-            self.facts.activation_reads.append(ActivationRead(result, index, operand.name, axis, labels))
+            read = ActivationRead(result, operand.index, operand.name, axis, labels)
+            self._facts.activation_reads.append(read)
+
+    def contract(self, first: Operand, first_axis: int, second: Operand, second_axis: int) -> Axis:
+        """Tie two axes over whose product the node sums; the operand that is constant reads them, else the sum does.
+
+        Returns:
+            the axis when it may shrink.
+        """
+        left, right = first.axes[first_axis], second.axes[second_axis]
+        if first.constant and second.constant:
+            self.lock(left, "contracts two constants")
+            self.lock(right, "contracts two constants")
+            return None
+        if not first.constant and not second.constant:
+            tied = self.tie(left, right, "contracts it with positions that stay")
+            self.mark_summed(first, first_axis)
+            return tied
+        tied = self.tie(left, right, "reads features that stay")
+        self.mark_reader(*((first, first_axis) if first.constant else (second, second_axis)))
+        return tied
 
     def balance(self, blocks: LabelArray) -> None:
-        """State that every row of ``[blocks, n]`` must keep equally many positions."""
-        self.facts.balances.append((self.where, blocks))
+        """State that every row of ``[blocks, n]`` must keep equally many positions, as the groups of a Conv do."""
+        self._facts.balances.append((self.where, blocks))
 
-    def cut_weight_by_blocks(self, weight: Operand, axis: int, labels: LabelArray, *, reads: bool = True) -> None:
-        """Give an axis of a weight labels that depend on the block of axis 0: ``labels`` is ``[blocks, n]``.
+    def label_by_blocks(self, weight: Operand, axis: int, blocks: LabelArray, *, reads: bool = True) -> Axis:
+        """Give an axis of a weight labels that depend on the block of axis 0, as in a Conv with groups.
 
         Where another node has labelled this axis already, or the weight is computed, the blocks are tied
-        to each other instead, which is coarser and still exact. ``reads`` tells whether the axis consumes
-        these positions, or writes them.
+        to each other instead, which is coarser and still exact.
+
+        Args:
+            weight: a weight whose axis 0 is that many blocks of equal length.
+            axis: of length n.
+            blocks: labels ``[blocks, n]``.
+            reads: whether the axis consumes these positions, or writes them.
+
+        Returns:
+            the labels that the axis has from now on: ``blocks``, or those it had.
         """
-        untouched = weight.name in self.facts.constants and self.facts.owners.get(weight.name) == [self.name]
+        facts = self._facts
+        untouched = weight.name in facts.constants and facts.owners.get(weight.name) == [self.name]
         if untouched and weight.shape[axis] > 1:
             axes = list(weight.axes)
-            axes[axis] = labels
-            self.facts.axes[weight.name] = tuple(axes)
+            axes[axis] = blocks
+            facts.axes[weight.name] = tuple(axes)
             if reads:
-                self.facts.reads.append(Read(self.where, weight.name, axis, labels))
-            return
-        for row in labels[1:]:
-            self.facts.labels.tie(labels[0], row)
-        own = self.tie(weight.axes[axis], labels[0] if weight.shape[axis] > 1 else None)
+                facts.reads.append(Read(self.where, weight.name, axis, blocks))
+            return blocks
+        for row in blocks[1:]:
+            facts.labels.tie(blocks[0], row)
+        own = self.tie(weight.axes[axis], blocks[0] if weight.shape[axis] > 1 else None)
         if own is None:
-            for row in labels:
+            for row in blocks:
                 self.lock(row, "reads it through an axis of size one")
         elif reads:
-            self.facts.reads.append(Read(self.where, weight.name, axis, own))
+            self.mark_reader(weight, axis)
+        return own
 
-    def factor(self, sources: Sequence[tuple[int, Axis]], targets: Sequence[tuple[int, Axis]]) -> None:
-        """State that a run of axes becomes another run with the same positions in row-major order."""
-        self.facts.factored.append(Factored(self.where, tuple(sources), tuple(targets)))
+    def add_macs(self, sizes: Sequence[float], axes: Sequence[Axis]) -> None:
+        """State multiply-accumulates of the node for one sample: the product of ``sizes``.
 
-    def multiply_accumulates(self, sizes: Sequence[float], axes: Sequence[Axis]) -> None:
-        """State the node's MACs for one sample: the product of ``sizes``; labelled ones shrink with their axis.
+        A node that calls it twice costs the sum; one that does not call it costs nothing.
 
-        A size may be a share of its axis, which then holds several samples.
+        Args:
+            sizes: factors before removal. One may be a share of its axis, which then holds several samples.
+            axes: for each factor the axis with which it shrinks, or None.
         """
         constant = 1.0
         labelled: list[LabelArray] = []
@@ -322,41 +308,39 @@ class Visit:
             if axis is not None:
                 constant /= axis.shape[-1]
                 labelled.append(axis)
-        self.facts.mac_terms.append(MacTerm(self.name, constant, tuple(labelled)))
+        self._facts.mac_terms.append(CostTerm(self.name, constant, tuple(labelled)))
 
-    def is_free(self, operand: Operand, index: int) -> bool:
-        """Tell whether the length of an axis depends on a free input dimension: positions there have no numbers."""
-        flags = self.facts.shapes.dynamic(operand.name)
-        return flags is None or flags[index]
-
-    def samples(self, shape: Sequence[int], name: str | None) -> float:
-        """Return which share of the leading axis belongs to one sample: one position where it is the free batch.
-
-        Where the batch is another axis, or merged with one, it is the share that makes the whole tensor that of one
-        sample.
-        """
-        flags = None if name is None else self.facts.shapes.dynamic(name)
-        batch = self.facts.shapes.batch
-        if not shape or not flags or not any(flags):
-            return shape[0] if shape else 1
-        if any(free and size % batch == 0 for free, size in zip(flags, shape, strict=True)):
-            return shape[0] / batch
-        return 1 if flags[0] else shape[0]
-
-    def head(self, axis: Axis) -> None:
-        """State that each position of this axis is a complete head."""
+    def mark_head(self, axis: Axis) -> None:
+        """State that each position of an axis is a complete head: it carries the units where a reshape has a choice."""
         if axis is not None:
-            self.facts.labels.mark_head(axis)
+            self._facts.labels.mark_head(axis)
 
+    # -- quantised numbers ---------------------------------------------------------------------------
 
-def product(sizes: Sequence[int]) -> int:
-    """Return the product of some sizes; 1 for none."""
-    return math.prod(sizes)
+    def mark_scale(self, operand: Operand) -> None:
+        """State that an operand is a scale or a zero point, which nobody counts as parameters."""
+        self._facts.scales.add(operand.name)
 
+    def mark_weight(self, operand: Operand) -> None:
+        """State that an operand counts as parameters whatever its type, such as a bias in int32."""
+        self._facts.zero_points.setdefault(operand.name, None)
 
-def period(labels: LabelArray) -> int:
-    """Return after how many positions labels repeat; along a free axis every sample has the same ones."""
-    for length in range(1, labels.size):
-        if labels.size % length == 0 and (labels.reshape(-1, length) == labels[:length]).all():
-            return length
-    return int(labels.size)
+    def mark_zero_point(self, weight: Operand, index: int | None, *, axis: int) -> None:
+        """State which number stands for zero in a quantised weight.
+
+        Args:
+            weight: an operand that is constant.
+            index: of the operand that holds the zero point, a single number or one per position of an axis of the
+                weight. None, or an operand that is absent, is 0.
+            axis: that axis.
+
+        Raises:
+            LockNodeError: the zero point is computed while running, or another one belongs to the same weight, or the
+                weight is moved about first and has one per channel.
+        """
+        point = self.operand(index) if index is not None and self.has_operand(index) else None
+        state_zero_point(self._facts, weight, point, axis)
+
+    def mark_quantised_result(self, index: int) -> None:
+        """State that the first result is quantised, with the zero point in operand ``index``; 0 when absent."""
+        self._facts.quantised[self._result_name(0) or ""] = self._operand_name(index)

@@ -1,58 +1,48 @@
 """Which number stands for zero in a quantised weight."""
 
+from math import prod
+
 import numpy as np
 import onnx_ir
 
 from onnxadmm.graph.constants import constant
-from onnxadmm.rules.facts import Operand, ZeroPoint
-from onnxadmm.rules.visit import LockNodeError, Visit, product
+from onnxadmm.rules.facts import Facts, Operand, ZeroPoint
+from onnxadmm.rules.node import LockNodeError
 
 
-def note_grid(visit: Visit, grid: Operand) -> None:
-    """State that a constant is a scale or a zero point, which nobody counts as a weight."""
-    visit.facts.grids.add(grid.name)
-
-
-def note_quantised(visit: Visit, index: int) -> None:
-    """Remember the zero point with which a node quantises."""
-    value = visit.node.inputs[index] if visit.has(index) else None
-    visit.facts.quantised[visit.node.outputs[0].name or ""] = None if value is None else value.name
-
-
-def note_zero(visit: Visit, weight: Operand, index: int, axis: int) -> None:
+def state_zero_point(facts: Facts, weight: Operand, point: Operand | None, axis: int) -> None:
     """State which number stands for zero in a weight that is a constant or computed from constants.
 
     Args:
-        visit: the node that reads the weight.
-        weight: one of its operands.
-        index: the operand that holds the zero point, one number or one per position of an axis; may be absent.
+        facts: where it is stated.
+        weight: an operand of a node.
+        point: the operand of the same node that holds the zero point, one number or one per position of an axis.
         axis: that axis.
 
     Raises:
         LockNodeError: the zero point is computed while running, or another one belongs to the same weight, or the
             weight is moved about first and has one per channel.
     """
-    point = visit.operand(index) if index >= 0 and visit.has(index) else None
-    if point is not None and point.name not in visit.facts.constants:
+    if point is not None and point.name not in facts.constants:
         raise LockNodeError("has a zero point that is computed while running")
-    shift = None if point is None else _array(visit, point.name)
+    shift = None if point is None else _array(facts, point.name)
     stated = None if point is None or shift is None or not shift.any() else ZeroPoint(point.name, axis)
-    if weight.name not in visit.facts.constants:
-        if stated is not None and point is not None and product(point.shape) > 1:
+    if weight.name not in facts.constants:
+        if stated is not None and point is not None and prod(point.shape) > 1:
             raise LockNodeError("has zero points per channel of a weight that is moved about")
-        for name in _sources(visit, weight.name, shift):
-            _state(visit, name, stated)
+        for name in _sources(facts, weight.name, shift):
+            _state(facts, name, stated)
         return
-    _state(visit, weight.name, stated)
+    _state(facts, weight.name, stated)
 
 
-def _state(visit: Visit, weight: str, stated: ZeroPoint | None) -> None:
-    known = visit.facts.zero_points.setdefault(weight, stated)
+def _state(facts: Facts, weight: str, stated: ZeroPoint | None) -> None:
+    known = facts.zero_points.setdefault(weight, stated)
     if known != stated:
         raise LockNodeError("reads a weight that has another zero point elsewhere")
 
 
-def _sources(visit: Visit, name: str, shift: np.ndarray | None) -> list[str]:
+def _sources(facts: Facts, name: str, shift: np.ndarray | None) -> list[str]:
     """Return the quantised constants behind a weight that is moved about.
 
     A float weight that is quantised while running has its zero where its own node puts it: there the two have to agree.
@@ -64,14 +54,14 @@ def _sources(visit: Visit, name: str, shift: np.ndarray | None) -> list[str]:
         if current in seen:
             continue
         seen.add(current)
-        if current in visit.facts.quantised:
-            point = visit.facts.quantised[current]
-            other = None if point is None else _array(visit, point)
+        if current in facts.quantised:
+            point = facts.quantised[current]
+            other = None if point is None else _array(facts, point)
             if not _equal(shift, other):
                 raise LockNodeError("reads a weight that is quantised with another zero point")
-            visit.facts.zeroed.add(current)
-        elif current in visit.facts.derived:
-            node = visit.facts.derived[current]
+            facts.zeroed.add(current)
+        elif current in facts.derived:
+            node = facts.derived[current]
             pending.extend(value.name for value in node.inputs[: _data_count(node)] if value is not None and value.name)
         else:
             found.append(current)
@@ -89,8 +79,8 @@ def _equal(first: np.ndarray | None, second: np.ndarray | None) -> bool:
     return np.array_equal(first.reshape(-1), second.reshape(-1))
 
 
-def _array(visit: Visit, name: str) -> np.ndarray | None:
-    value = visit.facts.constants.get(name)
+def _array(facts: Facts, name: str) -> np.ndarray:
+    value = facts.constants.get(name)
     array = None if value is None else constant(value)
     if array is None:
         raise LockNodeError("has a zero point that is computed while running")

@@ -61,7 +61,7 @@ class Header:
         if self.sha256 != sha256:
             raise _other("the model", expected=f"the one with sha256 {self.sha256[:12]}", found=sha256[:12])
         for name in sorted(self.options.keys() | options.keys()):
-            before, now = self.options.get(name, "no such option"), options.get(name, "no such option")
+            before, now = self.options.get(name, "none"), options.get(name, "none")
             if before != now:
                 raise _other(name, expected=before, found=now)
 

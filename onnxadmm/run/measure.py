@@ -38,7 +38,7 @@ Option = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Trial:
+class Outcome:
     """What is compared, and how the one became the other.
 
     Attributes:
@@ -69,7 +69,7 @@ class Quality:
 
 
 def make_report(
-    trial: Trial,
+    outcome: Outcome,
     *,
     held_out: Quality,
     test: Quality,
@@ -83,17 +83,21 @@ def make_report(
 ) -> Report:
     """Measure sizes, costs and latency, and put everything into a report."""
     machine = this_machine()
-    before = _column(trial.original, held_out.before, test.before)
-    after = _column(trial.result, held_out.after, test.after)
+    before = _column(outcome.original, held_out.before, test.before)
+    after = _column(outcome.result, held_out.after, test.after)
     began = time.perf_counter()
     latencies = measure_latency(
-        [trial.original, trial.result], names=["before", "after"], threads=machine.threads, seed=seed, progress=progress
+        [outcome.original, outcome.result],
+        names=["before", "after"],
+        threads=machine.threads,
+        seed=seed,
+        progress=progress,
     )
     timed = StageTime("latency", time.perf_counter() - began)
     latency = latency_lines(latencies)
-    budgets = tuple(_budgets(trial))
-    groups = tuple(_groups(trial))
-    proof = trial.verification
+    budgets = tuple(_budgets(outcome))
+    groups = tuple(_groups(outcome))
+    proof = outcome.verification
     verification = VerificationLine(
         snr_db=proof.snr_db,
         max_abs_error=proof.max_abs_error,
@@ -109,7 +113,7 @@ def make_report(
         verification=verification,
         groups=groups,
         simd_floats=machine.simd_floats,
-        cuts_bytes_off=multiplies_signed_bytes(trial.original) and not byte_products_are_exact(),
+        cuts_bytes_off=multiplies_signed_bytes(outcome.original) and not byte_products_are_exact(),
     )
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,38 +157,38 @@ def _score(metrics: Metrics | None) -> Score | None:
     return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 
-def _budgets(trial: Trial) -> list[BudgetLine]:
+def _budgets(outcome: Outcome) -> list[BudgetLine]:
     lines: list[BudgetLine] = []
-    if trial.budget is None:
+    if outcome.budget is None:
         return lines
-    if trial.budget.amount is not None:
-        kind = trial.budget.kind
+    if outcome.budget.amount is not None:
+        kind = outcome.budget.kind
         lines.append(
             BudgetLine(
                 kind=kind,
-                asked=str(trial.budget.amount),
-                limit=trial.limit,
-                original=Cost(trial.units, kind).dense(),
-                reached=Cost(find_units(trial.result), kind).dense(),
+                asked=str(outcome.budget.amount),
+                limit=outcome.limit,
+                original=Cost(outcome.units, kind).dense(),
+                reached=Cost(find_units(outcome.result), kind).dense(),
             )
         )
-    if trial.budget.connections is not None:
-        values = constants_by_name(trial.result)
-        kept = [values[name] for name in trial.zeros if name in values]
+    if outcome.budget.connections is not None:
+        values = constants_by_name(outcome.result)
+        kept = [values[name] for name in outcome.zeros if name in values]
         arrays = [array for value in kept if (array := constant(value)) is not None]
         total = sum(array.size for array in arrays)
         alive = sum(int(np.count_nonzero(array)) for array in arrays)
-        share = trial.budget.connections
+        share = outcome.budget.connections
         lines.append(BudgetLine("connections", f"{share:g}", share, 1.0, alive / max(1, total)))
     return lines
 
 
-def _groups(trial: Trial) -> list[GroupLine]:
+def _groups(outcome: Outcome) -> list[GroupLine]:
     free = [
-        GroupLine(group.name, group.layers, group.count, int(trial.keep[group.start :][: group.count].sum()), None)
-        for group in trial.units.groups
+        GroupLine(group.name, group.layers, group.count, int(outcome.keep[group.start :][: group.count].sum()), None)
+        for group in outcome.units.groups
     ]
     return [
         *free,
-        *(GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason) for lock in trial.units.locked),
+        *(GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason) for lock in outcome.units.locked),
     ]

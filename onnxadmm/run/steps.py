@@ -1,8 +1,8 @@
-"""The walk: the steps of a compression, in order."""
+"""The steps of a compression, in order."""
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,22 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import make_plan
-from onnxadmm.plan.problem import Limits, describe_goal, state_problem
+from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
-from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, options_as_text, read_checkpoint
+from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
+from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Quality, Trial, make_report
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.measure import Outcome, Quality, make_report
 from onnxadmm.run.trainings import Pruned, Training, read_training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
-from onnxadmm.train.norm_restore import ENOUGH
 from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.units.units import Units, find_units
 
@@ -50,24 +48,23 @@ _NO_WAY_ON: Mapping[type[Exception], str] = {
 
 
 @dataclass
-class Walk:
-    """One run of ``compress``; its methods are the steps, in order.
+class Compression:
+    """One run of ``compress``; its public methods are the steps.
+
+    They are called in the order in which they stand, once each, ``resume`` only where there is something to resume.
 
     Attributes:
         model: as given.
-        ready: as it is pruned and trained.
+        choices: what is asked for.
+        journal: what is told while it runs, and goes into the report.
+        ready: the model as it is pruned and trained, after ``find``.
+        units: what may go, after ``find``.
+        problem: what the solver is given, after ``find``.
+        training: data, teacher and both trainings, after ``read``.
     """
 
     model: Model
-    budget: Budget | None
-    targets: dict[str, float]
-    recipe: Recipe
-    preprocessing: Preprocessing
-    limits: Limits
-    ignore: tuple[str, ...]
-    inexact: bool
-    simplified: bool
-    seed: int
+    choices: Choices
     journal: Journal
     ready: Model = field(init=False)
     units: Units = field(init=False)
@@ -84,16 +81,19 @@ class Walk:
             CheckpointError: it cannot be read, or is that of a run with another model or other options.
         """
         self._before, self._begun = read_checkpoint(path)
-        self._before.refuse_other_run(sha256=self.model.sha256, options=self._decisive_options())
+        self._before.refuse_other_run(sha256=self.model.sha256, options=self.choices.deciding())
         self.journal.resume(self._before.history, self._before.seconds)
 
     def find(self) -> None:
         """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time."""
+        choices = self.choices
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
-            self.units = find_units(self.ready, inexact=self.inexact, ignore=self.ignore)
+            self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
             self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
-            self.problem = state_problem(self.ready, self.units, self.budget, self.limits, targets=self.targets)
+            self.problem = state_problem(
+                self.ready, self.units, choices.budget, choices.limits, targets=choices.targets
+            )
             refuse_unreachable(self.problem)
 
     def read(self, data: object, test: object | None) -> None:
@@ -103,9 +103,9 @@ class Walk:
                 self.ready,
                 data,
                 test,
-                recipe=self.recipe,
-                preprocessing=self.preprocessing,
-                seed=self.seed,
+                recipe=self.choices.recipe,
+                preprocessing=self.choices.preprocessing,
+                seed=self.choices.seed,
                 journal=self.journal,
             )
             self._data = self.training.digest()
@@ -114,13 +114,14 @@ class Walk:
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
+        recipe = self.choices.recipe
         with self.journal.stage("preflight"):
             found = preflight(
                 open_gates(self.ready, self.units),
-                loss=self.recipe.objective(),
+                loss=recipe.objective(),
                 batch=self.training.first_batch(),
-                threads=self.recipe.threads,
-                freeze_untrainable=self.recipe.freeze_untrainable,
+                threads=recipe.threads,
+                freeze_untrainable=recipe.freeze_untrainable,
             )
         frozen = [
             f"{name} (behind {operator})"
@@ -132,7 +133,7 @@ class Walk:
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
 
-    def walk(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
+    def finish(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
@@ -162,43 +163,21 @@ class Walk:
         checkpoints.flush()
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
-        return self._finished(result), pruned, verification
+        return result, pruned, verification
 
     def _header(self) -> Header:
         return Header(
             schema=SCHEMA,
             sha256=self.model.sha256,
             data=self._data,
-            options=self._decisive_options(),
+            options=self.choices.deciding(),
             history=tuple(self.journal.history),
             seconds=self.journal.seconds(),
         )
 
-    def _decisive_options(self) -> dict[str, str]:
-        """What the user asked for, as far as it changes the result."""
-        budget = {name: getattr(self.budget, name, None) for name in ("macs", "params", "connections")}
-        limits, preprocessing, recipe = asdict(self.limits), asdict(self.preprocessing), asdict(self.recipe)
-        for name in ("threads", "workers", "accumulate"):
-            del recipe[name]  # an interrupted run may go on with more or fewer
-        if self.recipe.norm == "auto" and self.recipe.part_size < ENOUGH:
-            recipe["norm"] = "auto, in parts too small for batch statistics"  # another network trains
-        return options_as_text(
-            {
-                **budget,
-                **limits,
-                **preprocessing,
-                **recipe,
-                "target": self.targets,
-                "ignore": self.ignore,
-                "inexact": self.inexact,
-                "simplify": self.simplified,
-                "seed": self.seed,
-            }
-        )
-
     def _made_ready(self) -> Model:
-        """The model as it is pruned and trained; ``_finished`` undoes what must not ship."""
-        if not self.simplified:
+        """The model as it is pruned and trained."""
+        if not self.choices.simplified:
             return self.model
         result = simplify(self.model)
         self.journal.notes.append(result.note)
@@ -210,7 +189,7 @@ class Walk:
             trained = with_constants(self.ready, pruned.weights)
             small = shrink(trained, self.units, pruned.keep)
             masked = mask(trained, self.units, pruned.keep)
-            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.seed)]
+            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.choices.seed)]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
             feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
             verification = verify(
@@ -224,10 +203,6 @@ class Walk:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
             return small, require(verification, inexact=self.units.inexact)
-
-    def _finished(self, result: Model) -> Model:
-        """The retrained model as it ships."""
-        return result
 
     def _measure(
         self,
@@ -245,20 +220,20 @@ class Walk:
             if folder is not None:
                 save(result, folder.work / MODEL_NAME, sparse=sparse)
                 saved = load(folder.work / MODEL_NAME)
-            trial = Trial(
+            outcome = Outcome(
                 original=self.model,
                 result=saved,
                 units=self.units,
                 keep=pruned.keep,
                 zeros=pruned.zeros,
-                budget=self.budget,
+                budget=self.choices.budget,
                 limit=self.problem.budget,
                 verification=verification,
             )
             held_out = self._quality(saved, self.training.held_out)
             test = self._quality(saved, self.training.test)
         return make_report(
-            trial,
+            outcome,
             held_out=held_out,
             test=test,
             options={
@@ -266,7 +241,7 @@ class Walk:
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },
-            seed=self.seed,
+            seed=self.choices.seed,
             notes=tuple(self.journal.notes),
             warnings=tuple(self.journal.warnings),
             history=tuple(self.journal.history),
@@ -285,11 +260,11 @@ class Walk:
             self.ready,
             self.units,
             pruned.keep,
-            inexact=self.inexact,
-            ignored=self.ignore,
-            simplified=self.simplified,
+            inexact=self.choices.inexact,
+            ignored=self.choices.ignore,
+            simplified=self.choices.simplified,
             zeros=pruned.zeros,
-            note=describe_goal(self.budget, self.targets),
+            note=describe_goal(self.choices.budget, self.choices.targets),
         )
         write_text(folder.work / PLAN_NAME, plan.to_json())
         write_report(report, folder.work)

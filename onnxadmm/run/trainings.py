@@ -21,7 +21,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data.fit import load_data
-from onnxadmm.train.data.prefetch import ahead
+from onnxadmm.train.data.prefetch import prefetch
 from onnxadmm.train.evaluate import Teacher, evaluate
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.norm_restore import Network, choose_network, is_deep
@@ -257,7 +257,7 @@ class Training:
         The threads that make them end with the block, whatever ends it.
         """
         with ExitStack() as streams:
-            yield lambda epoch, first: streams.enter_context(closing(ahead(self._made(epoch, first))))
+            yield lambda epoch, first: streams.enter_context(closing(prefetch(self._made(epoch, first))))
 
     def _made(self, epoch: int, first: int) -> Iterator[Batch]:
         # Those before the first are drawn all the same: the random numbers go on where they would have been.

@@ -23,7 +23,7 @@ from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering.apply import lower
 from onnxadmm.train.lowering.normalise import literal_batch, normalise, stamp_shapes
 from onnxadmm.train.prepare.differentiable import check_differentiable
-from onnxadmm.train.prepare.nodes import as_proto, label
+from onnxadmm.train.prepare.nodes import as_proto, label, write_out_ifs
 from onnxadmm.train.prepare.opset import convert_opset
 from onnxadmm.train.prepare.tail import Tail, cut_tail
 from onnxadmm.train.prepare.trainable import constant_names, find_trainable
@@ -120,7 +120,7 @@ def prepare(
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
     exported = literal_batch(copy)
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
-    space = Workspace(copy)
+    space = Workspace(write_out_ifs(copy))
     # Constants that inlining and expansion bring along are not the user's.
     own = constant_names(proto)
     normalise(
@@ -179,14 +179,6 @@ def prepare(
         untrainable=reach.untrainable,
         statistics=statistics,
     )
-
-
-def inference_graph(artifacts: Artifacts) -> onnx.ModelProto:
-    """The forward graph up to the logits, weights and data as inputs."""
-    lost = {spec.name for spec in (artifacts.labels, artifacts.teacher) if spec is not None}
-    inputs = [value.name for value in artifacts.forward.graph.input if value.name not in lost]
-    forward = onnx.utils.Extractor(artifacts.forward).extract_model(inputs, [artifacts.logits])
-    return make_faster(forward, block=channel_block())
 
 
 def _logits_shape(space: Workspace, logits: str, batch_size: int) -> tuple[int, ...]:

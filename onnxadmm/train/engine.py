@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
+from onnxadmm.runtime.session import SessionOptions, Spinning, failures, import_runtime, open_inference, session_options
 
 AnyArray = NDArray[Any]
 
@@ -31,10 +32,6 @@ REQUIREMENT = (
     "as the only provider of the module onnxruntime"
 )
 _SEVERITY_ERROR = 3
-
-
-class SessionError(RuntimeError):
-    """onnxruntime does not load or run a model; callers say which and what to do."""
 
 
 def providers(
@@ -71,11 +68,6 @@ def unavailable_reason(installed: Mapping[str, str] | None = None) -> str | None
     return None
 
 
-def available() -> bool:
-    """Whether gradients can be computed with the installed onnxruntime."""
-    return unavailable_reason() is None
-
-
 def require() -> None:
     """Raise ``TrainingUnavailableError`` unless training works here."""
     reason = unavailable_reason()
@@ -89,26 +81,12 @@ def require() -> None:
         )
 
 
-def _runtime() -> ModuleType:
-    runtime = importlib.import_module("onnxruntime")
-    runtime.set_default_logger_severity(_SEVERITY_ERROR)
-    return runtime
-
-
 def _native() -> ModuleType:
-    _runtime()
+    import_runtime()
     native = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     if not hasattr(native, "GradientGraphBuilder"):
         raise ImportError("no GradientGraphBuilder in the module onnxruntime")
     return native
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: classes of its own, which share no parent but Exception, or RuntimeError."""
-    native = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    names = ("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel")
-    own = [getattr(native, name) for name in (*names, "NotImplemented", "RuntimeException") if hasattr(native, name)]
-    return (RuntimeError, ValueError, *own)
 
 
 def _reason(error: Exception) -> str:
@@ -125,10 +103,8 @@ def differentiate(forward: bytes, *, loss: str, weights: Sequence[str]) -> bytes
         NotTrainableError: the builder cannot differentiate the graph.
     """
     require()
-    options = _runtime().SessionOptions()
-    options.log_severity_level = _SEVERITY_ERROR
     try:
-        builder = _native().GradientGraphBuilder(forward, {loss}, set(weights), loss, options)
+        builder = _native().GradientGraphBuilder(forward, {loss}, set(weights), loss, session_options(SessionOptions()))
         builder.build()
     except failures() as error:
         raise NotTrainableError(
@@ -162,7 +138,7 @@ def register_stand_in(name: str, *, results: int, operands: Sequence[int]) -> No
 
 
 def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> Any:
-    """Open a quiet CPU session of the installed onnxruntime.
+    """Open a CPU session for a training, of the installed onnxruntime.
 
     Args:
         model: a model below 2 GB.
@@ -172,20 +148,9 @@ def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning:
     Raises:
         SessionError: onnxruntime does not load the model.
     """
-    runtime = _runtime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = _SEVERITY_ERROR
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     # A pattern is recorded in the first run and laid out as one block beside it: twice the memory, no time won.
-    options.enable_mem_pattern = False
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    blob = model if isinstance(model, bytes) else model.SerializeToString()
-    try:
-        return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
-    except failures() as error:
-        raise SessionError(" ".join(str(error).split())) from error
+    waiting = Spinning.ALWAYS if spinning else Spinning.NEVER
+    return open_inference(model, SessionOptions(threads=threads, spinning=waiting, memory_pattern=False))
 
 
 class BoundSession:
@@ -195,7 +160,7 @@ class BoundSession:
     """
 
     def __init__(self, model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> None:
-        runtime = _runtime()
+        runtime = import_runtime()
         self._session = inference_session(model, threads=threads, spinning=spinning)
         self._binding = self._session.io_binding()
         self._run_options = runtime.RunOptions()

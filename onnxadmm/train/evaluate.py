@@ -9,12 +9,14 @@ from typing import Any, Self
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnxadmm.errors import DataError, ModelFileError
+from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.graph.model import Model
-from onnxadmm.train.data.batches import Batch, Dataset
-from onnxadmm.train.engine import IR_VERSION, OPSET, SessionError, inference_session
+from onnxadmm.runtime.session import SessionError, no_kernel
+from onnxadmm.train.data.batches import ArrayDataset, Batch
+from onnxadmm.train.engine import IR_VERSION, OPSET, inference_session
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.prepare.nodes import as_proto, opset_of
@@ -85,12 +87,11 @@ def make_replaceable(model: onnx.ModelProto, names: Collection[str]) -> None:
     """List constants as graph inputs, which lets a run give them other values; Constant nodes become initializers."""
     model.ir_version = max(model.ir_version, 4)
     wanted = set(names)
-    nodes = [n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in wanted]
-    for node in nodes:
-        tensor = node.attribute[0].t
-        tensor.name = node.output[0]
-        model.graph.initializer.append(tensor)
-        model.graph.node.remove(node)
+    for node in list(model.graph.node):
+        array = constant_of_node(node) if wanted.intersection(node.output) else None
+        if array is not None:
+            model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+            model.graph.node.remove(node)
     listed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if tensor.name in wanted and tensor.name not in listed:
@@ -108,8 +109,9 @@ def _open(copy: onnx.ModelProto, threads: int) -> Any:
                 raise
             return inference_session(convert_opset(copy), threads=threads)
     except SessionError as error:
-        raise ModelFileError(
-            copy.graph.name or "model",
+        name = copy.graph.name or "model"
+        raise no_kernel(name, error) or ModelFileError(
+            name,
             expected="a model the installed onnxruntime runs",
             found=str(error)[:300],
             way_out="export it with an older opset",
@@ -123,7 +125,7 @@ def _padded(array: Array, size: int) -> Array:
 
 def evaluate(
     model: onnx.ModelProto | Model,
-    data: Dataset,
+    data: ArrayDataset,
     *,
     loss: Loss,
     batch_size: int = 256,
@@ -141,7 +143,7 @@ def evaluate(
         DataError: neither labels nor a teacher.
         ModelFileError, NotTrainableError, OptionError: as ``Predictor`` does.
     """
-    require_answers(data, teacher)
+    _require_answers(data, teacher)
     predictor = Predictor(model, task=loss.task, threads=threads, output=output)
     meter = Meter(loss)
     for batch in data.batches(batch_size):
@@ -150,7 +152,7 @@ def evaluate(
     return meter.result()
 
 
-def require_answers(data: Dataset, teacher: "Teacher | None") -> None:
+def _require_answers(data: ArrayDataset, teacher: "Teacher | None") -> None:
     """Refuse to measure on data without samples, or without labels and teacher.
 
     Raises:

@@ -65,7 +65,7 @@ def retrain(
         CheckpointError: ``resume`` is not the state of such a run.
         DivergedError: the loss became NaN or infinite; the trainer holds the best weights.
     """
-    _hold(trainer, zeros)
+    _apply_zeros(trainer, zeros)
     best = trainer.snapshot()
     if resume is None:
         best_score, done = (score(trainer.weights) if epochs else 0.0), 0
@@ -86,7 +86,7 @@ def retrain(
                     way_out="lower --retrain-learning-rate",
                 )
             trainer.update(rate)
-            _hold(trainer, zeros)
+            _apply_zeros(trainer, zeros)
             total += loss
         current = score(trainer.weights)
         on_epoch(Epoch(epoch + 1, total / steps_per_epoch, current, rate))
@@ -118,6 +118,6 @@ def _load(state: State, trainer: OrtTrainer, best: Mapping[str, FloatArray]) -> 
     return number(state, "best_score"), int(number(state, "epochs"))
 
 
-def _hold(trainer: OrtTrainer, zeros: Mapping[str, NDArray[np.bool_]]) -> None:
+def _apply_zeros(trainer: OrtTrainer, zeros: Mapping[str, NDArray[np.bool_]]) -> None:
     for name, where in zeros.items():
         trainer.weights[name][where] = 0.0

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.state import State
 from onnxadmm.errors import DataError, OptionError
-from onnxadmm.graph.constants import constant, set_constant
-from onnxadmm.graph.model import Model, clone
-from onnxadmm.train.artifacts import Artifacts, InputSpec, inference_graph, prepare
-from onnxadmm.train.data.batches import Batch, Dataset
-from onnxadmm.train.engine import AnyArray, BoundSession
-from onnxadmm.train.evaluate import Teacher, require_answers
+from onnxadmm.graph.model import Model
+from onnxadmm.train.artifacts import Artifacts, InputSpec, prepare
+from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.engine import AnyArray
 from onnxadmm.train.losses import Loss
-from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.optimizer import AdamW
 from onnxadmm.train.workers.count import worthwhile_workers
 from onnxadmm.train.workers.step import SharedStep, cut_step
@@ -34,7 +31,7 @@ class OrtTrainer:
     ``update``.
 
     Args:
-        model: left as it is; read the result back with ``trained``.
+        model: left as it is; ``with_constants(model, trainer.weights)`` is it as trained so far.
         loss: what is minimised.
         batch_size: samples in every batch that ``backward`` is given.
         threads: intra-op threads of the engine; 0 leaves the choice to it.
@@ -45,7 +42,7 @@ class OrtTrainer:
         trainable: names of the initializers to train; all weights of layers when omitted.
         output: output the loss uses, needed when several lead to different logits.
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
-        freeze_untrainable, batch_statistics: as for ``prepare``. With batch statistics ``evaluate`` uses them too.
+        freeze_untrainable, batch_statistics: as for ``prepare``.
 
     Raises:
         NotTrainableError, OptionError, TrainingUnavailableError: as ``prepare`` does.
@@ -94,10 +91,6 @@ class OrtTrainer:
         self._weights = MappingProxyType(self._step.weights)
         self._gradients = MappingProxyType(self._step.gradients)
         self._optimizer = AdamW(self._step.weights_flat.size, weight_decay=weight_decay)
-        self._kind = loss
-        self._threads = threads
-        self._forward: BoundSession | None = None
-        self._predicted = np.zeros(self.artifacts.logits_shape, np.float32)
 
     @property
     def weights(self) -> Mapping[str, FloatArray]:
@@ -164,54 +157,9 @@ class OrtTrainer:
         for name, array in weights.items():
             self._weights[name][...] = array
 
-    def evaluate(self, data: Dataset, *, teacher: Teacher | None = None) -> Metrics:
-        """Loss and accuracy at the current weights, forward only; gradients and ``logits`` stay as they are.
-
-        Args:
-            teacher: counts in the loss, and stands in for labels the data do not have.
-
-        Raises:
-            DataError: neither labels nor a teacher, or data of another shape than the training graph.
-        """
-        require_answers(data, teacher)
-        meter = Meter(self._kind)
-        for batch in data.batches(self.batch_size, pad_last=True):
-            whole = batch if teacher is None else teacher.label(batch)
-            logits = self._predict(whole)[: whole.count]
-            labels = None if whole.labels is None else whole.labels[: whole.count]
-            targets = None if whole.teacher is None else whole.teacher[: whole.count]
-            meter.add(logits, labels, targets)
-        return meter.result()
-
-    def trained(self, model: Model) -> Model:
-        """A copy of the model this trainer was made from, with the weights as they are now.
-
-        Args:
-            model: the same graph; its operators, opset and metadata are kept.
-
-        Raises:
-            ValueError: it has no constant of the name and shape of a trained weight.
-        """
-        result = clone(model)
-        graph = result.ir.graph
-        constants = dict(graph.initializers)
-        for node in graph:
-            if node.op_type == "Constant":
-                constants.update({value.name: value for value in node.outputs if value.name})
-        for name, array in self._weights.items():
-            value = constants.get(name)
-            old = constant(value) if value is not None else None
-            if value is None or old is None or old.shape != array.shape:
-                raise ValueError(f"the model has no constant {name} of shape {list(array.shape)}")
-            set_constant(result, value, array.copy())
-        return result
-
     def close(self) -> None:
         """Free the engine and end the workers; ``weights`` and ``gradients`` stay readable."""
         self._step.close()
-        if self._forward is not None:
-            self._forward.close()
-            self._forward = None
 
     def __enter__(self) -> Self:
         return self
@@ -220,18 +168,6 @@ class OrtTrainer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _predict(self, batch: Batch) -> FloatArray:
-        """Logits of a whole batch at the current weights, a view the next call overwrites."""
-        if self._forward is None:
-            self._forward = BoundSession(inference_graph(self.artifacts), threads=self._threads)
-            for name, array in self._weights.items():
-                self._forward.bind_input(name, array)
-            self._forward.bind_output(self.artifacts.logits, self._predicted)
-        for spec in self.artifacts.inputs:
-            self._forward.bind_input(spec.name, _fitting(spec, batch.inputs.get(spec.name)))
-        self._forward.run()
-        return self._predicted
 
 
 def _fitting(spec: InputSpec, array: AnyArray | None) -> AnyArray:

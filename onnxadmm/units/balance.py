@@ -11,8 +11,8 @@ import numpy as np
 
 from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.labels import LabelArray
+from onnxadmm.units.occupancy import Occupancy, find_occupancy
 from onnxadmm.units.origins import Origin
-from onnxadmm.units.signature import Signature, sign
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Blocks:
 def settle_balances(facts: Facts, origins: Sequence[Origin]) -> list[Blocks]:
     """Return the partitions that plans must keep; tie the blocks of those that no plan could keep."""
     while True:
-        signature = sign(facts, origins)
+        occupancy = find_occupancy(facts, origins)
         found: dict[int, Blocks] = {}
         tied = False
         for _, matrix in facts.balances:
             rows = facts.labels.roots(matrix)
             if (rows == rows[0]).all():
                 continue
-            blocks = _free(facts, signature, rows)
+            blocks = _free(facts, occupancy, rows)
             known = None if blocks is None else found.setdefault(blocks.key, blocks)
             if blocks is None or known is None or not np.array_equal(known.numbers, blocks.numbers):
                 for row in rows[1:]:
@@ -48,16 +48,16 @@ def settle_balances(facts: Facts, origins: Sequence[Origin]) -> list[Blocks]:
             return list(found.values())
 
 
-def _free(facts: Facts, signature: Signature, rows: LabelArray) -> Blocks | None:
+def _free(facts: Facts, occupancy: Occupancy, rows: LabelArray) -> Blocks | None:
     """Return the partition when the rows are exactly the units of one unlocked group."""
     members = np.unique(rows)
     if members.size != rows.size or facts.labels.locked(members).any():
         return None
-    index = np.searchsorted(signature.roots, members)
-    if (index >= signature.roots.size).any() or (signature.roots[index] != members).any():
+    index = np.searchsorted(occupancy.roots, members)
+    if (index >= occupancy.roots.size).any() or (occupancy.roots[index] != members).any():
         return None
-    key = signature.keys[index[0]]
-    if (signature.keys[index] != key).any() or np.count_nonzero(signature.keys == key) != members.size:
+    key = occupancy.keys[index[0]]
+    if (occupancy.keys[index] != key).any() or np.count_nonzero(occupancy.keys == key) != members.size:
         return None
     numbers = np.empty(members.size, dtype=np.int64)
     for number, row in enumerate(rows[np.argsort(rows.min(axis=1))]):

@@ -8,18 +8,18 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import Reader
+from onnxadmm.admm.problem import Reader, UnitRange
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.constants import free_name, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
-from onnxadmm.rules.facts import Facts, MacTerm, ZeroPoint
+from onnxadmm.rules.facts import CostTerm, Facts, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.balance import Blocks, settle_balances
+from onnxadmm.units.occupancy import AxisName, Occupancy, find_occupancy
 from onnxadmm.units.origins import Origin, resolve_reads
-from onnxadmm.units.signature import AxisName, Signature, sign
 from onnxadmm.units.stretch import stretch
 
 _WEIGHT_TYPES = frozenset(
@@ -31,31 +31,20 @@ UnitAxes = tuple[LabelArray | None, ...]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Units ``start .. start + count - 1``: they come from one producing axis and compete.
+class Group(UnitRange):
+    """Units that compete, with what they occupy; named after the weight that writes them.
 
     Attributes:
-        name: name of the weight that writes them.
         layers: names of the nodes that own the weights they occupy as writers.
         tensors: names of those weights.
-        blocks: block of each unit, int64 ``[count]``; every block keeps equally many. None when they are free.
     """
 
-    name: str
-    start: int
-    count: int
     layers: tuple[str, ...]
     tensors: tuple[str, ...]
-    blocks: LabelArray | None
 
     def matches(self, pattern: str) -> bool:
         """Tell whether a pattern (``*`` and ``?``) fits the group's name, a layer or a weight of it."""
         return any(fnmatchcase(name, pattern) for name in (self.name, *self.layers, *self.tensors))
-
-    @property
-    def block_count(self) -> int:
-        """Number of blocks; 1 when the units are free."""
-        return 1 if self.blocks is None else int(self.blocks.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -114,8 +103,8 @@ class Units:
     writers: tuple[Reader, ...]
     zero_points: Mapping[str, ZeroPoint]
     axes: Mapping[str, UnitAxes]
-    mac_terms: tuple[MacTerm, ...]
-    parameter_terms: tuple[MacTerm, ...]
+    mac_terms: tuple[CostTerm, ...]
+    parameter_terms: tuple[CostTerm, ...]
     shapes: Shapes
     inexact: tuple[str, ...] = ()
 
@@ -173,8 +162,8 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
     facts = analyse(whole, inexact=inexact)
     origins = resolve_reads(facts)
     blocks = settle_balances(facts, origins)
-    signature = sign(facts, origins)
-    return _Numbering(facts, origins, blocks, signature, ignore, value_names(whole)).number()
+    occupancy = find_occupancy(facts, origins)
+    return _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
 
 
 class _Numbering:
@@ -185,7 +174,7 @@ class _Numbering:
         facts: Facts,
         origins: Sequence[Origin],
         blocks: Sequence[Blocks],
-        signature: Signature,
+        occupancy: Occupancy,
         ignore: Sequence[str],
         names: set[str],
     ) -> None:
@@ -193,7 +182,7 @@ class _Numbering:
         self._names = names
         self._origins = origins
         self._blocks = {block.key: block for block in blocks}
-        self._signature = signature
+        self._occupancy = occupancy
         self._ignore = ignore
         self._used: set[str] = set()
         self._matched: set[str] = set()
@@ -203,7 +192,7 @@ class _Numbering:
         groups: list[Group] = []
         locked: list[LockedGroup] = []
         count = 0
-        for members in self._signature.classes():
+        for members in self._occupancy.classes():
             name, layers, tensors = self._describe(members)
             if tensors and not any(self._facts.shapes.dtype(tensor) in _WEIGHT_TYPES for tensor in tensors):
                 continue  # indices, masks and sizes alone are nothing to prune: they stay
@@ -215,7 +204,7 @@ class _Numbering:
             found = self._blocks.get(int(members[0]))
             blocks = None if found is None else found.of(members)
             self._units[members] = np.arange(count, count + members.size)
-            groups.append(Group(name, count, members.size, layers, tensors, blocks))
+            groups.append(Group(name, count, members.size, blocks, layers, tensors))
             count += members.size
         unmatched = [pattern for pattern in self._ignore if pattern not in self._matched]
         if unmatched:
@@ -233,7 +222,7 @@ class _Numbering:
             locked=tuple(locked),
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
             gates=tuple(self._gates(number)),
-            writers=tuple(self._slices(number, self._signature.names)),
+            writers=tuple(self._slices(number, self._occupancy.names)),
             zero_points={name: point for name, point in self._facts.zero_points.items() if point is not None},
             axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
@@ -244,7 +233,7 @@ class _Numbering:
 
     def _describe(self, members: LabelArray) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """Return the name of a group, its layers and its weights."""
-        tensors = tuple(dict.fromkeys(name for name, _ in self._signature.axes_of(members)))
+        tensors = tuple(dict.fromkeys(name for name, _ in self._occupancy.axes_of(members)))
         layers = tuple(dict.fromkeys(layer for name in tensors for layer in self._facts.owners.get(name, [])))
         ranks = {name: len(self._facts.axes[name]) for name in tensors}
         best = next((name for name in tensors if ranks[name] > 1), tensors[0] if tensors else f"padding_{members[0]}")
@@ -297,16 +286,16 @@ class _Numbering:
             )
         return found
 
-    def _parameters(self) -> list[MacTerm]:
-        terms: list[MacTerm] = []
+    def _parameters(self) -> list[CostTerm]:
+        terms: list[CostTerm] = []
         for name, axes in self._facts.axes.items():
             dtype = self._facts.shapes.dtype(name)
             shape = self._facts.shapes.shape(name)
-            counts = name not in self._facts.grids and (dtype in _WEIGHT_TYPES or name in self._facts.zero_points)
+            counts = name not in self._facts.scales and (dtype in _WEIGHT_TYPES or name in self._facts.zero_points)
             if name not in self._facts.constants or not shape or not counts:
                 continue
             whole = [size for size, axis in zip(shape, axes, strict=True) if axis is None]
-            terms.append(MacTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
+            terms.append(CostTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
         return terms
 
 
@@ -317,5 +306,5 @@ def _unit_axis(axis: LabelArray | None, number: LabelArray) -> LabelArray | None
     return units if (units >= 0).any() else None
 
 
-def _unit_term(term: MacTerm, number: LabelArray) -> MacTerm:
-    return MacTerm(term.node, term.constant, tuple(number[axis] for axis in term.axes))
+def _unit_term(term: CostTerm, number: LabelArray) -> CostTerm:
+    return CostTerm(term.name, term.constant, tuple(number[axis] for axis in term.axes))

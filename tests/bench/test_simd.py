@@ -1,11 +1,9 @@
 """Processor facts from sample texts of real machines."""
 
-import os
-import sys
-
 import pytest
 
-from onnxadmm.bench.simd import Simd, parse_cpuinfo, parse_sysctl, simd_from_features, this_machine, usable_threads
+from onnxadmm.bench.simd import Simd, parse_cpuinfo, parse_sysctl, simd_from_features, this_machine
+from onnxadmm.runtime.cores import usable_cores
 
 XEON = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -70,14 +68,4 @@ def test_this_machine_is_described_without_gaps() -> None:
     assert machine.cpu
     assert machine.platform
     assert machine.simd_floats in (1, 4, 8, 16)
-    assert 1 <= machine.threads <= (os.cpu_count() or 1)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an affinity mask to narrow")
-def test_usable_threads_follow_the_affinity_mask() -> None:
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(before)})
-        assert usable_threads() == 1
-    finally:
-        os.sched_setaffinity(0, before)
+    assert machine.threads == usable_cores()

@@ -19,7 +19,7 @@ from onnxadmm.doctor import child as trial_room
 from onnxadmm.doctor.diagnose import (
     Diagnosis,
     Finding,
-    Trial,
+    TrainingTrial,
     diagnose,
     diagnosis_view,
     find_providers,
@@ -32,8 +32,8 @@ from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
 from tests.shared import needs_training
 
-WORKS = Trial("1.19.2", True, "works")
-WITHOUT = Trial("1.19.2", False, "no training API")
+WORKS = TrainingTrial("1.19.2", True, "works")
+WITHOUT = TrainingTrial("1.19.2", False, "no training API")
 CORE = {
     "onnxruntime/__init__.py": b"version = 1",
     "onnxruntime/capi/_pybind_state.py": b"import state",
@@ -70,7 +70,7 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def examine(site: Path, trial: Trial = WORKS) -> Diagnosis:
+def examine(site: Path, trial: TrainingTrial = WORKS) -> Diagnosis:
     return diagnose(distributions=installed(site), trial=lambda: trial)
 
 
@@ -144,7 +144,7 @@ def test_a_distribution_with_a_similar_name_that_holds_something_else_is_no_prov
 
 
 def test_no_provider_at_all(site: Path) -> None:
-    diagnosis = examine(site, Trial(None, False, "importing onnxruntime failed"))
+    diagnosis = examine(site, TrainingTrial(None, False, "importing onnxruntime failed"))
     assert finding(diagnosis, "onnxruntime").found == "no distribution provides it"
     assert not diagnosis.ok
 
@@ -214,7 +214,7 @@ def test_a_child_that_fails_becomes_a_sentence(code: str, runtime: str | None, f
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGFPE", "SIGILL"])
 def test_a_child_that_crashes_becomes_a_sentence(name: str) -> None:
     tried = try_training(program=("-c", CHILD_SAYS + f"os.kill(os.getpid(), signal.{name})"))
-    assert tried == Trial("1.2.3", False, f"the training step crashed ({name})")
+    assert tried == TrainingTrial("1.2.3", False, f"the training step crashed ({name})")
 
 
 @pytest.mark.parametrize(("exact", "status"), [(True, "ok"), (False, "limited")])

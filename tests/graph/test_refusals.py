@@ -94,8 +94,14 @@ def _wrong_small_size(proto: onnx.ModelProto) -> None:
     proto.graph.initializer[1].dims[0] = 99
 
 
-def _unknown_operator(proto: onnx.ModelProto) -> None:
+def _operator_of_a_newer_opset(proto: onnx.ModelProto) -> None:
+    proto.graph.node[1].op_type = "Mish"
+    proto.opset_import[0].version = 17
+
+
+def _wrong_node_beside_a_custom_operator(proto: onnx.ModelProto) -> None:
     proto.graph.node[1].op_type = "Frobnicate"
+    proto.graph.node[0].attribute.add(name="speed", i=1, type=onnx.AttributeProto.INT)
 
 
 def _negative_sparse_index(proto: onnx.ModelProto) -> None:
@@ -131,7 +137,8 @@ REFUSALS: dict[str, tuple[Maker, str]] = {
     "no outputs": (_proto(lambda proto: proto.graph.ClearField("output")), "no output"),
     "opset too new": (_proto(_opset(onnx.defs.onnx_opset_version() + 1)), "install a newer onnx"),
     "opset too old": (_proto(_opset(6)), "opset 6"),
-    "unknown operator": (_proto(_unknown_operator), "Frobnicate"),
+    "operator of a newer opset": (_proto(_operator_of_a_newer_opset), "Mish"),
+    "wrong node beside a custom operator": (_proto(_wrong_node_beside_a_custom_operator), "speed"),
     "doc string that is no text": (_not_utf8, "UTF-8"),
     "large weight of another size": (_proto(_wrong_size), "conv.weight"),
     "small weight of another size": (_proto(_wrong_small_size), "expected"),

@@ -1,6 +1,8 @@
 """A report as a run would make it, and hypothesis strategies for any report."""
 
+import json
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from onnxadmm.bench.identity import ModelIdentity
 from onnxadmm.bench.simd import Machine
 from onnxadmm.progress import Iteration, Residuals
+from onnxadmm.report.codec import decode
 from onnxadmm.report.report import (
     BudgetLine,
     Column,
@@ -23,6 +26,11 @@ from onnxadmm.report.report import (
 
 ORIGINAL = ModelIdentity("lenet5_mnist.onnx", "ab" * 32, {"": 20}, 10)
 RESULT = ModelIdentity("model.onnx", "cd" * 32, {"": 20}, 10)
+
+
+def read_history(path: Path) -> tuple[Iteration, ...]:
+    """The iterations in a ``history.jsonl``."""
+    return tuple(decode(Iteration, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def iterations() -> tuple[Iteration, ...]:

@@ -1,6 +1,5 @@
 """Files: complete or not there at all."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from onnxadmm.errors import InputError, OutputError
+from onnxadmm.errors import OutputError
 from onnxadmm.report.report import read_report
-from onnxadmm.report.writer import HistoryWriter, read_history, write_report, write_text
-from tests.report.samples import iterations, sample_report
+from onnxadmm.report.writer import HistoryWriter, write_report, write_text
+from tests.report.samples import iterations, read_history, sample_report
 
 
 def test_a_written_report_reads_back_equal(tmp_path: Path) -> None:
@@ -119,18 +118,11 @@ def test_half_a_line_of_a_power_cut_is_cut_off_when_opened_again(tmp_path: Path)
         history.append(iterations()[0])
     with path.open("ab") as file:
         file.write(b'{"stage": "pru')
-    with pytest.raises(InputError, match="line 2"):
+    with pytest.raises(ValueError, match="Unterminated string"):
         read_history(path)
     with HistoryWriter(path) as history:
         history.append(iterations()[1])
     assert read_history(path) == iterations()[:2]
-
-
-def test_a_line_of_something_else_is_refused_by_number(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    path.write_text(json.dumps({"stage": "prune"}) + "\n")
-    with pytest.raises(InputError, match=r"history\.jsonl, line 1: .*iteration: expected this field"):
-        read_history(path)
 
 
 def test_a_history_in_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:

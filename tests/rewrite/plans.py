@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.units.units import Group, Units
+from onnxadmm.units.units import Units
 
 KINDS = ("random", "one stays", "one goes", "first stays", "last stays")
 
@@ -20,16 +20,9 @@ def random_keep(units: Units, *, seed: int, kind: str = "random") -> NDArray[np.
     random = np.random.default_rng(seed)
     keep = np.zeros(units.count, np.bool_)
     for group in units.groups:
-        blocks = block_numbers(group)
-        size = int((blocks == 0).sum())
+        size = group.count // group.block_count
         stays = {"one stays": 1, "one goes": max(size - 1, 1)}.get(kind, int(random.integers(1, size + 1)))
-        for block in range(int(blocks.max()) + 1):
-            inside = group.start + np.flatnonzero(blocks == block)
+        for inside in group.members:
             order = {"first stays": inside, "last stays": inside[::-1]}.get(kind, random.permutation(inside))
             keep[order[:stays]] = True
     return keep
-
-
-def block_numbers(group: Group) -> NDArray[np.int64]:
-    """Block of each unit of a group, all zero where the units are free."""
-    return np.zeros(group.count, np.int64) if group.blocks is None else group.blocks

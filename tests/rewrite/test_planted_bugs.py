@@ -33,7 +33,7 @@ def flatten_with_tile(visit: Visit) -> None:
     data = visit.operand(0)
     if visit.axis_attribute("axis", 1, data.rank) != 1 or data.axes[1] is None:
         raise AssertionError("not planted here")
-    visit.give([data.axes[0], np.tile(data.axes[1], int(np.prod(data.shape[2:])))])
+    visit.set_result([data.axes[0], np.tile(data.axes[1], int(np.prod(data.shape[2:])))])
 
 
 def concat_without_offset(visit: Visit) -> None:
@@ -45,7 +45,7 @@ def concat_without_offset(visit: Visit) -> None:
         raise AssertionError("not planted here")
     axes = list(parts[0].axes)
     axes[axis] = np.resize(first, visit.result_shape()[axis])
-    visit.give(axes)
+    visit.set_result(axes)
 
 
 def concat_in_reverse(visit: Visit) -> None:
@@ -57,7 +57,7 @@ def concat_in_reverse(visit: Visit) -> None:
         raise AssertionError("not planted here")
     axes = list(parts[0].axes)
     axes[axis] = np.concatenate([run for run in reversed(runs) if run is not None])
-    visit.give(axes)
+    visit.set_result(axes)
 
 
 def transpose_without_permuting_labels(visit: Visit) -> None:
@@ -65,7 +65,7 @@ def transpose_without_permuting_labels(visit: Visit) -> None:
     data = visit.operand(0)
     if data.shape != visit.result_shape():
         raise AssertionError("not planted here")
-    visit.give(data.axes)
+    visit.set_result(data.axes)
 
 
 def split_with_equal_labels(visit: Visit) -> None:
@@ -75,35 +75,37 @@ def split_with_equal_labels(visit: Visit) -> None:
     labels = data.axes[axis]
     if labels is None:
         raise AssertionError("not planted here")
-    for result in range(len(visit.node.outputs)):
+    for result in range(visit.result_count):
         axes = list(data.axes)
         axes[axis] = labels[: visit.result_shape(result)[axis]]
-        visit.give(axes, result=result)
+        visit.set_result(axes, index=result)
 
 
 def pad_with_sides_swapped(visit: Visit) -> None:
     """Channels that Pad puts in front are taken for channels at the end."""
     data = visit.operand(0)
-    pads = visit.known(1, "pads")
+    pads = visit.require_integers(1, "pads")
     labels = data.axes[1]
-    if visit.has(3) or labels is None or not any((pads[1], pads[1 + data.rank])):
+    if visit.has_operand(3) or labels is None or not any((pads[1], pads[1 + data.rank])):
         raise AssertionError("not planted here")
     before, after = pads[1 + data.rank], pads[1]
     axes = list(data.axes)
-    axes[1] = np.concatenate([visit.fixed(before, "is padding"), labels, visit.fixed(after, "is padding")])
-    visit.give(axes)
+    axes[1] = np.concatenate(
+        [visit.new_locked_labels(before, "is padding"), labels, visit.new_locked_labels(after, "is padding")]
+    )
+    visit.set_result(axes)
 
 
 def addition_that_forgets_its_second_operand(visit: Visit) -> None:
     """Without the tie one side of a residual shrinks alone."""
     data = visit.operand(0)
     visit.operand(1)
-    visit.give(data.axes if data.shape == visit.result_shape() else visit.operand(1).axes)
+    visit.set_result(data.axes if data.shape == visit.result_shape() else visit.operand(1).axes)
 
 
 def softmax_as_if_it_did_not_mix(visit: Visit) -> None:
     """Softmax over the channels is no function of each channel alone."""
-    visit.give(visit.operand(0).axes)
+    visit.set_result(visit.operand(0).axes)
 
 
 Planted = tuple[str, Callable[[Visit], None]]

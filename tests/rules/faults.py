@@ -23,10 +23,10 @@ FAILURES = (
 def _after(rule: Operator, change: Callable[[Visit, Axis], Axis]) -> Operator:
     def label(visit: Visit) -> None:
         rule.label(visit)
-        for output in visit.node.outputs:
-            axes = visit.facts.axes.get(output.name or "")
+        for output in visit._node.outputs:
+            axes = visit._facts.axes.get(output.name or "")
             if axes is not None and output.name:
-                visit.facts.axes[output.name] = tuple(change(visit, axis) for axis in axes)
+                visit._facts.axes[output.name] = tuple(change(visit, axis) for axis in axes)
 
     return replace(rule, label=label)
 
@@ -38,7 +38,7 @@ def shifted(rule: Operator) -> Operator:
 
 def untied(rule: Operator) -> Operator:
     """No result has anything to do with the operands."""
-    return _after(rule, lambda visit, axis: None if axis is None else visit.fresh(axis.size))
+    return _after(rule, lambda visit, axis: None if axis is None else visit.new_labels(axis.size))
 
 
 def unlocked(rule: Operator) -> Operator:
@@ -55,7 +55,7 @@ def ungated(rule: Operator) -> Operator:
     """Sums over activations are forgotten to be readers."""
 
     def label(visit: Visit) -> None:
-        visit.read_activation = lambda index, axis: None  # type: ignore[method-assign]
+        visit.mark_summed = lambda operand, axis: None  # type: ignore[method-assign]
         rule.label(visit)
 
     return replace(rule, label=label)
@@ -66,7 +66,7 @@ def gated_elsewhere(rule: Operator) -> Operator:
 
     def label(visit: Visit) -> None:
         rule.label(visit)
-        reads = visit.facts.activation_reads
+        reads = visit._facts.activation_reads
         reads[:] = [replace(read, labels=np.roll(read.labels, 1)) for read in reads]
 
     return replace(rule, label=label)

@@ -1,4 +1,4 @@
-"""Normalisations that are put back while a network trains: the walk gives the same graph as without them."""
+"""Normalisations that are put back while a network trains: a run gives the same graph as without them."""
 
 from pathlib import Path
 

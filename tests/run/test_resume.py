@@ -18,12 +18,11 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import CheckpointError, DataError, DivergedError, OptionError, OutputError, VerificationError
 from onnxadmm.progress import Iteration, Silent
-from onnxadmm.report.writer import read_history
 from onnxadmm.rewrite.verify import Verification
-from onnxadmm.run import checkpoint
-from onnxadmm.run import steps as walk
+from onnxadmm.run import checkpoint, steps
 from onnxadmm.run.checkpoint import read_checkpoint
 from tests.conftest import Command
+from tests.report.samples import read_history
 
 pytestmark = pytest.mark.usefixtures("quick_latency")
 
@@ -192,12 +191,12 @@ def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp
 def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = walk.verify
+    honest = steps.verify
 
     def failed(*given: object, **named: object) -> Verification:
         return replace(honest(*given, **named), passed=False, first_difference="output y: differs")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(walk, "verify", failed)
+    monkeypatch.setattr(steps, "verify", failed)
     progress = InterruptedRun(10**6, RuntimeError())
     with pytest.raises(VerificationError):
         run(tmp_path / "out", progress=progress)

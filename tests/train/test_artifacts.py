@@ -263,3 +263,26 @@ def test_shared_weight_gets_the_sum_of_its_gradients() -> None:
         model, loss=MSE, inputs={"x": random([3, 5], seed=2)}, labels=target, oracle=mean_square_to(target)
     )
     assert error < 1e-4
+
+
+@pytest.mark.parametrize(("batch_size", "weight"), [(8, "taken"), (4, "other")])
+def test_a_branch_that_the_batch_size_decides_trains_the_weights_it_reads(batch_size: int, weight: str) -> None:
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        branches (float[N, 2] x) => (float[N, 2] logits)
+        <float[2, 2] taken = {1, 2, 3, 4}, float[2, 2] other = {5, 6, 7, 8}>
+        {
+            zero = Constant<value_int = 0>()
+            eight = Constant<value_int = 8>()
+            sizes = Shape(x)
+            batch = Gather(sizes, zero)
+            is_eight = Equal(batch, eight)
+            logits = If (is_eight) <
+                then_branch = one () => (float[N, 2] y) { y = MatMul(x, taken) },
+                else_branch = two () => (float[N, 2] z) { z = MatMul(x, other) }
+            >
+        }
+        """
+    )
+    assert list(prepare(model, loss=Loss(), batch_size=batch_size).weights) == [weight]

@@ -18,7 +18,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxadmm.graph.constants import free_name
-from onnxadmm.train.engine import IR_VERSION, failures, inference_session
+from onnxadmm.runtime.session import failures
+from onnxadmm.train.engine import IR_VERSION, inference_session
 from onnxadmm.train.prepare.nodes import import_domain, reads
 from onnxadmm.train.prepare.workspace import Array
 
@@ -131,17 +132,17 @@ class BlockedGraph:
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
-    def give(self, value: str, output: str) -> None:
+    def set_plain(self, value: str, output: str) -> None:
         """Let a value of the original graph be ``value``, both plain."""
         self.nodes.append(helper.make_node("Identity", [value], [output], name=output))
         self.plain.add(output)
 
-    def know(self, name: str, shape: tuple[int, ...]) -> None:
-        """Note the shape of a float value, where it is not recorded."""
+    def record_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Record the shape of a float value, where it is not recorded."""
         self._shapes.setdefault(name, shape)
         self._types.setdefault(name, onnx.TensorProto.FLOAT)
 
-    def hold(self, name: str, value: str, *, shape: tuple[int, ...] | None = None) -> None:
+    def set_blocked(self, name: str, value: str, *, shape: tuple[int, ...] | None = None) -> None:
         """Let ``value`` be the blocked form of a value of the original graph.
 
         Args:
@@ -149,7 +150,7 @@ class BlockedGraph:
         """
         self.blocked[name] = value
         if shape is not None:
-            self.know(name, shape)
+            self.record_shape(name, shape)
         if value not in self._shapes:
             n, c, h, w = self._shapes[name]
             self._shapes[value] = (n, self.width(c), h, w)
@@ -196,7 +197,7 @@ class BlockedGraph:
             # The engine would fill the last block up by itself, without telling its own shape inference.
             source, channels = self.to_plain(name), self._shapes[name][1]
             source = self.filled(source, [0, self.width(channels) - channels, 0, 0])
-            self.hold(name, self.add("ReorderInput", [source], f"{name}/blocked", domain=BLOCKED_DOMAIN))
+            self.set_blocked(name, self.add("ReorderInput", [source], f"{name}/blocked", domain=BLOCKED_DOMAIN))
         return self.blocked[name]
 
     def channels_last(self, name: str) -> str:

@@ -103,7 +103,7 @@ def write_conv(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         dilations=g.dilations,
         pads=g.pads,
     )
-    graph.hold(node.output[0], made, shape=(g.batch, g.outputs, *g.result))
+    graph.set_blocked(node.output[0], made, shape=(g.batch, g.outputs, *g.result))
     return True
 
 
@@ -121,7 +121,7 @@ def write_conv_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     g = read_geometry(graph, node, x=x, w=w)
     if g is None or not _pays(graph, g):
         return False
-    graph.know(dy, (g.batch, g.outputs, *g.result))
+    graph.record_shape(dy, (g.batch, g.outputs, *g.result))
     outputs = [*node.output, "", ""][:3]
     writers = (_write_dx, _write_dw, _write_db)
     written = [bool(name) and write(graph, node, g, name) for write, name in zip(writers, outputs, strict=True)]
@@ -166,7 +166,7 @@ def _write_dx(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
         dilations=g.dilations,
         pads=[*before, *after],
     )
-    graph.hold(output, made, shape=(g.batch, g.inputs, *g.size))
+    graph.set_blocked(output, made, shape=(g.batch, g.inputs, *g.size))
     return True
 
 
@@ -219,7 +219,7 @@ def _write_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
     if kh * kw > 1:
         flat = graph.reshape(flat, [g.outputs, kh * kw, g.inputs])
         flat = graph.add("Transpose", [flat], f"{output}/turned", perm=[0, 2, 1])
-    graph.give(graph.reshape(flat, [g.outputs, g.inputs, kh, kw]), output)
+    graph.set_plain(graph.reshape(flat, [g.outputs, g.inputs, kh, kw]), output)
     return True
 
 
@@ -244,7 +244,7 @@ def _write_depthwise_dw(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, 
     total = graph.add("ReduceSum", [each, graph.integers(0)], f"{output}/sum", keepdims=0)
     total = graph.reshape(total, [1, width, *g.kernel])
     flat = graph.add("ReorderOutput", [total], f"{output}/flat", domain=BLOCKED_DOMAIN, channels=g.inputs)
-    graph.give(graph.reshape(flat, [g.inputs, 1, *g.kernel]), output)
+    graph.set_plain(graph.reshape(flat, [g.inputs, 1, *g.kernel]), output)
     return True
 
 
@@ -258,5 +258,5 @@ def _write_db(graph: BlockedGraph, node: onnx.NodeProto, g: Geometry, output: st
     if width > g.outputs:
         cut = [total, graph.integers(0), graph.integers(g.outputs), graph.integers(0)]
         total = graph.add("Slice", cut, f"{output}/cut")
-    graph.give(total, output)
+    graph.set_plain(total, output)
     return True

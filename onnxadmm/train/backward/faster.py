@@ -18,7 +18,7 @@ from onnxadmm.train.backward.blocks import BlockedGraph
 from onnxadmm.train.backward.convolutions import write_conv, write_conv_gradient
 from onnxadmm.train.backward.norms import write_layer_norm_gradient
 from onnxadmm.train.backward.pooling import STEEP, write_max_pool, write_max_pool_gradient
-from onnxadmm.train.prepare.nodes import attribute, reads, sort_nodes, words
+from onnxadmm.train.prepare.nodes import attribute, attributes, reads, sort_nodes, words
 
 #: Operators that treat every element alike, given inputs of one shape and scalars.
 #: None makes anything but finite numbers of zeros, which is what fills blocks up.
@@ -65,7 +65,7 @@ def _write(graph: BlockedGraph, node: onnx.NodeProto) -> None:
     shape = graph.shape(node.input[0]) if node.op_type == "Shape" and not node.domain else None
     if shape is not None:
         chosen = shape[attribute(node, "start", 0) : attribute(node, "end", None)]
-        graph.give(graph.integers(*chosen), node.output[0])
+        graph.set_plain(graph.integers(*chosen), node.output[0])
         return
     for name in reads(node):
         graph.to_plain(name)
@@ -81,7 +81,7 @@ def _write_elementwise(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     if not any(graph.only_blocked(name) for name in names) or len(node.output) != 1:
         return False
     if node.op_type == "Identity":
-        graph.hold(node.output[0], graph.blocked[names[0]])
+        graph.set_blocked(node.output[0], graph.blocked[names[0]])
         return True
     shape = graph.shape(node.output[0])
     if node.op_type not in ELEMENTWISE or shape is None:
@@ -95,7 +95,6 @@ def _write_elementwise(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
             inputs.append(graph.to_blocked(name))
         else:
             return False
-    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     hint = f"{node.output[0]}/blocked"
-    graph.hold(node.output[0], graph.add(node.op_type, inputs, hint, domain=node.domain, **attributes))
+    graph.set_blocked(node.output[0], graph.add(node.op_type, inputs, hint, domain=node.domain, **attributes(node)))
     return True

@@ -38,9 +38,9 @@ def write_layer_norm_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool
     whole = graph.add("Mul", [rest, inverse], f"{hint}/whole")
     outputs = [*node.output, "", ""][:3]
     if outputs[0]:
-        graph.give(graph.reshape(whole, shape), outputs[0])
+        graph.set_plain(graph.reshape(whole, shape), outputs[0])
     for value, output in ((product, outputs[1]), (dy, outputs[2])):
         if output:
             total = graph.add("ReduceSum", [value, graph.integers(0)], f"{output}/sum", keepdims=0)
-            graph.give(graph.reshape(total, scale_shape), output)
+            graph.set_plain(graph.reshape(total, scale_shape), output)
     return True

@@ -102,5 +102,5 @@ def _write(space: Workspace, node: onnx.NodeProto, stand_in: onnx.NodeProto) -> 
                 found="None",
                 way_out="let the rule name this operand among its indices, or give its gradient",
             )
-        write.put(result, output)
+        write.set_output(result, output)
     return write.nodes

@@ -39,7 +39,7 @@ def write_max_pool(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         return False
     pooled = _pool(graph, "MaxPool", graph.to_blocked(node.input[0]), kernel, f"{node.output[0]}/blocked")
     result = [size // k for size, k in zip(shape[2:], kernel, strict=True)]
-    graph.hold(node.output[0], pooled, shape=(*shape[:2], *result))
+    graph.set_blocked(node.output[0], pooled, shape=(*shape[:2], *result))
     graph.pooled[node.output[1]] = (node.input[0], node.output[0])
     return True
 
@@ -50,7 +50,7 @@ def write_max_pool_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         return False
     source, result = graph.pooled[node.input[1]]
     output, kernel = node.output[0], attribute(node, "kernel_shape", [])
-    graph.know(node.input[0], graph.shape(result) or ())
+    graph.record_shape(node.input[0], graph.shape(result) or ())
     behind = graph.add(
         "Sub", [graph.to_blocked(source), _spread(graph, graph.blocked[result], kernel)], f"{output}/gap"
     )
@@ -59,7 +59,7 @@ def write_max_pool_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
     count = graph.add("Mul", [count, graph.constant(np.array(kernel[0] * kernel[1], np.float32))], f"{output}/count")
     each = graph.add("Div", [graph.to_blocked(node.input[0]), count], f"{output}/each")
     made = graph.add("Mul", [mask, _spread(graph, each, kernel)], f"{output}/blocked")
-    graph.hold(output, made, shape=graph.shape(source))
+    graph.set_blocked(output, made, shape=graph.shape(source))
     return True
 
 

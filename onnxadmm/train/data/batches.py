@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,52 +41,9 @@ class Batch:
     origin: object | None = None
 
 
-class Dataset(Protocol):
-    """Samples that can be counted, read in batches, and divided."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def has_labels(self) -> bool: ...
-
-    @property
-    def sample_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of one sample per input, without the batch, in the model's layout."""
-        ...
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = False,
-        augment: bool = False,
-        drop_last: bool = False,
-        pad_last: bool = False,
-    ) -> Iterator[Batch]:
-        """Go through the samples once.
-
-        Args:
-            batch_size: samples per batch.
-            seed: of the order and the augmentation; pass another for each epoch.
-            shuffle: draw a random order.
-            augment: apply the augmentation the data were loaded with.
-            drop_last: leave out a last batch that is not full.
-            pad_last: fill a last batch that is not full by repeating its last sample.
-
-        Raises:
-            DataError: ``drop_last`` would leave nothing.
-        """
-        ...
-
-    def take(self, indices: IndexArray) -> "Dataset":
-        """The samples at some positions, as a dataset that shares the memory of this one."""
-        ...
-
-
 @dataclass(frozen=True)
 class ArrayDataset:
-    """A dataset in memory, stored as it came (images as uint8) and converted batch by batch.
+    """Samples in memory, stored as they came (images as uint8) and converted batch by batch.
 
     Attributes:
         inputs: stored arrays by input name, samples on axis 0, in the model's layout.
@@ -111,9 +68,11 @@ class ArrayDataset:
 
     @property
     def sample_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one sample per input, without the batch, in the model's layout."""
         return {name: tuple(array.shape[1:]) for name, array in self.inputs.items()}
 
     def take(self, indices: IndexArray) -> "ArrayDataset":
+        """The samples at some positions, as a dataset that shares the memory of this one."""
         return replace(self, order=self.order[indices])
 
     def batches(
@@ -126,6 +85,19 @@ class ArrayDataset:
         drop_last: bool = False,
         pad_last: bool = False,
     ) -> Iterator[Batch]:
+        """Go through the samples once.
+
+        Args:
+            batch_size: samples per batch.
+            seed: of the order and the augmentation; pass another for each epoch.
+            shuffle: draw a random order.
+            augment: apply the augmentation the data were loaded with.
+            drop_last: leave out a last batch that is not full.
+            pad_last: fill a last batch that is not full by repeating its last sample.
+
+        Raises:
+            DataError: ``drop_last`` would leave nothing.
+        """
         if drop_last and len(self) < batch_size:
             raise DataError(
                 "data",

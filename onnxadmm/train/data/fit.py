@@ -10,7 +10,7 @@ from onnxadmm.errors import DataError, OptionError
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.data.images import Augmentation, Transform, make_transform, parse_augmentation
 from onnxadmm.train.data.sources import INPUT_NAMES, MEMORY_LIMIT, Raw, read_source
-from onnxadmm.train.data.storage import reorder
+from onnxadmm.train.data.storage import transposed_copy
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.signature import CHANNELS, ModelInput, Signature
 
@@ -121,9 +121,9 @@ def _fit(name: str, spec: ModelInput, array: Array, *, limit: int) -> Array:
             break
     if fitted is None and len(want) == 3 and len(sample) == 3:
         if _fits((sample[2], *sample[:2]), want) and sample[2] in CHANNELS:
-            fitted = reorder(name, array, (0, 3, 1, 2), limit=limit)  # [N, H, W, C] -> [N, C, H, W]
+            fitted = transposed_copy(name, array, (0, 3, 1, 2), limit=limit)  # [N, H, W, C] -> [N, C, H, W]
         elif _fits((*sample[1:], sample[0]), want) and sample[0] in CHANNELS:
-            fitted = reorder(name, array, (0, 2, 3, 1), limit=limit)  # [N, C, H, W] -> [N, H, W, C]
+            fitted = transposed_copy(name, array, (0, 2, 3, 1), limit=limit)  # [N, C, H, W] -> [N, H, W, C]
     if fitted is None and None not in want and len(want) == 1 and int(np.prod(sample)) == want[0]:
         fitted = array.reshape(len(array), -1)
     if fitted is None or array.ndim == 0:

@@ -1,5 +1,6 @@
 """Batches made ahead of training: decoding, augmentation and the teacher's answers run beside the training step."""
 
+import contextvars
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -10,7 +11,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
+def prefetch(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
     """Go through ``items`` in a thread of its own, at most ``depth`` of them ahead of whoever reads.
 
     Order and values are those of ``items``. The thread ends when ``items`` end, when they raise (the reader gets the
@@ -43,7 +44,9 @@ def ahead(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
         except BaseException as error:  # whatever it is, it is the reader's to handle
             put(_Failure(error))
 
-    producer = threading.Thread(target=produce, name="batches-ahead", daemon=True)
+    # The thread opens its sessions with the custom-operator libraries of whoever reads.
+    context = contextvars.copy_context()
+    producer = threading.Thread(target=context.run, args=(produce,), name="batches-ahead", daemon=True)
     producer.start()
     try:
         while (item := made.get()) is not _END:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from onnxadmm.errors import DataError
+from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import concatenate
-from onnxadmm.train.data.storage import make_room
+from onnxadmm.train.data.storage import allocate
 
 Array = NDArray[Any]
 
@@ -261,7 +262,7 @@ def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
             way_out="arrange the images as CLASS/NAME.jpg",
         )
     first = _read_image(files[0][0], grey=grey)
-    images = make_room(str(path), (len(files), *first.shape), np.uint8, limit=limit)
+    images = allocate(str(path), (len(files), *first.shape), np.uint8, limit=limit)
 
     def decode(index: int) -> None:
         file = files[index][0]
@@ -276,7 +277,7 @@ def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
         images[index] = image
 
     # Decoders work outside the interpreter's lock. In order, so that the first bad file is the one that is named.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(files), _DECODED_AT_ONCE):
             for _ in pool.map(decode, range(start, min(start + _DECODED_AT_ONCE, len(files)))):
                 pass

@@ -1,4 +1,4 @@
-"""Room for decoded samples: memory up to a limit, a temporary file beyond it."""
+"""Where decoded samples are stored: in memory up to a limit, in a temporary file beyond it."""
 
 import math
 import shutil
@@ -12,11 +12,11 @@ from onnxadmm.errors import DataError
 
 Array = NDArray[Any]
 
-#: Rows that are moved at a time, so that a change of layout needs little memory beside the room itself.
+#: Rows that are moved at a time, so that a change of layout needs little memory beside the array itself.
 _ROWS = 1024
 
 
-def make_room(name: str, shape: tuple[int, ...], dtype: DTypeLike, *, limit: int) -> Array:
+def allocate(name: str, shape: tuple[int, ...], dtype: DTypeLike, *, limit: int) -> Array:
     """An array to fill, all zeros or undefined.
 
     Up to ``limit`` bytes it lies in memory. A larger one is mapped from a temporary file without a name, which goes
@@ -44,14 +44,14 @@ def make_room(name: str, shape: tuple[int, ...], dtype: DTypeLike, *, limit: int
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def reorder(name: str, array: Array, axes: tuple[int, ...], *, limit: int) -> Array:
-    """``array.transpose(axes)`` in contiguous room of its own; axis 0 stays in front.
+def transposed_copy(name: str, array: Array, axes: tuple[int, ...], *, limit: int) -> Array:
+    """A contiguous copy of ``array.transpose(axes)``; axis 0 stays in front.
 
     Raises:
-        DataError: as ``make_room`` does.
+        DataError: as ``allocate`` does.
     """
     view = array.transpose(axes)
-    room = make_room(name, view.shape, view.dtype, limit=limit)
+    copy = allocate(name, view.shape, view.dtype, limit=limit)
     for start in range(0, len(view), _ROWS):
-        room[start : start + _ROWS] = view[start : start + _ROWS]
-    return room
+        copy[start : start + _ROWS] = view[start : start + _ROWS]
+    return copy

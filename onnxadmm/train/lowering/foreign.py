@@ -13,7 +13,7 @@ from onnxadmm.operators.table import find
 from onnxadmm.train.lowering.functions import gelu
 from onnxadmm.train.lowering.norms import root_mean_square
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, refusal
-from onnxadmm.train.prepare.nodes import attribute
+from onnxadmm.train.prepare.nodes import attribute, attributes
 from onnxadmm.train.prepare.workspace import Workspace
 
 
@@ -48,11 +48,7 @@ def expand_bias_add(space: Workspace, node: onnx.NodeProto) -> Nodes:
 def expand_fused_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Conv, plus a fourth input, through an activation"""
     write = Writer(space, node)
-    kept = {
-        item.name: onnx.helper.get_attribute_value(item)
-        for item in node.attribute
-        if item.name not in ("activation", "activation_params")
-    }
+    kept = {name: value for name, value in attributes(node).items() if not name.startswith("activation")}
     value = write.add("Conv", *node.input[:3], **kept)
     if _operand(node, 3):
         value = write.add("Add", value, node.input[3])
@@ -63,11 +59,7 @@ def expand_fused_conv(space: Workspace, node: onnx.NodeProto) -> Nodes:
 def expand_fused_gemm(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Gemm through an activation"""
     write = Writer(space, node)
-    kept = {
-        item.name: onnx.helper.get_attribute_value(item)
-        for item in node.attribute
-        if not item.name.startswith("activation")
-    }
+    kept = {name: value for name, value in attributes(node).items() if not name.startswith("activation")}
     return write.finish(_activation(write, node, write.add("Gemm", *node.input, **kept)))
 
 
@@ -139,9 +131,9 @@ def _skip_sum(write: Writer, node: onnx.NodeProto, *, bias: str) -> str:
 
 def _with_sum(space: Workspace, write: Writer, node: onnx.NodeProto, result: str, total: str) -> Nodes:
     _refuse_outputs(space, node, 1, 2)
-    write.put(result, node.output[0])
+    write.set_output(result, node.output[0])
     if len(node.output) > 3 and node.output[3]:
-        write.put(total, node.output[3])
+        write.set_output(total, node.output[3])
     return write.nodes
 
 
@@ -188,10 +180,10 @@ def expand_embed_layer_normalization(space: Workspace, node: onnx.NodeProto) -> 
         if _operand(node, 7):
             raise refusal(node, expected="no mask", found="a mask", way_out="export it without optimisation")
         # What later attention reads as its mask: whole sequences.
-        write.put(write.array(np.full(shape[0], shape[1], np.int32)), node.output[1])
+        write.set_output(write.array(np.full(shape[0], shape[1], np.int32)), node.output[1])
     if len(node.output) > 2 and node.output[2]:
-        write.put(total, node.output[2])
-    write.put(result, node.output[0])
+        write.set_output(total, node.output[2])
+    write.set_output(result, node.output[0])
     return write.nodes
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from onnxadmm.errors import DataError, NotTrainableError
+from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.operators.table import find
 from onnxadmm.train.lowering.foreign import expand
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
@@ -82,9 +83,6 @@ def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_si
     space.infer()
     _rebatch_reshapes(space, batch_size, exported)
     space.fold()
-    while _inline_decided(space):
-        _lift_constants(space)
-        space.fold()
     _rebatch_reshapes(space, batch_size, exported)  # whose targets were computed
     space.fold()
     _explicit_pads(space)
@@ -94,50 +92,13 @@ def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_si
 
 def _lift_constants(space: Workspace) -> None:
     def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        array = constant_of_node(node)
+        if array is None:
             return None
-        for item in node.attribute:
-            value = helper.get_attribute_value(item)
-            if item.name == "value":
-                space.constants[node.output[0]] = numpy_helper.to_array(value)
-            elif item.name in ("value_float", "value_floats"):
-                space.constants[node.output[0]] = np.array(value, np.float32)
-            elif item.name in ("value_int", "value_ints"):
-                space.constants[node.output[0]] = np.array(value, np.int64)
-            else:
-                return None
+        space.constants[node.output[0]] = array
         return []
 
     space.replace_nodes(rewrite)
-
-
-def _inline_decided(space: Workspace) -> int:
-    """Put the branch of each If of known condition in its place; returns how many there were."""
-
-    def rewrite(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        condition = space.constants.get(node.input[0]) if node.op_type == "If" and not node.domain else None
-        if condition is None:
-            return None
-        branch = attribute(node, "then_branch" if condition.all() else "else_branch", None)
-        renamed: dict[str, str] = {}
-        for tensor in branch.initializer:
-            renamed[tensor.name] = space.constant(tensor.name, numpy_helper.to_array(tensor))
-        made = []
-        for inner in branch.node:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(inner)
-            for index, name in enumerate(copy.input):
-                copy.input[index] = renamed.get(name, name)
-            for index, name in enumerate(copy.output):
-                if name:
-                    renamed[name] = space.fresh(name)
-                    copy.output[index] = renamed[name]
-            made.append(copy)
-        for output, result in zip(branch.output, node.output, strict=True):
-            made.append(helper.make_node("Identity", [renamed.get(output.name, output.name)], [result], name=result))
-        return made
-
-    return space.replace_nodes(rewrite)
 
 
 def _drop_transparent(space: Workspace) -> None:

@@ -153,7 +153,7 @@ def _unroll(space: Workspace, node: onnx.NodeProto, *, gates: int, step: _Step) 
         if name:
             order = [2, 0, 1, 3] if index == 0 else [1, 0, 2]
             value = write.add("Transpose", results[index], perm=order) if batch_first else results[index]
-            write.put(value, name)
+            write.set_output(value, name)
     return write.nodes
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from onnxadmm.train.engine import SessionError, inference_session
+from onnxadmm.operators.nodes import model_of_node
+from onnxadmm.runtime.session import SessionError
+from onnxadmm.train.engine import inference_session
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_constant, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Array, Workspace
@@ -103,12 +104,12 @@ def lower_resize(space: Workspace, node: onnx.NodeProto) -> Nodes:
 
 def _resized_identity(space: Workspace, node: onnx.NodeProto, size: int, out: int, scale: float | None) -> Array:
     """Matrix [out, size] of a Resize of one axis."""
-    operands: list[tuple[str, Array]] = [("identity", np.eye(size, dtype=np.float32))]
+    operands: dict[str, Array] = {"identity": np.eye(size, dtype=np.float32)}
     if scale is None:
-        operands.append(("sizes", np.array([size, out], np.int64)))
+        operands["sizes"] = np.array([size, out], np.int64)
         inputs = ["identity", "", "", "sizes"]
     else:
-        operands.append(("scales", np.array([1.0, scale], np.float32)))
+        operands["scales"] = np.array([1.0, scale], np.float32)
         inputs = ["identity", "", "scales"]
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
@@ -116,18 +117,11 @@ def _resized_identity(space: Workspace, node: onnx.NodeProto, size: int, out: in
     copy.input.extend(inputs)
     copy.output.append("resized")
     set_attribute(copy, "axes", None)
-    (name, identity), *rest = operands
-    graph = helper.make_graph(
-        [copy],
-        "resize",
-        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, identity.shape)],
-        [helper.make_tensor_value_info("resized", onnx.TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(array, key) for key, array in rest],
-    )
-    opsets = [helper.make_opsetid("", space.opset)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=space.model.ir_version)
+    # By onnxruntime and not by ONNX's reference: what trains is to be what runs, and rows are found one by one there.
+    model = model_of_node(copy, opset=space.opset, constants=operands)
+    model.ir_version = space.model.ir_version
     try:
-        (result,) = inference_session(model, threads=1).run(None, {name: identity})
+        (result,) = inference_session(model, threads=1).run(None, {})
     except SessionError as error:
         raise refusal(
             node,

@@ -84,7 +84,7 @@ class Writer:
         product = self.add("MatMul", last, self.array(np.ascontiguousarray(matrix.T)))
         return self.add("Transpose", product, perm=[order.index(place) for place in range(rank)])
 
-    def put(self, value: str, output: str) -> None:
+    def set_output(self, value: str, output: str) -> None:
         """Let ``value`` be an output of the original node."""
         self.nodes.append(self._space.node("Identity", [value], output))
         self.nodes[-1].output[0] = output

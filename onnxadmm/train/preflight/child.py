@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.operators.outside import Source, load_sources
+from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.train.artifacts import Artifacts, prepare
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
 from onnxadmm.train.data.batches import Batch
@@ -37,6 +38,11 @@ VALUE_TOLERANCE = 2e-3
 def main(folder: Path) -> None:
     """Run the order in ``folder``."""
     order = json.loads((folder / "order.json").read_text())
+    with custom_operators(order["custom_ops"], tried=True):
+        _run(folder, order)
+
+
+def _run(folder: Path, order: Mapping[str, Any]) -> None:
     if order["probe"]:
         _probe_all(folder, order)
         return

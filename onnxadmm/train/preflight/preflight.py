@@ -20,6 +20,7 @@ from onnxadmm.child_process import command, environment, signal_name
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.graph.model import Model
 from onnxadmm.operators.outside import sources
+from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import require
 from onnxadmm.train.losses import Loss
@@ -95,6 +96,7 @@ def preflight(
         "checked": checked,
         "threads": threads,
         "rules": [asdict(source) for source in sources()],
+        "custom_ops": paths_in_use(),
     }
     if batch.labels is not None:
         arrays["labels/"] = np.ascontiguousarray(batch.labels[:count])

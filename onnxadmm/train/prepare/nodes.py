@@ -1,16 +1,13 @@
-"""Helpers on protobuf nodes and models: reading and setting attributes, order, evaluation, operator sets."""
+"""Helpers on protobuf nodes and models: reading and setting attributes, branches, order, operator sets."""
 
-from typing import Any
-
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
+from onnxadmm.graph.branches import write_out_branches
 from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.operators.nodes import attribute, attributes
 
-Array = NDArray[Any]
+__all__ = ["attribute", "attributes"]  # from the graph, for the rooms of training
 
 
 def words(text: str) -> frozenset[str]:
@@ -29,19 +26,11 @@ def as_proto(model: onnx.ModelProto | Model) -> onnx.ModelProto:
     return to_proto(model)
 
 
-def evaluate_node(node: onnx.NodeProto, inputs: dict[str, Array], *, opset: int) -> list[Array]:
-    """Run one node on arrays with ONNX's own reference implementation."""
-    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
-    graph = helper.make_graph(
-        [node],
-        "node",
-        [helper.make_tensor_value_info(name, kinds[name], array.shape) for name, array in inputs.items()],
-        [helper.make_empty_tensor_value_info(name) for name in node.output],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    results = ReferenceEvaluator(model).run(None, dict(inputs))
-    assert isinstance(results, list)
-    return [np.asarray(result) for result in results]
+def write_out_ifs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the branch that is taken in the place of every If whose condition its sizes decide."""
+    if all(node.op_type != "If" for node in model.graph.node):
+        return model
+    return to_proto(write_out_branches(from_proto(model)))
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
@@ -74,15 +63,6 @@ def sort_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
                 done[index] = True
                 result.append(nodes[index])
     return result
-
-
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """Value of an attribute, text decoded, or ``default``."""
-    for item in node.attribute:
-        if item.name == name:
-            value = helper.get_attribute_value(item)
-            return value.decode() if isinstance(value, bytes) else value
-    return default
 
 
 def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:

@@ -11,9 +11,11 @@ from onnx import helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.graph.constants import free_name
+from onnxadmm.graph.fold import evaluate
+from onnxadmm.graph.probing import Probe
 from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import find
-from onnxadmm.train.prepare.nodes import attribute, evaluate_node, import_domain, label, opset_of, reads
+from onnxadmm.train.prepare.nodes import attribute, import_domain, label, opset_of, reads
 
 Array = NDArray[Any]
 
@@ -33,6 +35,8 @@ class Workspace:
         self.protected: frozenset[str] = frozenset()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._types: dict[str, int] = {}
+        self._observed: dict[str, onnx.TypeProto] = {}
+        self._observed_at: dict[str, list[tuple[int, ...] | None]] = {}
         self._names = self._all_names()
         del model.graph.initializer[:]
 
@@ -141,7 +145,30 @@ class Workspace:
         return model
 
     def infer(self) -> None:
-        """Infer all shapes anew. Large constants take part by shape only."""
+        """Infer all shapes anew; those behind custom operators, whose library is in use, by running the graph."""
+        self._infer()
+        hidden = {
+            name: [self.shape(read) for read in node.input]
+            for node in self.graph.node
+            if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
+            for name in node.output
+            if name and (name in self._observed or name not in self._shapes)
+        }
+        if hidden == self._observed_at:
+            return
+        inputs = {value.name: (value.type, value.type) for value in self.graph.input}
+        seen = Probe(self.as_model()).observe(hidden, inputs) or {}
+        self._observed = {name: given for name, (given, _) in seen.items() if given is not None}
+        self._infer()
+        self._observed_at = {
+            name: [self.shape(read) for read in node.input]
+            for node in self.graph.node
+            for name in node.output
+            if name in hidden
+        }
+
+    def _infer(self) -> None:
+        """Infer all shapes. Large constants take part by shape only."""
         del self.graph.value_info[:]
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
@@ -151,6 +178,8 @@ class Workspace:
             else:
                 kind = helper.np_dtype_to_tensor_dtype(array.dtype)
                 model.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
+        for name, given in self._observed.items():
+            model.graph.value_info.append(onnx.ValueInfoProto(name=name, type=given))
         try:
             inferred = _infer_types(model)
         except onnx.shape_inference.InferenceError as error:
@@ -189,7 +218,7 @@ class Workspace:
         if not find("", node.op_type).folds or not all(n in self.constants and n not in self.protected for n in names):
             return None
         try:
-            outputs = evaluate_node(node, {name: self.constants[name] for name in names}, opset=self.opset)
+            results = evaluate(node, [self.constants[name] if name else None for name in node.input], self.opset)
         except (ValueError, IndexError) as error:
             raise NotTrainableError(
                 label(node),
@@ -197,7 +226,7 @@ class Workspace:
                 found=" ".join(str(error).split())[:200],
                 way_out="export the model with a symbolic batch dimension, or use its fixed batch size",
             ) from error
-        self.constants.update(zip(node.output, outputs, strict=True))
+        self.constants.update(zip(filter(None, node.output), results, strict=True))
         return []
 
 

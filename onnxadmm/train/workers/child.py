@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.train.workers.memory import attach, lay_out
 from onnxadmm.train.workers.order import DONE, FAILED, READY, read_order
 from onnxadmm.train.workers.parts import Share
@@ -37,11 +38,12 @@ def main(key: str, size: int, number: int) -> int:
 
 
 def _serve(key: str, size: int, number: int, answers: int) -> None:
-    order, models = read_order(attach(key, size))
+    order = read_order(attach(key, size))
     memory = lay_out(order.frame.sections, attach(order.memory_key, order.memory_size))
-    share = Share(order.frame, number, models=models, memory=memory, threads=order.threads)
+    with custom_operators(order.custom_ops, tried=True):
+        share = Share(order.frame, number, models=order.models, memory=memory, threads=order.threads)
     batch = {item.name: memory[f"input/{item.name}"] for item in order.frame.inputs}
-    del models
+    del order  # the sessions have models of their own
     os.write(answers, READY + b"\n")
     # Denormal numbers and the like are the engine's affair; numpy only scales here.
     with np.errstate(all="ignore"):

@@ -1,13 +1,9 @@
 """How many processes pay for a training: a rule without measurement, so that equal runs choose equally."""
 
-import math
-import os
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx
 
+from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.artifacts import Artifacts
 
 #: Multiply-accumulates a second of one core in training; rough on purpose.
@@ -21,7 +17,6 @@ _LEAST_STEP_SECONDS = 0.004
 #: Fewer samples in a part make poor use of the kernels, and poor statistics for a normalisation that takes them there.
 _LEAST_SAMPLES = 8
 _LEAST_SAMPLES_OF_STATISTICS = 32
-_CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def worthwhile_workers(artifacts: Artifacts, *, steps: int, threads: int, accumulate: int) -> int:
@@ -37,18 +32,7 @@ def worthwhile_workers(artifacts: Artifacts, *, steps: int, threads: int, accumu
     if threads == 0 or seconds < _LEAST_STEP_SECONDS or seconds * steps < _LEAST_SECONDS:
         return 1
     samples = _LEAST_SAMPLES_OF_STATISTICS if artifacts.statistics else _LEAST_SAMPLES
-    return max(1, min(available_cores() // threads, artifacts.batch_size // (accumulate * samples)))
-
-
-def available_cores() -> int:
-    """Cores this process may use at a time: those of its affinity, within the limit of its control group."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    try:
-        quota, period = _CONTROL_GROUP_LIMIT.read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass  # no limit, or none that is written there
-    return max(1, cores)
+    return max(1, min(usable_cores() // threads, artifacts.batch_size // (accumulate * samples)))
 
 
 def multiplications(model: onnx.ModelProto) -> int:

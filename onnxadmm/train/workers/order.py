@@ -1,73 +1,42 @@
-"""What workers are told at the start: a block of memory that holds a length, JSON, and the gradient graphs."""
+"""What workers are told at the start, in a block of memory, and the words they answer with.
 
-import json
+An order is pickled. Unpickling runs whatever the bytes say, so they must come from nobody but this process: they lie in
+memory that only its own children attach to (see ``memory``), and a child is the same interpreter with the same modules
+(see ``child_process``), so that it knows every class by the name it was pickled under.
+"""
+
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.train.workers.memory import Section
-from onnxadmm.train.workers.parts import Frame, Part
-
-Bytes = NDArray[np.uint8]
+from onnxadmm.train.workers.parts import Frame
 
 #: Answers of a worker, each a line; words follow the last one.
 READY, DONE, FAILED = b"ready", b"done", b"failed "
 
-#: Bytes of the length in front.
-_LENGTH = 8
-
 
 @dataclass(frozen=True)
 class Order:
-    """The step, and the block its arrays are in."""
+    """The step, the block its arrays are in, the gradient graph of each size of part, and custom operators."""
 
     frame: Frame
     memory_key: str
     memory_size: int
     threads: int
+    models: Mapping[int, bytes]
+    custom_ops: tuple[str, ...] = ()
 
 
-def write_order(order: Order, models: Mapping[int, bytes]) -> bytes:
-    """Put an order and the gradient graph of each size of part into bytes."""
-    frame = order.frame
-    head = json.dumps(
-        {
-            "cut": [[[part.start, part.size, part.number] for part in parts] for parts in frame.cut],
-            "weights": {name: list(shape) for name, shape in frame.weights.items()},
-            "inputs": [_plain(item) for item in frame.inputs],
-            "logits": _plain(frame.logits),
-            "memory": [order.memory_key, order.memory_size],
-            "threads": order.threads,
-            "models": {str(size): len(model) for size, model in models.items()},
-        }
-    ).encode()
-    return b"".join([len(head).to_bytes(_LENGTH, "little"), head, *models.values()])
+def write_order(order: Order) -> bytes:
+    """Put an order into bytes."""
+    return pickle.dumps(order, pickle.HIGHEST_PROTOCOL)
 
 
-def read_order(memory: Bytes) -> tuple[Order, dict[int, bytes]]:
+def read_order(memory: NDArray[np.uint8]) -> Order:
     """Read what ``write_order`` wrote."""
-    start = _LENGTH + int.from_bytes(memory[:_LENGTH].tobytes(), "little")
-    head = json.loads(memory[_LENGTH:start].tobytes())
-    models: dict[int, bytes] = {}
-    for size, length in head["models"].items():
-        models[int(size)] = memory[start : start + length].tobytes()
-        start += length
-    frame = Frame(
-        cut=tuple(tuple(Part(*part) for part in parts) for parts in head["cut"]),
-        weights={name: tuple(shape) for name, shape in head["weights"].items()},
-        inputs=tuple(_section(item) for item in head["inputs"]),
-        logits=_section(head["logits"]),
-    )
-    key, size = head["memory"]
-    return Order(frame, key, size, head["threads"]), models
-
-
-def _plain(section: Section) -> list[Any]:
-    return [section.name, list(section.shape), section.dtype]
-
-
-def _section(item: list[Any]) -> Section:
-    return Section(item[0], tuple(item[1]), item[2])
+    order = pickle.loads(memory.data)
+    assert isinstance(order, Order)
+    return order

@@ -18,6 +18,7 @@ import onnx
 
 from onnxadmm.child_process import command, environment, signal_name
 from onnxadmm.errors import WorkerError
+from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.workers.memory import SharedBlock
 from onnxadmm.train.workers.order import DONE, FAILED, READY, Order, write_order
 from onnxadmm.train.workers.parts import Frame
@@ -104,8 +105,9 @@ class WorkerPool:
         self._workers: dict[int, _Worker] = {}
         self._slowest = 0.0
         needed = {part.size for parts in frame.cut[1:] for part in parts}
-        blobs = {size: models[size].SerializeToString() for size in needed}
-        order = write_order(Order(frame, memory.key, memory.memory.size, threads), blobs)
+        serialised = {size: models[size].SerializeToString() for size in needed}
+        told = Order(frame, memory.key, memory.memory.size, threads, serialised, tuple(paths_in_use()))
+        order = write_order(told)
         # Held until the workers have read it: on Windows memory that nobody holds is gone.
         self._order: SharedBlock | None = SharedBlock(len(order))
         self._order.memory[:] = np.frombuffer(order, np.uint8)

@@ -14,7 +14,7 @@ from onnxadmm.train import engine
 from onnxadmm.train.backward.blocks import BLOCKED_DOMAIN, channel_block
 from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
-from tests.shared import needs_training
+from tests.shared import TRAINS, needs_training
 
 pytestmark = needs_training
 
@@ -180,7 +180,7 @@ def test_gradients_of_a_convolution_are_those_of_the_unrewritten_graph_and_of_di
         assert abs(np.sum(gradient * direction) - slope) <= 1e-5 * spread, name
 
 
-@pytest.mark.skipif(engine.available() and not channel_block(), reason="a machine without blocked kernels")
+@pytest.mark.skipif(TRAINS and not channel_block(), reason="a machine without blocked kernels")
 @pytest.mark.parametrize(
     "name", ["plain", "pointwise", "tiny picture", "odd channels", "depthwise", "depthwise with stride"]
 )
@@ -249,7 +249,7 @@ def test_a_forward_graph_alone_gives_the_same_outputs(nodes: Sequence[onnx.NodeP
     assert_same(run(model, numbers), run(make_faster(model, block=channel_block()), numbers))
 
 
-@pytest.mark.skipif(engine.available() and not channel_block(), reason="a machine without blocked kernels")
+@pytest.mark.skipif(TRAINS and not channel_block(), reason="a machine without blocked kernels")
 @pytest.mark.parametrize("channels", [16, 20])
 def test_a_tiling_pool_shares_its_gradient_among_equal_maxima(channels: int) -> None:
     nodes = [

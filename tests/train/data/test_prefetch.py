@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from onnxadmm.train.data.prefetch import ahead
+from onnxadmm.train.data.prefetch import prefetch
 
 
 def threads() -> list[threading.Thread]:
@@ -14,8 +14,8 @@ def threads() -> list[threading.Thread]:
 
 
 def test_items_come_in_their_order() -> None:
-    assert list(ahead(iter(range(100)))) == list(range(100))
-    assert list(ahead(iter(()))) == []
+    assert list(prefetch(iter(range(100)))) == list(range(100))
+    assert list(prefetch(iter(()))) == []
     assert not threads()
 
 
@@ -27,7 +27,7 @@ def test_items_are_made_while_the_reader_works_but_no_more_than_asked() -> None:
             made.append(number)
             yield number
 
-    reader = ahead(items(), depth=2)
+    reader = prefetch(items(), depth=2)
     assert next(reader) == 0
     deadline = time.monotonic() + 5
     while len(made) < 4 and time.monotonic() < deadline:
@@ -43,7 +43,7 @@ def test_an_error_reaches_the_reader_behind_the_items_before_it() -> None:
         yield 1
         raise KeyError("lost")
 
-    reader = ahead(items())
+    reader = prefetch(items())
     assert next(reader) == 1
     with pytest.raises(KeyError, match="lost"):
         next(reader)
@@ -51,7 +51,7 @@ def test_an_error_reaches_the_reader_behind_the_items_before_it() -> None:
 
 
 def test_the_thread_ends_when_the_reader_stops_early() -> None:
-    for number in (reader := ahead(iter(range(1_000_000)))):
+    for number in (reader := prefetch(iter(range(1_000_000)))):
         if number == 3:
             break
     reader.close()
@@ -60,4 +60,4 @@ def test_the_thread_ends_when_the_reader_stops_early() -> None:
 
 def test_a_depth_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        next(ahead(iter("a"), depth=0))
+        next(prefetch(iter("a"), depth=0))

@@ -10,18 +10,18 @@ from PIL import Image
 
 from onnxadmm.errors import DataError
 from onnxadmm.train.data.sources import read_source
-from onnxadmm.train.data.storage import make_room, reorder
+from onnxadmm.train.data.storage import allocate, transposed_copy
 
 
 def test_small_room_is_memory_and_large_room_a_file() -> None:
-    assert not isinstance(make_room("data", (4, 8), np.uint8, limit=32), np.memmap)
-    assert isinstance(make_room("data", (4, 8), np.uint8, limit=31), np.memmap)
+    assert not isinstance(allocate("data", (4, 8), np.uint8, limit=32), np.memmap)
+    assert isinstance(allocate("data", (4, 8), np.uint8, limit=31), np.memmap)
 
 
 def test_layout_changes_the_same_way_in_memory_and_in_a_file() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2500, 3, 4, 2), np.uint8)
     for limit in (0, images.nbytes):
-        turned = reorder("data", images, (0, 3, 1, 2), limit=limit)
+        turned = transposed_copy("data", images, (0, 3, 1, 2), limit=limit)
         assert turned.flags.c_contiguous
         assert np.array_equal(turned, np.moveaxis(images, 3, 1))
 
@@ -30,7 +30,7 @@ def test_room_that_the_disk_has_not_is_refused_in_words(monkeypatch: pytest.Monk
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 40, 0, 1 << 30))
     with pytest.raises(DataError, match=r"photos: expected 2 GiB .* limit of 1 GiB in memory and 1 GiB free"):
-        make_room("photos", (2, 1 << 30), np.uint8, limit=1 << 30)
+        allocate("photos", (2, 1 << 30), np.uint8, limit=1 << 30)
 
 
 def test_folder_beyond_the_limit_is_read_from_a_file(tmp_path: Path) -> None:

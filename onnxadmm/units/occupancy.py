@@ -14,8 +14,8 @@ AxisName = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Signature:
-    """For each unit (named by its root label) the axes that it occupies.
+class Occupancy:
+    """The axes that each unit, named by its root label, occupies.
 
     Attributes:
         roots: root labels of all units that occupy an axis of a weight, ascending.
@@ -45,8 +45,8 @@ class Signature:
         ]
 
 
-def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
-    """Compute the signature of every unit."""
+def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
+    """Find out which axes every unit occupies."""
     reading = {(origin.tensor, origin.axis) for origin in origins}
     names: list[AxisName] = []
     members: list[LabelArray] = []
@@ -83,7 +83,7 @@ def sign(facts: Facts, origins: Sequence[Origin]) -> Signature:
         _add(keys, roots, occupied[np.isin(occupied, roots, assume_unique=True)], generator)
     locked = facts.labels.locked(roots) if roots.size else np.zeros(0, dtype=np.bool_)
     _add(keys, roots, roots[locked], generator)
-    return Signature(roots, keys, tuple(names), tuple(members))
+    return Occupancy(roots, keys, tuple(names), tuple(members))
 
 
 def _whole_behind_others(facts: Facts) -> LabelArray:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxadmm.rules.facts import Axis, Factored, Facts
+from onnxadmm.rules.facts import Axis, Facts, Regrouped
 from onnxadmm.rules.labels import LabelArray
 
 
-def resolve_factored(facts: Facts) -> None:
-    """Tie or lock the axes of every factored run; runs without a choice go first, since they may decide others."""
-    pending = list(facts.factored)
+def resolve_regrouped(facts: Facts) -> None:
+    """Tie or lock the axes of every regrouped run; runs without a choice go first, since they may decide others."""
+    pending = list(facts.regrouped)
     while pending:
         forced = [run for run in pending if not _has_choice(facts, run)]
         # A run with heads in it tells others, which only see what the heads are cut from, where heads are.
@@ -31,16 +31,16 @@ def _free(facts: Facts, side: Sequence[tuple[int, Axis]]) -> list[int]:
     return [index for index, (_, axis) in enumerate(side) if axis is not None and not facts.labels.locked(axis).all()]
 
 
-def _has_choice(facts: Facts, run: Factored) -> bool:
+def _has_choice(facts: Facts, run: Regrouped) -> bool:
     sources, targets = _free(facts, run.sources), _free(facts, run.targets)
     return bool(sources and targets) and (len(sources) > 1 or len(targets) > 1)
 
 
-def _has_heads(facts: Facts, run: Factored) -> bool:
+def _has_heads(facts: Facts, run: Regrouped) -> bool:
     return any(axis is not None and facts.labels.is_head(axis) for _, axis in (*run.sources, *run.targets))
 
 
-def _resolve(facts: Facts, run: Factored) -> None:
+def _resolve(facts: Facts, run: Regrouped) -> None:
     sources, targets = _free(facts, run.sources), _free(facts, run.targets)
     carriers: tuple[int | None, int | None] = (None, None)
     if sources and targets:

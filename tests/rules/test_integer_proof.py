@@ -18,8 +18,6 @@ from tests.samples_text import load_sample
 #: Operators in whose samples signed weights are multiplied.
 SIGNED = ("MatMulInteger", "QLinearConv", "QLinearMatMul")
 
-pytestmark = pytest.mark.usefixtures("restored_table")
-
 
 @pytest.fixture(autouse=True)
 def _without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,73 @@
+"""What a run was asked for, and what of that decides its result."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
+
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.problem import Limits
+from onnxadmm.run.checkpoint import options_as_text
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.train.norm_restore import ENOUGH
+
+#: What an interrupted run may go on with in another way: more or fewer processes. Everything else decides the result.
+FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
+
+#: Fields that the command line calls otherwise.
+_OPTION_NAMES = {"targets": "target", "simplified": "simplify"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose; every field, and every field of a field that is a dataclass, is an option of its own.
+
+    Attributes:
+        budget: what the result may cost; None where ``targets`` say it.
+        targets: share of the units that stays, by pattern.
+        limits: how far a group may shrink.
+        preprocessing: what is done to stored values.
+        recipe: how to train.
+        ignore: patterns of what must stay.
+        inexact: prune through operators that mix along the removed axis as well.
+        simplified: simplify the model first.
+        seed: of every random choice.
+        custom_ops: sha256 of the libraries of custom operators; None without any.
+        rules: sha256 of the files with rules of the user's own; None without any.
+    """
+
+    budget: Budget | None
+    targets: Mapping[str, float]
+    limits: Limits
+    preprocessing: Preprocessing
+    recipe: Recipe
+    ignore: tuple[str, ...]
+    inexact: bool
+    simplified: bool
+    seed: int
+    custom_ops: tuple[str, ...] | None = None
+    rules: tuple[str, ...] | None = None
+
+    def deciding(self) -> dict[str, str]:
+        """What decides the result, as text by name on the command line; a new field is among it by itself.
+
+        Raises:
+            ValueError: two fields make one option, of which only one would be seen.
+        """
+        values: dict[str, Any] = {}
+        for name, value in self._options():
+            if name in values:
+                raise ValueError(f"two options are called {name}")
+            values[name] = value
+        if self.recipe.norm == "auto" and self.recipe.part_size < ENOUGH:
+            values["norm"] = "auto, in parts too small for batch statistics"  # another network trains
+        return options_as_text({name: value for name, value in values.items() if name not in FREE_TO_CHANGE})
+
+    def _options(self) -> Iterator[tuple[str, Any]]:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "budget" and value is None:
+                yield from ((amount.name, None) for amount in fields(Budget))
+            elif is_dataclass(value) and not isinstance(value, type):
+                yield from asdict(value).items()
+            else:
+                yield _OPTION_NAMES.get(item.name, item.name), value
