@@ -101,6 +101,8 @@ def begin(model: Path, norm: str, macs: float, seed: int, data: Data, epochs: tu
         inexact=False,
         simplified=True,
         seed=seed,
+        custom_ops=None,
+        rules=None,
     )
     run = Compression(load(model), choices, Journal(SILENT))
     run.find()

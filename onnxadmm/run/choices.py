@@ -44,8 +44,8 @@ class Choices:
     inexact: bool
     simplified: bool
     seed: int
-    custom_ops: tuple[str, ...] | None = None
-    rules: tuple[str, ...] | None = None
+    custom_ops: tuple[str, ...] | None
+    rules: tuple[str, ...] | None
 
     def deciding(self) -> dict[str, str]:
         """What decides the result, as text by name on the command line; a new field is among it by itself.

@@ -56,6 +56,7 @@ def runs() -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_sessions_know_the_operators_inside_the_block_and_not_outside(scale2: Path) -> None:
     assert not runs()
     with custom_operators([scale2]) as libraries:
