@@ -105,6 +105,7 @@ def test_a_gradient_of_ones_own_is_the_slope_of_the_loss(rules: Path, text: str,
     assert (found == pytest.approx(slopes, rel=2e-2, abs=1e-4)) is right
 
 
+@pytest.mark.slow
 @needs_training
 def test_the_preflight_checks_a_gradient_of_ones_own_in_its_child(rules: Path) -> None:
     outside.load_rules(rules)
