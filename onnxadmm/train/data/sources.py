@@ -42,12 +42,14 @@ class Raw:
         inputs: arrays by name, or under position numbers ``"0"``, ``"1"``... when they came without names.
         labels: None without labels.
         classes: names of the classes when a folder gave them.
+        notes: sentences on what was done while reading.
     """
 
     name: str
     inputs: Mapping[str, Array]
     labels: Array | None
     classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_source(source: object, *, memory_limit: int = MEMORY_LIMIT, grey: bool = False) -> Raw:
