@@ -222,8 +222,7 @@ def verify(
     shrunk: Source,
     plan: Plan,
     *,
-    inputs: Mapping[str, object] = MappingProxyType({}),
-    batches: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]] = MappingProxyType({}),
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int = 0,
     custom_ops: Sequence[str | Path] = (),
@@ -234,8 +233,8 @@ def verify(
         model: the original.
         shrunk: what ``shrink`` made of it.
         plan: what was removed.
-        inputs: values of some inputs by name, the same for every sample of the random batches.
-        batches: what to try, an array per input each; random ones that fit the model when None.
+        inputs: values of some inputs by name, the same for every sample of random batches that fit the model; or, in
+            a row, the batches to try, an array per input each.
         threshold_db: smallest signal-to-noise ratio that passes.
         seed: of the random inputs.
         custom_ops: libraries of custom operators that onnxruntime registers.
@@ -248,7 +247,7 @@ def verify(
     with custom_operators(custom_ops):
         original, small = load(model), load(shrunk)
         refuse_unrelated(original, small)
-        return _prove(original, small, plan, inputs=inputs, batches=batches, threshold_db=threshold_db, seed=seed)
+        return _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
 
 
 def _prove(
@@ -256,8 +255,7 @@ def _prove(
     shrunk: Model,
     plan: Plan,
     *,
-    inputs: Mapping[str, object],
-    batches: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]],
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int,
 ) -> Verification:
@@ -267,7 +265,8 @@ def _prove(
     def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
         return planned.units.positions(name, planned.keep, shape)
 
-    feeds = batches if batches is not None else trial_inputs(planned.model, seed=seed, inputs=inputs)
+    fixed = isinstance(inputs, Mapping)
+    feeds = trial_inputs(planned.model, seed=seed, inputs=inputs) if fixed else inputs
     return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
 
 

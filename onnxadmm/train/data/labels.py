@@ -191,7 +191,8 @@ def _class_labels(
         if not _fits(labels.shape[1:], rest):
             raise DataError(
                 name,
-                expected=f"one class per sample{_positions(rest)}, for logits {_shown(shape)} with classes on axis {place}",
+                expected=f"one class per sample{_positions(rest)}, for logits {_shown(shape)} with classes on axis "
+                f"{place}",
                 found=f"shape {list(labels.shape[1:])} per sample",
                 way_out="give class numbers of that shape, name another axis of the logits with --class-axis, or use "
                 "--loss mse for numbers",
