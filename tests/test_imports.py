@@ -110,7 +110,7 @@ _FOLDERS_OF_ROOMS = ("onnxadmm", "onnxadmm.train")
 DOORS: dict[str, set[str]] = {
     "onnxruntime": {"runtime/session.py", "train/engine.py", "doctor/child.py"},
     "onnxsim": {"graph/simplify.py"},
-    "PIL": {"train/data/sources.py"},
+    "PIL": {"train/data/folders.py"},
     "typer": {"cli"},
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from onnxadmm.errors import DataError, NotTrainableError
 from onnxadmm.graph.fed import hold_inputs
@@ -11,6 +12,8 @@ from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.data.batches import ArrayDataset, hold_out
 from onnxadmm.train.data.fit import load_data
+from onnxadmm.train.data.names import Split
+from onnxadmm.train.data.sources import is_divided
 from onnxadmm.train.evaluate import Teacher
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.head import Head, all_outputs, order_of
@@ -42,7 +45,7 @@ def read_training(
     """
     loss, signature, head = _aim(model, recipe, journal)
 
-    def load(source: object, *, augment: str, class_axis: int | None) -> ArrayDataset:
+    def load(source: object, *, split: Split, augment: str, class_axis: int | None) -> ArrayDataset:
         return load_data(
             source,
             signature=signature,
@@ -55,13 +58,18 @@ def read_training(
             class_axis=class_axis,
             ignore_index=recipe.ignore_index,
             unlabelled=head.joined,
+            split=split,
         )
 
-    whole = load(data, augment=preprocessing.augment, class_axis=recipe.class_axis)
+    whole = load(data, split="train", augment=preprocessing.augment, class_axis=recipe.class_axis)
     samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
     tested = None
     if test is not None:
-        tested = load(test, augment="", class_axis=whole.class_axis)
+        if _is_same(data, test):
+            journal.warnings.append(
+                "The test data are the training data, so the test figures say nothing about others."
+            )
+        tested = load(test, split="test", augment="", class_axis=whole.class_axis)
         _refuse_other_values(whole, tested)
     for sentence in dict.fromkeys((*whole.notes, *(tested.notes if tested is not None else ()))):
         journal.say(sentence)
@@ -115,6 +123,17 @@ def _aim(model: Model, recipe: Recipe, journal: Journal) -> tuple[Loss, Signatur
         f"{', '.join(head.orders)}{f', without {_and(left_out)}' if left_out else ''}; --output chooses one."
     )
     return loss, Signature(inputs_of(as_proto(model)), None), head
+
+
+def _is_same(data: object, test: object) -> bool:
+    """Whether the same samples are given twice: one object, or one file or folder that is not divided itself."""
+    if data is test and not isinstance(data, str | Path):
+        return True
+    if not isinstance(data, str | Path) or not isinstance(test, str | Path):
+        return False
+    if str(data) != str(test) and not (Path(data).exists() and Path(test).exists() and Path(data).samefile(test)):
+        return False
+    return not is_divided(data)
 
 
 def _and(names: tuple[str, ...]) -> str:

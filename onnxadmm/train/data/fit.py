@@ -11,7 +11,8 @@ from onnxadmm.graph.fed import fixed_values
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.data.images import Augmentation, Transform, make_transform, parse_augmentation
 from onnxadmm.train.data.labels import check_finite, fit_labels
-from onnxadmm.train.data.sources import INPUT_NAMES, MEMORY_LIMIT, Raw, read_source
+from onnxadmm.train.data.names import Split, input_name
+from onnxadmm.train.data.sources import MEMORY_LIMIT, Raw, read_source
 from onnxadmm.train.data.storage import transposed_copy
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import CHANNELS, ModelInput, Signature
@@ -32,6 +33,7 @@ def load_data(
     class_axis: int | None = None,
     ignore_index: int | None = None,
     unlabelled: bool = False,
+    split: Split = "train",
     memory_limit: int = MEMORY_LIMIT,
 ) -> ArrayDataset:
     """Read data and fit them to a model.
@@ -48,6 +50,7 @@ def load_data(
             batch has one from here or from the data.
         class_axis, ignore_index: as for ``fit_labels``.
         unlabelled: leave labels alone, as for a loss over several outputs.
+        split: which part of an archive is read that holds both, see ``read_source``.
         memory_limit: most bytes of samples kept in memory, see ``read_source``.
 
     Raises:
@@ -57,9 +60,9 @@ def load_data(
     """
     images = [spec for spec in signature.inputs if spec.is_image and spec.name not in (inputs or {})]
     grey = any(spec.shape[spec.channel_axis or 1] == 1 for spec in images)
-    raw = read_source(source, memory_limit=memory_limit, grey=grey)
+    raw = read_source(source, memory_limit=memory_limit, grey=grey, size=_image_size(images), split=split)
     given = fixed_values(signature.inputs, inputs or {})
-    matched = _matched(raw, signature, given)
+    matched = _matched(raw, signature, given, split)
     held = {spec.name: given[spec.name] for spec in signature.inputs if not spec.batched and spec.name in given}
     held |= {spec.name: _value_of(raw.name, spec, array) for spec, array in matched if not spec.batched}
     stored = {
@@ -134,7 +137,17 @@ def _count(raw: Raw, stored: Mapping[str, Array]) -> int:
     return count
 
 
-def _matched(raw: Raw, signature: Signature, given: Mapping[str, Array]) -> list[tuple[ModelInput, Array]]:
+def _image_size(images: Sequence[ModelInput]) -> tuple[int, int] | None:
+    """Height and width of the only image input; None where they are open, or there are several."""
+    if len(images) != 1:
+        return None
+    height, width = images[0].shape[1:3] if images[0].channels_last else images[0].shape[2:4]
+    return None if height is None or width is None else (height, width)
+
+
+def _matched(
+    raw: Raw, signature: Signature, given: Mapping[str, Array], split: Split
+) -> list[tuple[ModelInput, Array]]:
     """Pair inputs with their arrays: by name, by a usual name when there is one, or by position.
 
     Inputs whose value is given need none.
@@ -145,9 +158,9 @@ def _matched(raw: Raw, signature: Signature, given: Mapping[str, Array]) -> list
         return by_name
     missing = [spec for spec in wanted if spec.name not in raw.inputs]
     if len(missing) == 1 and missing[0].batched:
-        usual = [name for name in (*INPUT_NAMES, "0") if name in raw.inputs]
-        if usual and (usual[0] != "0" or len(wanted) == 1):
-            return [*by_name, (missing[0], raw.inputs[usual[0]])]
+        usual = input_name(raw.inputs, split)
+        if usual is not None and (usual != "0" or len(wanted) == 1):
+            return [*by_name, (missing[0], raw.inputs[usual])]
     if all(str(index) in raw.inputs for index in range(len(wanted))):
         return [(spec, raw.inputs[str(index)]) for index, spec in enumerate(wanted)]
     held = [spec.name for spec in missing if not spec.batched]
