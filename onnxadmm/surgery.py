@@ -265,8 +265,9 @@ def _prove(
     def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
         return planned.units.positions(name, planned.keep, shape)
 
-    fixed = isinstance(inputs, Mapping)
-    feeds = trial_inputs(planned.model, seed=seed, inputs=inputs) if fixed else inputs
+    feeds: Sequence[Mapping[str, NDArray[Any]]] = (
+        trial_inputs(planned.model, seed=seed, inputs=inputs) if isinstance(inputs, Mapping) else inputs
+    )
     return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
 
 

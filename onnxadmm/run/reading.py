@@ -111,6 +111,12 @@ def _aim(model: Model, recipe: Recipe, journal: Journal) -> tuple[Loss, Signatur
                 found=f"shape {list(signature.logits or ())}, which does not follow the batch",
                 way_out="choose another with --output NAME, or export the model with a symbolic batch dimension",
             )
+        others = logits_of(as_proto(model), keep_sigmoid=sigmoid).keys() - starts.keys()
+        if others:
+            journal.warnings.append(
+                f"The loss sees the output {output} alone: what it shares with others ({', '.join(sorted(others))}) is "
+                "pruned for it, and the others are not trained for that."
+            )
         return loss, signature, Head({output: order_of(rank, signature.batch_axis, None)}, keep_sigmoid=sigmoid)
     if loss.needs_labels:
         signature_of(model)  # says that one has to be chosen

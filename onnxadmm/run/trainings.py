@@ -13,7 +13,7 @@ from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import Record, solve
 from onnxadmm.admm.state import State, part, under
-from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.constants import constants_by_name, with_constants
 from onnxadmm.graph.fed import hold_inputs
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.problem import restrict_to
@@ -109,7 +109,8 @@ class Training:
         settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
         if self.loss.task is Task.MSE:
             # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
-            settings = replace(settings, divergence_floor=settings.divergence_factor * self._silent_loss())
+            floor = max(settings.divergence_floor, settings.divergence_factor * self._silent_loss())
+            settings = replace(settings, divergence_floor=floor)
         rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
         with self.journal.stage("prune", total=rounds):
             pruned = _pruned_of(part(resume, "pruned"))
@@ -140,12 +141,13 @@ class Training:
         def keep(state: State) -> None:
             keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})
 
+        seen = {name for name, value in constants_by_name(self.shown(model)).items() if value.uses()}
         if resume:
             trainer.load(part(resume, "trainer"))
         with self._epochs() as batches:
             solution = solve(
                 trainer,
-                restrict_to(problem, trainer.weights),
+                restrict_to(problem, trainer.weights, unseen=constants_by_name(model).keys() - seen),
                 batches=batches,
                 steps_per_epoch=self.steps_per_epoch,
                 settings=settings,

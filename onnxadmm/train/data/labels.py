@@ -16,6 +16,7 @@ Shape = tuple[int | None, ...]
 
 #: What many data sets write where a position has no label; 255 only where it is no class of the model.
 _USUALLY_IGNORED = (IGNORED, 255)
+_MOST_NAMES = 12
 #: Samples whose rows are looked at together.
 _ROWS = 1024
 
@@ -232,7 +233,19 @@ def _class_labels(
             way_out="number the classes from 0, name the value that means no label with --ignore-index, or use --loss "
             "mse for numbers",
         )
+    notes += _missing(known, classes)
     return whole, tuple(notes)
+
+
+def _missing(known: Array, classes: int | None) -> list[str]:
+    """A sentence that names classes without a sample, where most have some."""
+    if classes is None or not known.size:
+        return []
+    absent = np.flatnonzero(np.bincount(known.reshape(-1), minlength=classes) == 0)
+    if not 0 < len(absent) <= classes // 2:
+        return []
+    shown = ", ".join(map(str, absent[:_MOST_NAMES])) + ("..." if len(absent) > _MOST_NAMES else "")
+    return [f"{len(absent)} of {classes} classes have no sample: {shown}."]
 
 
 def _targets(labels: Array, *, name: str, signature: Signature, loss: Loss) -> Array:
