@@ -75,6 +75,11 @@ class Journal:
         self.notes.append(sentence)
         self.progress.note(sentence)
 
+    def warn(self, sentence: str) -> None:
+        """Warn while there is time to stop, and in the report."""
+        self.warnings.append(sentence)
+        self.progress.note(f"Warning: {sentence}")
+
     def state_memory(self, expected: int, *, processes: int) -> None:
         """Say before a training what memory its steps will take, in bytes, and keep the largest for the report."""
         self.training_bytes = max(self.training_bytes, expected)

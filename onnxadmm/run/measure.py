@@ -159,7 +159,7 @@ def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
     if metrics.accuracy is None:
-        return Score("mse", metrics.loss, metrics.count)
+        return Score("mse" if metrics.against == "labels" else "mse against the original", metrics.loss, metrics.count)
     return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 

@@ -66,9 +66,7 @@ def read_training(
     tested = None
     if test is not None:
         if _is_same(data, test):
-            journal.warnings.append(
-                "The test data are the training data, so the test figures say nothing about others."
-            )
+            journal.warn("The test data are the training data, so the test figures say nothing about others.")
         tested = load(test, split="test", augment="", class_axis=whole.class_axis)
         _refuse_other_values(whole, tested)
     for sentence in dict.fromkeys((*whole.notes, *(tested.notes if tested is not None else ()))):
@@ -113,7 +111,7 @@ def _aim(model: Model, recipe: Recipe, journal: Journal) -> tuple[Loss, Signatur
             )
         others = logits_of(as_proto(model), keep_sigmoid=sigmoid).keys() - starts.keys()
         if others:
-            journal.warnings.append(
+            journal.warn(
                 f"The loss sees the output {output} alone: what it shares with others ({', '.join(sorted(others))}) is "
                 "pruned for it, and the others are not trained for that."
             )

@@ -28,6 +28,7 @@ from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
 from onnxadmm.run.choices import Choices
+from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Outcome, Quality, make_report
 from onnxadmm.run.reading import read_training
@@ -110,6 +111,8 @@ class Compression:
                 seed=self.choices.seed,
                 journal=self.journal,
             )
+            for sentence in find_doubts(self.training, self.model):
+                self.journal.warn(sentence)
             self._data = self.training.digest()
             if self._before is not None:
                 self._before.refuse_other_data(self._data)

@@ -109,6 +109,10 @@ class Training:
         settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
         if self.loss.task is Task.MSE:
             # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
+            self.journal.progress.note(
+                "Held-out figures are mean square errors against "
+                f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."
+            )
             floor = max(settings.divergence_floor, settings.divergence_factor * self._silent_loss())
             settings = replace(settings, divergence_floor=floor)
         rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
@@ -135,7 +139,7 @@ class Training:
 
         def report(record: Record) -> None:
             weights = self._weights(network, trainer, samples=_GLANCE // 2)
-            value = _goodness(self.metrics(with_constants(model, weights), glance))
+            value = _figure(self.metrics(with_constants(model, weights), glance))
             self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
         def keep(state: State) -> None:
@@ -311,6 +315,11 @@ def _goodness(metrics: Metrics) -> float:
     return metrics.accuracy if metrics.accuracy is not None else -metrics.loss
 
 
+def _figure(metrics: Metrics) -> float:
+    """Return what is shown: accuracy, or the loss where there is none."""
+    return abs(_goodness(metrics))
+
+
 def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
     pruned = Residuals(record.connection_primal, record.connection_dual, record.connection_rho)
     return Iteration(
@@ -334,7 +343,7 @@ def _row_of_epoch(epoch: Epoch) -> Iteration:
         iteration=epoch.epoch,
         epoch=float(epoch.epoch),
         loss=epoch.loss,
-        heldout=epoch.score,
+        heldout=abs(epoch.score),  # a loss counts as negative where more is better
         learning_rate=epoch.learning_rate,
         neurons=None,
         connections=None,
