@@ -30,7 +30,7 @@ _CHECK: Final = (
 
 
 def find_doubts(training: Training, model: Model) -> Iterator[str]:
-    """Sentences on what the original does with held-out data and should not; empty where it does well, or has no labels.
+    """Say what the original does with held-out data and should not; nothing where it does well, or has no labels.
 
     Args:
         model: as given.

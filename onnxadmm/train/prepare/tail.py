@@ -11,6 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxadmm.errors import NotTrainableError, OptionError
+from onnxadmm.graph.model import from_proto
+from onnxadmm.graph.shapes import infer
+from onnxadmm.train.prepare.batch import batch_length
 from onnxadmm.train.prepare.nodes import attribute, label, opset_of, reads
 
 #: Operators with one data input that may stand between logits and an output.
@@ -142,6 +145,9 @@ def logits_of(
     starts: dict[str, dict[str, list[onnx.NodeProto]]] = {}
     for name in names if output is None else [output]:
         start, passed = _walk(model.graph, name, keep_sigmoid=keep_sigmoid)
+        while (view := _merging_view(model, start)) is not None:
+            start, before = _walk(model.graph, view.input[0], keep_sigmoid=keep_sigmoid)
+            passed = [*before, view, *passed]
         starts.setdefault(start, {})[name] = passed
     return starts
 
@@ -163,6 +169,24 @@ def _walk(graph: onnx.GraphProto, name: str, *, keep_sigmoid: bool) -> tuple[str
         passed.append(node)
         name = data
     return name, passed[::-1]
+
+
+def _merging_view(model: onnx.ModelProto, name: str) -> onnx.NodeProto | None:
+    """The Reshape behind which samples are no longer counted by an axis, as [N, 2] -> [2 N, 1]; None where none is.
+
+    Converters lay all numbers of a regression in one column, and language models all positions of all samples.
+    """
+    node = _producers(model.graph).get(name)
+    if node is None or node.op_type != "Reshape" or node.domain not in ("", "ai.onnx"):
+        return None
+    if node.input[0] not in _producers(model.graph):
+        return None
+    shapes = infer(from_proto(model))
+    batch = batch_length(model.graph) or shapes.batch
+    before, after = shapes.shape(node.input[0]), shapes.shape(name)
+    if not before or not after or before[0] != batch or after[0] == batch or after[0] % batch:
+        return None
+    return node
 
 
 def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
@@ -197,12 +221,16 @@ def _data_input(node: onnx.NodeProto, constants: set[str]) -> str:
 
 def _class_axis(nodes: list[onnx.NodeProto], *, opset: int) -> tuple[int | None, bool]:
     """The axis of the first operator along classes, and whether it takes the axes behind that one along."""
+    merged = False
     for node in nodes:
         if node.op_type == "Normalizer" and node.domain == "ai.onnx.ml":
             return 1, False
         if node.op_type in _CLASS_AXES and node.domain in ("", "ai.onnx"):
             flattening = node.op_type in _FLATTENING and opset < 13
-            return int(attribute(node, "axis", 1 if flattening else _CLASS_AXES[node.op_type])), flattening
+            axis = int(attribute(node, "axis", 1 if flattening else _CLASS_AXES[node.op_type]))
+            # Behind a view that merges axes only the last one is still the same.
+            return (None if merged and axis != -1 else axis), flattening
+        merged = merged or node.op_type == "Reshape"
     return None, False
 
 
