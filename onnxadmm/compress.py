@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.fed import plain_values
 from onnxadmm.graph.model import load
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
@@ -33,6 +34,7 @@ def compress(
     test: object | None = None,
     recipe: Recipe | None = None,
     preprocessing: Preprocessing | None = None,
+    inputs: Mapping[str, object] | None = None,
     limits: Limits | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
@@ -57,6 +59,8 @@ def compress(
         test: test data, used for the last line of the report and nothing else.
         recipe: how to train.
         preprocessing: what is done to stored values.
+        inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
+            has no batch must have its value here or in the data.
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
@@ -89,6 +93,7 @@ def compress(
         choices = Choices(
             budget=budget,
             targets=dict(targets or {}),
+            inputs=plain_values(inputs or {}),
             limits=_with_simd_block(limits if limits is not None else Limits()),
             preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
             recipe=chosen,

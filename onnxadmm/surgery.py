@@ -6,6 +6,7 @@ Every function takes a path or a loaded model; a plan is made for one model, kno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,7 @@ def shrink_to_file(
     sparse: bool = True,
     check: bool = True,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     force: bool = False,
     custom_ops: Sequence[str | Path] = (),
 ) -> tuple[int, Verification | None]:
@@ -186,6 +188,7 @@ def shrink_to_file(
         sparse: store weights with enough zeros sparsely.
         check: compare what was written with the masked original first.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         force: replace a file of that name, and the external data beside it.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
@@ -206,7 +209,10 @@ def shrink_to_file(
             size = save(shrink_units(applied.model, applied.units, applied.keep), output.work, sparse=sparse)
             del applied
             give_back_pages()
-            proof = require(_prove(load(model), load(output.work), plan, seed=seed), inexact=inexact) if check else None
+            proof = None
+            if check:
+                made = _prove(load(model), load(output.work), plan, inputs=inputs, seed=seed)
+                proof = require(made, inexact=inexact)
             output.publish()
         return size, proof
 
@@ -216,7 +222,7 @@ def verify(
     shrunk: Source,
     plan: Plan,
     *,
-    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]] = MappingProxyType({}),
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int = 0,
     custom_ops: Sequence[str | Path] = (),
@@ -227,7 +233,8 @@ def verify(
         model: the original.
         shrunk: what ``shrink`` made of it.
         plan: what was removed.
-        inputs: batches to try; random ones that fit the model when None.
+        inputs: values of some inputs by name, the same for every sample of random batches that fit the model; or, in
+            a row, the batches to try, an array per input each.
         threshold_db: smallest signal-to-noise ratio that passes.
         seed: of the random inputs.
         custom_ops: libraries of custom operators that onnxruntime registers.
@@ -248,7 +255,7 @@ def _prove(
     shrunk: Model,
     plan: Plan,
     *,
-    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]],
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int,
 ) -> Verification:
@@ -258,7 +265,9 @@ def _prove(
     def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
         return planned.units.positions(name, planned.keep, shape)
 
-    feeds = inputs if inputs is not None else trial_inputs(planned.model, seed=seed)
+    feeds: Sequence[Mapping[str, NDArray[Any]]] = (
+        trial_inputs(planned.model, seed=seed, inputs=inputs) if isinstance(inputs, Mapping) else inputs
+    )
     return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
 
 
@@ -269,6 +278,7 @@ def bench(
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     custom_ops: Sequence[str | Path] = (),
 ) -> Latencies:
     """Time models side by side on this CPU, in turns, at batch 1 and a larger batch.
@@ -279,6 +289,7 @@ def bench(
         threads: threads of one operator.
         seconds: time per batch size.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -288,13 +299,23 @@ def bench(
     with custom_operators(custom_ops):
         loaded = [load(model) for model in models]
         names = [str(model.path or f"model {number}") for number, model in enumerate(loaded)]
-        return measure_latency(loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed)
+        return measure_latency(
+            loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed, inputs=inputs
+        )
 
 
-def trial_inputs(model: Model, *, seed: int) -> list[dict[str, NDArray[Any]]]:
-    """Return random inputs for a verification: batches of one and three where the batch is free, else two others."""
+def trial_inputs(
+    model: Model, *, seed: int, inputs: Mapping[str, object] = MappingProxyType({})
+) -> list[dict[str, NDArray[Any]]]:
+    """Return random inputs for a verification: batches of one and three where the batch is free, else two others.
+
+    Args:
+        inputs: values of some inputs by name, the same for every sample.
+    """
     batches = (1, 3) if batch_is_free(model) else (1, 1)
-    return [random_inputs(model, batch=batch, seed=seed + number) for number, batch in enumerate(batches)]
+    return [
+        random_inputs(model, batch=batch, seed=seed + number, inputs=inputs) for number, batch in enumerate(batches)
+    ]
 
 
 def apply_plan(model: Source, plan: Plan) -> Planned:

@@ -7,8 +7,9 @@ rounds: what slows a whole round cancels.
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -131,6 +132,7 @@ def measure_latency(
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     progress: Progress = SILENT,
 ) -> Latencies:
     """Time models side by side at batch 1 and a larger batch, on random inputs (the same for every model).
@@ -143,6 +145,7 @@ def measure_latency(
         seconds: time for measuring at each batch size, warm-up included; loading comes on top, and models so slow that
             5 rounds take longer are timed for 5 rounds.
         seed: seed of the inputs and of the bootstrap.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         progress: told about each batch size.
 
     Raises:
@@ -159,7 +162,7 @@ def measure_latency(
     results: list[Latency] = []
     skipped: list[str] = []
     for batch in sizes:
-        feeds = random_inputs(models[0], batch=batch, seed=seed)
+        feeds = random_inputs(models[0], batch=batch, seed=seed, inputs=inputs)
         runs = [_run(session, feeds) for session in sessions]
         try:
             for run in runs:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxadmm.bench.latency import measure_latency
-from onnxadmm.cli.options import CustomOpsOption, JsonOption, SeedOption
+from onnxadmm.cli.options import CustomOpsOption, InputOption, JsonOption, SeedOption, read_inputs
 from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout_console
 from onnxadmm.graph.model import load
 from onnxadmm.report.table import latency_table
@@ -18,6 +18,7 @@ def run(
     batch: Annotated[int, typer.Option("--batch", help="the larger batch size beside 1")] = 64,
     threads: Annotated[int, typer.Option("--threads", help="of one operator")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,
+    inputs: InputOption = None,
     seed: SeedOption = 0,
     custom_ops: CustomOpsOption = None,
     as_json: JsonOption = False,
@@ -31,6 +32,7 @@ def run(
             threads=threads,
             seconds=seconds,
             seed=seed,
+            inputs=read_inputs(inputs),
             progress=progress,
         )
     if as_json:

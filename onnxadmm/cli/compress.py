@@ -10,6 +10,7 @@ from onnxadmm.cli.options import (
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputOption,
     JsonOption,
     KeepOption,
     ModelArgument,
@@ -21,6 +22,7 @@ from onnxadmm.cli.options import (
     SparseOption,
     counts,
     read_budget,
+    read_inputs,
     read_numbers,
 )
 from onnxadmm.cli.report import print_report
@@ -54,6 +56,16 @@ def run(
         float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
     ] = Recipe.distillation,
     temperature: Annotated[float, typer.Option("--temperature", help="of the teacher")] = Recipe.temperature,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="NAME", help="output that the loss is taken of, of several")
+    ] = None,
+    class_axis: Annotated[
+        int | None, typer.Option("--class-axis", help="axis of the output along which the classes lie [found]")
+    ] = None,
+    ignore_index: Annotated[
+        int | None, typer.Option("--ignore-index", help="label that means none [-100, and 255 where it is no class]")
+    ] = None,
+    inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
     method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
@@ -102,6 +114,9 @@ def run(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
         distillation=distillation,
         temperature=temperature,
+        output=output,
+        class_axis=class_axis,
+        ignore_index=ignore_index,
         mode=mode,  # type: ignore[arg-type]
         method=method,  # type: ignore[arg-type]
         epochs=epochs,
@@ -127,6 +142,7 @@ def run(
             preprocessing=Preprocessing(
                 mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale, augment=augment
             ),
+            inputs=read_inputs(inputs),
             limits=Limits(keep_at_least, max_ratio, round_to),
             ignore=ignore or (),
             inexact=inexact,

@@ -32,6 +32,10 @@ CustomOpsOption = Annotated[
     list[Path] | None,
     typer.Option("--custom-ops", metavar="LIBRARY", help="shared library of custom operators; may be repeated"),
 ]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="NAME=VALUE", help="an input that is the same for every sample; may be repeated"),
+]
 
 
 def _load_rules(files: list[Path] | None) -> list[Path] | None:
@@ -86,6 +90,30 @@ def read_budget(amounts: Amounts, connections: float | None = None) -> Budget | 
     if connections is None and all(amount is None for amount in amounts.values()):
         return None
     return Budget(**amounts, connections=connections)
+
+
+def read_inputs(pairs: list[str] | None) -> dict[str, list[float] | list[int]]:
+    """Read values of inputs: numbers, true and false, separated by commas.
+
+    Raises:
+        OptionError: something else stands there.
+    """
+    found: dict[str, list[float] | list[int]] = {}
+    for pair in pairs or []:
+        name, _, text = pair.rpartition("=")
+        words = [{"true": "1", "false": "0"}.get(word.strip().lower(), word.strip()) for word in text.split(",")]
+        try:
+            if not name:
+                raise ValueError
+            found[name] = [float(word) for word in words]
+            found[name] = [int(word) for word in words]
+        except ValueError as error:
+            if name in found:
+                continue  # numbers, though not whole ones
+            raise OptionError(
+                "--input", expected="NAME=VALUE", found=repr(pair), way_out="write e.g. scale=2 or size=640,640"
+            ) from error
+    return found
 
 
 def read_numbers(option: str, text: str | None) -> list[float] | None:

@@ -7,12 +7,14 @@ import typer
 from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
+    InputOption,
     ModelArgument,
     OutputOption,
     PlanArgument,
     RulesOption,
     SeedOption,
     SparseOption,
+    read_inputs,
 )
 from onnxadmm.cli.verify import warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
@@ -27,6 +29,7 @@ def run(
     output: OutputOption,
     sparse: SparseOption = True,
     check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
+    inputs: InputOption = None,
     seed: SeedOption = 0,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
@@ -41,6 +44,7 @@ def run(
         sparse=sparse,
         check=check,
         seed=seed,
+        inputs=read_inputs(inputs),
         force=force,
         custom_ops=custom_ops or (),
     )

@@ -10,11 +10,13 @@ from onnxadmm.bisect import bisect, write_culprit
 from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
+    InputOption,
     JsonOption,
     ModelArgument,
     PlanArgument,
     RulesOption,
     SeedOption,
+    read_inputs,
 )
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
@@ -33,6 +35,7 @@ def run(
             "--bisect", metavar="FOLDER", help="when it fails, write a small model that shows why, without your weights"
         ),
     ] = None,
+    inputs: InputOption = None,
     seed: SeedOption = 0,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
@@ -41,7 +44,7 @@ def run(
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
     planned = Plan.read(plan)
-    verification = compare(model, shrunk, planned, seed=seed, custom_ops=custom_ops or ())
+    verification = compare(model, shrunk, planned, inputs=read_inputs(inputs), seed=seed, custom_ops=custom_ops or ())
     if narrow is not None and not verification.passed:
         print_line(
             _narrow(model, planned, narrow, force=force, seed=seed, custom_ops=custom_ops or ()), stderr_console()

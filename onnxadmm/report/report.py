@@ -49,12 +49,12 @@ class Score:
 
     Attributes:
         metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes (shares in [0, 1], more
-            is better), or a loss (less is better).
+            is better), or a loss (less is better): against the labels, or without any against the original's outputs.
         value: the figure.
         samples: how many samples it was measured on.
     """
 
-    metric: Literal["accuracy", "agreement", "cross-entropy", "mse", "bce", "distillation"]
+    metric: Literal["accuracy", "agreement", "mse", "mse against the original", "cross-entropy", "bce", "distillation"]
     value: float
     samples: int
 
@@ -199,7 +199,7 @@ class Report:
         latency: one per batch size.
         verification: None when nothing was verified.
         groups: every group, locked ones included.
-        simplified: what was simplified before pruning, one sentence each.
+        simplified: what was done to model and data before pruning, one sentence each.
         warnings: what the user should know, one sentence each.
         history: every iteration of training.
         stages: time per stage, in the order they ran.

@@ -14,7 +14,7 @@ from onnxadmm.train.norm_restore import ENOUGH
 FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
 
 #: Fields that the command line calls otherwise.
-_OPTION_NAMES = {"targets": "target", "simplified": "simplify"}
+_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Choices:
         budget: what the result may cost; None where ``targets`` say it.
         targets: share of the units that stays, by pattern.
         limits: how far a group may shrink.
+        inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
         recipe: how to train.
         ignore: patterns of what must stay.
@@ -37,6 +38,7 @@ class Choices:
 
     budget: Budget | None
     targets: Mapping[str, float]
+    inputs: Mapping[str, object]
     limits: Limits
     preprocessing: Preprocessing
     recipe: Recipe

@@ -75,13 +75,18 @@ def make_report(
     test: Quality,
     options: Mapping[str, Option],
     seed: int,
+    inputs: Mapping[str, object],
     notes: Sequence[str],
     warnings: Sequence[str],
     history: Sequence[Iteration],
     stages: Sequence[StageTime],
     progress: Progress,
 ) -> Report:
-    """Measure sizes, costs and latency, and put everything into a report."""
+    """Measure sizes, costs and latency, and put everything into a report.
+
+    Args:
+        inputs: values of inputs by name, for the latency.
+    """
     machine = this_machine()
     before = _column(outcome.original, held_out.before, test.before)
     after = _column(outcome.result, held_out.after, test.after)
@@ -91,6 +96,7 @@ def make_report(
         names=["before", "after"],
         threads=machine.threads,
         seed=seed,
+        inputs=inputs,
         progress=progress,
     )
     timed = StageTime("latency", time.perf_counter() - began)
@@ -153,7 +159,7 @@ def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
     if metrics.accuracy is None:
-        return Score("mse", metrics.loss, metrics.count)
+        return Score("mse" if metrics.against == "labels" else "mse against the original", metrics.loss, metrics.count)
     return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 

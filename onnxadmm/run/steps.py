@@ -28,9 +28,11 @@ from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
 from onnxadmm.run.choices import Choices
+from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Outcome, Quality, make_report
-from onnxadmm.run.trainings import Pruned, Training, read_training
+from onnxadmm.run.reading import read_training
+from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
@@ -105,9 +107,12 @@ class Compression:
                 test,
                 recipe=self.choices.recipe,
                 preprocessing=self.choices.preprocessing,
+                inputs=self.choices.inputs,
                 seed=self.choices.seed,
                 journal=self.journal,
             )
+            for sentence in find_doubts(self.training, self.model):
+                self.journal.warn(sentence)
             self._data = self.training.digest()
             if self._before is not None:
                 self._before.refuse_other_data(self._data)
@@ -117,8 +122,8 @@ class Compression:
         recipe = self.choices.recipe
         with self.journal.stage("preflight"):
             found = preflight(
-                open_gates(self.ready, self.units),
-                loss=recipe.objective(),
+                self.training.shown(open_gates(self.ready, self.units)),
+                loss=self.training.loss,
                 batch=self.training.first_batch(),
                 threads=recipe.threads,
                 freeze_untrainable=recipe.freeze_untrainable,
@@ -189,9 +194,11 @@ class Compression:
             trained = with_constants(self.ready, pruned.weights)
             small = shrink(trained, self.units, pruned.keep)
             masked = mask(trained, self.units, pruned.keep)
-            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.choices.seed)]
+            random = trial_inputs(trained, seed=self.choices.seed, inputs=self._inputs())
+            feeds: list[Mapping[str, NDArray[Any]]] = [*random]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
-            feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
+            batch = next(iter(self.training.held_out.batches(real, pad_last=True)))
+            feeds.append({**batch.inputs, **self.training.samples.held})
             verification = verify(
                 masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
             )
@@ -203,6 +210,10 @@ class Compression:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
             return small, require(verification, inexact=self.units.inexact)
+
+    def _inputs(self) -> dict[str, object]:
+        """The values of inputs that stay the same for every sample, wherever they came from."""
+        return {**self.choices.inputs, **self.training.samples.held}
 
     def _measure(
         self,
@@ -242,6 +253,7 @@ class Compression:
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },
             seed=self.choices.seed,
+            inputs=self._inputs(),
             notes=tuple(self.journal.notes),
             warnings=tuple(self.journal.warnings),
             history=tuple(self.journal.history),
