@@ -15,6 +15,8 @@ TOOLS = {"graphs", "samples_text", "zoo"}
 
 #: Files of tests without a source file of their name, and what they test instead.
 NO_COUNTERPART = {
+    "run/test_exports": "whole runs on files that exporters wrote",
+    "run/test_kinds_of_models": "whole runs on every kind of head, label and held input",
     "test_architecture": "docs/architecture.md and docs/extending.md: they are true, and what they say works",
     "test_bad_inputs": "every verb, on files that no verb may accept",
     "test_custom_operators": "every verb, on models with operators of a library",

@@ -23,6 +23,7 @@ CHOICES = Choices(
     seed=0,
     custom_ops=None,
     rules=None,
+    inputs={},
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "test", "out", "sparse", "force", "resume", "progress", "options"}
