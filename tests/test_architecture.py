@@ -1,5 +1,7 @@
 """The pages on how the package is built and extended: picture and tables are true, the how-tos are followed."""
 
+import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -222,6 +224,41 @@ def test_a_users_own_file_of_the_page_does_what_it_says(name: str, tmp_path: Pat
     (block,) = how_tos()[name][1]
     block.apply(tmp_path)
     child(ROOT, "-m", "tests.follow", name, tmp_path / block.file)
+
+
+@pytest.mark.slow
+@needs_training
+def test_a_stranger_compresses_a_model_with_the_rule_of_the_page(
+    scale2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the page alone: its rule in a file, the kernel in a library, and the command line."""
+    (block,) = how_tos()["own-rule"][1]
+    block.apply(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "samples" / "custom_operator")
+    sample = importlib.import_module("run")
+    onnx.save(sample.make_model(), tmp_path / "model.onnx")
+    points, labels = sample.make_data(640, seed=2)
+    np.savez(tmp_path / "train.npz", points=points, labels=labels)
+    brought = ["--custom-ops", scale2, "--rules", tmp_path / block.file]
+    short = [
+        "--params",
+        "0.5",
+        "--epochs",
+        "1",
+        "--retrain-epochs",
+        "1",
+        "--batch-size",
+        "64",
+        "--out",
+        tmp_path / "out",
+    ]
+    compress = ["compress", tmp_path / "model.onnx", "--data", tmp_path / "train.npz", *short, *brought]
+    child(ROOT, "-m", "onnxadmm.cli", *compress)  # whose status would be 4 if the proof failed
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["after"]["parameters"] <= 0.5 * report["before"]["parameters"]
+    # The layer in front of the operator takes part, which the operator would lock without its rule.
+    groups = json.loads((tmp_path / "out" / "plan.json").read_text())["groups"]
+    assert {group["name"] for group in groups} == {"layer1.weight", "layer2.weight", "layer3.weight"}
 
 
 @pytest.mark.slow
