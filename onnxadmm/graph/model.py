@@ -19,6 +19,7 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph import store
 from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
+from onnxadmm.graph.unsized import free_unsized
 from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
 
@@ -163,6 +164,7 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
     sparse_names = densify(proto, thing=thing, files=files)
     slices = [files.slice(tensor) for tensor in external_tensors(proto)]
     in_order = passes_checker(proto, thing=thing, whole=whole)
+    free_unsized(proto)
     tensors: dict[str, onnx_ir.TensorProtocol] = {}
     for number, (tensor, content) in enumerate(zip(external_tensors(proto), slices, strict=True)):
         location = f"{IN_FILE}{number}"
