@@ -9,6 +9,7 @@ from onnxadmm.cli.options import (
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputShapeOption,
     JsonOption,
     KeepOption,
     MacsOption,
@@ -22,6 +23,7 @@ from onnxadmm.cli.options import (
     SparseOption,
     read_budget,
     read_numbers,
+    read_shapes,
 )
 from onnxadmm.cli.report import print_report
 from onnxadmm.compress import compress
@@ -90,6 +92,7 @@ def run(
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -133,6 +136,7 @@ def run(
             simplified=simplify,
             sparse=sparse,
             seed=seed,
+            input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),
             force=force,
             resume=resume,

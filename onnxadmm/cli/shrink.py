@@ -7,12 +7,14 @@ import typer
 from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
+    InputShapeOption,
     ModelArgument,
     OutputOption,
     PlanArgument,
     RulesOption,
     SeedOption,
     SparseOption,
+    read_shapes,
 )
 from onnxadmm.cli.verify import warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
@@ -28,6 +30,7 @@ def run(
     sparse: SparseOption = True,
     check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -42,6 +45,7 @@ def run(
         check=check,
         seed=seed,
         force=force,
+        input_shapes=read_shapes(input_shape),
         custom_ops=custom_ops or (),
     )
     if proof is not None:

@@ -36,6 +36,8 @@ class Model:
         sha256: of the ``.onnx`` file's bytes, or of the serialised message given in memory.
         file_bytes: size of the ``.onnx`` file and of its external data together.
         extras: what the graph cannot carry; ``clone`` and ``dataclasses.replace(model, ir=...)`` keep it.
+        input_shapes: whole shapes of inputs, by name, at which sizes that the file leaves free are counted and timed;
+            see ``onnxadmm.graph.stated``.
     """
 
     ir: onnx_ir.Model
@@ -43,6 +45,7 @@ class Model:
     sha256: str
     file_bytes: int
     extras: store.Extras = field(default_factory=store.Extras)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def load(source: str | Path | onnx.ModelProto | Model) -> Model:
