@@ -8,7 +8,7 @@ from pathlib import Path
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.fed import plain_values
-from onnxadmm.graph.model import load
+from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget
@@ -20,7 +20,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import Source
+from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
 
 
@@ -41,6 +41,7 @@ def compress(
     simplified: bool = True,
     sparse: bool = True,
     seed: int = 0,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
     force: bool = False,
     resume: bool = False,
@@ -67,6 +68,8 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights with enough zeros sparsely.
         seed: of every random choice.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; what is not stated is as in the
+            data. Costs are counted there, and the proof and the measurement of latency made.
         custom_ops: libraries of custom operators, see ``onnxadmm.runtime.custom_ops``; every session of the run
             registers them, in its child processes too.
         force: replace an older result, or an unfinished run, in ``out``.
@@ -101,10 +104,11 @@ def compress(
             inexact=inexact,
             simplified=simplified,
             seed=seed,
+            input_shapes=shapes_as_text(input_shapes or {}) or None,
             custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
             rules=rule_files() or None,
         )
-        run = Compression(load(model), choices, Journal(progress))
+        run = Compression(opened(model, input_shapes), choices, Journal(progress))
         require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))

@@ -13,12 +13,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxadmm.bench.inputs import batch_is_free, random_inputs
+from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
 from onnxadmm.bench.latency import Latencies, measure_latency
-from onnxadmm.errors import OptionError, PlanError
+from onnxadmm.errors import ModelFileError, OptionError, PlanError
 from onnxadmm.graph.model import Model, load, save
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
+from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.budget import Budget, amount_options
@@ -36,6 +37,7 @@ from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
 
 Source = str | Path | onnx.ModelProto | Model
+InputShapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Planned:
 
 
 def find_groups(
-    model: Source, *, inexact: bool = False, ignore: Sequence[str] = (), custom_ops: Sequence[str | Path] = ()
+    model: Source,
+    *,
+    inexact: bool = False,
+    ignore: Sequence[str] = (),
+    input_shapes: InputShapes | None = None,
+    custom_ops: Sequence[str | Path] = (),
 ) -> Units:
     """Find the groups of a model: those that may shrink, and why the others may not.
 
@@ -62,6 +69,7 @@ def find_groups(
         model: path or model.
         inexact: also prune through operators that mix along the removed axis.
         ignore: patterns of names of groups, layers or weights that must stay.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: costs are counted there.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -70,7 +78,7 @@ def find_groups(
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        return find(load(model), inexact=inexact, ignore=ignore)
+        return find(opened(model, input_shapes), inexact=inexact, ignore=ignore)
 
 
 def rank(
@@ -83,6 +91,7 @@ def rank(
     ignore: Sequence[str] = (),
     inexact: bool = False,
     seed: int = 0,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Plan:
     """Make a plan without training, from a budget or from the share of every group that goes.
@@ -95,6 +104,7 @@ def rank(
         limits: how far a group may shrink.
         ignore, inexact: as for ``find_groups``.
         seed: of the random ranking.
+        input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -118,7 +128,7 @@ def rank(
             way_out="use `onnxadmm compress`, which prunes connections while it trains",
         )
     with custom_operators(custom_ops):
-        loaded = load(model)
+        loaded = opened(model, input_shapes)
         units = find(loaded, inexact=inexact, ignore=ignore)
         bounds = limits if limits is not None else Limits()
         if budget is not None:
@@ -131,12 +141,15 @@ def rank(
         return make_plan(loaded, units, keep, inexact=inexact, ignored=tuple(ignore), note=note)
 
 
-def mask(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) -> Model:
+def mask(
+    model: Source, plan: Plan, *, input_shapes: InputShapes | None = None, custom_ops: Sequence[str | Path] = ()
+) -> Model:
     """Return the masked original: the readers of removed units zero, and a Mul by zeros where activations are summed.
 
     Args:
         model: path or model.
         plan: what to remove.
+        input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -144,16 +157,19 @@ def mask(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) ->
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        planned = apply_plan(model, plan)
+        planned = apply_plan(opened(model, input_shapes), plan)
         return mask_units(planned.model, planned.units, planned.keep)
 
 
-def shrink(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) -> Model:
+def shrink(
+    model: Source, plan: Plan, *, input_shapes: InputShapes | None = None, custom_ops: Sequence[str | Path] = ()
+) -> Model:
     """Return the model without the units that the plan removes; it computes what ``mask`` computes.
 
     Args:
         model: path or model.
         plan: what to remove.
+        input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -161,7 +177,7 @@ def shrink(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) 
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        planned = apply_plan(model, plan)
+        planned = apply_plan(opened(model, input_shapes), plan)
         return shrink_units(planned.model, planned.units, planned.keep)
 
 
@@ -175,6 +191,7 @@ def shrink_to_file(
     seed: int = 0,
     inputs: Mapping[str, object] = MappingProxyType({}),
     force: bool = False,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> tuple[int, Verification | None]:
     """Write the model without the units that the plan removes, once what was written is proven.
@@ -190,6 +207,7 @@ def shrink_to_file(
         seed: of the random inputs.
         inputs: values of some inputs by name, the same for every sample; the others are random.
         force: replace a file of that name, and the external data beside it.
+        input_shapes: as for ``find_groups``; the proof is made there.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Returns:
@@ -204,14 +222,14 @@ def shrink_to_file(
     """
     with custom_operators(custom_ops):
         with OutputFile(path, force=force) as output:
-            applied = apply_plan(model, plan)
+            applied = apply_plan(opened(model, input_shapes), plan)
             inexact = applied.units.inexact
             size = save(shrink_units(applied.model, applied.units, applied.keep), output.work, sparse=sparse)
             del applied
             give_back_pages()
             proof = None
             if check:
-                made = _prove(load(model), load(output.work), plan, inputs=inputs, seed=seed)
+                made = _prove(opened(model, input_shapes), load(output.work), plan, inputs=inputs, seed=seed)
                 proof = require(made, inexact=inexact)
             output.publish()
         return size, proof
@@ -225,6 +243,7 @@ def verify(
     inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]] = MappingProxyType({}),
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int = 0,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Verification:
     """Run the masked original and the shrunk model on the same inputs and compare every output.
@@ -237,6 +256,7 @@ def verify(
             a row, the batches to try, an array per input each.
         threshold_db: smallest signal-to-noise ratio that passes.
         seed: of the random inputs.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: random inputs have them.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -245,7 +265,7 @@ def verify(
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        original, small = load(model), load(shrunk)
+        original, small = opened(model, input_shapes), load(shrunk)
         refuse_unrelated(original, small)
         return _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
 
@@ -265,10 +285,18 @@ def _prove(
     def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
         return planned.units.positions(name, planned.keep, shape)
 
-    feeds: Sequence[Mapping[str, NDArray[Any]]] = (
-        trial_inputs(planned.model, seed=seed, inputs=inputs) if isinstance(inputs, Mapping) else inputs
-    )
-    return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
+    def compared(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Verification:
+        return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
+
+    if not isinstance(inputs, Mapping):
+        return compared(inputs)
+    try:
+        return compared(trial_inputs(planned.model, seed=seed, inputs=inputs))
+    except ModelFileError:
+        other = with_sizes_that_run(planned.model)
+        if other is None:
+            raise
+        return compared(trial_inputs(other, seed=seed, inputs=inputs))
 
 
 def bench(
@@ -279,6 +307,7 @@ def bench(
     seconds: float = 3.0,
     seed: int = 0,
     inputs: Mapping[str, object] = MappingProxyType({}),
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Latencies:
     """Time models side by side on this CPU, in turns, at batch 1 and a larger batch.
@@ -290,6 +319,7 @@ def bench(
         seconds: time per batch size.
         seed: of the random inputs.
         inputs: values of some inputs by name, the same for every sample; the others are random.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; the batch says nothing.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -297,11 +327,21 @@ def bench(
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        loaded = [load(model) for model in models]
+        loaded = [opened(model, input_shapes) for model in models]
         names = [str(model.path or f"model {number}") for number, model in enumerate(loaded)]
         return measure_latency(
             loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed, inputs=inputs
         )
+
+
+def opened(model: Source, input_shapes: InputShapes | None = None) -> Model:
+    """Load a model, and state the sizes that its file leaves free.
+
+    Raises:
+        ModelFileError: the file is not a readable ONNX model.
+        OptionError: a shape names no input, or contradicts the file.
+    """
+    return with_input_shapes(load(model), input_shapes or {})
 
 
 def trial_inputs(

@@ -12,7 +12,10 @@ from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fed import fed_inputs, fixed_values, stated_batch
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
+from onnxadmm.graph.samples import TRIED_BY_RUNNING
 from onnxadmm.graph.shapes import Shapes, infer
+from onnxadmm.graph.stated import leaves_sizes_open, with_input_shapes
 from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
@@ -82,6 +85,31 @@ def random_inputs(
         # Without axes, numpy draws a number, which onnxruntime does not take.
         drawn[name] = np.asarray(_draw(value, shape, index_range(value, shapes), generator))
     return drawn
+
+
+def with_sizes_that_run(model: Model) -> Model | None:
+    """Return the model with sizes stated at which it runs, where those that its shapes suggest do not.
+
+    Some limits show in values alone: the length of a table of positions that are counted while the model runs.
+
+    Returns:
+        None where the file leaves no size free, or none that is tried runs.
+    """
+    if not leaves_sizes_open(model):
+        return None
+    with open_session(model, as_written=True) as session:
+        for length in TRIED_BY_RUNNING:
+            shapes = {}
+            for value in required_inputs(model):
+                if value.name and value.shape is not None and value.name not in model.input_shapes:
+                    shapes[value.name] = tuple(dim if isinstance(dim, int) else length for dim in value.shape)
+            tried = with_input_shapes(model, {name: shape for name, shape in shapes.items() if min(shape, default=1)})
+            try:
+                session.run(random_inputs(tried, batch=1, seed=0))
+            except (ModelFileError, OptionError):
+                continue
+            return tried
+    return None
 
 
 def index_range(value: onnx_ir.Value, shapes: Shapes) -> int | None:

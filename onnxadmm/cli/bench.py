@@ -6,11 +6,19 @@ from typing import Annotated
 import typer
 
 from onnxadmm.bench.latency import measure_latency
-from onnxadmm.cli.options import CustomOpsOption, InputOption, JsonOption, SeedOption, read_inputs
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    InputOption,
+    InputShapeOption,
+    JsonOption,
+    SeedOption,
+    read_inputs,
+    read_shapes,
+)
 from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout_console
-from onnxadmm.graph.model import load
 from onnxadmm.report.table import latency_table
 from onnxadmm.runtime.custom_ops import custom_operators
+from onnxadmm.surgery import opened
 
 
 def run(
@@ -20,13 +28,15 @@ def run(
     seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,
     inputs: InputOption = None,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time models side by side on this CPU."""
+    shapes = read_shapes(input_shape)
     with custom_operators(custom_ops or ()), ConsoleProgress(stderr_console()) as progress:
         latencies = measure_latency(
-            [load(path) for path in models],
+            [opened(path, shapes) for path in models],
             names=[str(path) for path in models],
             large=batch,
             threads=threads,

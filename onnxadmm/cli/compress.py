@@ -11,6 +11,7 @@ from onnxadmm.cli.options import (
     IgnoreOption,
     InexactOption,
     InputOption,
+    InputShapeOption,
     JsonOption,
     KeepOption,
     ModelArgument,
@@ -24,6 +25,7 @@ from onnxadmm.cli.options import (
     read_budget,
     read_inputs,
     read_numbers,
+    read_shapes,
 )
 from onnxadmm.cli.report import print_report
 from onnxadmm.compress import compress
@@ -102,6 +104,7 @@ def run(
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -149,6 +152,7 @@ def run(
             simplified=simplify,
             sparse=sparse,
             seed=seed,
+            input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),
             force=force,
             resume=resume,

@@ -1,6 +1,15 @@
 """``onnxadmm mask``."""
 
-from onnxadmm.cli.options import CustomOpsOption, ForceOption, ModelArgument, OutputOption, PlanArgument, RulesOption
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    ForceOption,
+    InputShapeOption,
+    ModelArgument,
+    OutputOption,
+    PlanArgument,
+    RulesOption,
+    read_shapes,
+)
 from onnxadmm.console import print_line, stdout_console
 from onnxadmm.graph.model import save
 from onnxadmm.plan.plan import Plan
@@ -11,11 +20,12 @@ def run(
     model: ModelArgument,
     plan: PlanArgument,
     output: OutputOption,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
-    result = masked(model, Plan.read(plan), custom_ops=custom_ops or ())
+    result = masked(model, Plan.read(plan), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ())
     size = save(result, output, sparse=False, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

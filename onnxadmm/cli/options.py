@@ -50,6 +50,12 @@ RulesOption = Annotated[
         "--rules", metavar="FILE", callback=_load_rules, help="Python file with rules of one's own; may be repeated"
     ),
 ]
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape", metavar="NAME:SHAPE", help="size where the file leaves it free, x:1,3,48,320; may be repeated"
+    ),
+]
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
 
 
@@ -130,3 +136,27 @@ def read_numbers(option: str, text: str | None) -> list[float] | None:
         raise OptionError(
             option, expected="numbers separated by commas", found=repr(text), way_out="write e.g. 0.49,0.48,0.45"
         ) from error
+
+
+def read_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """Read shapes of inputs, None where none is given.
+
+    Raises:
+        OptionError: something else stands there, or an input is named twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, _, numbers = text.rpartition(":")
+        try:
+            shape = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or name in shapes:
+            raise OptionError(
+                "--input-shape",
+                expected="NAME:SHAPE, once for each input",
+                found=repr(text),
+                way_out="write e.g. x:1,3,48,320",
+            )
+        shapes[name] = shape
+    return shapes or None

@@ -11,6 +11,7 @@ from onnxadmm.cli.options import (
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputShapeOption,
     JsonOption,
     KeepOption,
     ModelArgument,
@@ -21,6 +22,7 @@ from onnxadmm.cli.options import (
     SeedOption,
     counts,
     read_budget,
+    read_shapes,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
 from onnxadmm.files import refuse_existing
@@ -42,6 +44,7 @@ def run(
     max_ratio: RatioLimitOption = 1.0,
     round_to: RoundOption = None,
     inexact: InexactOption = False,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     seed: SeedOption = 0,
@@ -59,6 +62,7 @@ def run(
         ignore=ignore or (),
         inexact=inexact,
         seed=seed,
+        input_shapes=read_shapes(input_shape),
         custom_ops=custom_ops or (),
     )
     text = plan.to_json()

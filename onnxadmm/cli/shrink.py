@@ -8,6 +8,7 @@ from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
     InputOption,
+    InputShapeOption,
     ModelArgument,
     OutputOption,
     PlanArgument,
@@ -15,6 +16,7 @@ from onnxadmm.cli.options import (
     SeedOption,
     SparseOption,
     read_inputs,
+    read_shapes,
 )
 from onnxadmm.cli.verify import warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
@@ -31,6 +33,7 @@ def run(
     check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
     inputs: InputOption = None,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -46,6 +49,7 @@ def run(
         seed=seed,
         inputs=read_inputs(inputs),
         force=force,
+        input_shapes=read_shapes(input_shape),
         custom_ops=custom_ops or (),
     )
     if proof is not None:

@@ -1,22 +1,23 @@
 """``onnxadmm verify``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxadmm.bisect import bisect, write_culprit
+from onnxadmm.bisect import Culprit, bisect, write_culprit
 from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
     InputOption,
+    InputShapeOption,
     JsonOption,
     ModelArgument,
     PlanArgument,
     RulesOption,
     SeedOption,
     read_inputs,
+    read_shapes,
 )
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
@@ -37,6 +38,7 @@ def run(
     ] = None,
     inputs: InputOption = None,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -44,11 +46,13 @@ def run(
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
     planned = Plan.read(plan)
-    verification = compare(model, shrunk, planned, inputs=read_inputs(inputs), seed=seed, custom_ops=custom_ops or ())
+    shapes, given = read_shapes(input_shape), read_inputs(inputs)
+    verification = compare(
+        model, shrunk, planned, inputs=given, seed=seed, input_shapes=shapes, custom_ops=custom_ops or ()
+    )
     if narrow is not None and not verification.passed:
-        print_line(
-            _narrow(model, planned, narrow, force=force, seed=seed, custom_ops=custom_ops or ()), stderr_console()
-        )
+        culprit = bisect(model, planned, seed=seed, input_shapes=shapes, custom_ops=custom_ops or ())
+        print_line(_narrowed(culprit, narrow, force=force), stderr_console())
     if as_json:
         print_json(verification)
         if not verification.passed:
@@ -70,8 +74,7 @@ def warn_if_blind(verification: Verification) -> None:
         print_line(f"Warning: {names} hardly depends on the input, so this says little about it.", stderr_console())
 
 
-def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int, custom_ops: Sequence[Path]) -> str:
-    culprit = bisect(model, plan, seed=seed, custom_ops=custom_ops)
+def _narrowed(culprit: Culprit | None, folder: Path, *, force: bool) -> str:
     if culprit is None:
         return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
     model_path, plan_path = write_culprit(culprit, folder, force=force)

@@ -19,6 +19,7 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph import store
 from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
+from onnxadmm.graph.unsized import free_unsized
 from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
 
@@ -35,6 +36,8 @@ class Model:
         sha256: of the ``.onnx`` file's bytes, or of the serialised message given in memory.
         file_bytes: size of the ``.onnx`` file and of its external data together.
         extras: what the graph cannot carry; ``clone`` and ``dataclasses.replace(model, ir=...)`` keep it.
+        input_shapes: whole shapes of inputs, by name, at which sizes that the file leaves free are counted and timed;
+            see ``onnxadmm.graph.stated``.
     """
 
     ir: onnx_ir.Model
@@ -42,6 +45,7 @@ class Model:
     sha256: str
     file_bytes: int
     extras: store.Extras = field(default_factory=store.Extras)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def load(source: str | Path | onnx.ModelProto | Model) -> Model:
@@ -163,6 +167,7 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
     sparse_names = densify(proto, thing=thing, files=files)
     slices = [files.slice(tensor) for tensor in external_tensors(proto)]
     in_order = passes_checker(proto, thing=thing, whole=whole)
+    free_unsized(proto)
     tensors: dict[str, onnx_ir.TensorProtocol] = {}
     for number, (tensor, content) in enumerate(zip(external_tensors(proto), slices, strict=True)):
         location = f"{IN_FILE}{number}"

@@ -5,7 +5,7 @@ node by node: ONNX's own inference gives the shapes, ``onnxadmm.graph.fold`` the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -19,9 +19,10 @@ from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.plausible import lengths_of, plausible, runs
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
-from onnxadmm.graph.types import is_plausible, known_lengths, merge_types, standard_twin, type_of_array, weight_bytes
+from onnxadmm.graph.types import merge_types, standard_twin, type_of_array, weight_bytes
 from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import find
 
@@ -63,12 +64,14 @@ class Shapes:
             dimensions at axis 1 that have no name.
         contradictions: nodes whose inputs do not fit together at any lengths that were tried.
         batch: length of the inputs' free leading dimensions at the first sample, 1 where none is free.
+        sizes: whole shape of one sample of each input of which an axis other than axis 0 is free, at the first sample.
     """
 
     tensors: Mapping[str, Tensor]
     samples: Sample
     contradictions: tuple[str, ...]
     batch: int
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Lengths of all axes at the first sample of the free input dimensions."""
@@ -114,13 +117,13 @@ def infer(model: Model) -> Shapes:
     Weights are not read. Operators of unknown domains give what the file states about their outputs, or what is seen
     when the model is run, see ``Probe``; nothing is known about sequences and optional values. Lengths that contradict
     the graph (a window larger than the image) are tried again with others; when none fits, those with the fewest
-    contradictions stand.
+    contradictions stand. What ``model.input_shapes`` states is not tried: it is so, and another length beside it.
     """
     free = free_dimensions(model)
     protos: dict[str, onnx.NodeProto] = {}
     probe = Probe(model)
     best: Shapes | None = None
-    fewest = 0
+    fewest = (0, 0)
     visits = 0
     for sample in samples(free):
         walk = _Walk(model, free, sample, protos)
@@ -128,11 +131,11 @@ def infer(model: Model) -> Shapes:
         observed = probe.observe(walk.hidden(), walk.inputs())
         if observed:
             shapes = _Walk(model, free, sample, protos, observed).run()
-        faults = len(shapes.contradictions) + (observed is None)
+        faults = len(shapes.contradictions) + (observed is None), walk.second_faults
         if best is None or faults < fewest:
             best, fewest = shapes, faults
         visits += len(model.ir.graph)
-        if not fewest or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
+        if not any(fewest) or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
             break
     assert best is not None  # there is always a first sample
     return best
@@ -167,6 +170,8 @@ class _Walk:
         ]
         self._infos: dict[str, _Info] = {}
         self._contradictions: list[str] = []
+        #: Nodes whose inputs do not fit together at the second sample: less is known of sizes behind them.
+        self.second_faults = 0
 
     def run(self) -> Shapes:
         graph = self._model.ir.graph
@@ -182,12 +187,21 @@ class _Walk:
                 self._visit(node, f"{position}")
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
-        return Shapes(tensors, self._sample, tuple(self._contradictions), batch)
+        return Shapes(tensors, self._sample, tuple(self._contradictions), batch, self._sizes(tensors))
+
+    def _sizes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        symbols = self._free.symbols
+        found: dict[str, tuple[int, ...]] = {}
+        for name in dict.fromkeys(name for name, axis in symbols if axis > 0):
+            shape = tensors[name].shape
+            if shape is not None:
+                found[name] = (1 if (name, 0) in symbols else shape[0], *shape[1:])
+        return found
 
     def hidden(self) -> list[str]:
         """Tensors that may come from a custom operator and whose shape nobody knows."""
         names = [value.name for node in self._model.ir.graph if is_opaque(node) for value in node.outputs if value.name]
-        return [name for name in names if None in map(known_lengths, self._infos[name].types)]
+        return [name for name in names if None in map(lengths_of, self._infos[name].types)]
 
     def inputs(self) -> Observed:
         """Types of the inputs of the main graph."""
@@ -264,14 +278,15 @@ class _Walk:
             types[value.name] = given
             if info.known is not None:
                 data[value.name] = numpy_helper.from_array((info.known.first, info.known.second)[number])
-        complete = all(known_lengths(given) is not None for given in types.values())
+        complete = all(lengths_of(given) is not None for given in types.values())
         try:
             results = self._infer_types(node, proto, types, data, number)
-            fault = complete and not is_plausible(proto, types, results)
+            fault = complete and not (plausible(proto, types, results) and runs(proto, types, data))
         except Exception:  # onnx raises several classes for inputs that do not fit, none of them public
             results, fault = {}, complete
         if fault and number == 0:
             self._contradictions.append(node.name or f"{node.op_type} ({', '.join(proto.output)})")
+        self.second_faults += fault and number == 1
         return {} if fault else results
 
     def _infer_types(
@@ -336,7 +351,7 @@ class _Walk:
 
     def _is_small(self, value: onnx_ir.Value) -> bool:
         for given in self._infos[value.name or ""].types:
-            lengths = known_lengths(given)
+            lengths = lengths_of(given)
             if given is None or lengths is None:
                 return False
             if not small_enough(onnx_ir.DataType(given.tensor_type.elem_type), prod(lengths)):
@@ -346,7 +361,7 @@ class _Walk:
 
 def _shape_value(node: onnx_ir.Node, info: _Info | None) -> list[Known] | None:
     """Value of Shape (with ``start`` and ``end`` of opset 15) or Size."""
-    first, second = (None, None) if info is None else (known_lengths(given) for given in info.types)
+    first, second = (None, None) if info is None else (lengths_of(given) for given in info.types)
     if first is None or second is None or len(first) != len(second):
         return None
     if node.op_type == "Size":
@@ -362,7 +377,7 @@ def _summary(info: _Info) -> Tensor:
     dtype = None
     if first is not None and first.HasField("tensor_type") and first.tensor_type.elem_type:
         dtype = onnx_ir.DataType(first.tensor_type.elem_type)
-    shape, other = known_lengths(first), known_lengths(second)
+    shape, other = lengths_of(first), lengths_of(second)
     if shape is None:
         return Tensor(dtype, None, None, info.known)
     if other is None or len(other) != len(shape):

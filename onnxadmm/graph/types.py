@@ -1,15 +1,12 @@
 """Types of tensors as ONNX states them: read, merged, and held against what an operator demands."""
 
-from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import onnx
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.operators.nodes import attribute
-from onnxadmm.operators.table import Operator, find
+from onnxadmm.operators.table import Operator
 
 Array = NDArray[Any]
 
@@ -23,16 +20,6 @@ def standard_twin(operator: Operator, node: onnx.NodeProto) -> onnx.NodeProto:
     )
     twin.attribute.extend(attribute for attribute in node.attribute if not attribute.name.startswith("activation"))
     return twin
-
-
-def known_lengths(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
-    """All lengths of a tensor type, None when one is unknown."""
-    if given is None or not given.HasField("tensor_type") or not given.tensor_type.HasField("shape"):
-        return None
-    dims = given.tensor_type.shape.dim
-    if not all(dim.HasField("dim_value") for dim in dims):
-        return None
-    return tuple(int(dim.dim_value) for dim in dims)
 
 
 def type_of_array(array: Array) -> onnx.TypeProto:
@@ -53,32 +40,6 @@ def merge_types(inferred: onnx.TypeProto | None, stated: onnx.TypeProto | None) 
             if not dim.HasField("dim_value") and other.HasField("dim_value"):
                 dim.dim_value = other.dim_value
     return inferred
-
-
-def is_plausible(
-    proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], results: Mapping[str, onnx.TypeProto]
-) -> bool:
-    """Whether the lengths fit together, as far as ONNX's inference does not look at that itself."""
-    if proto.domain not in ("", "ai.onnx"):
-        return True
-    given = [known_lengths(types[name]) if name else None for name in proto.input]
-    outputs = [known_lengths(result) or () for result in results.values()]
-    if any(length < 0 for lengths in outputs for length in lengths):
-        return False
-    windowed = find("", proto.op_type).windowed
-    if windowed and given[0] is not None and 0 not in given[0] and any(0 in out for out in outputs):
-        return False
-    if proto.op_type == "Reshape" and given[0] is not None and proto.output[0] in results:
-        target = known_lengths(results[proto.output[0]])
-        return target is None or prod(target) == prod(given[0])
-    if len(given) < 2 or given[0] is None or given[1] is None:
-        return True
-    if proto.op_type == "Conv":
-        return bool(given[0][1] == given[1][1] * attribute(proto, "group", 1))
-    if proto.op_type == "Gemm":
-        inner = given[0][0 if attribute(proto, "transA", 0) else 1]
-        return bool(inner == given[1][1 if attribute(proto, "transB", 0) else 0])
-    return True
 
 
 def weight_bytes(graph: onnx_ir.Graph) -> int:

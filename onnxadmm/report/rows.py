@@ -53,7 +53,8 @@ def _rows(report: Report) -> Iterator[Row]:
     yield _count("Parameters", before.parameters, after.parameters)
     yield _count("Non-zero parameters", before.nonzero_parameters, after.nonzero_parameters)
     if before.macs is not None and after.macs is not None:
-        yield _count("MACs per sample", before.macs, after.macs)
+        sizes = report.options.get("input_shape")
+        yield _count(f"MACs per sample of {sizes}" if sizes else "MACs per sample", before.macs, after.macs)
     yield _count("Nodes", before.nodes, after.nodes)
     yield from _quality("Held-out", before.heldout, after.heldout)
     yield from _quality("Test", before.test, after.test)

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxadmm.bench.latency import Latencies
+from onnxadmm.graph.stated import in_words
 from onnxadmm.report.report import Report
 from onnxadmm.report.rows import comparison_rows, verification_sentence
 from onnxadmm.report.words import duration, large, milliseconds, plural, times
@@ -62,7 +63,8 @@ def latency_table(latencies: Latencies) -> RenderableType:
             )
         table.add_section()
     rounds = ", ".join(f"{plural(result.rounds, 'round')} at batch {result.batch}" for result in latencies.results)
-    parts: list[RenderableType] = [table, Text(f"Timed in turns: {rounds}.", style="dim")]
+    sizes = f" Inputs {in_words(latencies.sizes)}." if latencies.sizes else ""
+    parts: list[RenderableType] = [table, Text(f"Timed in turns: {rounds}.{sizes}", style="dim")]
     parts += [Text(f"Warning: {sentence}", style="yellow") for sentence in latencies.skipped]
     return Group(*parts)
 

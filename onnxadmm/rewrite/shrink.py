@@ -4,13 +4,13 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import constant, constants_by_name, set_constant, value_names
+from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
-from onnxadmm.operators.table import find
-from onnxadmm.rewrite.clean import is_used, remove_dead
+from onnxadmm.rewrite.clean import remove_dead
 from onnxadmm.rewrite.record import add_record
-from onnxadmm.rules.edit import Edit, Made, Positions
+from onnxadmm.rules.adapt import adapt_nodes
+from onnxadmm.rules.edit import Positions
 from onnxadmm.units.units import Units
 
 
@@ -37,18 +37,7 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             array = constant(value)
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
-    used_nodes = {id(node) for node in small.ir.graph if is_used(node)}
-    taken = value_names(small)
-    made: Made = {}
-    # Users first: a size that its users now spell out needs no keeping where it was computed.
-    for node in reversed(list(small.ir.graph)):
-        if id(node) in used_nodes and not is_used(node):
-            small.ir.graph.remove(node, safe=True)
-            continue
-        rewrite = find(node.domain, node.op_type).rewrite
-        edit = Edit(small, node, units.shapes, kept.get, taken, made)
-        if rewrite is not None and edit.is_affected:
-            rewrite(edit)
+    adapt_nodes(small, units.shapes, kept.get)
     _restate_shapes(small, kept)
     remove_dead(small, used)
     add_record(small, model, units, keep)

@@ -1,5 +1,7 @@
 """The walk over a graph that asks every operator's rule for its labels."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir
 
@@ -12,7 +14,7 @@ from onnxadmm.rules.regrouping import resolve_regrouped
 from onnxadmm.rules.visit import LockNodeError, Visit
 
 
-def analyse(model: Model, *, inexact: bool = False) -> Facts:
+def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] | None = None) -> Facts:
     """Label every axis that could shrink, tie what lives and dies together, lock what must stay.
 
     An operator without a rule, or met in a case its rule does not cover, locks what it touches, by name.
@@ -20,6 +22,7 @@ def analyse(model: Model, *, inexact: bool = False) -> Facts:
     Args:
         model: any model; it is not changed.
         inexact: also prune through operators that mix along the removed axis.
+        refused: nodes that lock what they touch whatever their rule says, by the name of a result, and why.
     """
     facts = Facts(shapes=infer(model))
     graph = model.ir.graph
@@ -30,7 +33,7 @@ def analyse(model: Model, *, inexact: bool = False) -> Facts:
         if value.name:
             facts.constants[value.name] = value
     for node in graph:
-        _visit(facts, node, inexact=inexact)
+        _visit(facts, node, inexact=inexact, refused=refused or {})
     for value in graph.outputs:
         lock_value(facts, value, f"reaches graph output {value.name}")
     for name, reason in facts.rigid.items():
@@ -41,7 +44,7 @@ def analyse(model: Model, *, inexact: bool = False) -> Facts:
     return facts
 
 
-def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
+def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool, refused: Mapping[str, str]) -> None:
     if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
         output = node.outputs[0]
         if output.name and constant(output) is not None:
@@ -53,6 +56,9 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
     try:
         if label is None:
             raise LockNodeError(f"no rule for {visit.where}")
+        for output in node.outputs:
+            if output.name and output.name in refused:
+                raise LockNodeError(refused[output.name])
         label(visit)
         for unread in visit.unread_operands():
             facts.rigid.setdefault(unread, f"{visit.where} reads its values")

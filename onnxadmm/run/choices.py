@@ -14,7 +14,7 @@ from onnxadmm.train.norm_restore import ENOUGH
 FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
 
 #: Fields that the command line calls otherwise.
-_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify"}
+_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify", "input_shapes": "input_shape"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Choices:
         inexact: prune through operators that mix along the removed axis as well.
         simplified: simplify the model first.
         seed: of every random choice.
+        input_shapes: what was stated of sizes that the file leaves free, as text; None where nothing was.
         custom_ops: sha256 of the libraries of custom operators; None without any.
         rules: sha256 of the files with rules of the user's own; None without any.
     """
@@ -46,6 +47,7 @@ class Choices:
     inexact: bool
     simplified: bool
     seed: int
+    input_shapes: str | None
     custom_ops: tuple[str, ...] | None
     rules: tuple[str, ...] | None
 

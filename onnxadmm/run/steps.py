@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
+from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
@@ -87,16 +88,14 @@ class Compression:
         self.journal.resume(self._before.history, self._before.seconds)
 
     def find(self) -> None:
-        """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time."""
-        choices = self.choices
+        """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time.
+
+        Where the file leaves sizes free and nobody has stated them, they are those of the data, which come first.
+        """
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
-            self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
-            self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
-            self.problem = state_problem(
-                self.ready, self.units, choices.budget, choices.limits, targets=choices.targets
-            )
-            refuse_unreachable(self.problem)
+            if not leaves_sizes_open(self.model):
+                self._analyse()
 
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
@@ -114,8 +113,19 @@ class Compression:
             for sentence in find_doubts(self.training, self.model):
                 self.journal.warn(sentence)
             self._data = self.training.digest()
+            if leaves_sizes_open(self.model):
+                shapes = self.training.samples.sample_shapes
+                self.model, self.ready = with_samples(self.model, shapes), with_samples(self.ready, shapes)
+                self._analyse()
             if self._before is not None:
                 self._before.refuse_other_data(self._data)
+
+    def _analyse(self) -> None:
+        choices = self.choices
+        self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
+        self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
+        self.problem = state_problem(self.ready, self.units, choices.budget, choices.limits, targets=choices.targets)
+        refuse_unreachable(self.problem)
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
@@ -231,6 +241,7 @@ class Compression:
             if folder is not None:
                 save(result, folder.work / MODEL_NAME, sparse=sparse)
                 saved = load(folder.work / MODEL_NAME)
+            saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
                 original=self.model,
                 result=saved,
@@ -249,6 +260,7 @@ class Compression:
             test=test,
             options={
                 **options,
+                **self._sizes(),
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },
@@ -260,6 +272,11 @@ class Compression:
             stages=self.journal.stages,
             progress=self.journal.progress,
         )
+
+    def _sizes(self) -> dict[str, Option]:
+        """The option that says at which sizes everything was counted and timed, where the file leaves them free."""
+        used = self.units.shapes.sizes
+        return {"input_shape": in_words(used)} if used else {}
 
     def _quality(self, saved: Model, data: ArrayDataset | None) -> Quality:
         def measured(model: Model) -> Metrics | None:

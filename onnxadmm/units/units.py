@@ -15,11 +15,13 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
+from onnxadmm.rules.edit import Kept
 from onnxadmm.rules.facts import CostTerm, Facts, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.occupancy import AxisName, Occupancy, find_occupancy
 from onnxadmm.units.origins import Origin, resolve_reads
+from onnxadmm.units.rehearsal import refusals
 from onnxadmm.units.stretch import stretch
 
 _WEIGHT_TYPES = frozenset(
@@ -144,6 +146,13 @@ class Units:
                 result.append(np.stack([np.flatnonzero(row) for row in stays[units]]))
         return tuple(result)
 
+    def smallest(self) -> Kept:
+        """Return which positions of a value stay when one unit of each block does, so that every axis shrinks."""
+        keep = np.zeros(self.count, np.bool_)
+        for group in self.groups:
+            keep[[members[0] for members in group.members]] = True
+        return lambda name: self.positions(name, keep)
+
 
 def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
     """Find what can be removed from a model, and why the rest cannot.
@@ -159,11 +168,17 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
         OptionError: a pattern of ``ignore`` matches nothing.
     """
     whole = inline(model)
-    facts = analyse(whole, inexact=inexact)
-    origins = resolve_reads(facts)
-    blocks = settle_balances(facts, origins)
-    occupancy = find_occupancy(facts, origins)
-    return _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
+    refused: dict[str, str] = {}
+    while True:
+        facts = analyse(whole, inexact=inexact, refused=refused)
+        origins = resolve_reads(facts)
+        blocks = settle_balances(facts, origins)
+        occupancy = find_occupancy(facts, origins)
+        units = _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
+        found = refusals(whole, units.shapes, units.smallest()) if units.groups else {}
+        if found.keys() <= refused.keys():
+            return units
+        refused |= found
 
 
 class _Numbering:

@@ -21,6 +21,7 @@ CHOICES = Choices(
     inexact=False,
     simplified=True,
     seed=0,
+    input_shapes=None,
     custom_ops=None,
     rules=None,
     inputs={},
