@@ -14,7 +14,7 @@ from onnxadmm.cli.options import (
     SeedOption,
     SparseOption,
 )
-from onnxadmm.cli.verify import warn_if_blind
+from onnxadmm.cli.verify import noise_sentences, warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
 from onnxadmm.files import refuse_existing
 from onnxadmm.plan.plan import Plan
@@ -46,6 +46,8 @@ def run(
     )
     if proof is not None:
         warn_if_blind(proof)
+        for line in noise_sentences(proof):
+            print_line(line, stderr_console())
         if not proof.passed:
             print_line(
                 f"Warning: pruned through operators that mix channels, so it computes something else "

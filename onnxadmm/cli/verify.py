@@ -58,6 +58,13 @@ def run(
         f"largest absolute error {verification.max_abs_error:.2g}",
         stdout_console(),
     )
+    for line in noise_sentences(verification):
+        print_line(line, stdout_console())
+
+
+def noise_sentences(verification: Verification) -> list[str]:
+    """Return a sentence for each output that passed as no further off than rounding."""
+    return [f"Within rounding: output {line}." for line in verification.within_noise]
 
 
 def warn_if_blind(verification: Verification) -> None:

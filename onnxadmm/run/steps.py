@@ -195,6 +195,7 @@ class Compression:
             verification = verify(
                 masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
             )
+            self.journal.notes += [f"Verified within rounding: output {line}." for line in verification.within_noise]
             warnings = self.journal.warnings
             if verification.blind:
                 names = ", ".join(verification.blind)
