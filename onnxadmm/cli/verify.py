@@ -18,6 +18,7 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
+from onnxadmm.graph.still import about_drawing
 from onnxadmm.plan.plan import Plan
 from onnxadmm.rewrite.verify import Verification, require
 from onnxadmm.surgery import verify as compare
@@ -51,7 +52,7 @@ def run(
         if not verification.passed:
             raise typer.Exit(VerificationError.exit_status)
         return
-    warn_if_blind(require(verification))
+    warn_of_limits(require(verification))
     print_line(
         f"{shrunk}: equal to the masked original on {verification.inputs_tried} inputs, "
         f"{verification.snr_db:.1f} dB (at least {verification.threshold_db:g} dB asked), "
@@ -67,11 +68,13 @@ def noise_sentences(verification: Verification) -> list[str]:
     return [f"Within rounding: output {line}." for line in verification.within_noise]
 
 
-def warn_if_blind(verification: Verification) -> None:
-    """Say that outputs which hardly change prove little."""
+def warn_of_limits(verification: Verification) -> None:
+    """Say that outputs which hardly change prove little, and that what draws at random was held still."""
     if verification.blind:
         names = ", ".join(verification.blind)
         print_line(f"Warning: {names} hardly depends on the input, so this says little about it.", stderr_console())
+    if verification.held_still:
+        print_line(f"Warning: {about_drawing(verification.held_still)}", stderr_console())
 
 
 def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int, custom_ops: Sequence[Path]) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnxadmm.errors import ModelFileError, OptionError, VerificationError
 from onnxadmm.graph.model import Model, clone, complaint
 from onnxadmm.graph.runtime import open_session
+from onnxadmm.graph.still import still
 from onnxadmm.rewrite.comparing import Gap, compare
 from onnxadmm.rewrite.noise import GRACE_DB, MULTIPLE, WithinNoise, noise_floors, without_saturation
 from onnxadmm.rewrite.shrink import cut
@@ -54,6 +55,8 @@ class Verification:
             which the signal dies: that they agree says little.
         within_noise: float outputs below ``threshold_db`` that passed nevertheless, since the difference is no larger
             than what rounding alone changes in the masked original; all others reached ``threshold_db``.
+        held_still: operators that draw at random while running, such as ``"Dropout (drop1)"``, which the copies that
+            were compared do not, see ``onnxadmm.graph.still``.
     """
 
     passed: bool
@@ -66,6 +69,7 @@ class Verification:
     first_difference: str | None
     blind: tuple[str, ...] = ()
     within_noise: tuple[WithinNoise, ...] = ()
+    held_still: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.passed != (self.first_difference is None):
@@ -131,6 +135,8 @@ def verify(
     """
     _check_options(inputs, threads=threads, exact_may_differ=exact_may_differ)
     limit = min(threshold_db, _attainable_db(masked))
+    masked, held_still = still(masked)
+    shrunk, _ = still(shrunk)
     with open_session(masked, threads=threads, as_written=True) as reference:
         expected = [reference.run(feed) for feed in inputs]
     gaps: list[Gap] = []
@@ -186,6 +192,7 @@ def verify(
         first_difference=difference,
         blind=blind,
         within_noise=noisy if difference is None else (),
+        held_still=held_still,
     )
 
 
