@@ -22,6 +22,7 @@ from onnxadmm.graph.still import still
 from onnxadmm.rewrite.comparing import Gap, compare
 from onnxadmm.rewrite.noise import GRACE_DB, MULTIPLE, WithinNoise, noise_floors, without_saturation
 from onnxadmm.rewrite.shrink import cut
+from onnxadmm.rewrite.structure import Retrained
 
 Array = NDArray[Any]
 
@@ -57,6 +58,8 @@ class Verification:
             than what rounding alone changes in the masked original; all others reached ``threshold_db``.
         held_still: operators that draw at random while running, such as ``"Dropout (drop1)"``, which the copies that
             were compared do not, see ``onnxadmm.graph.still``.
+        retrained: where it did not pass because the shrunk model was retrained: what was proven in place of the
+            numbers, its structure.
     """
 
     passed: bool
@@ -70,6 +73,7 @@ class Verification:
     blind: tuple[str, ...] = ()
     within_noise: tuple[WithinNoise, ...] = ()
     held_still: tuple[str, ...] = ()
+    retrained: Retrained | None = None
 
     def __post_init__(self) -> None:
         if self.passed != (self.first_difference is None):
