@@ -3,8 +3,9 @@
 Every function takes a path or a loaded model; a plan is made for one model, known by the sha256 of its file.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
 from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import ModelFileError, OptionError, PlanError
-from onnxadmm.graph.model import Model, load, save
+from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import with_input_shapes
@@ -30,6 +31,7 @@ from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
 from onnxadmm.rewrite.shrink import shrink as shrink_units
+from onnxadmm.rewrite.structure import misfit, retrained
 from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, require
 from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
@@ -248,9 +250,12 @@ def verify(
 ) -> Verification:
     """Run the masked original and the shrunk model on the same inputs and compare every output.
 
+    The numbers of a model that was retrained after the cut differ by right. It does not pass; ``retrained`` then says
+    that its structure is what the plan leaves.
+
     Args:
         model: the original.
-        shrunk: what ``shrink`` made of it.
+        shrunk: what ``shrink`` made of it, retrained or not.
         plan: what was removed.
         inputs: values of some inputs by name, the same for every sample of random batches that fit the model; or, in
             a row, the batches to try, an array per input each.
@@ -267,7 +272,8 @@ def verify(
     with custom_operators(custom_ops):
         original, small = opened(model, input_shapes), load(shrunk)
         refuse_unrelated(original, small)
-        return _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+        proof = _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+        return proof if proof.passed else _with_structure(proof, original, small, plan)
 
 
 def _prove(
@@ -297,6 +303,19 @@ def _prove(
         if other is None:
             raise
         return compared(trial_inputs(other, seed=seed, inputs=inputs))
+
+
+def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan) -> Verification:
+    """Add to a proof that failed what the structure of the shrunk model says."""
+    planned = apply_plan(model, plan)
+    expected = shrink_units(planned.model, planned.units, planned.keep)
+    differs = misfit(expected, shrunk, zeros=plan.zeros)
+    if differs is not None:
+        return replace(proof, first_difference=f"{proof.first_difference}; its structure differs too: {differs}")
+    # A network that does not run, or has grown to infinity, is no result of training.
+    if not math.isfinite(proof.snr_db) or (complaint(shrunk) is not None and complaint(model) is None):
+        return proof
+    return replace(proof, retrained=retrained(expected, planned.model, shrunk))
 
 
 def bench(

@@ -18,7 +18,7 @@ from onnxadmm.cli.options import (
     read_inputs,
     read_shapes,
 )
-from onnxadmm.cli.verify import warn_if_blind
+from onnxadmm.cli.verify import noise_sentences, warn_of_limits
 from onnxadmm.console import print_line, stderr_console, stdout_console
 from onnxadmm.files import refuse_existing
 from onnxadmm.plan.plan import Plan
@@ -53,7 +53,9 @@ def run(
         custom_ops=custom_ops or (),
     )
     if proof is not None:
-        warn_if_blind(proof)
+        warn_of_limits(proof)
+        for line in noise_sentences(proof):
+            print_line(line, stderr_console())
         if not proof.passed:
             print_line(
                 f"Warning: pruned through operators that mix channels, so it computes something else "

@@ -106,7 +106,7 @@ class Session:
         self.close()
 
 
-def open_session(model: Model, *, threads: int = 1, as_written: bool = False) -> Session:
+def open_session(model: Model, *, threads: int = 1, as_written: bool = False, reordered: bool = False) -> Session:
     """Load a model for inference on the CPU.
 
     A model stamped with a newer IR version or opset than onnxruntime reads is restamped on the way in: the IR version
@@ -121,6 +121,8 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
             evaluator where onnxruntime does not know an operator. For comparing two networks: optimisations fuse by
             pattern and choose layouts by channel count, so equal networks of different widths would round differently
             for reasons that say nothing about them.
+        reordered: with ``as_written``, and nevertheless with graph optimisations: the same sums in another order, for
+            measuring what that alone changes.
 
     Raises:
         ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime.
@@ -130,6 +132,8 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
     if threads < 1:
         raise InputError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
     options = replace(AS_WRITTEN if as_written else _IN_TURNS, threads=threads)
+    if reordered:
+        options = replace(options, optimised=True)
     current = with_exact_integers(model) if as_written else model
     while True:
         with ExitStack() as stack:

@@ -18,6 +18,7 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
+from onnxadmm.graph.still import about_drawing
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
@@ -212,10 +213,13 @@ class Compression:
             verification = verify(
                 masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
             )
+            self.journal.notes += [f"Verified within rounding: output {line}." for line in verification.within_noise]
             warnings = self.journal.warnings
             if verification.blind:
                 names = ", ".join(verification.blind)
                 warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
+            if verification.held_still:
+                warnings.append(about_drawing(verification.held_still))
             if not verification.passed and self.units.inexact:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
