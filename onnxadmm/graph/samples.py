@@ -13,7 +13,8 @@ from onnxadmm.graph.model import Model
 # Large multiples of 32 first, because strides and windows must divide them and a difference must survive every
 # division. The pairs of equal lengths serve models that accept only one.
 _BATCHES = ((2, 3), (1, 1), (8, 16))
-_OTHERS = ((256, 384), (16, 24), (64, 160), (224, 448), (320, 640), (32, 48))
+# Small ones last, for tables of few positions: of a length that is tried twice alike nobody sees that it is free.
+_OTHERS = ((256, 384), (16, 24), (64, 160), (224, 448), (320, 640), (32, 48), (8, 16), (4, 6), (2, 3))
 _EQUAL = tuple((length, length) for length in (32, 224, 28, 299, 512, 64, 128, 48, 1))
 # One dimension of several that accepts one length alone: the height of a line of text, the bands of a spectrum.
 _ALONE = ((48, 32, 64, 1), (80, 128, 40, 100, 224))
