@@ -30,7 +30,8 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.developer
-	$(BIN)/mypy onnxadmm samples benchmarks/lenet.py benchmarks/plain_runtime.py tests/smoke.py
+	$(BIN)/mypy onnxadmm samples benchmarks/base_models.py benchmarks/lenet.py benchmarks/operators.py \
+		benchmarks/plain_runtime.py tests/smoke.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ def test_what_can_be_rewritten_is_not_locked_by_the_rehearsal() -> None:
 
 
 def test_a_size_that_nobody_knows_may_be_read_beside_channels_that_go() -> None:
-    """Positions end at 16: lengths beyond that do not run, and no length of a free axis may be taken for the only one."""
+    """Positions end at 16: longer texts do not run, and no length may be taken for the only one."""
     original = parse_sample(
         """<ir_version: 8, opset_import: ["" : 17]>
         text (int64[n,length] ids) => (float[n,length,10] y)
