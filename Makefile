@@ -21,9 +21,9 @@ demo: $(VENV)/.package
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest $(TESTS)
 
-# While one works: no slow test, and of each test with many cases three.
+# While one works: no slow test, and of each test with many cases two.
 quick: $(VENV)/.developer
-	$(BIN)/python -m pytest -q -m "not slow" --cases 3 $(TESTS)
+	$(BIN)/python -m pytest -q -m "not slow" --cases 2 $(TESTS)
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import Budget, amount_options
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
@@ -108,7 +108,7 @@ def rank(
             "the plan",
             expected="a budget or a ratio",
             found="both" if ratio is not None else "neither",
-            way_out="give one of --macs, --params and --ratio",
+            way_out=f"give one of {amount_options()} and --ratio",
         )
     if budget is not None and budget.connections is not None:
         raise OptionError(

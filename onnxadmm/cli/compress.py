@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
@@ -12,15 +13,14 @@ from onnxadmm.cli.options import (
     InputOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutOption,
-    ParamsOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
     SparseOption,
+    counts,
     read_budget,
     read_inputs,
     read_numbers,
@@ -33,14 +33,14 @@ from onnxadmm.plan.problem import Limits
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
+@counts
 def run(
     context: typer.Context,
     model: ModelArgument,
     data: Annotated[str, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")],
     out: OutOption,
+    amounts: Amounts,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
     connections: Annotated[
         float | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
@@ -135,7 +135,7 @@ def run(
             model,
             data=data,
             test=test,
-            budget=read_budget(macs, params, connections),
+            budget=read_budget(amounts, connections),
             targets=_targets(target),
             out=out,
             recipe=recipe,

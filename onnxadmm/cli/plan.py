@@ -6,20 +6,20 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutputOption,
-    ParamsOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
+    counts,
     read_budget,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
@@ -30,11 +30,11 @@ from onnxadmm.report.writer import write_text
 from onnxadmm.surgery import rank
 
 
+@counts
 def run(
     model: ModelArgument,
     output: OutputOption,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
+    amounts: Amounts,
     ratio: Annotated[float | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
     by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
     ignore: IgnoreOption = None,
@@ -52,7 +52,7 @@ def run(
     refuse_existing(output, force=force)
     plan = rank(
         model,
-        read_budget(macs, params, None),
+        read_budget(amounts),
         ratio=ratio,
         by=by,  # type: ignore[arg-type]  # rank checks the word and says what it expects
         limits=Limits(keep_at_least, max_ratio, round_to),

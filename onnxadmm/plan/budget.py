@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from onnxadmm.errors import OptionError
+from onnxadmm.units.cost import CostKind
 
 Amount = float | int | str
+#: What a budget may count: the name of its field and option, and the words for it.
+COUNTED: dict[CostKind, str] = {"macs": "multiply-accumulates", "params": "parameters"}
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -16,7 +18,7 @@ class Budget:
 
     Attributes:
         macs: multiply-accumulates of one sample; a share of the original (``0.3``) or a number (``"20M"``).
-        params: parameters, likewise. One of ``macs`` and ``params`` at the most.
+        params: parameters, likewise. One amount at the most.
         connections: share of the remaining weights that stay non-zero, in (0, 1]; None leaves them alone.
 
     Raises:
@@ -28,13 +30,14 @@ class Budget:
     connections: float | None = None
 
     def __post_init__(self) -> None:
-        if self.macs is not None and self.params is not None:
+        given = [f"--{kind}" for kind in COUNTED if getattr(self, kind) is not None]
+        if len(given) > 1:
             raise OptionError(
-                "the budget", expected="MACs or parameters", found="both", way_out="give --macs or --params, not both"
+                "the budget", expected="one amount", found=f"both {' and '.join(given)}", way_out="give one of them"
             )
-        if self.macs is None and self.params is None and self.connections is None:
+        if not given and self.connections is None:
             raise OptionError(
-                "the budget", expected="an amount", found="none", way_out="give --macs, --params or --connections"
+                "the budget", expected="an amount", found="none", way_out=f"give {amount_options()} or --connections"
             )
         if self.connections is not None and not 0 < self.connections <= 1:
             raise OptionError(
@@ -47,14 +50,15 @@ class Budget:
             parse_amount(self.amount, option=f"--{self.kind}")
 
     @property
-    def kind(self) -> Literal["macs", "params"]:
+    def kind(self) -> CostKind:
         """What is counted; parameters where only connections go."""
-        return "macs" if self.macs is not None else "params"
+        return next((kind for kind in COUNTED if getattr(self, kind) is not None), "params")
 
     @property
     def amount(self) -> Amount | None:
         """The amount as given, None where only connections go."""
-        return self.macs if self.macs is not None else self.params
+        amount: Amount | None = getattr(self, self.kind)
+        return amount
 
     def resolve(self, dense: float) -> float:
         """Return the absolute budget for a model that costs ``dense``."""
@@ -69,6 +73,11 @@ class Budget:
         if self.connections is not None:
             parts.append(f"connections {self.connections:g}")
         return ", ".join(parts)
+
+
+def amount_options() -> str:
+    """Return the options that give an amount, separated by commas."""
+    return ", ".join(f"--{kind}" for kind in COUNTED)
 
 
 def parse_amount(amount: Amount, *, option: str) -> float:

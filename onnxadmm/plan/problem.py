@@ -10,7 +10,7 @@ from onnxadmm.admm.problem import GateGroup, Problem, Reader
 from onnxadmm.errors import NothingToPruneError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import Budget, amount_options
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Group, Units
 
@@ -107,7 +107,7 @@ def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *
             "the budget",
             expected="an amount",
             found="none",
-            way_out="give --macs, --params, --connections, or --mode joint with --target",
+            way_out=f"give {amount_options()}, --connections, or --mode joint with --target",
         )
     if targets and not layer_wise:
         raise OptionError(

@@ -12,6 +12,7 @@ from onnxadmm.bench.simd import Machine
 from onnxadmm.errors import InputError
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, encode
+from onnxadmm.units.cost import CostKind
 
 SCHEMA: Final = "onnxadmm.report/1"
 
@@ -30,7 +31,7 @@ class BudgetLine:
         reached: what the result has.
     """
 
-    kind: Literal["macs", "params", "connections"]
+    kind: Literal[CostKind, "connections"]
     asked: str
     limit: float
     original: float
