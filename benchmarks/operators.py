@@ -59,7 +59,7 @@ def cells(rule: Operator) -> tuple[str, ...]:
         rule.name,
         _since(rule),
         rule.effect,
-        "MACs" if "add_macs" in set(_names(rule.label)) else "",
+        "MACs" if rule.label is not None and "add_macs" in set(_names(rule.label)) else "",
         *training_cells(rule, outcome_of(rule)),
         ", ".join(f"`{module}`" for module in modules(rule)),
         rule.note,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.fed import plain_values
 from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
@@ -96,7 +95,7 @@ def compress(
         choices = Choices(
             budget=budget,
             targets=dict(targets or {}),
-            inputs=plain_values(inputs or {}),
+            inputs=dict(inputs or {}),
             limits=_with_simd_block(limits if limits is not None else Limits()),
             preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
             recipe=chosen,

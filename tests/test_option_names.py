@@ -72,6 +72,11 @@ def test_options_named_in_messages_exist() -> None:
     assert not {(file, option) for file, option in found if option not in options() | foreign}
 
 
+def test_messages_name_no_parameter_of_python() -> None:
+    found = {(file, word) for file, text in texts() for word in re.findall(r"(?<![\w-])([a-z_]+)=[A-Z]{2,}", text)}
+    assert not found
+
+
 def test_errors_spell_an_option_as_the_command_line_does() -> None:
     spelled = {option.removeprefix("--").replace("-", "_"): option for option in options()}
     found = list(things())

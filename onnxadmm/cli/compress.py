@@ -39,7 +39,7 @@ from onnxadmm.run.recipe import Preprocessing, Recipe
 def run(
     context: typer.Context,
     model: ModelArgument,
-    data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
+    data: Annotated[str, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")],
     out: OutOption,
     amounts: Amounts,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,

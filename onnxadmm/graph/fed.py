@@ -113,11 +113,6 @@ def fixed_values(specs: Sequence[FedInput], given: Mapping[str, object]) -> dict
     return found
 
 
-def plain_values(given: Mapping[str, object]) -> dict[str, object]:
-    """The values as Python numbers and lists of them, as far as they are arrays: what they are can then be compared."""
-    return {name: value.tolist() if (value := _as_array(each)) is not None else each for name, each in given.items()}
-
-
 def hold_inputs(model: Model, values: Mapping[str, Array]) -> Model:
     """Return a copy of the model in which constants stand for some inputs, the model itself where there are none.
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from onnxadmm.bench.inputs import fixed_batch, random_inputs
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.fed import FedInput, batched_names, fed_inputs, fixed_values, hold_inputs, plain_values
+from onnxadmm.graph.fed import FedInput, batched_names, fed_inputs, fixed_values, hold_inputs
 from onnxadmm.graph.model import from_proto, to_proto
 from tests.train.graphs import model_of, random
 
@@ -112,10 +112,6 @@ def test_a_value_of_an_input_with_samples_is_that_of_each() -> None:
     model = from_proto(scaled("n", 4))
     feed = random_inputs(model, batch=3, seed=0, inputs={"k": [1, 2, 3, 4]})
     np.testing.assert_array_equal(feed["k"], np.tile(np.float32([1, 2, 3, 4]), (3, 1)))
-
-
-def test_plain_values_are_numbers_and_lists() -> None:
-    assert plain_values({"a": np.float32([1, 2]), "b": 3, "c": "x"}) == {"a": [1.0, 2.0], "b": 3, "c": "x"}
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -14,6 +14,7 @@ from onnxadmm.train.norm_restore import ENOUGH
 CHOICES = Choices(
     budget=oa.Budget(params=0.5),
     targets={},
+    inputs={},
     limits=Limits(),
     preprocessing=oa.Preprocessing(),
     recipe=oa.Recipe(),

@@ -247,4 +247,28 @@ def test_an_exact_regression_is_pruned_in_any_unit(unit: float) -> None:
         model, (x, np.maximum(x @ first, 0) @ last + shift), share=0.5, recipe={"loss": "mse", "epochs": 4}
     )
     assert report.before.heldout is not None
+    assert report.before.heldout.metric == "mse"
     assert report.before.heldout.value < 1e-6 * unit**2
+    assert all(row.heldout is not None and row.heldout >= 0 for row in report.history)
+
+
+# -- the same data twice -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_test_data_that_are_the_training_data_are_said_to_be(tmp_path: Path, same: bool) -> None:
+    x, labels = tags(12)
+    path, other = tmp_path / "data.npz", tmp_path / "other.npz"
+    for each in (path, other):
+        np.savez(each, ids=x, labels=labels)
+    report = compressed(tagger(12), path, test=tmp_path / "." / "data.npz" if same else other)
+    assert any("The test data are the training data" in sentence for sentence in report.warnings) == same
+
+
+def test_an_archive_of_both_parts_is_no_data_given_twice(tmp_path: Path) -> None:
+    x, labels = tags(12)
+    np.savez(tmp_path / "both.npz", x_train=x, y_train=labels, x_test=x[:50], y_test=labels[:50])
+    report = compressed(tagger(12), tmp_path / "both.npz", test=tmp_path / "both.npz")
+    assert report.before.test is not None
+    assert report.before.test.samples == 50
+    assert not any("The test data are the training data" in sentence for sentence in report.warnings)
