@@ -13,6 +13,7 @@ from onnxadmm.cli.options import (
     PlanArgument,
     RulesOption,
     SeedOption,
+    SingleFileOption,
     SparseOption,
     read_shapes,
 )
@@ -28,6 +29,7 @@ def run(
     plan: PlanArgument,
     output: OutputOption,
     sparse: SparseOption = True,
+    single_file: SingleFileOption = False,
     check: Annotated[bool, typer.Option("--verify/--no-verify", help="prove it before writing anything")] = True,
     seed: SeedOption = 0,
     input_shape: InputShapeOption = None,
@@ -42,6 +44,7 @@ def run(
         Plan.read(plan),
         output,
         sparse=sparse,
+        single_file=single_file,
         check=check,
         seed=seed,
         force=force,

@@ -143,18 +143,24 @@ class Compression:
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
 
-    def finish(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
+    def finish(
+        self, folder: OutputFolder | None, *, sparse: bool, single_file: bool, options: Mapping[str, Option]
+    ) -> Report:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
-            return self._measure(result, pruned, verification, None, sparse=sparse, options=options)
+            return self._measure(
+                result, pruned, verification, None, sparse=sparse, single_file=single_file, options=options
+            )
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
+                report = self._measure(
+                    result, pruned, verification, folder, sparse=sparse, single_file=single_file, options=options
+                )
                 self._write(report, pruned, folder)
         except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
@@ -222,13 +228,15 @@ class Compression:
         folder: OutputFolder | None,
         *,
         sparse: bool,
+        single_file: bool,
         options: Mapping[str, Option],
     ) -> Report:
         """Save the model, and measure what was saved against what was given."""
         with self.journal.stage("measure"):
             saved = from_proto(to_proto(result)) if folder is None else result
             if folder is not None:
-                save(result, folder.work / MODEL_NAME, sparse=sparse)
+                names = tuple(pruned.zeros) if sparse else False
+                save(result, folder.work / MODEL_NAME, sparse=names, single_file=single_file)
                 saved = load(folder.work / MODEL_NAME)
             saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
