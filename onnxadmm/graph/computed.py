@@ -121,9 +121,33 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
 
 
 def _run(node: onnx_ir.Node, known: dict[str, Array], model: Model) -> Sequence[Array] | None:
+    if node.op_type == "BatchNormalization" and _by_its_own_statistics(node):
+        return _normalised([known[value.name or ""] for value in node.inputs if value is not None], node)
     operands = [None if value is None else Known.constant(known[value.name or ""]) for value in node.inputs]
     results = fold(onnx_ir.to_proto(node), operands, model.ir.opset_imports.get("", 1))
     return None if results is None else [result.first for result in results]
+
+
+def _by_its_own_statistics(node: onnx_ir.Node) -> bool:
+    """Whether a BatchNormalization is in training mode, as exporters standardise weights with; old ones say it by five
+    results."""
+    return node.attributes.get_int("training_mode", int(len(node.outputs) > 3)) == 1
+
+
+def _normalised(operands: Sequence[Array], node: onnx_ir.Node) -> Sequence[Array]:
+    """Results of a BatchNormalization in training mode, of all its versions."""
+    data, scale, shift, mean, variance = operands
+    axes = (0, *range(2, data.ndim))
+    seen = data.mean(axis=axes, dtype=np.float64), data.var(axis=axes, dtype=np.float64)
+    along = [-1 if axis == 1 else 1 for axis in range(data.ndim)]
+    epsilon, momentum = (
+        node.attributes.get_float(name, value) for name, value in (("epsilon", 1e-5), ("momentum", 0.9))
+    )
+    factor = scale.astype(np.float64) / np.sqrt(seen[1] + epsilon)
+    result = (data - seen[0].reshape(along)) * factor.reshape(along) + shift.reshape(along)
+    running = [old * momentum + new * (1 - momentum) for old, new in zip((mean, variance), seen, strict=True)]
+    results = [result, *running, *seen]
+    return [array.astype(data.dtype) for array in results[: len(node.outputs)]]
 
 
 def _replace(model: Model, value: onnx_ir.Value, array: Array) -> None:

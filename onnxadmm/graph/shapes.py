@@ -31,6 +31,8 @@ _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
 _MOST_RUNS = 20  # of the model, to see what is behind custom operators: all lengths at the first two batches
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+# In training mode ONNX infers this one only where the statistics are results as well, which nobody needs to name.
+_SHAPED_WHEN_TRAINING = "BatchNormalization"
 # Below these versions they are functions without inference of their own.
 _SHAPED_FROM = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 _LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
@@ -313,7 +315,8 @@ class _Walk:
             return result_types(operator.shape, proto, types)
         if version is None or not known:
             return {}
-        if not domain and node.op_type in _SHAPED_AS_OPERAND:
+        training = node.op_type == _SHAPED_WHEN_TRAINING and node.attributes.get_int("training_mode", 0) == 1
+        if not domain and (node.op_type in _SHAPED_AS_OPERAND or (training and len(proto.output) == 1)):
             return {proto.output[0]: types[proto.input[0]]}
         schema = onnx.defs.get_schema(proto.op_type, max(version, _SHAPED_FROM.get(proto.op_type, 0)), domain)
         if proto.op_type in ("If", "Loop", "Scan"):

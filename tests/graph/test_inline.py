@@ -193,3 +193,36 @@ def test_a_layer_that_is_called_twice_shares_its_zeros_beside_an_unrelated_one()
     written = to_proto(inline(load(parse_sample(text))))
     biases = [node.input[1] for node in written.graph.node if node.op_type == "Add"]
     assert biases == ["B", "B_1", "B_1"]
+
+
+@pytest.mark.parametrize(
+    ("opset", "results", "attribute"),
+    [
+        (17, "n, m, v", "training_mode: int = 1"),
+        (17, "n", "training_mode: int = 1"),
+        (13, "n, m, v, s, t", "momentum: float = 1.0"),
+    ],
+)
+def test_weights_that_are_standardised_by_batch_normalization_are_constants(
+    opset: int, results: str, attribute: str
+) -> None:
+    """What exporters make of weight standardisation: a normalisation in training mode, over a weight."""
+    original = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : {opset}]>
+        standardised (float[N,3,5,5] x) => (float[N,2,5,5] y)
+        <float[4,3,3,3] W1, float[4] B1, float[2,4,1,1] W2, float[4] gain, float[4] shift, float[4] mean,
+        float[4] positive, int64[3] flat = {{1, 4, 27}}, int64[4] back = {{4, 3, 3, 3}}>
+        {{ f = Reshape (W1, flat)
+          {results} = BatchNormalization <{attribute}> (f, gain, shift, mean, positive)
+          w = Reshape (n, back)
+          h = Conv <pads: ints = [1, 1, 1, 1]> (x, w, B1)
+          y = Conv (h, W2) }}"""
+    )
+    assert [group.count for group in laws.units_of(original)[1].groups] == [4]
+    given = laws.constants(original.graph)
+    rows = given["W1"].reshape(4, 27).astype(np.float64)
+    standard = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + 1e-5)
+    wanted = standard * given["gain"][:, None] + given["shift"][:, None]
+    written = inline(load(original)).ir.graph.initializers["w"].const_value
+    assert written is not None
+    np.testing.assert_allclose(written.numpy().reshape(4, 27), wanted, rtol=1e-5, atol=1e-6)
