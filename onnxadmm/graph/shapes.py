@@ -21,7 +21,7 @@ from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.plausible import lengths_of, plausible, runs
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
-from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
+from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, is_telling, samples, type_of
 from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import Operator, find
 
@@ -127,6 +127,8 @@ def infer(model: Model) -> Shapes:
     fewest = (0, 0)
     visits = 0
     for sample in samples(free):
+        if best is not None and not fewest[0] and not is_telling(free, sample):
+            continue
         walk = _Walk(model, free, sample, protos)
         shapes = walk.run()
         observed = probe.observe(walk.hidden(), walk.inputs())
