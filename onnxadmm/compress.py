@@ -39,6 +39,7 @@ def compress(
     inexact: bool = False,
     simplified: bool = True,
     sparse: bool = True,
+    single_file: bool = False,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -65,7 +66,8 @@ def compress(
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
         simplified: simplify the model first.
-        sparse: store weights with enough zeros sparsely.
+        sparse: store weights whose connections were pruned sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
         seed: of every random choice.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; what is not stated is as in the
             data. Costs are counted there, and the proof and the measurement of latency made.
@@ -116,7 +118,7 @@ def compress(
         run.find()
         run.read(data, test)
         run.try_training()
-        return run.finish(folder, sparse=sparse, options=options or {})
+        return run.finish(folder, sparse=sparse, single_file=single_file, options=options or {})
 
 
 def _with_simd_block(limits: Limits) -> Limits:

@@ -189,6 +189,7 @@ def shrink_to_file(
     path: Path,
     *,
     sparse: bool = True,
+    single_file: bool = False,
     check: bool = True,
     seed: int = 0,
     inputs: Mapping[str, object] = MappingProxyType({}),
@@ -204,7 +205,8 @@ def shrink_to_file(
         model: path or model.
         plan: what to remove.
         path: where to write.
-        sparse: store weights with enough zeros sparsely.
+        sparse: store weights of which the plan prunes connections sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
         check: compare what was written with the masked original first.
         seed: of the random inputs.
         inputs: values of some inputs by name, the same for every sample; the others are random.
@@ -226,7 +228,9 @@ def shrink_to_file(
         with OutputFile(path, force=force) as output:
             applied = apply_plan(opened(model, input_shapes), plan)
             inexact = applied.units.inexact
-            size = save(shrink_units(applied.model, applied.units, applied.keep), output.work, sparse=sparse)
+            small = shrink_units(applied.model, applied.units, applied.keep)
+            size = save(small, output.work, sparse=tuple(plan.zeros) if sparse else False, single_file=single_file)
+            del small
             del applied
             give_back_pages()
             proof = None

@@ -8,6 +8,7 @@ from onnxadmm.cli.options import (
     OutputOption,
     PlanArgument,
     RulesOption,
+    SingleFileOption,
     read_shapes,
 )
 from onnxadmm.console import print_line, stdout_console
@@ -23,9 +24,10 @@ def run(
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
+    single_file: SingleFileOption = False,
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
     result = masked(model, Plan.read(plan), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ())
-    size = save(result, output, sparse=False, force=force)
+    size = save(result, output, single_file=single_file, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

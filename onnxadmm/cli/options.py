@@ -56,7 +56,10 @@ InputShapeOption = Annotated[
         "--input-shape", metavar="NAME:SHAPE", help="size where the file leaves it free, x:1,3,48,320; may be repeated"
     ),
 ]
-SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
+SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with pruned connections sparsely")]
+SingleFileOption = Annotated[
+    bool, typer.Option("--single-file", help="weights inside of the file, also where the model has external data")
+]
 
 
 #: What a verb receives of the options that ``counts`` gives it, by their names.

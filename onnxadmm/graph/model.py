@@ -7,7 +7,7 @@ information) is kept beside the graph and written back.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -137,15 +137,23 @@ def clone(model: Model) -> Model:
     return replace(model, ir=model.ir.clone())
 
 
-def save(model: Model, path: str | Path, *, sparse: bool = False, force: bool = False) -> int:
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    sparse: bool | Collection[str] = False,
+    single_file: bool = False,
+    force: bool = False,
+) -> int:
     """Write the model to ``path``; under that name stands either the whole model or what stood there before.
 
     Weights become external data in ``<name>.data`` next to the file when the source had external data or when they
     exceed 2 GB. Initializers that were sparse in the source are sparse again.
 
     Args:
-        sparse: also store every float initializer sparse when that takes fewer bytes (see ``onnxadmm.graph.sparse``);
-            without effect below IR version 6, which knows no sparse tensors.
+        sparse: also store every float initializer, or those of these names, sparse when that takes fewer bytes (see
+            ``onnxadmm.graph.sparse``); without effect below IR version 6, which knows no sparse tensors.
+        single_file: weights that fit into 2 GB stand inside of the file, also where the source had external data.
         force: replace existing files.
 
     Returns:
@@ -155,7 +163,8 @@ def save(model: Model, path: str | Path, *, sparse: bool = False, force: bool = 
         OutputError: the file or its data exist and may not be overwritten, the folder is missing or cannot be written
             to, or the disk is full. Nothing is left behind.
     """
-    return store.write(model.ir, model.extras, Path(path), sparse=sparse, force=force)
+    extras = replace(model.extras, external_data=False) if single_file else model.extras
+    return store.write(model.ir, extras, Path(path), sparse=sparse, force=force)
 
 
 def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | None, whole: Path | bytes) -> Model:

@@ -13,8 +13,10 @@ from onnxadmm.graph.model import Model
 # Large multiples of 32 first, because strides and windows must divide them and a difference must survive every
 # division. The pairs of equal lengths serve models that accept only one.
 _BATCHES = ((2, 3), (1, 1), (8, 16))
-# Small ones last, for tables of few positions: of a length that is tried twice alike nobody sees that it is free.
-_OTHERS = ((256, 384), (16, 24), (64, 160), (224, 448), (320, 640), (32, 48), (8, 16), (4, 6), (2, 3))
+_OTHERS = (
+    *((256, 384), (16, 24), (64, 160), (224, 448), (320, 640), (32, 48)),
+    *((8, 12), (4, 6), (2, 3), (1, 2)),
+)
 _EQUAL = tuple((length, length) for length in (32, 224, 28, 299, 512, 64, 128, 48, 1))
 # One dimension of several that accepts one length alone: the height of a line of text, the bands of a spectrum.
 _ALONE = ((48, 32, 64, 1), (80, 128, 40, 100, 224))
@@ -79,6 +81,16 @@ def samples(free: FreeDimensions) -> Iterator[Sample]:
     for batch, others in product(_BATCHES if free.batch else _BATCHES[:1], _lengths_of_others(free)):
         sample = known | dict.fromkeys(free.batch, batch) | others
         yield sample | _computed(sample)
+
+
+def is_telling(free: FreeDimensions, sample: Sample) -> bool:
+    """Tell whether the two lengths of a sample show what depends on a free dimension and what does not.
+
+    Where they are equal, sizes that may vary look like constants: that is right only for a model that accepts no other.
+    """
+    others = set(free.symbols.values()) - free.batch - free.fixed.keys()
+    batch = not free.batch or any(sample[symbol][0] != sample[symbol][1] for symbol in free.batch)
+    return batch and (not others or any(sample[symbol][0] != sample[symbol][1] for symbol in others))
 
 
 def _lengths_of_others(free: FreeDimensions) -> Iterator[dict[str, tuple[int, int]]]:

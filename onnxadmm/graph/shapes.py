@@ -21,7 +21,7 @@ from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.plausible import lengths_of, plausible, runs
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
-from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
+from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, is_telling, samples, type_of
 from onnxadmm.graph.types import merge_types, standard_twin, type_of_array, weight_bytes
 from onnxadmm.operators.call import result_types
 from onnxadmm.operators.table import find
@@ -32,6 +32,8 @@ _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
 _MOST_RUNS = 20  # of the model, to see what is behind custom operators: all lengths at the first two batches
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+# In training mode ONNX infers this one only where the statistics are results as well, which nobody needs to name.
+_SHAPED_WHEN_TRAINING = "BatchNormalization"
 # Below these versions they are functions without inference of their own.
 _SHAPED_FROM = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 _LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
@@ -126,6 +128,8 @@ def infer(model: Model) -> Shapes:
     fewest = (0, 0)
     visits = 0
     for sample in samples(free):
+        if best is not None and not fewest[0] and not is_telling(free, sample):
+            continue
         walk = _Walk(model, free, sample, protos)
         shapes = walk.run()
         observed = probe.observe(walk.hidden(), walk.inputs())
@@ -314,7 +318,8 @@ class _Walk:
             return result_types(operator.shape, proto, types)
         if version is None or not known:
             return {}
-        if not domain and node.op_type in _SHAPED_AS_OPERAND:
+        training = node.op_type == _SHAPED_WHEN_TRAINING and node.attributes.get_int("training_mode", 0) == 1
+        if not domain and (node.op_type in _SHAPED_AS_OPERAND or (training and len(proto.output) == 1)):
             return {proto.output[0]: types[proto.input[0]]}
         schema = onnx.defs.get_schema(proto.op_type, max(version, _SHAPED_FROM.get(proto.op_type, 0)), domain)
         if proto.op_type in ("If", "Loop", "Scan"):

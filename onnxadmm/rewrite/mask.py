@@ -79,7 +79,7 @@ def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Mo
     result = clone(model)
     values = constants_by_name(result)
     if any(name not in values for name in zeros):
-        result = clone(inline(model))  # weights of functions and branches, and computed ones
+        result = clone(inline(model, cut=zeros))  # weights of functions and branches, and computed ones
         values = constants_by_name(result)
     for name, where in zeros.items():
         array = constant(values[name]) if name in values else None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.graph.repeated import merge_repeated
 from onnxadmm.rewrite.clean import remove_dead
 from onnxadmm.rewrite.record import add_record
 from onnxadmm.rules.adapt import adapt_nodes
@@ -28,9 +29,10 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     """
     if bool(keep.all()):
         return model
-    small = clone(inline(model))
-    used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
     kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
+    cut_names = {name for name, positions in kept.items() if any(axis is not None for axis in positions)}
+    small = clone(inline(model, cut=cut_names))
+    used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
     for name, value in constants_by_name(small).items():
         positions = kept.get(name)
         if positions is not None and any(axis is not None for axis in positions):
@@ -38,6 +40,7 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
     adapt_nodes(small, units.shapes, kept.get)
+    merge_repeated(small)
     _restate_shapes(small, kept)
     remove_dead(small, used)
     add_record(small, model, units, keep)

@@ -23,6 +23,7 @@ from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
+from onnxadmm.report.words import plural
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
@@ -39,6 +40,7 @@ from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
+from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units, find_units
 
 Option = str | int | float | bool | None
@@ -75,6 +77,7 @@ class Compression:
     problem: Problem = field(init=False)
     training: Training = field(init=False)
     _data: str = field(init=False)
+    _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
     _begun: State = field(init=False, default_factory=dict)
 
@@ -124,9 +127,20 @@ class Compression:
     def _analyse(self) -> None:
         choices = self.choices
         self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
-        self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
+        cut = {name for name, axes in self.units.axes.items() if any(axis is not None for axis in axes)}
+        given = self.ready
+        self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
+        self._tell_written_out(given)
         self.problem = state_problem(self.ready, self.units, choices.budget, choices.limits, targets=choices.targets)
         refuse_unreachable(self.problem)
+
+    def _tell_written_out(self, given: Model) -> None:
+        before = {value.name for node in given.ir.graph for value in node.outputs if node.op_type != "Constant"}
+        names = [name for name in self.ready.ir.graph.initializers if name in before]
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            count = plural(len(names), "weight")
+            self.journal.notes.append(f"{count} that the graph computes written out as constants, to be cut: {shown}")
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
@@ -149,18 +163,24 @@ class Compression:
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
 
-    def finish(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
+    def finish(
+        self, folder: OutputFolder | None, *, sparse: bool, single_file: bool, options: Mapping[str, Option]
+    ) -> Report:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
-            return self._measure(result, pruned, verification, None, sparse=sparse, options=options)
+            return self._measure(
+                result, pruned, verification, None, sparse=sparse, single_file=single_file, options=options
+            )
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
+                report = self._measure(
+                    result, pruned, verification, folder, sparse=sparse, single_file=single_file, options=options
+                )
                 self._write(report, pruned, folder)
         except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
@@ -196,7 +216,11 @@ class Compression:
         if not self.choices.simplified:
             return self.model
         result = simplify(self.model)
+        if result.changed and frees_less(result.model, self.model, inexact=self.choices.inexact):
+            self.journal.notes.append("not simplified, since fewer parameters could go afterwards")
+            return self.model
         self.journal.notes.append(result.note)
+        self._is_simplified = True
         return result.model
 
     def _shrink(self, pruned: Pruned) -> tuple[Model, Verification]:
@@ -237,13 +261,15 @@ class Compression:
         folder: OutputFolder | None,
         *,
         sparse: bool,
+        single_file: bool,
         options: Mapping[str, Option],
     ) -> Report:
         """Save the model, and measure what was saved against what was given."""
         with self.journal.stage("measure"):
             saved = from_proto(to_proto(result)) if folder is None else result
             if folder is not None:
-                save(result, folder.work / MODEL_NAME, sparse=sparse)
+                names = tuple(pruned.zeros) if sparse else False
+                save(result, folder.work / MODEL_NAME, sparse=names, single_file=single_file)
                 saved = load(folder.work / MODEL_NAME)
             saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
@@ -295,7 +321,7 @@ class Compression:
             pruned.keep,
             inexact=self.choices.inexact,
             ignored=self.choices.ignore,
-            simplified=self.choices.simplified,
+            simplified=self._is_simplified,
             zeros=pruned.zeros,
             note=describe_goal(self.choices.budget, self.choices.targets),
         )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from onnxadmm.graph import samples
 from onnxadmm.operators import table
 from onnxadmm.rules.edit import Edit
 from tests.rewrite import laws
@@ -29,8 +30,12 @@ def test_what_can_be_rewritten_is_not_locked_by_the_rehearsal() -> None:
     assert laws.units_of(load_sample("Slice"))[1].count
 
 
-def test_a_size_that_nobody_knows_may_be_read_beside_channels_that_go() -> None:
-    """Positions end at 16: longer texts do not run, and no length may be taken for the only one."""
+@pytest.mark.parametrize("lengths", [((8, 12),), ((16, 24),)])
+def test_a_size_that_nobody_knows_may_be_read_beside_channels_that_go(
+    lengths: tuple[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions end at 16: where the second length is beyond that, nothing is known of the sizes behind them."""
+    monkeypatch.setattr(samples, "_OTHERS", lengths)
     original = parse_sample(
         """<ir_version: 8, opset_import: ["" : 17]>
         text (int64[n,length] ids) => (float[n,length,10] y)
