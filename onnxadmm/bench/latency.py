@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
 from onnxadmm.errors import ModelFileError, OptionError
+from onnxadmm.graph.harmless import is_harmless
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.progress import SILENT, Progress
+from onnxadmm.runtime.apart import CrashError
 
 FloatArray = NDArray[np.float64]
 
@@ -155,7 +157,9 @@ def measure_latency(
     if not seconds > 0:
         raise OptionError("--seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
     sizes = batch_sizes(models, large=large)
-    sessions = [open_session(model, threads=threads) for model in models]
+    for model in models:
+        _try_apart(model, [random_inputs(models[0], batch=batch, seed=seed) for batch in sizes], threads=threads)
+    sessions = [open_session(model, threads=threads, here=True) for model in models]
     results: list[Latency] = []
     skipped: list[str] = []
     for batch in sizes:
@@ -225,6 +229,24 @@ def median_ratio(first: FloatArray, second: FloatArray, *, seed: int) -> tuple[f
     medians = np.median(ratios[draws], axis=1)  # [draws, rounds] -> [draws]
     low, high = np.quantile(medians, [0.025, 0.975])
     return float(np.median(ratios)), float(low), float(high)
+
+
+def _try_apart(model: Model, batches: Sequence[dict[str, NDArray[np.generic]]], *, threads: int) -> None:
+    """Run a model once on every batch in a process of its own, if native code might crash on it.
+
+    Raises:
+        ModelFileError: it does not load, refuses the first batch, or crashes on any.
+    """
+    if is_harmless(model):
+        return
+    with open_session(model, threads=threads) as session:
+        for number, feeds in enumerate(batches):
+            try:
+                _run(session, feeds)()
+            except ModelFileError as error:
+                # Whoever times it says of a larger batch that it was not timed.
+                if number == 0 or isinstance(error.__cause__, CrashError):
+                    raise
 
 
 def _run(session: Session, feeds: dict[str, NDArray[np.generic]]) -> Callable[[], object]:
