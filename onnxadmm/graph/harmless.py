@@ -16,13 +16,14 @@ from onnxadmm.graph.model import Model
 #: Operators whose kernels check all that they are given, whatever the attributes.
 _CHECKING: Final = frozenset(
     (
-        "Abs", "Add", "And", "Atan", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Concat", "Constant",
-        "Cos", "Dropout", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gemm", "GlobalAveragePool",
-        "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization",
-        "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "Min", "Mul", "Neg", "Not", "Or",
-        "Pow", "PRelu", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "Selu",
-        "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze",
-        "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Where",
+        "Abs", "Add", "And", "Atan", "BatchNormalization", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Concat",
+        "Constant", "Cos", "Dropout", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gelu", "Gemm",
+        "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity",
+        "InstanceNormalization", "IsNaN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log",
+        "LogSoftmax", "MatMul", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "PRelu", "Reciprocal", "ReduceMax",
+        "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "Selu", "Shape", "Sigmoid", "Sign", "Sin", "Slice",
+        "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+        "Where",
     )
 )  # fmt: skip
 #: Operators that ONNX knows for floats alone, and others whose result is of the type of all their operands.
@@ -95,16 +96,12 @@ def _of_floats(node: onnx_ir.Node, depth: int = 8) -> bool:
     )
 
 
-def _response(node: onnx_ir.Node) -> bool:
-    size = node.attributes.get_int("size", 0)
-    return size is not None and 1 <= size <= _LONGEST and size % 2 == 1
-
-
 _CHECKS: Final[dict[str, Callable[[onnx_ir.Node], bool]]] = {
     "AveragePool": _window,
     "Conv": _convolution,
+    "ConvTranspose": lambda node: "output_shape" not in node.attributes and _convolution(node),
     "Div": _division,
-    "LRN": _response,
     "MaxPool": _window,
+    "ReduceL2": _of_floats,
     "ReduceMean": _of_floats,
 }
