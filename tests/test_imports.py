@@ -108,7 +108,7 @@ _FOLDERS_OF_ROOMS = ("onnxadmm", "onnxadmm.train")
 
 #: The one door to each foreign library that has one: a file, or a whole room.
 DOORS: dict[str, set[str]] = {
-    "onnxruntime": {"runtime/session.py", "train/engine.py", "doctor/child.py"},
+    "onnxruntime": {"runtime/session.py", "runtime/apart_child.py", "train/engine.py", "doctor/child.py"},
     "onnxsim": {"graph/simplify.py"},
     "PIL": {"train/data/folders.py"},
     "typer": {"cli"},

@@ -25,7 +25,6 @@ CHOICES = Choices(
     input_shapes=None,
     custom_ops=None,
     rules=None,
-    inputs={},
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "test", "out", "sparse", "single_file", "force", "resume", "progress", "options"}
