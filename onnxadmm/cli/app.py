@@ -4,38 +4,46 @@ Every verb is the function ``run`` of the module of its name beside this one; it
 docstring is its help.
 """
 
+import shutil
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+import onnxadmm
 from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
 from onnxadmm.errors import OnnxAdmmError
 
+_WIDEST_HELP: Final = 100
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    # Plain text wraps at any width; rich's tables cut the names of options in narrow terminals.
+    rich_markup_mode=None,
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-app.command("inspect")(inspect.run)
-app.command("compress")(compress.run)
-app.command("plan")(plan.run)
-app.command("mask")(mask.run)
-app.command("shrink")(shrink.run)
-app.command("verify")(verify.run)
-app.command("bench")(bench.run)
-app.command("report")(report.run)
-app.command("doctor")(doctor.run)
-app.command("demo")(demo.run)
+for _verb in (inspect, compress, plan, mask, shrink, verify, bench, report, doctor, demo):
+    # The whole sentence: of its own accord the list of verbs cuts long ones.
+    app.command(_verb.__name__.rpartition(".")[2], short_help=_verb.run.__doc__)(_verb.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"onnxadmm {onnxadmm.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Read by ``main`` before typer runs; declared here so that ``--help`` shows it."""
 
@@ -49,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"], prog_name="onnxadmm")
+        width = min(shutil.get_terminal_size().columns, _WIDEST_HELP)
+        app([word for word in words if word != "--debug"], prog_name="onnxadmm", terminal_width=width)
     except SystemExit as stop:
         # typer ends every command this way: 0, 2 for a wrong option, or the status of a typer.Exit.
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

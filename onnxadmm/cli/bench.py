@@ -5,12 +5,8 @@ from typing import Annotated
 
 import typer
 
-from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli.options import CustomOpsOption, JsonOption, SeedOption
 from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout_console
-from onnxadmm.graph.model import load
-from onnxadmm.report.table import latency_table
-from onnxadmm.runtime.custom_ops import custom_operators
 
 
 def run(
@@ -23,6 +19,11 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Time models side by side on this CPU."""
+    from onnxadmm.bench.latency import measure_latency
+    from onnxadmm.graph.model import load
+    from onnxadmm.report.table import latency_table
+    from onnxadmm.runtime.custom_ops import custom_operators
+
     with custom_operators(custom_ops or ()), ConsoleProgress(stderr_console()) as progress:
         latencies = measure_latency(
             [load(path) for path in models],

@@ -24,10 +24,8 @@ from onnxadmm.cli.options import (
     read_numbers,
 )
 from onnxadmm.cli.report import print_report
-from onnxadmm.compress import compress
 from onnxadmm.console import ConsoleProgress, stderr_console
 from onnxadmm.errors import OptionError
-from onnxadmm.plan.problem import Limits
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
@@ -97,6 +95,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
+    from onnxadmm.compress import compress
+    from onnxadmm.plan.problem import Limits
+
     given = {name: _plain(value) for name, value in context.params.items() if value is not None}
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects

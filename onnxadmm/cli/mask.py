@@ -2,9 +2,6 @@
 
 from onnxadmm.cli.options import CustomOpsOption, ForceOption, ModelArgument, OutputOption, PlanArgument, RulesOption
 from onnxadmm.console import print_line, stdout_console
-from onnxadmm.graph.model import save
-from onnxadmm.plan.plan import Plan
-from onnxadmm.surgery import mask as masked
 
 
 def run(
@@ -16,6 +13,10 @@ def run(
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
+    from onnxadmm.graph.model import save
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.surgery import mask as masked
+
     result = masked(model, Plan.read(plan), custom_ops=custom_ops or ())
     size = save(result, output, sparse=False, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from onnxadmm.errors import OptionError
-from onnxadmm.operators.outside import load_rules
 from onnxadmm.plan.budget import Budget
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
@@ -34,7 +33,10 @@ CustomOpsOption = Annotated[
 
 
 def _load_rules(files: list[Path] | None) -> list[Path] | None:
-    load_rules(files or [])
+    if files:
+        from onnxadmm.operators.outside import load_rules
+
+        load_rules(files)
     return files
 
 

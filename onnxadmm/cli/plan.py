@@ -24,10 +24,7 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.console import print_json, print_line, stdout_console
 from onnxadmm.files import refuse_existing
-from onnxadmm.plan.problem import Limits
 from onnxadmm.report.words import plural
-from onnxadmm.report.writer import write_text
-from onnxadmm.surgery import rank
 
 
 def run(
@@ -49,6 +46,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Choose what goes without training."""
+    from onnxadmm.plan.problem import Limits
+    from onnxadmm.report.writer import write_text
+    from onnxadmm.surgery import rank
+
     refuse_existing(output, force=force)
     plan = rank(
         model,

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxadmm.bisect import bisect, write_culprit
 from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
@@ -18,9 +17,10 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
-from onnxadmm.plan.plan import Plan
-from onnxadmm.rewrite.verify import Verification, require
-from onnxadmm.surgery import verify as compare
+
+if TYPE_CHECKING:
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.rewrite.verify import Verification
 
 
 def run(
@@ -40,6 +40,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Check that the shrunk model computes what the masked original computes."""
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.rewrite.verify import require
+    from onnxadmm.surgery import verify as compare
+
     planned = Plan.read(plan)
     verification = compare(model, shrunk, planned, seed=seed, custom_ops=custom_ops or ())
     if narrow is not None and not verification.passed:
@@ -60,14 +64,16 @@ def run(
     )
 
 
-def warn_if_blind(verification: Verification) -> None:
+def warn_if_blind(verification: "Verification") -> None:
     """Say that outputs which hardly change prove little."""
     if verification.blind:
         names = ", ".join(verification.blind)
         print_line(f"Warning: {names} hardly depends on the input, so this says little about it.", stderr_console())
 
 
-def _narrow(model: Path, plan: Plan, folder: Path, *, force: bool, seed: int, custom_ops: Sequence[Path]) -> str:
+def _narrow(model: Path, plan: "Plan", folder: Path, *, force: bool, seed: int, custom_ops: Sequence[Path]) -> str:
+    from onnxadmm.bisect import bisect, write_culprit
+
     culprit = bisect(model, plan, seed=seed, custom_ops=custom_ops)
     if culprit is None:
         return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
