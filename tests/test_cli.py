@@ -1,6 +1,7 @@
 """Every verb, as it is used."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import typer
 
+import onnxadmm as oa
 from onnxadmm import demo
 from onnxadmm.cli import main
+from onnxadmm.cli.app import app
 from onnxadmm.demo import DemoFiles, require_bar
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.report.report import read_report
@@ -72,6 +76,56 @@ def test_every_verb_has_help(verb: str, command: Command) -> None:
     ran = command(verb, "--help")
     assert ran.status == 0
     assert "Usage" in ran.stdout
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_cuts_nothing_at_any_width(
+    verb: str, width: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    group = typer.main.get_command(app)
+    text = command(verb, "-h").stdout
+    assert "..." not in text.partition("\n\n")[2]  # what follows the usage
+    assert "…" not in text
+    for field in group.commands[verb].params:  # type: ignore[attr-defined]  # typer has no public type for it
+        for name in (*field.opts, *field.secondary_opts):
+            assert name in text or not name.startswith("-"), name
+    summary = " ".join(command("--help").stdout.split())
+    assert " ".join(str(group.commands[verb].short_help).split()) in summary  # type: ignore[attr-defined]
+
+
+def test_help_is_short_for_h_and_the_version_is_told(command: Command) -> None:
+    assert command("-h").stdout == command("--help").stdout
+    assert command("--version").stdout == f"onnxadmm {oa.__version__}\n"
+    for option in ("--install-completion", "--show-completion"):
+        assert option in command("-h").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_verbs_and_options(shell: str) -> None:
+    words = {
+        "_ONNXADMM_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "onnxadmm compress --retrain-e",
+        "COMP_CWORD": "2",
+    }
+    words |= {"_TYPER_COMPLETE_ARGS": "onnxadmm compress --retrain-e", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    code = "from onnxadmm.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **words}
+    )
+    assert "--retrain-epochs" in done.stdout, done
+
+
+def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxadmm.surgery.find_groups", interrupt)
+    ran = command("inspect", "model.onnx")
+    assert ran.status == 130
+    assert ran.stderr == "Interrupted.\n"
+    assert ran.stdout == ""
 
 
 # -- inspect -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout
 
 
 def run(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="the first one is the yardstick")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="the first one is the yardstick")],
     batch: Annotated[int, typer.Option("--batch", help="the larger batch size beside 1")] = 64,
     threads: Annotated[int, typer.Option("--threads", help="of one operator")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,

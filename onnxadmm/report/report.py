@@ -15,6 +15,9 @@ from onnxadmm.report.codec import MismatchError, decode, encode
 
 SCHEMA: Final = "onnxadmm.report/1"
 
+# An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
+_NOISY: Final = 1.25
+
 Option = str | int | float | bool | None
 
 
@@ -126,6 +129,11 @@ class LatencyLine:
     speedup: float
     speedup_low: float
     speedup_high: float
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the interval includes 1 and is wide: no verdict can be drawn from it."""
+        return self.speedup_low <= 1 <= self.speedup_high and self.speedup_high > _NOISY * self.speedup_low
 
 
 @dataclass(frozen=True)
