@@ -9,13 +9,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from onnxadmm.compress import compress
+    from onnxadmm.compress import Compressed, compress
     from onnxadmm.errors import OnnxAdmmError
     from onnxadmm.graph.model import Model, load, save
     from onnxadmm.own_rules import rule
     from onnxadmm.plan.budget import Budget
     from onnxadmm.plan.plan import Plan
     from onnxadmm.plan.problem import Limits
+    from onnxadmm.progress import Iteration, Progress, Residuals
     from onnxadmm.report.report import Report
     from onnxadmm.run.recipe import Preprocessing, Recipe
     from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
@@ -24,13 +25,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "Compressed",
+    "Iteration",
     "Limits",
     "Model",
     "OnnxAdmmError",
     "Plan",
     "Preprocessing",
+    "Progress",
     "Recipe",
     "Report",
+    "Residuals",
     "bench",
     "compress",
     "find_groups",
@@ -45,13 +50,14 @@ __all__ = [
 
 #: Where each name is. The imports above say the same to type checkers; a test holds the two together.
 _HOMES: Final = {
-    "onnxadmm.compress": ("compress",),
+    "onnxadmm.compress": ("Compressed", "compress"),
     "onnxadmm.errors": ("OnnxAdmmError",),
     "onnxadmm.graph.model": ("Model", "load", "save"),
     "onnxadmm.own_rules": ("rule",),
     "onnxadmm.plan.budget": ("Budget",),
     "onnxadmm.plan.plan": ("Plan",),
     "onnxadmm.plan.problem": ("Limits",),
+    "onnxadmm.progress": ("Iteration", "Progress", "Residuals"),
     "onnxadmm.report.report": ("Report",),
     "onnxadmm.run.recipe": ("Preprocessing", "Recipe"),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),

@@ -6,6 +6,7 @@ Everything said on the way goes to stderr; stdout holds results only, and nothin
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from types import TracebackType
 from typing import Final, Self
@@ -23,7 +24,8 @@ from rich.progress import (
 from rich.text import Text
 
 from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.progress import Iteration
+from onnxadmm.progress import SILENT, Iteration
+from onnxadmm.progress import Progress as Listener
 from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.escaping import for_terminal, shown
 from onnxadmm.report.words import duration, large
@@ -75,6 +77,11 @@ def print_error(error: OnnxAdmmError, console: Console) -> None:
 def print_line(sentence: str, console: Console) -> None:
     """Print a sentence as it is: unbroken, with nothing in a name that a terminal would act upon."""
     console.print(shown(sentence), soft_wrap=True)
+
+
+def progress_of(*, quiet: bool) -> AbstractContextManager[Listener]:
+    """Return what a verb tells its progress to, on stderr; nobody where it shall be quiet."""
+    return nullcontext(SILENT) if quiet else ConsoleProgress(stderr_console())
 
 
 class ConsoleProgress:

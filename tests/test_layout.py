@@ -29,6 +29,7 @@ NO_COUNTERPART = {
     "rewrite/test_locate": "where verify.py says the first difference is, on heads merged with a batch of any size",
     "rewrite/test_planted_bugs": "the laws themselves: wrong rules break them",
     "test_hostile_names": "every output of the command line, on names that a terminal or a browser would act upon",
+    "test_reprs": "what the public objects of all rooms look like in a notebook",
     "test_start": "how fast the package and its commands start",
     "rules/test_caches": "rules of attention.py and microsoft.py that keep a cache",
     "rules/test_faults": "the samples of all operators: wrong rules show in them",

@@ -18,7 +18,7 @@ PACKAGE = Path(oa.__file__).parent
 #: What only the command line has, or spells otherwise for a reason: files, output, one of several, the opposite.
 OF_THE_COMMAND_LINE = {
     *("--bisect", "--debug", "--help", "--html", "--json", "--output", "--rules", "--svg", "--verify", "--no-verify"),
-    *("--install-completion", "--show-completion", "--version"),
+    *("--no-bench", "--quiet", "--install-completion", "--show-completion", "--version"),
     *("--batch", "--dense", "--no-simplify", "--simplify", "--target", "--lr", "--retrain-lr"),
 }
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from onnxadmm.cli.options import CustomOpsOption, JsonOption, SeedOption
-from onnxadmm.console import ConsoleProgress, print_json, stderr_console, stdout_console
+from onnxadmm.cli.options import CustomOpsOption, JsonOption, QuietOption, SeedOption
+from onnxadmm.console import print_json, progress_of, stdout_console
 
 
 def run(
@@ -15,6 +15,7 @@ def run(
     threads: Annotated[int, typer.Option("--threads", help="of one operator")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", help="time per batch size")] = 3.0,
     seed: SeedOption = 0,
+    quiet: QuietOption = False,
     custom_ops: CustomOpsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -24,7 +25,7 @@ def run(
     from onnxadmm.report.table import latency_table
     from onnxadmm.runtime.custom_ops import custom_operators
 
-    with custom_operators(custom_ops or ()), ConsoleProgress(stderr_console()) as progress:
+    with custom_operators(custom_ops or ()), progress_of(quiet=quiet) as progress:
         latencies = measure_latency(
             [load(path) for path in models],
             names=[str(path) for path in models],

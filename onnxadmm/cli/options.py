@@ -15,13 +15,13 @@ OutOption = Annotated[Path, typer.Option("--out", help="folder for the results")
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="of every random choice")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there")]
-MacsOption = Annotated[str | None, typer.Option("--macs", help="multiply-accumulates that may stay: 0.3 or 20M")]
-ParamsOption = Annotated[str | None, typer.Option("--params", help="parameters that may stay: 0.3 or 20M")]
+MacsOption = Annotated[str | None, typer.Option("--macs", help="multiply-accumulates that may stay: 0.3, 30% or 20M")]
+ParamsOption = Annotated[str | None, typer.Option("--params", help="parameters that may stay: 0.3, 30% or 20M")]
 IgnoreOption = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
 ]
 KeepOption = Annotated[int, typer.Option("--keep-at-least", help="fewest units that stay in a group")]
-RatioLimitOption = Annotated[float, typer.Option("--max-ratio", help="largest share of a group that goes")]
+RatioLimitOption = Annotated[str, typer.Option("--max-ratio", help="largest share of a group that goes")]
 RoundOption = Annotated[
     int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")
 ]
@@ -50,7 +50,10 @@ RulesOption = Annotated[
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
 
 
-def read_budget(macs: str | None, params: str | None, connections: float | None) -> Budget | None:
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing on the way, only the result and errors")]
+
+
+def read_budget(macs: str | None, params: str | None, connections: str | None) -> Budget | None:
     """Return the budget that was asked for, None when none was.
 
     Raises:

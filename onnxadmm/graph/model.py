@@ -43,6 +43,11 @@ class Model:
     file_bytes: int
     extras: store.Extras = field(default_factory=store.Extras)
 
+    def __repr__(self) -> str:
+        name = "in memory" if self.path is None else repr(str(self.path))
+        nodes = len(self.ir.graph)
+        return f"Model({name}: {nodes} nodes, {self.file_bytes:,} bytes, sha256 {self.sha256[:12]})"
+
 
 def load(source: str | Path | onnx.ModelProto | Model) -> Model:
     """Load a model from a file or a protobuf message; a ``Model`` is handed back as it is.

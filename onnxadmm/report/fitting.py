@@ -36,23 +36,32 @@ class Rows:
     Args:
         titles: of the columns; the first one says what a row is about.
         rows: cells as text, escaped where they are shown.
-        names: columns of names, which are aligned to the left and may be folded; all others are figures.
+        names: columns that are aligned to the left; all others are figures.
+        folds: those of them that hold names of any length, which may be folded.
     """
 
-    def __init__(self, titles: Sequence[str], rows: Sequence[Sequence[str]], *, names: Collection[int] = (0,)) -> None:
+    def __init__(
+        self,
+        titles: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        names: Collection[int] = (0,),
+        folds: Collection[int] | None = None,
+    ) -> None:
         self._titles = titles
         self._rows = rows
         self._names = names
+        self._folds = names if folds is None else folds
 
     def table(self, *, folded: bool = False) -> Table:
         """The table; ``folded`` with names as narrow as they may become."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for index, title in enumerate(self._titles):
-            if index in self._names:
+            if index in self._folds:
                 width = max(_NAME_WIDTH, len(title)) if folded else None
                 table.add_column(title, overflow="fold", max_width=width)
             else:
-                table.add_column(title, justify="right", no_wrap=True)
+                table.add_column(title, justify="left" if index in self._names else "right", no_wrap=True)
         for row in self._rows:
             table.add_row(*map(shown, row))
         return table

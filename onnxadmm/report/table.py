@@ -38,7 +38,7 @@ def comparison_table(report: Report) -> RenderableType:
     titles = ("", "before", "after", "change")
     whole = [(row.label, row.before, row.after, row.change) for row in rows]
     shorter = [(row.label, _without_spread(row.before), _without_spread(row.after), row.change) for row in rows]
-    return Fitting(Rows(titles, whole), Rows(titles, shorter))
+    return Fitting(Rows(titles, whole, folds=()), Rows(titles, shorter, folds=()))
 
 
 def latency_table(latencies: Latencies) -> RenderableType:

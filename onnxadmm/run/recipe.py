@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
@@ -104,6 +104,11 @@ class Recipe:
         cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
         self.objective()
         self.settings(steps_per_epoch=1)
+
+    def __repr__(self) -> str:
+        chosen = {item.name: getattr(self, item.name) for item in fields(self)}
+        told = [f"{item.name}={chosen[item.name]!r}" for item in fields(self) if chosen[item.name] != item.default]
+        return f"Recipe({', '.join(told)})"
 
     def objective(self) -> "Loss":
         """Return the loss of training.

@@ -18,7 +18,7 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.plan import make_plan
+from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
@@ -29,7 +29,7 @@ from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Outcome, Quality, make_report
+from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
 from onnxadmm.run.trainings import Pruned, Training, read_training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
@@ -47,6 +47,30 @@ _NO_WAY_ON: Mapping[type[Exception], str] = {
 }
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What a run does once the network is trained; nothing of it changes what was chosen.
+
+    Attributes:
+        sparse: store weights with enough zeros sparsely.
+        timing: how original and result are timed; None: not at all.
+        options: what else of the call belongs into the report, by name.
+    """
+
+    sparse: bool
+    timing: Timing | None
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run ends with: the report, the plan, and the small model as it was written."""
+
+    report: Report
+    plan: Plan
+    model: Model
+
+
 @dataclass
 class Compression:
     """One run of ``compress``; its public methods are the steps.
@@ -57,6 +81,7 @@ class Compression:
         model: as given.
         choices: what is asked for.
         journal: what is told while it runs, and goes into the report.
+        ending: what is done in the end.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
@@ -66,6 +91,7 @@ class Compression:
     model: Model
     choices: Choices
     journal: Journal
+    ending: Ending
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
@@ -133,19 +159,24 @@ class Compression:
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
 
-    def finish(self, folder: OutputFolder | None, *, sparse: bool, options: Mapping[str, Option]) -> Report:
+    def finish(self, folder: OutputFolder | None) -> Finished:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
-            return self._measure(result, pruned, verification, None, sparse=sparse, options=options)
+            saved = from_proto(to_proto(result))
+            return Finished(self._measure(saved, pruned, verification), self._plan(pruned), saved)
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                report = self._measure(result, pruned, verification, folder, sparse=sparse, options=options)
-                self._write(report, pruned, folder)
+                save(result, folder.work / MODEL_NAME, sparse=self.ending.sparse)
+                saved = load(folder.work / MODEL_NAME)
+                report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
+                write_text(folder.work / PLAN_NAME, plan.to_json())
+                write_report(report, folder.work)
+                folder.publish()
         except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
                 checkpoints.flush()
@@ -153,7 +184,7 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        return report
+        return Finished(report, plan, load(folder.path / MODEL_NAME))
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
@@ -204,22 +235,9 @@ class Compression:
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
             return small, require(verification, inexact=self.units.inexact)
 
-    def _measure(
-        self,
-        result: Model,
-        pruned: Pruned,
-        verification: Verification,
-        folder: OutputFolder | None,
-        *,
-        sparse: bool,
-        options: Mapping[str, Option],
-    ) -> Report:
-        """Save the model, and measure what was saved against what was given."""
+    def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
+        """Measure what was saved against what was given."""
         with self.journal.stage("measure"):
-            saved = from_proto(to_proto(result)) if folder is None else result
-            if folder is not None:
-                save(result, folder.work / MODEL_NAME, sparse=sparse)
-                saved = load(folder.work / MODEL_NAME)
             outcome = Outcome(
                 original=self.model,
                 result=saved,
@@ -237,7 +255,8 @@ class Compression:
             held_out=held_out,
             test=test,
             options={
-                **options,
+                **self.choices.options(),
+                **self.ending.options,
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },
@@ -247,6 +266,7 @@ class Compression:
             history=tuple(self.journal.history),
             stages=self.journal.stages,
             progress=self.journal.progress,
+            timing=self.ending.timing,
         )
 
     def _quality(self, saved: Model, data: ArrayDataset | None) -> Quality:
@@ -255,8 +275,8 @@ class Compression:
 
         return Quality(measured(self.model), measured(saved))
 
-    def _write(self, report: Report, pruned: Pruned, folder: OutputFolder) -> None:
-        plan = make_plan(
+    def _plan(self, pruned: Pruned) -> Plan:
+        return make_plan(
             self.ready,
             self.units,
             pruned.keep,
@@ -266,6 +286,3 @@ class Compression:
             zeros=pruned.zeros,
             note=describe_goal(self.choices.budget, self.choices.targets),
         )
-        write_text(folder.work / PLAN_NAME, plan.to_json())
-        write_report(report, folder.work)
-        folder.publish()
