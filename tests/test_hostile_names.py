@@ -11,8 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
+import onnxadmm as oa
 from onnxadmm.cli import main
 from onnxadmm.console import ConsoleProgress
+from onnxadmm.errors import ModelFileError
 from onnxadmm.report.markdown import to_markdown
 from onnxadmm.report.report import GroupLine
 from onnxadmm.report.table import report_view
@@ -108,6 +110,20 @@ def test_errors_spell_names_out(folder: Path, tmp_path: Path) -> None:
     checked(run_command("plan", model, "--params", f"3{BAD}", "-o", tmp_path / "p.json"), status=2)
     data = tmp_path / f"data{BAD}.npz"
     checked(run_command("compress", model, "--data", data, "--params", "0.5", "--out", tmp_path / "out"), status=2)
+
+
+def test_the_message_of_an_error_spells_names_out_and_its_parts_are_exact(tmp_path: Path) -> None:
+    path = tmp_path / name_of("missing")
+    with pytest.raises(ModelFileError) as refused:
+        oa.load(path)
+    assert not unseen(str(refused.value))
+    assert refused.value.thing == str(path)
+
+
+def test_objects_show_themselves_with_names_spelled_out(folder: Path) -> None:
+    model = oa.load(folder / name_of("m"))
+    for shown in (model, oa.find_groups(model), oa.rank(model, ratio=0.5)):
+        assert not unseen(repr(shown))
 
 
 def test_a_report_spells_names_out() -> None:

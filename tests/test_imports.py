@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "onnxadmm"
 #: For each room (a folder, a folder of ``train/``, or a file) the rooms it may import. They run one way: no room
 #: reaches itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
+    "plain_text": set(),
+    "errors": {"plain_text"},
     "progress": set(),
     "child_process": set(),
     "files": {"errors"},
@@ -26,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"errors", "graph", "units", "admm"},
     "rewrite": {"errors", "graph", "operators", "rules", "units", "plan"},
     "bench": {"errors", "graph", "operators", "progress", "runtime"},
-    "report": {"errors", "files", "progress", "graph", "units", "plan", "bench"},
+    "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
     "output": {"errors", "files"},
     "surgery": {"errors", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},

@@ -5,30 +5,20 @@ no room, markup. None of it gets through. JSON alone stays exact: it has escapes
 """
 
 import re
-import unicodedata
 from html import escape
 from typing import Final
 
 from rich.text import Text
 
-#: Control, format (directions and zero widths among them), lone surrogates, separators of lines and paragraphs.
-_UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+from onnxadmm.plain_text import spelled_out
+
 #: What Markdown reads as markup inside a line.
 _MARKS: Final = re.compile(r"([\\|*_`<>\[\]&~])")
 
 
 def for_terminal(text: str) -> str:
-    """Text on one line; a character that cannot be seen is written as Python does: ``"\\x1b"``, ``"\\u202e"``.
-
-    Args:
-        text: a name, or a sentence with names in it.
-
-    Returns:
-        The same, every character of which takes up its room and does nothing else.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_spelled(mark) if unicodedata.category(mark) in _UNSEEN else mark for mark in text)
+    """Text on one line, with a character that cannot be seen spelled out."""
+    return spelled_out(text)
 
 
 def shown(text: str, style: str = "") -> Text:
@@ -44,7 +34,3 @@ def for_markdown(text: str) -> str:
 def for_markup(text: str) -> str:
     """Text that SVG and HTML show as it is, inside an element or an attribute."""
     return escape(for_terminal(text))
-
-
-def _spelled(mark: str) -> str:
-    return mark.encode("unicode_escape").decode("ascii")
