@@ -23,6 +23,11 @@ _LOCK_NAME: Final = ".lock"
 _NAMES: Final = (HISTORY_NAME, PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
 
 
+def names_of_results(folder: Path) -> tuple[str, ...]:
+    """Return which files of a result are in a folder, the model first."""
+    return tuple(name for name in reversed(_NAMES) if (folder / name).exists())
+
+
 class OutputFolder:
     """Collects files in ``unfinished``, a folder of its own in the final one.
 

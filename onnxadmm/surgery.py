@@ -23,7 +23,8 @@ from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
-from onnxadmm.plan.budget import Budget, amount_options
+from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
+from onnxadmm.plan.given import given, given_budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
@@ -37,6 +38,8 @@ from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
+
+_WAY_TO_LIMITS = "write e.g. onnxadmm.Limits(max_ratio=0.9)"
 
 Source = str | Path | onnx.ModelProto | Model
 InputShapes = Mapping[str, Sequence[int]]
@@ -85,11 +88,11 @@ def find_groups(
 
 def rank(
     model: Source,
-    budget: Budget | None = None,
+    budget: Budget | Mapping[str, Any] | None = None,
     *,
-    ratio: float | None = None,
+    ratio: Share | None = None,
     by: Ranking = "magnitude",
-    limits: Limits | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
     seed: int = 0,
@@ -100,8 +103,8 @@ def rank(
 
     Args:
         model: path or model.
-        budget: what the result may cost; only ``macs`` or ``params``.
-        ratio: share of the units of every group that goes; instead of a budget.
+        budget: what the result may cost; only ``macs`` or ``params``. A dict of its fields will do, as for limits.
+        ratio: share of the units of every group that goes, ``0.3`` or ``"30%"``; instead of a budget.
         by: ``"magnitude"`` or ``"random"``.
         limits: how far a group may shrink.
         ignore, inexact: as for ``find_groups``.
@@ -122,24 +125,25 @@ def rank(
             found="both" if ratio is not None else "neither",
             way_out=f"give one of {amount_options()} and --ratio",
         )
-    if budget is not None and budget.connections is not None:
+    goal = given_budget(budget)
+    if goal is not None and goal.connections is not None:
         raise OptionError(
             "--connections",
             expected="a plan with training",
             found="a ranking without training",
             way_out="use `onnxadmm compress`, which prunes connections while it trains",
         )
+    share = parse_share(ratio if ratio is not None else 0.0, option="--ratio")
+    bounds = Limits() if limits is None else given(Limits, limits, thing="the limits", way_out=_WAY_TO_LIMITS)
     with custom_operators(custom_ops):
         loaded = opened(model, input_shapes)
         units = find(loaded, inexact=inexact, ignore=ignore)
-        bounds = limits if limits is not None else Limits()
-        if budget is not None:
-            keep = rank_by_budget(loaded, units, budget, by=by, limits=bounds, seed=seed)
-            note = f"{budget.describe()} by {by}"
+        if goal is not None:
+            keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed)
+            note = f"{goal.describe()} by {by}"
         else:
-            assert ratio is not None  # one of the two is given
-            keep = rank_by_ratio(loaded, units, ratio, by=by, limits=bounds, seed=seed)
-            note = f"ratio {ratio:g} by {by}"
+            keep = rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
+            note = f"ratio {share:g} by {by}"
         return make_plan(loaded, units, keep, inexact=inexact, ignored=tuple(ignore), note=note)
 
 

@@ -16,6 +16,7 @@ from onnxadmm.cli.options import (
     KeepOption,
     ModelArgument,
     OutOption,
+    QuietOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
@@ -28,24 +29,21 @@ from onnxadmm.cli.options import (
     read_numbers,
     read_shapes,
 )
-from onnxadmm.cli.report import print_report
-from onnxadmm.compress import compress
-from onnxadmm.console import ConsoleProgress, stderr_console
+from onnxadmm.cli.report import print_next_steps, print_report
+from onnxadmm.console import progress_of
 from onnxadmm.errors import OptionError
-from onnxadmm.plan.problem import Limits
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
 @counts
 def run(
-    context: typer.Context,
     model: ModelArgument,
     data: Annotated[str, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")],
     out: OutOption,
     amounts: Amounts,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     connections: Annotated[
-        float | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
+        str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option("--target", metavar="GLOB=SHARE", help="units that stay, for --mode joint")
@@ -102,19 +100,27 @@ def run(
     single_file: SingleFileOption = False,
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
-    max_ratio: RatioLimitOption = 1.0,
+    max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
+    bench: Annotated[bool, typer.Option("--bench/--no-bench", help="time original and result in the end")] = True,
+    bench_batch: Annotated[int, typer.Option("--bench-batch", help="the larger batch size beside 1")] = 64,
+    bench_threads: Annotated[
+        int | None, typer.Option("--bench-threads", help="of one operator while timing [every core there is]")
+    ] = None,
+    quiet: QuietOption = False,
     force: ForceOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
-    given = {name: _plain(value) for name, value in context.params.items() if value is not None}
+    from onnxadmm.compress import compress
+    from onnxadmm.plan.problem import Limits
+
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
         distillation=distillation,
@@ -135,7 +141,7 @@ def run(
         workers=_workers(workers),
         accumulate=accumulate,
     )
-    with ConsoleProgress(stderr_console()) as progress:
+    with progress_of(quiet=quiet) as progress:
         report = compress(
             model,
             data=data,
@@ -157,22 +163,25 @@ def run(
             seed=seed,
             input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),
+            bench=bench,
+            bench_batch=bench_batch,
+            bench_threads=bench_threads,
             force=force,
             resume=resume,
             progress=progress,
-            options=given,
         )
     print_report(report, as_json=as_json)
+    if not as_json:
+        print_next_steps(report, out)
 
 
-def _targets(pairs: list[str] | None) -> dict[str, float]:
-    targets: dict[str, float] = {}
+def _targets(pairs: list[str] | None) -> dict[str, str]:
+    targets: dict[str, str] = {}
     for pair in pairs or []:
         pattern, _, share = pair.rpartition("=")
-        numbers = read_numbers("--target", share) if pattern else None
-        if numbers is None or len(numbers) != 1:
+        if not pattern:
             raise OptionError("--target", expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
-        targets[pattern] = numbers[0]
+        targets[pattern] = share
     return targets
 
 
@@ -186,9 +195,3 @@ def _workers(text: str) -> int | None:
         raise OptionError(
             "--workers", expected="a number or auto", found=repr(text), way_out="auto is usual"
         ) from error
-
-
-def _plain(value: object) -> str | int | float | bool:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from onnxadmm.errors import OptionError
-from onnxadmm.operators.outside import load_rules
 from onnxadmm.plan.budget import COUNTED, Budget
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
@@ -23,7 +22,7 @@ IgnoreOption = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
 ]
 KeepOption = Annotated[int, typer.Option("--keep-at-least", help="fewest units that stay in a group")]
-RatioLimitOption = Annotated[float, typer.Option("--max-ratio", help="largest share of a group that goes")]
+RatioLimitOption = Annotated[str, typer.Option("--max-ratio", help="largest share of a group that goes")]
 RoundOption = Annotated[
     int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")
 ]
@@ -39,7 +38,10 @@ InputOption = Annotated[
 
 
 def _load_rules(files: list[Path] | None) -> list[Path] | None:
-    load_rules(files or [])
+    if files:
+        from onnxadmm.operators.outside import load_rules
+
+        load_rules(files)
     return files
 
 
@@ -62,6 +64,8 @@ SingleFileOption = Annotated[
 ]
 
 
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing on the way, only the result and errors")]
+
 #: What a verb receives of the options that ``counts`` gives it, by their names.
 Amounts = dict[str, str | None]
 
@@ -74,7 +78,7 @@ def counts(run: Callable[..., None]) -> Callable[..., None]:
             kind,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=None,
-            annotation=Annotated[str | None, typer.Option(f"--{kind}", help=f"{words} that may stay: 0.3 or 20M")],
+            annotation=Annotated[str | None, typer.Option(f"--{kind}", help=f"{words} that may stay: 0.3, 30% or 20M")],
         )
         for kind, words in COUNTED.items()
     ]
@@ -90,7 +94,7 @@ def counts(run: Callable[..., None]) -> Callable[..., None]:
     return with_amounts
 
 
-def read_budget(amounts: Amounts, connections: float | None = None) -> Budget | None:
+def read_budget(amounts: Amounts, connections: str | None = None) -> Budget | None:
     """Return the budget that was asked for, None when none was.
 
     Raises:

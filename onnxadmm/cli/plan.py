@@ -26,10 +26,7 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.console import print_json, print_line, stdout_console
 from onnxadmm.files import refuse_existing
-from onnxadmm.plan.problem import Limits
 from onnxadmm.report.words import plural
-from onnxadmm.report.writer import write_text
-from onnxadmm.surgery import rank
 
 
 @counts
@@ -37,11 +34,11 @@ def run(
     model: ModelArgument,
     output: OutputOption,
     amounts: Amounts,
-    ratio: Annotated[float | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
+    ratio: Annotated[str | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
     by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
-    max_ratio: RatioLimitOption = 1.0,
+    max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     input_shape: InputShapeOption = None,
@@ -52,6 +49,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Choose what goes without training."""
+    from onnxadmm.plan.problem import Limits
+    from onnxadmm.report.writer import write_text
+    from onnxadmm.surgery import rank
+
     refuse_existing(output, force=force)
     plan = rank(
         model,

@@ -22,8 +22,6 @@ from onnxadmm.cli.options import (
 from onnxadmm.cli.verify import noise_sentences, warn_of_limits
 from onnxadmm.console import print_line, stderr_console, stdout_console
 from onnxadmm.files import refuse_existing
-from onnxadmm.plan.plan import Plan
-from onnxadmm.surgery import shrink_to_file
 
 
 def run(
@@ -41,6 +39,9 @@ def run(
     force: ForceOption = False,
 ) -> None:
     """Write the model without what the plan removes, once it is proven to compute what the masked original does."""
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.surgery import shrink_to_file
+
     refuse_existing(output, force=force)
     size, proof = shrink_to_file(
         model,

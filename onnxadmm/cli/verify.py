@@ -1,11 +1,10 @@
 """``onnxadmm verify``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxadmm.bisect import Culprit, bisect, write_culprit
 from onnxadmm.cli.options import (
     CustomOpsOption,
     ForceOption,
@@ -21,11 +20,11 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
-from onnxadmm.graph.still import about_drawing
-from onnxadmm.plan.plan import Plan
-from onnxadmm.rewrite.structure import Retrained
-from onnxadmm.rewrite.verify import Verification, require
-from onnxadmm.surgery import verify as compare
+
+if TYPE_CHECKING:
+    from onnxadmm.bisect import Culprit
+    from onnxadmm.rewrite.structure import Retrained
+    from onnxadmm.rewrite.verify import Verification
 
 
 def run(
@@ -47,6 +46,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Check that the shrunk model computes what the masked original computes, or its structure if it was retrained."""
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.rewrite.verify import require
+    from onnxadmm.surgery import verify as compare
+
     planned = Plan.read(plan)
     shapes, given = read_shapes(input_shape), read_inputs(inputs)
     verification = compare(
@@ -54,6 +57,8 @@ def run(
     )
     fits = verification.passed or verification.retrained is not None
     if narrow is not None and not fits:
+        from onnxadmm.bisect import bisect
+
         culprit = bisect(model, planned, seed=seed, input_shapes=shapes, custom_ops=custom_ops or ())
         print_line(_narrowed(culprit, narrow, force=force), stderr_console())
     if as_json:
@@ -75,7 +80,7 @@ def run(
         print_line(line, stdout_console())
 
 
-def _about_retraining(found: Retrained, snr_db: float) -> str:
+def _about_retraining(found: "Retrained", snr_db: float) -> str:
     record = "its metadata record the same removals" if found.recorded else "its metadata say nothing"
     return (
         f"retrained after the cut, {found.changed} of {found.weights} weights differ. Proven: the structure is what "
@@ -84,21 +89,25 @@ def _about_retraining(found: Retrained, snr_db: float) -> str:
     )
 
 
-def noise_sentences(verification: Verification) -> list[str]:
+def noise_sentences(verification: "Verification") -> list[str]:
     """Return a sentence for each output that passed as no further off than rounding."""
     return [f"Within rounding: output {line}." for line in verification.within_noise]
 
 
-def warn_of_limits(verification: Verification) -> None:
+def warn_of_limits(verification: "Verification") -> None:
     """Say that outputs which hardly change prove little, and that what draws at random was held still."""
     if verification.blind:
         names = ", ".join(verification.blind)
         print_line(f"Warning: {names} hardly depends on the input, so this says little about it.", stderr_console())
     if verification.held_still:
+        from onnxadmm.graph.still import about_drawing
+
         print_line(f"Warning: {about_drawing(verification.held_still)}", stderr_console())
 
 
-def _narrowed(culprit: Culprit | None, folder: Path, *, force: bool) -> str:
+def _narrowed(culprit: "Culprit | None", folder: Path, *, force: bool) -> str:
+    from onnxadmm.bisect import write_culprit
+
     if culprit is None:
         return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
     model_path, plan_path = write_culprit(culprit, folder, force=force)

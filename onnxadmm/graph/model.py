@@ -47,6 +47,11 @@ class Model:
     extras: store.Extras = field(default_factory=store.Extras)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        name = "in memory" if self.path is None else repr(str(self.path))
+        nodes = len(self.ir.graph)
+        return f"Model({name}: {nodes} nodes, {self.file_bytes:,} bytes, sha256 {self.sha256[:12]})"
+
 
 def load(source: str | Path | onnx.ModelProto | Model) -> Model:
     """Load a model from a file or a protobuf message; a ``Model`` is handed back as it is.

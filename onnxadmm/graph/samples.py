@@ -181,6 +181,9 @@ def _computed(sample: Sample) -> dict[str, tuple[int, int]]:
     """Lengths of symbols such as ``past + 1`` that are written in terms of others."""
     computed = {}
     for symbol in sample:
+        # A formula of others names them; asking onnx_ir about anything else would import sympy for nothing.
+        if symbol.isidentifier() or not any(other != symbol and other in symbol for other in sample):
+            continue
         try:
             dim = onnx_ir.SymbolicDim(symbol)
             names = dim.free_symbols() - {symbol}

@@ -10,7 +10,7 @@ from onnxadmm.admm.problem import GateGroup, Problem, Reader
 from onnxadmm.errors import NothingToPruneError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
-from onnxadmm.plan.budget import Budget, amount_options
+from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Group, Units
 
@@ -21,7 +21,7 @@ class Limits:
 
     Attributes:
         keep_at_least: fewest units that stay in a group.
-        max_ratio: largest share of a group's units that goes.
+        max_ratio: largest share of a group's units that goes, read as a number where it is given as ``"50%"``.
         round_to: kept counts of at least this many are multiples of it; None: the CPU's SIMD block where a plan is
             trained, free elsewhere.
 
@@ -30,18 +30,20 @@ class Limits:
     """
 
     keep_at_least: int = 1
-    max_ratio: float = 1.0
+    max_ratio: Share = 1.0
     round_to: int | None = None
 
     def __post_init__(self) -> None:
+        largest = parse_share(self.max_ratio, option="--max-ratio")
+        object.__setattr__(self, "max_ratio", largest)  # frozen from here on
         for option, value, least in (("--keep-at-least", self.keep_at_least, 1), ("--round-to", self.round_to, 1)):
             if value is not None and value < least:
                 raise OptionError(
                     option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
                 )
-        if not 0 < self.max_ratio <= 1:
+        if not 0 < largest <= 1:
             raise OptionError(
-                "--max-ratio", expected="above 0 and at most 1", found=f"{self.max_ratio:g}", way_out="give a share"
+                "--max-ratio", expected="above 0 and at most 1", found=f"{largest:g}", way_out="give a share"
             )
 
     def of(self, group: Group) -> GateGroup:
@@ -51,7 +53,7 @@ class Limits:
             start=group.start,
             count=group.count,
             keep_at_least=min(max(1, self.keep_at_least // group.block_count), group.count // group.block_count),
-            keep_at_most_removed=int(self.max_ratio * group.count + 1e-9),
+            keep_at_most_removed=int(float(self.max_ratio) * group.count + 1e-9),
             multiple=self.round_to if self.round_to is not None else 1,
             blocks=group.blocks,
         )
@@ -92,7 +94,7 @@ def state_problem(
         keep_counts=keep_counts,
         held=frozenset(gate.reader.tensor for gate in units.gates),
         connections=connection_weights(model),
-        connection_share=1.0 if budget is None or budget.connections is None else budget.connections,
+        connection_share=1.0 if budget is None else budget.connection_share,
     )
 
 

@@ -16,6 +16,11 @@ from onnxadmm.units.cost import CostKind
 
 SCHEMA: Final = "onnxadmm.report/1"
 
+NAME: Final = "report.json"
+
+# An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
+_NOISY: Final = 1.25
+
 Option = str | int | float | bool | None
 
 
@@ -128,6 +133,11 @@ class LatencyLine:
     speedup_low: float
     speedup_high: float
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the interval includes 1 and is wide: no verdict can be drawn from it."""
+        return self.speedup_low <= 1 <= self.speedup_high and self.speedup_high > _NOISY * self.speedup_low
+
 
 @dataclass(frozen=True)
 class VerificationLine:
@@ -222,6 +232,18 @@ class Report:
     history: tuple[Iteration, ...]
     stages: tuple[StageTime, ...]
 
+    def __repr__(self) -> str:
+        before, after, proof = self.before, self.after, self.verification
+        told = [f"{before.model.name!r} became {after.model.name!r}"]
+        told.append(f"parameters {before.parameters:,} to {after.parameters:,}")
+        if before.macs is not None and after.macs is not None:
+            told.append(f"MACs {before.macs:,} to {after.macs:,}")
+        for data, was, now in (("held-out", before.heldout, after.heldout), ("test", before.test, after.test)):
+            if was is not None and now is not None:
+                told.append(f"{data} {now.metric} {was.value:.4f} to {now.value:.4f}")
+        verdict = "not verified" if proof is None else "verified" if proof.passed else "verification failed"
+        return f"{type(self).__name__}({', '.join([*told, verdict])})"
+
 
 def latency_lines(latencies: Latencies) -> tuple[LatencyLine, ...]:
     """Lines for a report from a comparison of exactly two models, the original first.
@@ -283,11 +305,22 @@ def from_document(document: object, *, source: str) -> Report:
 
 
 def read_report(path: str | Path) -> Report:
-    """Read ``report.json``.
+    """Read ``report.json``, the one of a run's folder where a folder is given.
 
     Raises:
         InputError: the file cannot be read, is not JSON, or is not a report.
     """
+    if Path(path).is_dir():
+        file = Path(path) / NAME
+        if not file.exists():
+            unfinished = (Path(path) / "unfinished").exists()
+            raise InputError(
+                str(path),
+                expected=f"a folder with {NAME}",
+                found="an unfinished run" if unfinished else "none",
+                way_out="go on with --resume" if unfinished else "give the --out folder of a run",
+            )
+        path = file
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -95,7 +95,9 @@ def _score(score: Score | None) -> str:
 
 def _latency(line: LatencyLine) -> Row:
     ratio, low, high = line.speedup, line.speedup_low, line.speedup_high
-    if ratio >= 1:
+    if line.is_noisy:
+        change = f"too noisy to tell ({low:.2f}-{high:.2f})"
+    elif ratio >= 1:
         change = f"{times(ratio)} faster ({low:.2f}-{high:.2f})"
     else:
         change = f"{times(1 / ratio)} slower ({1 / high:.2f}-{1 / low:.2f})"

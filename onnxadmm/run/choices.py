@@ -1,6 +1,6 @@
 """What a run was asked for, and what of that decides its result."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from onnxadmm.train.norm_restore import ENOUGH
 
 #: What an interrupted run may go on with in another way: more or fewer processes. Everything else decides the result.
 FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
+
+Option = str | int | float | bool | None
 
 #: Fields that the command line calls otherwise.
 _OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify", "input_shapes": "input_shape"}
@@ -66,6 +68,10 @@ class Choices:
             values["norm"] = "auto, in parts too small for batch statistics"  # another network trains
         return options_as_text({name: value for name, value in values.items() if name not in FREE_TO_CHANGE})
 
+    def options(self) -> dict[str, Option]:
+        """What was chosen, by name on the command line, as a report holds it."""
+        return {name: _plain(value) for name, value in self._options()}
+
     def _options(self) -> Iterator[tuple[str, Any]]:
         for item in fields(self):
             value = getattr(self, item.name)
@@ -75,3 +81,11 @@ class Choices:
                 yield from asdict(value).items()
             else:
                 yield _OPTION_NAMES.get(item.name, item.name), value
+
+
+def _plain(value: object) -> Option:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or None
+    return (", ".join(map(str, value)) or None) if isinstance(value, Iterable) else str(value)

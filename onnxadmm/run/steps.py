@@ -20,7 +20,7 @@ from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.plan import make_plan
+from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
 from onnxadmm.report.words import plural
@@ -33,7 +33,7 @@ from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigte
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Outcome, Quality, make_report
+from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
@@ -53,6 +53,32 @@ _NO_WAY_ON: Mapping[type[Exception], str] = {
 }
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What a run does once the network is trained; nothing of it changes what was chosen.
+
+    Attributes:
+        sparse: store weights whose connections were pruned sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
+        timing: how original and result are timed; None: not at all.
+        options: what else of the call belongs into the report, by name.
+    """
+
+    sparse: bool
+    single_file: bool
+    timing: Timing | None
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run ends with: the report, the plan, and the small model as it was written."""
+
+    report: Report
+    plan: Plan
+    model: Model
+
+
 @dataclass
 class Compression:
     """One run of ``compress``; its public methods are the steps.
@@ -63,6 +89,7 @@ class Compression:
         model: as given.
         choices: what is asked for.
         journal: what is told while it runs, and goes into the report.
+        ending: what is done in the end.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
@@ -72,6 +99,7 @@ class Compression:
     model: Model
     choices: Choices
     journal: Journal
+    ending: Ending
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
@@ -163,25 +191,24 @@ class Compression:
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
 
-    def finish(
-        self, folder: OutputFolder | None, *, sparse: bool, single_file: bool, options: Mapping[str, Option]
-    ) -> Report:
+    def finish(self, folder: OutputFolder | None) -> Finished:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
-            return self._measure(
-                result, pruned, verification, None, sparse=sparse, single_file=single_file, options=options
-            )
+            saved = from_proto(to_proto(result))
+            return Finished(self._measure(saved, pruned, verification), self._plan(pruned), saved)
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                report = self._measure(
-                    result, pruned, verification, folder, sparse=sparse, single_file=single_file, options=options
-                )
-                self._write(report, pruned, folder)
+                self._save(result, pruned, folder.work / MODEL_NAME)
+                saved = load(folder.work / MODEL_NAME)
+                report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
+                write_text(folder.work / PLAN_NAME, plan.to_json())
+                write_report(report, folder.work)
+                folder.publish()
         except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
                 checkpoints.flush()
@@ -189,7 +216,7 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        return report
+        return Finished(report, plan, load(folder.path / MODEL_NAME))
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
@@ -253,25 +280,14 @@ class Compression:
         """The values of inputs that stay the same for every sample, wherever they came from."""
         return {**self.choices.inputs, **self.training.samples.held}
 
-    def _measure(
-        self,
-        result: Model,
-        pruned: Pruned,
-        verification: Verification,
-        folder: OutputFolder | None,
-        *,
-        sparse: bool,
-        single_file: bool,
-        options: Mapping[str, Option],
-    ) -> Report:
-        """Save the model, and measure what was saved against what was given."""
+    def _save(self, result: Model, pruned: Pruned, path: Path) -> None:
+        names = tuple(pruned.zeros) if self.ending.sparse else False
+        save(result, path, sparse=names, single_file=self.ending.single_file)
+
+    def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
+        """Measure what was saved against what was given."""
+        saved = replace(saved, input_shapes=self.model.input_shapes)
         with self.journal.stage("measure"):
-            saved = from_proto(to_proto(result)) if folder is None else result
-            if folder is not None:
-                names = tuple(pruned.zeros) if sparse else False
-                save(result, folder.work / MODEL_NAME, sparse=names, single_file=single_file)
-                saved = load(folder.work / MODEL_NAME)
-            saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
                 original=self.model,
                 result=saved,
@@ -289,7 +305,8 @@ class Compression:
             held_out=held_out,
             test=test,
             options={
-                **options,
+                **self.choices.options(),
+                **self.ending.options,
                 **self._sizes(),
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
@@ -301,6 +318,7 @@ class Compression:
             history=tuple(self.journal.history),
             stages=self.journal.stages,
             progress=self.journal.progress,
+            timing=self.ending.timing,
         )
 
     def _sizes(self) -> dict[str, Option]:
@@ -314,8 +332,8 @@ class Compression:
 
         return Quality(measured(self.model), measured(saved))
 
-    def _write(self, report: Report, pruned: Pruned, folder: OutputFolder) -> None:
-        plan = make_plan(
+    def _plan(self, pruned: Pruned) -> Plan:
+        return make_plan(
             self.ready,
             self.units,
             pruned.keep,
@@ -325,6 +343,3 @@ class Compression:
             zeros=pruned.zeros,
             note=describe_goal(self.choices.budget, self.choices.targets),
         )
-        write_text(folder.work / PLAN_NAME, plan.to_json())
-        write_report(report, folder.work)
-        folder.publish()

@@ -32,6 +32,9 @@ _WEIGHT_TYPES = frozenset(
 UnitAxes = tuple[LabelArray | None, ...]
 
 
+_MOST_SHOWN, _MOST_LOCKED_SHOWN = 5, 2
+
+
 @dataclass(frozen=True)
 class Group(UnitRange):
     """Units that compete, with what they occupy; named after the weight that writes them.
@@ -109,6 +112,17 @@ class Units:
     parameter_terms: tuple[CostTerm, ...]
     shapes: Shapes
     inexact: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Ten lines at most, however many groups there are."""
+        lines = [f"Units({self.count:,} units in {len(self.groups)} groups that may shrink, {len(self.locked)} locked)"]
+        lines += [f"  {group.name!r}: {group.count:,} units" for group in self.groups[:_MOST_SHOWN]]
+        if len(self.groups) > _MOST_SHOWN:
+            lines.append(f"  and {len(self.groups) - _MOST_SHOWN} more")
+        lines += [f"  locked {lock.name!r}: {repr(lock.reason)[1:-1]}" for lock in self.locked[:_MOST_LOCKED_SHOWN]]
+        if len(self.locked) > _MOST_LOCKED_SHOWN:
+            lines.append(f"  and {len(self.locked) - _MOST_LOCKED_SHOWN} more locked")
+        return "\n".join(lines)
 
     def group(self, name: str) -> Group | None:
         """Return the group of that name that may shrink."""
