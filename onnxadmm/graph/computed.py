@@ -15,6 +15,8 @@ from onnxadmm.graph.unread import drop_unread
 from onnxadmm.operators.table import find
 
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
+#: Elements of all computed weights together, and of what they are computed from; more only where the file is as large.
+MOST_COMPUTED = 2**26
 
 
 def write_out_computed(model: Model) -> Model:
@@ -32,10 +34,13 @@ def write_out_computed(model: Model) -> Model:
     result = clone(model)
     values = {value.name: value for node in result.ir.graph for value in node.outputs}
     arrays: dict[str, Array] = {}
+    left = max(MOST_COMPUTED, model.file_bytes)
     for name in found:
-        array = _evaluate(values[name], shapes, result, arrays)
+        known = dict(arrays)
+        array = _evaluate(values[name], shapes, result, known, left)
         if array is not None:
             arrays[name] = array
+            left -= array.size
     computed = {name: arrays[name] for name in found if name in arrays}
     if not computed:
         return model
@@ -89,8 +94,13 @@ class _Search:
         return value.is_initializer() or (node is not None and node.op_type == "Constant")
 
 
-def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array]) -> Array | None:
-    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed."""
+def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array], left: int) -> Array | None:
+    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed.
+
+    Args:
+        known: arrays by name; what is computed on the way is added.
+        left: elements that all that is computed may have together.
+    """
     if shapes.dtype(value.name or "") not in FLOATS:
         return None
     pending = [value]
@@ -106,7 +116,7 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
             pending.pop()
             continue
         shape = shapes.shape(name)
-        if shape is None or prod(shape) > LARGEST_COMPUTED:
+        if shape is None or prod(shape) > min(LARGEST_COMPUTED, left):
             return None
         missing = [operand for operand in node.inputs if operand is not None and operand.name not in known]
         if missing:
@@ -115,6 +125,7 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
         results = _run(node, known, model)
         if results is None:
             return None
+        left -= sum(result.size for result in results)
         named = (output.name for output in node.outputs if output.name)
         known.update(zip(named, results, strict=True))
     return known[value.name or ""]

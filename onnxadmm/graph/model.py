@@ -6,6 +6,7 @@ information) is kept beside the graph and written back.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from onnxadmm.graph.check import check_functions, check_header, check_text, desc
 from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
+
+# It warns on stderr of what a model lacks; what matters of that is refused here, in a sentence.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 _IN_MEMORY = "the model given in memory"
 

@@ -15,6 +15,8 @@ from onnxadmm.graph.model import Model
 _BATCHES = ((2, 3), (1, 1), (8, 16))
 _OTHERS = ((256, 384), (16, 24), (64, 160), (224, 448), (32, 32), (224, 224), (28, 28), (299, 299), (512, 512), (1, 1))
 
+_LONGEST_FORMULA = 200  # characters of a symbol that is computed from others
+
 
 @dataclass(frozen=True)
 class FreeDimensions:
@@ -112,6 +114,9 @@ def _computed(sample: Sample) -> dict[str, tuple[int, int]]:
     """Lengths of symbols such as ``past + 1`` that are written in terms of others."""
     computed = {}
     for symbol in sample:
+        # A power of powers would be computed for ever, and no exporter writes one.
+        if len(symbol) > _LONGEST_FORMULA or any(power in symbol for power in ("**", "^")):
+            continue
         try:
             dim = onnx_ir.SymbolicDim(symbol)
             names = dim.free_symbols() - {symbol}

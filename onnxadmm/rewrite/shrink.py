@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from onnxadmm.graph.boundary import analysing, name_node
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
@@ -25,9 +26,17 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         model: the model the units were found in; it is not changed.
         units: its units.
         keep: which units stay, bool ``[units.count]``.
+
+    Raises:
+        ModelFileError: something is wrong with the model that no check has foreseen.
     """
     if bool(keep.all()):
         return model
+    with analysing(model, "a rewrite without units"):
+        return _shrunk(model, units, keep)
+
+
+def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     small = clone(inline(model))
     used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
     kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
@@ -48,7 +57,11 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         rewrite = find(node.domain, node.op_type).rewrite
         edit = Edit(small, node, units.shapes, kept.get, taken, made)
         if rewrite is not None and edit.is_affected:
-            rewrite(edit)
+            try:
+                rewrite(edit)
+            except Exception as error:
+                name_node(error, node)
+                raise
     _restate_shapes(small, kept)
     remove_dead(small, used)
     add_record(small, model, units, keep)
