@@ -25,6 +25,7 @@ from tests.shared import SCALE2, compiled
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
+    parser.addoption("--mutants", type=int, default=2000, help="mutated models that are analysed")
     parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")
 
 
@@ -54,6 +55,12 @@ def evenly(cases: Sequence[T], most: int) -> list[T]:
 def networks(request: pytest.FixtureRequest) -> int:
     """How many random networks of all operators are pruned."""
     return int(request.config.getoption("--networks"))
+
+
+@pytest.fixture
+def mutants(request: pytest.FixtureRequest) -> int:
+    """How many mutated models are analysed."""
+    return int(request.config.getoption("--mutants"))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
+from onnxadmm.graph.boundary import name_node
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
@@ -179,16 +180,22 @@ class _Walk:
 
     def run(self) -> Shapes:
         graph = self._model.ir.graph
+        symbols: dict[str, dict[int, str]] = {}
+        for (name, axis), symbol in self._free.symbols.items():
+            symbols.setdefault(name, {})[axis] = symbol
         for value in graph.inputs:
-            symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
-            self._record(value, self._stated(value, symbols))
+            self._record(value, self._stated(value, symbols.get(value.name or "", {})))
         for value in graph.initializers.values():
             self._record_constant(value)
         for position, node in enumerate(graph):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
                 self._record_constant(node.outputs[0])
-            else:
+                continue
+            try:
                 self._visit(node, f"{position}")
+            except Exception as error:
+                name_node(error, node)
+                raise
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
         return Shapes(tensors, self._sample, tuple(self._contradictions), batch, self._sizes(tensors))
