@@ -26,6 +26,7 @@ CHOICES = Choices(
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "test", "out", "sparse", "force", "resume", "progress", "options"}
+OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads"}
 
 
 def with_a_new_field(kind: type, value: int, **given: Any) -> Any:
