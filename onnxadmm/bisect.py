@@ -20,7 +20,7 @@ from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, verify
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import Source, apply_plan
+from onnxadmm.surgery import InputShapes, Source, apply_plan, opened
 from onnxadmm.units.units import Group, Units, find_units
 
 _RANDOM = "random weights, seed 0"
@@ -48,7 +48,14 @@ class Culprit:
     nodes: int
 
 
-def bisect(model: Source, plan: Plan, *, seed: int = 0, custom_ops: Sequence[str | Path] = ()) -> Culprit | None:
+def bisect(
+    model: Source,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    input_shapes: InputShapes | None = None,
+    custom_ops: Sequence[str | Path] = (),
+) -> Culprit | None:
     """Find the smallest part of a plan that fails on its own, and a small model that shows it.
 
     Groups are tried one by one, then halves of the first failing group's units. Nothing of the user's weights is in
@@ -58,13 +65,14 @@ def bisect(model: Source, plan: Plan, *, seed: int = 0, custom_ops: Sequence[str
         model: path or model.
         plan: the plan whose verification failed.
         seed: of the random inputs.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Returns:
         The culprit, or None when every group of the plan passes on its own.
     """
     with custom_operators(custom_ops):
-        applied = apply_plan(model, plan)
+        applied = apply_plan(opened(model, input_shapes), plan)
         for group in applied.units.groups:
             inside = np.zeros(applied.units.count, dtype=np.bool_)
             inside[group.start : group.start + group.count] = True

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget, Share, parse_share
@@ -23,7 +24,7 @@ from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import Source
+from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
 
 T = TypeVar("T")
@@ -63,12 +64,15 @@ def compress(
     test: object | None = None,
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    inputs: Mapping[str, object] | None = None,
     limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
     simplified: bool = True,
     sparse: bool = True,
+    single_file: bool = False,
     seed: int = 0,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
     bench: bool = True,
     bench_batch: int = Timing.batch,
@@ -92,12 +96,17 @@ def compress(
         test: test data, used for the last line of the report and nothing else.
         recipe: how to train.
         preprocessing: what is done to stored values.
+        inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
+            has no batch must have its value here or in the data.
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
         simplified: simplify the model first.
-        sparse: store weights with enough zeros sparsely.
+        sparse: store weights whose connections were pruned sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
         seed: of every random choice.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; what is not stated is as in the
+            data. Costs are counted there, and the proof and the measurement of latency made.
         custom_ops: libraries of custom operators, see ``onnxadmm.runtime.custom_ops``; every session of the run
             registers them, in its child processes too.
         bench: time original and result.
@@ -135,6 +144,7 @@ def compress(
         choices = Choices(
             budget=goal,
             targets=shares,
+            inputs=dict(inputs or {}),
             limits=_with_simd_block(bounds),
             preprocessing=prepared,
             recipe=chosen,
@@ -142,6 +152,7 @@ def compress(
             inexact=inexact,
             simplified=simplified,
             seed=seed,
+            input_shapes=shapes_as_text(input_shapes or {}) or None,
             custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
             rules=rule_files() or None,
         )
@@ -151,14 +162,15 @@ def compress(
             "test": describe_source(test),
             "out": None if out is None else str(out),
             "sparse": sparse,
+            "single_file": single_file,
             "bench": bench,
             "bench_batch": bench_batch,
             "bench_threads": bench_threads if bench_threads is not None else this_machine().threads,
             "custom_ops": ", ".join(map(str, custom_ops)) or None,
             **(options or {}),
         }
-        ending = Ending(sparse=sparse, timing=timing, options=told)
-        run = Compression(load(model), choices, Journal(progress), ending)
+        ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
+        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
         require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))

@@ -3,24 +3,27 @@
 Every function takes a path or a loaded model; a plan is made for one model, known by the sha256 of its file.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxadmm.bench.inputs import batch_is_free, random_inputs
+from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
 from onnxadmm.bench.latency import Latencies, measure_latency
-from onnxadmm.errors import OptionError, PlanError
-from onnxadmm.graph.model import Model, load, save
+from onnxadmm.errors import ModelFileError, OptionError, PlanError
+from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
+from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
-from onnxadmm.plan.budget import Budget, Share, parse_share
+from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.plan.given import given, given_budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
@@ -29,6 +32,7 @@ from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
 from onnxadmm.rewrite.shrink import shrink as shrink_units
+from onnxadmm.rewrite.structure import misfit, retrained
 from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, require
 from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
@@ -38,6 +42,7 @@ from onnxadmm.units.units import find_units as find
 _WAY_TO_LIMITS = "write e.g. onnxadmm.Limits(max_ratio=0.9)"
 
 Source = str | Path | onnx.ModelProto | Model
+InputShapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,12 @@ class Planned:
 
 
 def find_groups(
-    model: Source, *, inexact: bool = False, ignore: Sequence[str] = (), custom_ops: Sequence[str | Path] = ()
+    model: Source,
+    *,
+    inexact: bool = False,
+    ignore: Sequence[str] = (),
+    input_shapes: InputShapes | None = None,
+    custom_ops: Sequence[str | Path] = (),
 ) -> Units:
     """Find the groups of a model: those that may shrink, and why the others may not.
 
@@ -64,6 +74,7 @@ def find_groups(
         model: path or model.
         inexact: also prune through operators that mix along the removed axis.
         ignore: patterns of names of groups, layers or weights that must stay.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: costs are counted there.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -72,7 +83,7 @@ def find_groups(
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        return find(load(model), inexact=inexact, ignore=ignore)
+        return find(opened(model, input_shapes), inexact=inexact, ignore=ignore)
 
 
 def rank(
@@ -85,6 +96,7 @@ def rank(
     ignore: Sequence[str] = (),
     inexact: bool = False,
     seed: int = 0,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Plan:
     """Make a plan without training, from a budget or from the share of every group that goes.
@@ -97,6 +109,7 @@ def rank(
         limits: how far a group may shrink.
         ignore, inexact: as for ``find_groups``.
         seed: of the random ranking.
+        input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -110,7 +123,7 @@ def rank(
             "the plan",
             expected="a budget or a ratio",
             found="both" if ratio is not None else "neither",
-            way_out="give one of --macs, --params and --ratio",
+            way_out=f"give one of {amount_options()} and --ratio",
         )
     goal = given_budget(budget)
     if goal is not None and goal.connections is not None:
@@ -123,7 +136,7 @@ def rank(
     share = parse_share(ratio if ratio is not None else 0.0, option="--ratio")
     bounds = Limits() if limits is None else given(Limits, limits, thing="the limits", way_out=_WAY_TO_LIMITS)
     with custom_operators(custom_ops):
-        loaded = load(model)
+        loaded = opened(model, input_shapes)
         units = find(loaded, inexact=inexact, ignore=ignore)
         if goal is not None:
             keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed)
@@ -134,12 +147,15 @@ def rank(
         return make_plan(loaded, units, keep, inexact=inexact, ignored=tuple(ignore), note=note)
 
 
-def mask(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) -> Model:
+def mask(
+    model: Source, plan: Plan, *, input_shapes: InputShapes | None = None, custom_ops: Sequence[str | Path] = ()
+) -> Model:
     """Return the masked original: the readers of removed units zero, and a Mul by zeros where activations are summed.
 
     Args:
         model: path or model.
         plan: what to remove.
+        input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -147,16 +163,19 @@ def mask(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) ->
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        planned = apply_plan(model, plan)
+        planned = apply_plan(opened(model, input_shapes), plan)
         return mask_units(planned.model, planned.units, planned.keep)
 
 
-def shrink(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) -> Model:
+def shrink(
+    model: Source, plan: Plan, *, input_shapes: InputShapes | None = None, custom_ops: Sequence[str | Path] = ()
+) -> Model:
     """Return the model without the units that the plan removes; it computes what ``mask`` computes.
 
     Args:
         model: path or model.
         plan: what to remove.
+        input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -164,7 +183,7 @@ def shrink(model: Source, plan: Plan, *, custom_ops: Sequence[str | Path] = ()) 
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        planned = apply_plan(model, plan)
+        planned = apply_plan(opened(model, input_shapes), plan)
         return shrink_units(planned.model, planned.units, planned.keep)
 
 
@@ -174,9 +193,12 @@ def shrink_to_file(
     path: Path,
     *,
     sparse: bool = True,
+    single_file: bool = False,
     check: bool = True,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     force: bool = False,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> tuple[int, Verification | None]:
     """Write the model without the units that the plan removes, once what was written is proven.
@@ -187,10 +209,13 @@ def shrink_to_file(
         model: path or model.
         plan: what to remove.
         path: where to write.
-        sparse: store weights with enough zeros sparsely.
+        sparse: store weights of which the plan prunes connections sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
         check: compare what was written with the masked original first.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         force: replace a file of that name, and the external data beside it.
+        input_shapes: as for ``find_groups``; the proof is made there.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Returns:
@@ -205,12 +230,17 @@ def shrink_to_file(
     """
     with custom_operators(custom_ops):
         with OutputFile(path, force=force) as output:
-            applied = apply_plan(model, plan)
+            applied = apply_plan(opened(model, input_shapes), plan)
             inexact = applied.units.inexact
-            size = save(shrink_units(applied.model, applied.units, applied.keep), output.work, sparse=sparse)
+            small = shrink_units(applied.model, applied.units, applied.keep)
+            size = save(small, output.work, sparse=tuple(plan.zeros) if sparse else False, single_file=single_file)
+            del small
             del applied
             give_back_pages()
-            proof = require(_prove(load(model), load(output.work), plan, seed=seed), inexact=inexact) if check else None
+            proof = None
+            if check:
+                made = _prove(opened(model, input_shapes), load(output.work), plan, inputs=inputs, seed=seed)
+                proof = require(made, inexact=inexact)
             output.publish()
         return size, proof
 
@@ -220,20 +250,26 @@ def verify(
     shrunk: Source,
     plan: Plan,
     *,
-    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]] = MappingProxyType({}),
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int = 0,
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Verification:
     """Run the masked original and the shrunk model on the same inputs and compare every output.
 
+    The numbers of a model that was retrained after the cut differ by right. It does not pass; ``retrained`` then says
+    that its structure is what the plan leaves.
+
     Args:
         model: the original.
-        shrunk: what ``shrink`` made of it.
+        shrunk: what ``shrink`` made of it, retrained or not.
         plan: what was removed.
-        inputs: batches to try; random ones that fit the model when None.
+        inputs: values of some inputs by name, the same for every sample of random batches that fit the model; or, in
+            a row, the batches to try, an array per input each.
         threshold_db: smallest signal-to-noise ratio that passes.
         seed: of the random inputs.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: random inputs have them.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -242,9 +278,10 @@ def verify(
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        original, small = load(model), load(shrunk)
+        original, small = opened(model, input_shapes), load(shrunk)
         refuse_unrelated(original, small)
-        return _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+        proof = _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+        return proof if proof.passed else _with_structure(proof, original, small, plan)
 
 
 def _prove(
@@ -252,7 +289,7 @@ def _prove(
     shrunk: Model,
     plan: Plan,
     *,
-    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]],
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int,
 ) -> Verification:
@@ -262,8 +299,31 @@ def _prove(
     def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
         return planned.units.positions(name, planned.keep, shape)
 
-    feeds = inputs if inputs is not None else trial_inputs(planned.model, seed=seed)
-    return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
+    def compared(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Verification:
+        return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
+
+    if not isinstance(inputs, Mapping):
+        return compared(inputs)
+    try:
+        return compared(trial_inputs(planned.model, seed=seed, inputs=inputs))
+    except ModelFileError:
+        other = with_sizes_that_run(planned.model)
+        if other is None:
+            raise
+        return compared(trial_inputs(other, seed=seed, inputs=inputs))
+
+
+def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan) -> Verification:
+    """Add to a proof that failed what the structure of the shrunk model says."""
+    planned = apply_plan(model, plan)
+    expected = shrink_units(planned.model, planned.units, planned.keep)
+    differs = misfit(expected, shrunk, zeros=plan.zeros)
+    if differs is not None:
+        return replace(proof, first_difference=f"{proof.first_difference}; its structure differs too: {differs}")
+    # A network that does not run, or has grown to infinity, is no result of training.
+    if not math.isfinite(proof.snr_db) or (complaint(shrunk) is not None and complaint(model) is None):
+        return proof
+    return replace(proof, retrained=retrained(expected, planned.model, shrunk))
 
 
 def bench(
@@ -273,6 +333,8 @@ def bench(
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
+    input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Latencies:
     """Time models side by side on this CPU, in turns, at batch 1 and a larger batch.
@@ -283,6 +345,8 @@ def bench(
         threads: threads of one operator.
         seconds: time per batch size.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
+        input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; the batch says nothing.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Raises:
@@ -290,15 +354,35 @@ def bench(
         CustomOperatorError: a library cannot be used.
     """
     with custom_operators(custom_ops):
-        loaded = [load(model) for model in models]
+        loaded = [opened(model, input_shapes) for model in models]
         names = [str(model.path or f"model {number}") for number, model in enumerate(loaded)]
-        return measure_latency(loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed)
+        return measure_latency(
+            loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed, inputs=inputs
+        )
 
 
-def trial_inputs(model: Model, *, seed: int) -> list[dict[str, NDArray[Any]]]:
-    """Return random inputs for a verification: batches of one and three where the batch is free, else two others."""
+def opened(model: Source, input_shapes: InputShapes | None = None) -> Model:
+    """Load a model, and state the sizes that its file leaves free.
+
+    Raises:
+        ModelFileError: the file is not a readable ONNX model.
+        OptionError: a shape names no input, or contradicts the file.
+    """
+    return with_input_shapes(load(model), input_shapes or {})
+
+
+def trial_inputs(
+    model: Model, *, seed: int, inputs: Mapping[str, object] = MappingProxyType({})
+) -> list[dict[str, NDArray[Any]]]:
+    """Return random inputs for a verification: batches of one and three where the batch is free, else two others.
+
+    Args:
+        inputs: values of some inputs by name, the same for every sample.
+    """
     batches = (1, 3) if batch_is_free(model) else (1, 1)
-    return [random_inputs(model, batch=batch, seed=seed + number) for number, batch in enumerate(batches)]
+    return [
+        random_inputs(model, batch=batch, seed=seed + number, inputs=inputs) for number, batch in enumerate(batches)
+    ]
 
 
 def apply_plan(model: Source, plan: Plan) -> Planned:

@@ -49,7 +49,7 @@ MAY_IMPORT |= {
     "train.prepare": {"errors", "graph", "operators"} | _train("engine"),
     "train.lowering": {"errors", "graph", "operators", "runtime"} | _train("engine", "prepare"),
     "train.backward": {"errors", "graph", "operators", "runtime"} | _train("engine", "lowering", "prepare"),
-    "train.data": {"errors", "runtime"} | _train("losses", "prepare"),
+    "train.data": {"errors", "graph", "runtime"} | _train("losses", "prepare"),
     "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),
     "train.evaluate": {"errors", "graph", "runtime"} | _train("data", "engine", "losses", "metrics", "prepare"),
     "train.artifacts": {"errors", "graph"}
@@ -110,9 +110,9 @@ _FOLDERS_OF_ROOMS = ("onnxadmm", "onnxadmm.train")
 
 #: The one door to each foreign library that has one: a file, or a whole room.
 DOORS: dict[str, set[str]] = {
-    "onnxruntime": {"runtime/session.py", "train/engine.py", "doctor/child.py"},
+    "onnxruntime": {"runtime/session.py", "runtime/apart_child.py", "train/engine.py", "doctor/child.py"},
     "onnxsim": {"graph/simplify.py"},
-    "PIL": {"train/data/sources.py"},
+    "PIL": {"train/data/folders.py"},
     "typer": {"cli"},
 }
 

@@ -7,18 +7,23 @@ rounds: what slows a whole round cancels.
 
 import gc
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs, with_sizes_that_run
 from onnxadmm.errors import ModelFileError, OptionError
+from onnxadmm.graph.harmless import is_harmless
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.runtime import Session, open_session
+from onnxadmm.graph.shapes import infer
+from onnxadmm.graph.stated import leaves_sizes_open
 from onnxadmm.progress import SILENT, Progress
+from onnxadmm.runtime.apart import CrashError
 
 FloatArray = NDArray[np.float64]
 
@@ -27,6 +32,7 @@ _SAMPLE_SECONDS: Final = 0.002
 _WARM_UP_SHARE: Final = 0.1
 _WARM_UP_RUNS: Final = 3
 _FEWEST_ROUNDS: Final = 5
+_PATIENCE: Final = 10  # times the seconds that are asked for: then fewer rounds have to do
 _MOST_ROUNDS: Final = 1000
 _BOOTSTRAP_DRAWS: Final = 1000
 
@@ -95,10 +101,12 @@ class Latencies:
     Attributes:
         results: one per batch size that runs.
         skipped: one sentence per batch size that does not, although the input's shape allows it.
+        sizes: of one sample, for inputs whose file leaves them free; what was stated, or what runs.
     """
 
     results: tuple[Latency, ...]
     skipped: tuple[str, ...]
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def batch_sizes(models: Sequence[Model], *, large: int = 64) -> tuple[int, ...]:
@@ -131,6 +139,7 @@ def measure_latency(
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     progress: Progress = SILENT,
 ) -> Latencies:
     """Time models side by side at batch 1 and a larger batch, on random inputs (the same for every model).
@@ -141,8 +150,10 @@ def measure_latency(
         large: the larger batch size, where the batch axis is free.
         threads: threads one operator may use.
         seconds: time for measuring at each batch size, warm-up included; loading comes on top, and models so slow that
-            5 rounds take longer are timed for 5 rounds.
+            5 rounds take longer are timed for 5 rounds, or as many as begin within ten times as long. A batch that
+            would take longer than that for a single round is not timed.
         seed: seed of the inputs and of the bootstrap.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         progress: told about each batch size.
 
     Raises:
@@ -155,15 +166,27 @@ def measure_latency(
     if not seconds > 0:
         raise OptionError("--seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
     sizes = batch_sizes(models, large=large)
-    sessions = [open_session(model, threads=threads) for model in models]
+    first = _sized(models[0], threads=threads, batch=sizes[0], seed=seed, inputs=inputs)
+    for model in models:
+        feeds_tried = [random_inputs(first, batch=batch, seed=seed, inputs=inputs) for batch in sizes]
+        _try_apart(model, feeds_tried, threads=threads)
+    sessions = [open_session(model, threads=threads, here=True) for model in models]
     results: list[Latency] = []
     skipped: list[str] = []
+    shortest: float | None = None  # seconds for one sample of one run of each model
     for batch in sizes:
-        feeds = random_inputs(models[0], batch=batch, seed=seed)
+        if shortest is not None and shortest * batch > seconds * _PATIENCE:
+            skipped.append(
+                f"batch {batch} was not timed: running the models once would take about {shortest * batch:.0f} s"
+            )
+            continue
+        feeds = random_inputs(first, batch=batch, seed=seed, inputs=inputs)
         runs = [_run(session, feeds) for session in sessions]
         try:
+            begin = time.perf_counter()
             for run in runs:
                 run()
+            once = time.perf_counter() - begin
         except ModelFileError as error:
             if batch == sizes[0]:
                 raise
@@ -172,7 +195,19 @@ def measure_latency(
         progress.stage(f"latency at batch {batch}", total=None)
         samples, order, repeats = time_in_turns(runs, seconds=seconds)
         results.append(_summary(samples, order, repeats, names, batch=batch, threads=threads, seed=seed))
-    return Latencies(tuple(results), tuple(skipped))
+        shortest = min(once, float(samples.min(axis=0).sum()) / 1000) / batch
+    return Latencies(tuple(results), tuple(skipped), infer(first).sizes)
+
+
+def _sized(model: Model, *, threads: int, batch: int, seed: int, inputs: Mapping[str, object]) -> Model:
+    """Return the model, with other sizes stated where it does not run at those that its shapes suggest."""
+    if leaves_sizes_open(model):
+        with open_session(model, threads=threads) as session:
+            try:
+                session.run(random_inputs(model, batch=batch, seed=seed, inputs=inputs))
+            except ModelFileError:
+                return with_sizes_that_run(model) or model
+    return model
 
 
 def time_in_turns(
@@ -195,7 +230,10 @@ def time_in_turns(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while len(rounds) < _FEWEST_ROUNDS or (len(rounds) < _MOST_ROUNDS and time.perf_counter() - begin < seconds):
+        while len(rounds) < _MOST_ROUNDS:
+            spent = time.perf_counter() - begin
+            if rounds and spent >= seconds * (1 if len(rounds) >= _FEWEST_ROUNDS else _PATIENCE):
+                break
             turns = range(len(runs)) if len(rounds) % 2 == 0 else range(len(runs) - 1, -1, -1)
             row = [0.0] * len(runs)
             for index in turns:
@@ -227,6 +265,24 @@ def median_ratio(first: FloatArray, second: FloatArray, *, seed: int) -> tuple[f
     return float(np.median(ratios)), float(low), float(high)
 
 
+def _try_apart(model: Model, batches: Sequence[dict[str, NDArray[np.generic]]], *, threads: int) -> None:
+    """Run a model once on every batch in a process of its own, if native code might crash on it.
+
+    Raises:
+        ModelFileError: it does not load, refuses the first batch, or crashes on any.
+    """
+    if is_harmless(model):
+        return
+    with open_session(model, threads=threads) as session:
+        for number, feeds in enumerate(batches):
+            try:
+                _run(session, feeds)()
+            except ModelFileError as error:
+                # Whoever times it says of a larger batch that it was not timed.
+                if number == 0 or isinstance(error.__cause__, CrashError):
+                    raise
+
+
 def _run(session: Session, feeds: dict[str, NDArray[np.generic]]) -> Callable[[], object]:
     # A model may have lost an input it never used; every other name must be there, or the session says so.
     own = {name: array for name, array in feeds.items() if name in session.inputs}
@@ -236,9 +292,10 @@ def _run(session: Session, feeds: dict[str, NDArray[np.generic]]) -> Callable[[]
 def _warm_up(run: Callable[[], object], *, seconds: float) -> int:
     """Run until the time is up, then say how many runs fill one sample."""
     end = time.perf_counter() + seconds
+    late = end + seconds * (_PATIENCE - 1)
     fastest = float("inf")
     runs = 0
-    while runs < _WARM_UP_RUNS or time.perf_counter() < end:
+    while not runs or time.perf_counter() < (late if runs < _WARM_UP_RUNS else end):
         begin = time.perf_counter()
         run()
         fastest = min(fastest, time.perf_counter() - begin)

@@ -5,24 +5,29 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputOption,
+    InputShapeOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutOption,
-    ParamsOption,
     QuietOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
+    SingleFileOption,
     SparseOption,
+    counts,
     read_budget,
+    read_inputs,
     read_numbers,
+    read_shapes,
 )
 from onnxadmm.cli.report import print_next_steps, print_report
 from onnxadmm.console import progress_of
@@ -30,13 +35,13 @@ from onnxadmm.errors import OptionError
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
+@counts
 def run(
     model: ModelArgument,
-    data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
+    data: Annotated[str, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")],
     out: OutOption,
+    amounts: Amounts,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
     connections: Annotated[
         str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
@@ -52,6 +57,16 @@ def run(
         float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
     ] = Recipe.distillation,
     temperature: Annotated[float, typer.Option("--temperature", help="of the teacher")] = Recipe.temperature,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="NAME", help="output that the loss is taken of, of several")
+    ] = None,
+    class_axis: Annotated[
+        int | None, typer.Option("--class-axis", help="axis of the output along which the classes lie [found]")
+    ] = None,
+    ignore_index: Annotated[
+        int | None, typer.Option("--ignore-index", help="label that means none [-100, and 255 where it is no class]")
+    ] = None,
+    inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
     method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
@@ -82,12 +97,14 @@ def run(
     ] = False,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: SparseOption = True,
+    single_file: SingleFileOption = False,
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
     max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     bench: Annotated[bool, typer.Option("--bench/--no-bench", help="time original and result in the end")] = True,
@@ -108,6 +125,9 @@ def run(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
         distillation=distillation,
         temperature=temperature,
+        output=output,
+        class_axis=class_axis,
+        ignore_index=ignore_index,
         mode=mode,  # type: ignore[arg-type]
         method=method,  # type: ignore[arg-type]
         epochs=epochs,
@@ -126,19 +146,22 @@ def run(
             model,
             data=data,
             test=test,
-            budget=read_budget(macs, params, connections),
+            budget=read_budget(amounts, connections),
             targets=_targets(target),
             out=out,
             recipe=recipe,
             preprocessing=Preprocessing(
                 mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale, augment=augment
             ),
+            inputs=read_inputs(inputs),
             limits=Limits(keep_at_least, max_ratio, round_to),
             ignore=ignore or (),
             inexact=inexact,
             simplified=simplify,
             sparse=sparse,
+            single_file=single_file,
             seed=seed,
+            input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),
             bench=bench,
             bench_batch=bench_batch,

@@ -10,9 +10,11 @@ from onnxadmm.cli.options import (
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputShapeOption,
     JsonOption,
     ModelArgument,
     RulesOption,
+    read_shapes,
 )
 from onnxadmm.console import print_json, stdout_console
 from onnxadmm.files import refuse_existing
@@ -22,6 +24,7 @@ def run(
     model: ModelArgument,
     ignore: IgnoreOption = None,
     inexact: InexactOption = False,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     svg: Annotated[Path | None, typer.Option("--svg", help="draw the groups into this file")] = None,
@@ -36,7 +39,9 @@ def run(
     for path in (svg, html):
         if path is not None:
             refuse_existing(path, force=force)
-    units = find_groups(model, inexact=inexact, ignore=ignore or (), custom_ops=custom_ops or ())
+    units = find_groups(
+        model, inexact=inexact, ignore=ignore or (), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ()
+    )
     inspection = inspect_units(model.name, units)
     if svg is not None or html is not None:
         from onnxadmm.report.drawing import draw_groups, page_of_groups

@@ -1,6 +1,16 @@
 """``onnxadmm mask``."""
 
-from onnxadmm.cli.options import CustomOpsOption, ForceOption, ModelArgument, OutputOption, PlanArgument, RulesOption
+from onnxadmm.cli.options import (
+    CustomOpsOption,
+    ForceOption,
+    InputShapeOption,
+    ModelArgument,
+    OutputOption,
+    PlanArgument,
+    RulesOption,
+    SingleFileOption,
+    read_shapes,
+)
 from onnxadmm.console import print_line, stdout_console
 
 
@@ -8,8 +18,10 @@ def run(
     model: ModelArgument,
     plan: PlanArgument,
     output: OutputOption,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
+    single_file: SingleFileOption = False,
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
@@ -17,6 +29,6 @@ def run(
     from onnxadmm.plan.plan import Plan
     from onnxadmm.surgery import mask as masked
 
-    result = masked(model, Plan.read(plan), custom_ops=custom_ops or ())
-    size = save(result, output, sparse=False, force=force)
+    result = masked(model, Plan.read(plan), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ())
+    size = save(result, output, single_file=single_file, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

@@ -1,12 +1,15 @@
 """Arguments and options that several verbs share, and how their text is read."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from onnxadmm.errors import OptionError
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import COUNTED, Budget
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="a plan.json")]
@@ -15,8 +18,6 @@ OutOption = Annotated[Path, typer.Option("--out", help="folder for the results")
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="of every random choice")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there")]
-MacsOption = Annotated[str | None, typer.Option("--macs", help="multiply-accumulates that may stay: 0.3, 30% or 20M")]
-ParamsOption = Annotated[str | None, typer.Option("--params", help="parameters that may stay: 0.3, 30% or 20M")]
 IgnoreOption = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
 ]
@@ -29,6 +30,10 @@ InexactOption = Annotated[bool, typer.Option("--inexact", help="also prune throu
 CustomOpsOption = Annotated[
     list[Path] | None,
     typer.Option("--custom-ops", metavar="LIBRARY", help="shared library of custom operators; may be repeated"),
+]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="NAME=VALUE", help="an input that is the same for every sample; may be repeated"),
 ]
 
 
@@ -47,21 +52,81 @@ RulesOption = Annotated[
         "--rules", metavar="FILE", callback=_load_rules, help="Python file with rules of one's own; may be repeated"
     ),
 ]
-SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with enough zeros sparsely")]
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape", metavar="NAME:SHAPE", help="size where the file leaves it free, x:1,3,48,320; may be repeated"
+    ),
+]
+SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with pruned connections sparsely")]
+SingleFileOption = Annotated[
+    bool, typer.Option("--single-file", help="weights inside of the file, also where the model has external data")
+]
 
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing on the way, only the result and errors")]
 
+#: What a verb receives of the options that ``counts`` gives it, by their names.
+Amounts = dict[str, str | None]
 
-def read_budget(macs: str | None, params: str | None, connections: str | None) -> Budget | None:
+
+def counts(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb an option for all that a budget may count; its parameter ``amounts`` receives what was asked for."""
+    signature = inspect.signature(run)
+    options = [
+        inspect.Parameter(
+            kind,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(f"--{kind}", help=f"{words} that may stay: 0.3, 30% or 20M")],
+        )
+        for kind, words in COUNTED.items()
+    ]
+
+    @functools.wraps(run)
+    def with_amounts(**given: Any) -> None:
+        run(amounts={kind: given.pop(kind) for kind in COUNTED}, **given)
+
+    place = list(signature.parameters).index("amounts")
+    parameters = list(signature.parameters.values())
+    parameters[place : place + 1] = options
+    with_amounts.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return with_amounts
+
+
+def read_budget(amounts: Amounts, connections: str | None = None) -> Budget | None:
     """Return the budget that was asked for, None when none was.
 
     Raises:
         OptionError: an amount cannot be used.
     """
-    if macs is None and params is None and connections is None:
+    if connections is None and all(amount is None for amount in amounts.values()):
         return None
-    return Budget(macs=macs, params=params, connections=connections)
+    return Budget(**amounts, connections=connections)
+
+
+def read_inputs(pairs: list[str] | None) -> dict[str, list[float] | list[int]]:
+    """Read values of inputs: numbers, true and false, separated by commas.
+
+    Raises:
+        OptionError: something else stands there.
+    """
+    found: dict[str, list[float] | list[int]] = {}
+    for pair in pairs or []:
+        name, _, text = pair.rpartition("=")
+        words = [{"true": "1", "false": "0"}.get(word.strip().lower(), word.strip()) for word in text.split(",")]
+        try:
+            if not name:
+                raise ValueError
+            found[name] = [float(word) for word in words]
+            found[name] = [int(word) for word in words]
+        except ValueError as error:
+            if name in found:
+                continue  # numbers, though not whole ones
+            raise OptionError(
+                "--input", expected="NAME=VALUE", found=repr(pair), way_out="write e.g. scale=2 or size=640,640"
+            ) from error
+    return found
 
 
 def read_numbers(option: str, text: str | None) -> list[float] | None:
@@ -78,3 +143,27 @@ def read_numbers(option: str, text: str | None) -> list[float] | None:
         raise OptionError(
             option, expected="numbers separated by commas", found=repr(text), way_out="write e.g. 0.49,0.48,0.45"
         ) from error
+
+
+def read_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """Read shapes of inputs, None where none is given.
+
+    Raises:
+        OptionError: something else stands there, or an input is named twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, _, numbers = text.rpartition(":")
+        try:
+            shape = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or name in shapes:
+            raise OptionError(
+                "--input-shape",
+                expected="NAME:SHAPE, once for each input",
+                found=repr(text),
+                way_out="write e.g. x:1,3,48,320",
+            )
+        shapes[name] = shape
+    return shapes or None

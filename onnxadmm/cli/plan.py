@@ -6,32 +6,34 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputShapeOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutputOption,
-    ParamsOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
+    counts,
     read_budget,
+    read_shapes,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
 from onnxadmm.files import refuse_existing
 from onnxadmm.report.words import plural
 
 
+@counts
 def run(
     model: ModelArgument,
     output: OutputOption,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
+    amounts: Amounts,
     ratio: Annotated[str | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
     by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
     ignore: IgnoreOption = None,
@@ -39,6 +41,7 @@ def run(
     max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
+    input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     seed: SeedOption = 0,
@@ -53,13 +56,14 @@ def run(
     refuse_existing(output, force=force)
     plan = rank(
         model,
-        read_budget(macs, params, None),
+        read_budget(amounts),
         ratio=ratio,
         by=by,  # type: ignore[arg-type]  # rank checks the word and says what it expects
         limits=Limits(keep_at_least, max_ratio, round_to),
         ignore=ignore or (),
         inexact=inexact,
         seed=seed,
+        input_shapes=read_shapes(input_shape),
         custom_ops=custom_ops or (),
     )
     text = plan.to_json()

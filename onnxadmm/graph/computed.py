@@ -1,6 +1,6 @@
 """Weights that are computed from constants by more than moves: computed once, here, so that they can be cut."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import prod
 
 import numpy as np
@@ -15,28 +15,40 @@ from onnxadmm.graph.unread import drop_unread
 from onnxadmm.operators.table import find
 
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
+_ALWAYS_PAYS = 2**16  # elements that a weight may have more than what it is computed from
+_LARGEST_SHARE = 0.5  # of all elements that the model stores: beyond that, it does not pay
+#: Elements of all computed weights together, and of what they are computed from; more only where the file is as large.
+MOST_COMPUTED = 2**26
 
 
-def write_out_computed(model: Model) -> Model:
+def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> Model:
     """Return a copy whose computed weights are constants of the same names; the model itself where there are none.
 
     Computed is a float operand that a layer or a normalisation uses as a weight, a vector or a statistic, if
     nothing but constants goes in and some operator on the way is no mere move: Mul of a weight and its scale,
     ConstantOfShape, Range, EyeLike. Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements
-    stay as they are.
+    stay as they are, and those that would make the model half as large again.
+
+    Args:
+        model: it is not changed.
+        cut: only weights that are among these names, or computed from what is; None for all.
     """
     found = _Search(model).weights()
+    if cut is not None and found:
+        given = {value.name: value for node in model.ir.graph for value in node.outputs}
+        found = [name for name in found if any(value.name in cut for value in _behind(given[name]))]
     if not found:
         return model
     shapes = infer(model)
     result = clone(model)
     values = {value.name: value for node in result.ir.graph for value in node.outputs}
-    arrays: dict[str, Array] = {}
+    computed: dict[str, Array] = {}
+    left = max(MOST_COMPUTED, model.file_bytes)
     for name in found:
-        array = _evaluate(values[name], shapes, result, arrays)
-        if array is not None:
-            arrays[name] = array
-    computed = {name: arrays[name] for name in found if name in arrays}
+        array = _evaluate(values[name], shapes, result, dict(computed), left)
+        if array is not None and _pays(model, values[name], array):
+            computed[name] = array
+            left -= array.size
     if not computed:
         return model
     for name, array in computed.items():
@@ -57,6 +69,8 @@ class _Search:
         found: dict[str, None] = {}
         for node in self._graph:
             self._record(node)
+            if any(value.name in self._computed for value in node.outputs):
+                continue  # what it computes is a constant itself: nothing but constants meets this weight
             if node.domain not in ("", "ai.onnx"):
                 continue
             operator = find("", node.op_type)
@@ -89,8 +103,33 @@ class _Search:
         return value.is_initializer() or (node is not None and node.op_type == "Constant")
 
 
-def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array]) -> Array | None:
-    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed."""
+def _behind(value: onnx_ir.Value) -> list[onnx_ir.Value]:
+    """Return a value, and everything that it is computed from."""
+    found, pending = {value: None}, [value]
+    while pending:
+        node = pending.pop().producer()
+        for operand in () if node is None else node.inputs:
+            if operand is not None and operand not in found:
+                found[operand] = None
+                pending.append(operand)
+    return list(found)
+
+
+def _pays(model: Model, value: onnx_ir.Value, array: Array) -> bool:
+    """Whether a weight is small enough beside what it is computed from, and beside the model."""
+    stored = model.ir.graph.initializers.values()
+    total = sum(each.const_value.size for each in stored if each.const_value is not None)
+    sources = sum(each.const_value.size for each in _behind(value) if each.const_value is not None)
+    return array.size - sources <= max(_ALWAYS_PAYS, _LARGEST_SHARE * total)
+
+
+def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array], left: int) -> Array | None:
+    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed.
+
+    Args:
+        known: arrays by name; what is computed on the way is added.
+        left: elements that all that is computed may have together.
+    """
     if shapes.dtype(value.name or "") not in FLOATS:
         return None
     pending = [value]
@@ -106,7 +145,7 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
             pending.pop()
             continue
         shape = shapes.shape(name)
-        if shape is None or prod(shape) > LARGEST_COMPUTED:
+        if shape is None or prod(shape) > min(LARGEST_COMPUTED, left):
             return None
         missing = [operand for operand in node.inputs if operand is not None and operand.name not in known]
         if missing:
@@ -115,15 +154,40 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
         results = _run(node, known, model)
         if results is None:
             return None
+        left -= sum(result.size for result in results)
         named = (output.name for output in node.outputs if output.name)
         known.update(zip(named, results, strict=True))
     return known[value.name or ""]
 
 
 def _run(node: onnx_ir.Node, known: dict[str, Array], model: Model) -> Sequence[Array] | None:
+    if node.op_type == "BatchNormalization" and _by_its_own_statistics(node):
+        return _normalised([known[value.name or ""] for value in node.inputs if value is not None], node)
     operands = [None if value is None else Known.constant(known[value.name or ""]) for value in node.inputs]
     results = fold(onnx_ir.to_proto(node), operands, model.ir.opset_imports.get("", 1))
     return None if results is None else [result.first for result in results]
+
+
+def _by_its_own_statistics(node: onnx_ir.Node) -> bool:
+    """Whether a BatchNormalization is in training mode, as exporters standardise weights with; old ones say it by five
+    results."""
+    return node.attributes.get_int("training_mode", int(len(node.outputs) > 3)) == 1
+
+
+def _normalised(operands: Sequence[Array], node: onnx_ir.Node) -> Sequence[Array]:
+    """Results of a BatchNormalization in training mode, of all its versions."""
+    data, scale, shift, mean, variance = operands
+    axes = (0, *range(2, data.ndim))
+    seen = data.mean(axis=axes, dtype=np.float64), data.var(axis=axes, dtype=np.float64)
+    along = [-1 if axis == 1 else 1 for axis in range(data.ndim)]
+    epsilon, momentum = (
+        node.attributes.get_float(name, value) for name, value in (("epsilon", 1e-5), ("momentum", 0.9))
+    )
+    factor = scale.astype(np.float64) / np.sqrt(seen[1] + epsilon)
+    result = (data - seen[0].reshape(along)) * factor.reshape(along) + shift.reshape(along)
+    running = [old * momentum + new * (1 - momentum) for old, new in zip((mean, variance), seen, strict=True)]
+    results = [result, *running, *seen]
+    return [array.astype(data.dtype) for array in results[: len(node.outputs)]]
 
 
 def _replace(model: Model, value: onnx_ir.Value, array: Array) -> None:

@@ -6,8 +6,9 @@ information) is kept beside the graph and written back.
 """
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +20,12 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph import store
 from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
+from onnxadmm.graph.unsized import free_unsized
 from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
+
+# It warns on stderr of what a model lacks; what matters of that is refused here, in a sentence.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 _IN_MEMORY = "the model given in memory"
 
@@ -35,6 +40,8 @@ class Model:
         sha256: of the ``.onnx`` file's bytes, or of the serialised message given in memory.
         file_bytes: size of the ``.onnx`` file and of its external data together.
         extras: what the graph cannot carry; ``clone`` and ``dataclasses.replace(model, ir=...)`` keep it.
+        input_shapes: whole shapes of inputs, by name, at which sizes that the file leaves free are counted and timed;
+            see ``onnxadmm.graph.stated``.
     """
 
     ir: onnx_ir.Model
@@ -42,6 +49,7 @@ class Model:
     sha256: str
     file_bytes: int
     extras: store.Extras = field(default_factory=store.Extras)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         name = "in memory" if self.path is None else repr(str(self.path))
@@ -138,15 +146,23 @@ def clone(model: Model) -> Model:
     return replace(model, ir=model.ir.clone())
 
 
-def save(model: Model, path: str | Path, *, sparse: bool = False, force: bool = False) -> int:
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    sparse: bool | Collection[str] = False,
+    single_file: bool = False,
+    force: bool = False,
+) -> int:
     """Write the model to ``path``; under that name stands either the whole model or what stood there before.
 
     Weights become external data in ``<name>.data`` next to the file when the source had external data or when they
     exceed 2 GB. Initializers that were sparse in the source are sparse again.
 
     Args:
-        sparse: also store every float initializer sparse when that takes fewer bytes (see ``onnxadmm.graph.sparse``);
-            without effect below IR version 6, which knows no sparse tensors.
+        sparse: also store every float initializer, or those of these names, sparse when that takes fewer bytes (see
+            ``onnxadmm.graph.sparse``); without effect below IR version 6, which knows no sparse tensors.
+        single_file: weights that fit into 2 GB stand inside of the file, also where the source had external data.
         force: replace existing files.
 
     Returns:
@@ -156,7 +172,8 @@ def save(model: Model, path: str | Path, *, sparse: bool = False, force: bool = 
         OutputError: the file or its data exist and may not be overwritten, the folder is missing or cannot be written
             to, or the disk is full. Nothing is left behind.
     """
-    return store.write(model.ir, model.extras, Path(path), sparse=sparse, force=force)
+    extras = replace(model.extras, external_data=False) if single_file else model.extras
+    return store.write(model.ir, extras, Path(path), sparse=sparse, force=force)
 
 
 def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | None, whole: Path | bytes) -> Model:
@@ -168,6 +185,7 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
     sparse_names = densify(proto, thing=thing, files=files)
     slices = [files.slice(tensor) for tensor in external_tensors(proto)]
     in_order = passes_checker(proto, thing=thing, whole=whole)
+    free_unsized(proto)
     tensors: dict[str, onnx_ir.TensorProtocol] = {}
     for number, (tensor, content) in enumerate(zip(external_tensors(proto), slices, strict=True)):
         location = f"{IN_FILE}{number}"

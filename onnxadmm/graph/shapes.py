@@ -5,7 +5,7 @@ node by node: ONNX's own inference gives the shapes, ``onnxadmm.graph.fold`` the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -15,15 +15,17 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
+from onnxadmm.graph.boundary import name_node
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.plausible import lengths_of, plausible, runs
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
-from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, samples, type_of
+from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, is_telling, samples, type_of
+from onnxadmm.graph.types import merge_types, standard_twin, type_of_array, weight_bytes
 from onnxadmm.operators.call import result_types
-from onnxadmm.operators.nodes import attribute
-from onnxadmm.operators.table import Operator, find
+from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
 
@@ -31,6 +33,8 @@ _MOST_NODE_VISITS = 20_000  # over all tries of samples; a few seconds
 _MOST_RUNS = 20  # of the model, to see what is behind custom operators: all lengths at the first two batches
 # ONNX infers these through a function body that needs more context than one node gives.
 _SHAPED_AS_OPERAND = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+# In training mode ONNX infers this one only where the statistics are results as well, which nobody needs to name.
+_SHAPED_WHEN_TRAINING = "BatchNormalization"
 # Below these versions they are functions without inference of their own.
 _SHAPED_FROM = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 _LARGEST_SUBGRAPH = 2**24  # bytes of weights inside the bodies of one If, Loop or Scan
@@ -63,12 +67,14 @@ class Shapes:
             dimensions at axis 1 that have no name.
         contradictions: nodes whose inputs do not fit together at any lengths that were tried.
         batch: length of the inputs' free leading dimensions at the first sample, 1 where none is free.
+        sizes: whole shape of one sample of each input of which an axis other than axis 0 is free, at the first sample.
     """
 
     tensors: Mapping[str, Tensor]
     samples: Sample
     contradictions: tuple[str, ...]
     batch: int
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Lengths of all axes at the first sample of the free input dimensions."""
@@ -114,25 +120,27 @@ def infer(model: Model) -> Shapes:
     Weights are not read. Operators of unknown domains give what the file states about their outputs, or what is seen
     when the model is run, see ``Probe``; nothing is known about sequences and optional values. Lengths that contradict
     the graph (a window larger than the image) are tried again with others; when none fits, those with the fewest
-    contradictions stand.
+    contradictions stand. What ``model.input_shapes`` states is not tried: it is so, and another length beside it.
     """
     free = free_dimensions(model)
     protos: dict[str, onnx.NodeProto] = {}
     probe = Probe(model)
     best: Shapes | None = None
-    fewest = 0
+    fewest = (0, 0)
     visits = 0
     for sample in samples(free):
+        if best is not None and not fewest[0] and not is_telling(free, sample):
+            continue
         walk = _Walk(model, free, sample, protos)
         shapes = walk.run()
         observed = probe.observe(walk.hidden(), walk.inputs())
         if observed:
             shapes = _Walk(model, free, sample, protos, observed).run()
-        faults = len(shapes.contradictions) + (observed is None)
+        faults = len(shapes.contradictions) + (observed is None), walk.second_faults
         if best is None or faults < fewest:
             best, fewest = shapes, faults
         visits += len(model.ir.graph)
-        if not fewest or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
+        if not any(fewest) or not free.symbols or visits > _MOST_NODE_VISITS or probe.runs > _MOST_RUNS:
             break
     assert best is not None  # there is always a first sample
     return best
@@ -167,27 +175,44 @@ class _Walk:
         ]
         self._infos: dict[str, _Info] = {}
         self._contradictions: list[str] = []
+        #: Nodes whose inputs do not fit together at the second sample: less is known of sizes behind them.
+        self.second_faults = 0
 
     def run(self) -> Shapes:
         graph = self._model.ir.graph
+        symbols: dict[str, dict[int, str]] = {}
+        for (name, axis), symbol in self._free.symbols.items():
+            symbols.setdefault(name, {})[axis] = symbol
         for value in graph.inputs:
-            symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
-            self._record(value, self._stated(value, symbols))
+            self._record(value, self._stated(value, symbols.get(value.name or "", {})))
         for value in graph.initializers.values():
             self._record_constant(value)
         for position, node in enumerate(graph):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
                 self._record_constant(node.outputs[0])
-            else:
+                continue
+            try:
                 self._visit(node, f"{position}")
+            except Exception as error:
+                name_node(error, node)
+                raise
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
-        return Shapes(tensors, self._sample, tuple(self._contradictions), batch)
+        return Shapes(tensors, self._sample, tuple(self._contradictions), batch, self._sizes(tensors))
+
+    def _sizes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        symbols = self._free.symbols
+        found: dict[str, tuple[int, ...]] = {}
+        for name in dict.fromkeys(name for name, axis in symbols if axis > 0):
+            shape = tensors[name].shape
+            if shape is not None:
+                found[name] = (1 if (name, 0) in symbols else shape[0], *shape[1:])
+        return found
 
     def hidden(self) -> list[str]:
         """Tensors that may come from a custom operator and whose shape nobody knows."""
         names = [value.name for node in self._model.ir.graph if is_opaque(node) for value in node.outputs if value.name]
-        return [name for name in names if None in map(_lengths, self._infos[name].types)]
+        return [name for name in names if None in map(lengths_of, self._infos[name].types)]
 
     def inputs(self) -> Observed:
         """Types of the inputs of the main graph."""
@@ -230,7 +255,7 @@ class _Walk:
                 continue
             stated = self._observed.get(value.name) or self._stated(value, {}).types
             first, second = (
-                _merge(types.get(value.name), given) for types, given in zip(inferred, stated, strict=True)
+                merge_types(types.get(value.name), given) for types, given in zip(inferred, stated, strict=True)
             )
             self._infos[value.name] = _Info((first, second), None)
         if proto is not None and node.domain in ("", "ai.onnx"):
@@ -242,7 +267,7 @@ class _Walk:
             weight = 0
             for attribute in node.attributes.values():
                 if attribute.type == onnx_ir.AttributeType.GRAPH and not attribute.is_ref():
-                    weight += _weight_bytes(attribute.as_graph())
+                    weight += weight_bytes(attribute.as_graph())
             if weight > _LARGEST_SUBGRAPH:
                 return None
             self._protos[key] = onnx_ir.to_proto(node)
@@ -264,14 +289,15 @@ class _Walk:
             types[value.name] = given
             if info.known is not None:
                 data[value.name] = numpy_helper.from_array((info.known.first, info.known.second)[number])
-        complete = all(_lengths(given) is not None for given in types.values())
+        complete = all(lengths_of(given) is not None for given in types.values())
         try:
             results = self._infer_types(node, proto, types, data, number)
-            fault = complete and not _plausible(proto, types, results)
+            fault = complete and not (plausible(proto, types, results) and runs(proto, types, data))
         except Exception:  # onnx raises several classes for inputs that do not fit, none of them public
             results, fault = {}, complete
         if fault and number == 0:
             self._contradictions.append(node.name or f"{node.op_type} ({', '.join(proto.output)})")
+        self.second_faults += fault and number == 1
         return {} if fault else results
 
     def _infer_types(
@@ -292,14 +318,15 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         operator = find(domain, node.op_type)
         if operator.shaped_like is not None:
-            domain, proto = "", _standard_twin(operator, proto)
+            domain, proto = "", standard_twin(operator, proto)
         version = self._model.ir.opset_imports.get(domain)
         known = version is not None and onnx.defs.has(proto.op_type, version, domain)
         if operator.shape is not None and (domain or not known):
             return result_types(operator.shape, proto, types)
         if version is None or not known:
             return {}
-        if not domain and node.op_type in _SHAPED_AS_OPERAND:
+        training = node.op_type == _SHAPED_WHEN_TRAINING and node.attributes.get_int("training_mode", 0) == 1
+        if not domain and (node.op_type in _SHAPED_AS_OPERAND or (training and len(proto.output) == 1)):
             return {proto.output[0]: types[proto.input[0]]}
         schema = onnx.defs.get_schema(proto.op_type, max(version, _SHAPED_FROM.get(proto.op_type, 0)), domain)
         if proto.op_type in ("If", "Loop", "Scan"):
@@ -331,12 +358,12 @@ class _Walk:
             return
         for value, result in zip(named, results, strict=True):
             if small_enough(onnx_ir.DataType.from_numpy(result.first.dtype), result.first.size):
-                types = tuple(_type_of_array(array) for array in (result.first, result.second))
+                types = tuple(type_of_array(array) for array in (result.first, result.second))
                 self._infos[value.name or ""] = _Info((types[0], types[1]), result)
 
     def _is_small(self, value: onnx_ir.Value) -> bool:
         for given in self._infos[value.name or ""].types:
-            lengths = _lengths(given)
+            lengths = lengths_of(given)
             if given is None or lengths is None:
                 return False
             if not small_enough(onnx_ir.DataType(given.tensor_type.elem_type), prod(lengths)):
@@ -344,49 +371,9 @@ class _Walk:
         return True
 
 
-def _standard_twin(operator: Operator, node: onnx.NodeProto) -> onnx.NodeProto:
-    """Return a node of the default domain whose result has the same shape; activations behind it have none."""
-    assert operator.shaped_like is not None  # the caller has looked
-    name, operands = operator.shaped_like
-    twin = onnx.helper.make_node(
-        name, [node.input[index] for index in operands if index < len(node.input)], node.output
-    )
-    twin.attribute.extend(attribute for attribute in node.attribute if not attribute.name.startswith("activation"))
-    return twin
-
-
-def _lengths(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
-    """All lengths of a tensor type, None when one is unknown."""
-    if given is None or not given.HasField("tensor_type") or not given.tensor_type.HasField("shape"):
-        return None
-    dims = given.tensor_type.shape.dim
-    if not all(dim.HasField("dim_value") for dim in dims):
-        return None
-    return tuple(int(dim.dim_value) for dim in dims)
-
-
-def _type_of_array(array: Array) -> onnx.TypeProto:
-    return onnx.helper.make_tensor_type_proto(onnx_ir.DataType.from_numpy(array.dtype).value, array.shape)
-
-
-def _merge(inferred: onnx.TypeProto | None, stated: onnx.TypeProto | None) -> onnx.TypeProto | None:
-    """What inference found; what the file states fills in lengths that it left open."""
-    if inferred is None or not inferred.WhichOneof("value"):
-        return stated
-    if stated is None or not inferred.HasField("tensor_type") or not stated.tensor_type.HasField("shape"):
-        return inferred
-    if not inferred.tensor_type.HasField("shape"):
-        inferred.tensor_type.shape.CopyFrom(stated.tensor_type.shape)
-    elif len(inferred.tensor_type.shape.dim) == len(stated.tensor_type.shape.dim):
-        for dim, other in zip(inferred.tensor_type.shape.dim, stated.tensor_type.shape.dim, strict=True):
-            if not dim.HasField("dim_value") and other.HasField("dim_value"):
-                dim.dim_value = other.dim_value
-    return inferred
-
-
 def _shape_value(node: onnx_ir.Node, info: _Info | None) -> list[Known] | None:
     """Value of Shape (with ``start`` and ``end`` of opset 15) or Size."""
-    first, second = (None, None) if info is None else (_lengths(given) for given in info.types)
+    first, second = (None, None) if info is None else (lengths_of(given) for given in info.types)
     if first is None or second is None or len(first) != len(second):
         return None
     if node.op_type == "Size":
@@ -397,46 +384,14 @@ def _shape_value(node: onnx_ir.Node, info: _Info | None) -> list[Known] | None:
     return [Known.dimensions(first[wanted], second[wanted])]
 
 
-def _plausible(
-    proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], results: Mapping[str, onnx.TypeProto]
-) -> bool:
-    """Whether the lengths fit together, as far as ONNX's inference does not look at that itself."""
-    if proto.domain not in ("", "ai.onnx"):
-        return True
-    given = [_lengths(types[name]) if name else None for name in proto.input]
-    outputs = [_lengths(result) or () for result in results.values()]
-    if any(length < 0 for lengths in outputs for length in lengths):
-        return False
-    windowed = find("", proto.op_type).windowed
-    if windowed and given[0] is not None and 0 not in given[0] and any(0 in out for out in outputs):
-        return False
-    if proto.op_type == "Reshape" and given[0] is not None and proto.output[0] in results:
-        target = _lengths(results[proto.output[0]])
-        return target is None or prod(target) == prod(given[0])
-    if len(given) < 2 or given[0] is None or given[1] is None:
-        return True
-    if proto.op_type == "Conv":
-        return bool(given[0][1] == given[1][1] * attribute(proto, "group", 1))
-    if proto.op_type == "Gemm":
-        inner = given[0][0 if attribute(proto, "transA", 0) else 1]
-        return bool(inner == given[1][1 if attribute(proto, "transB", 0) else 0])
-    return True
-
-
 def _summary(info: _Info) -> Tensor:
     first, second = info.types
     dtype = None
     if first is not None and first.HasField("tensor_type") and first.tensor_type.elem_type:
         dtype = onnx_ir.DataType(first.tensor_type.elem_type)
-    shape, other = _lengths(first), _lengths(second)
+    shape, other = lengths_of(first), lengths_of(second)
     if shape is None:
         return Tensor(dtype, None, None, info.known)
     if other is None or len(other) != len(shape):
         return Tensor(dtype, shape, (True,) * len(shape), info.known)
     return Tensor(dtype, shape, tuple(a != b for a, b in zip(shape, other, strict=True)), info.known)
-
-
-def _weight_bytes(graph: onnx_ir.Graph) -> int:
-    graphs = [graph, *graph.subgraphs()]
-    values = [value for each in graphs for value in each.initializers.values()]
-    return sum(value.const_value.nbytes for value in values if value.const_value is not None)

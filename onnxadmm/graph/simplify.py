@@ -14,6 +14,9 @@ from onnxadmm.graph.model import Model, from_proto, to_proto
 
 LARGEST_SIMPLIFIED = 1_500_000_000  # bytes; onnxsim serialises the model several times
 
+_LARGEST_GROWTH = 0.01  # of the bytes of all weights: what is computed from little is not to be stored
+_SMALL = 2**16  # bytes; sizes and masks that are folded are worth that
+
 _console = threading.Lock()
 
 
@@ -60,6 +63,9 @@ def simplify(model: Model) -> Simplified:
     difference = _interface_change(original, result)
     if difference is not None:
         return Simplified(model, False, f"not simplified, onnxsim would change {difference}")
+    stored, before = (sum(map(_stored_bytes, each.graph.initializer)) for each in (result, original))
+    if stored - before > max(_LARGEST_GROWTH * before, _SMALL):
+        return Simplified(model, False, f"not simplified, that would store {stored} bytes of weights for {before}")
     if _structure(original) == _structure(result):
         return Simplified(model, False, "already simple")
     _restore_weight_names(original, result)
@@ -114,6 +120,10 @@ def _interface_change(original: onnx.ModelProto, result: onnx.ModelProto) -> str
     }:
         return "the opset"
     return None
+
+
+def _stored_bytes(tensor: onnx.TensorProto) -> int:
+    return int(tensor.ByteSize())
 
 
 def _structure(proto: onnx.ModelProto) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,12 +111,13 @@ def to_weightless_message(ir: onnx_ir.Model, extras: Extras) -> onnx.ModelProto:
     return skeleton.proto
 
 
-def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool, force: bool) -> int:
+def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool | Collection[str], force: bool) -> int:
     """Write the model and return the bytes written; see ``onnxadmm.graph.model.save``."""
     _refuse_target(path, force=force)
     data_path = path.with_name(f"{path.name}.data")
     skeleton = _skeleton(ir, extras)
-    _store_sparse(skeleton, ir, extras, everything=sparse and ir.ir_version >= OLDEST_IR_VERSION)
+    asked = ir.graph.initializers.keys() if sparse is True else frozenset(sparse or ())
+    _store_sparse(skeleton, ir, extras, asked=asked if ir.ir_version >= OLDEST_IR_VERSION else frozenset())
     external = bool(skeleton.weights) and (extras.external_data or skeleton.weight_bytes > LARGEST_MESSAGE)
     if external:
         _refuse_target(data_path, force=force)
@@ -208,11 +209,11 @@ def _drop_shapes_of(graph: onnx.GraphProto, initializers: set[str]) -> None:
         graph.value_info.MergeFrom(copies.value_info)
 
 
-def _store_sparse(skeleton: _Skeleton, ir: onnx_ir.Model, extras: Extras, *, everything: bool) -> None:
+def _store_sparse(skeleton: _Skeleton, ir: onnx_ir.Model, extras: Extras, *, asked: Collection[str]) -> None:
     """Move weights into ``sparse_initializer`` where that is smaller."""
     public = {value.name for value in (*ir.graph.inputs, *ir.graph.outputs)}
     for name, value in ir.graph.initializers.items():
-        if value.const_value is None or not (name in extras.sparse_names or (everything and name not in public)):
+        if value.const_value is None or not (name in extras.sparse_names or (name in asked and name not in public)):
             continue
         sparse = to_sparse(name, value.const_value)
         if sparse is None:

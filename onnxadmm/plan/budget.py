@@ -2,12 +2,17 @@
 
 import re
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from onnxadmm.errors import OptionError
 
+if TYPE_CHECKING:
+    from onnxadmm.units.cost import CostKind
+
 Amount = float | int | str
 Share = float | str
+#: What a budget may count: the name of its field and option, and the words for it.
+COUNTED: "dict[CostKind, str]" = {"macs": "multiply-accumulates", "params": "parameters"}
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -18,7 +23,7 @@ class Budget:
     Attributes:
         macs: multiply-accumulates of one sample; a share of the original (``0.3`` or ``"30%"``) or a number
             (``"20M"``).
-        params: parameters, likewise. One of ``macs`` and ``params`` at the most.
+        params: parameters, likewise. One amount at the most.
         connections: share of the remaining weights that stay non-zero, in (0, 1], read as a number where it is given
             as ``"50%"``; None leaves them alone.
 
@@ -31,13 +36,14 @@ class Budget:
     connections: Share | None = None
 
     def __post_init__(self) -> None:
-        if self.macs is not None and self.params is not None:
+        given = [f"--{kind}" for kind in COUNTED if getattr(self, kind) is not None]
+        if len(given) > 1:
             raise OptionError(
-                "the budget", expected="MACs or parameters", found="both", way_out="give --macs or --params, not both"
+                "the budget", expected="one amount", found=f"both {' and '.join(given)}", way_out="give one of them"
             )
-        if self.macs is None and self.params is None and self.connections is None:
+        if not given and self.connections is None:
             raise OptionError(
-                "the budget", expected="an amount", found="none", way_out="give --macs, --params or --connections"
+                "the budget", expected="an amount", found="none", way_out=f"give {amount_options()} or --connections"
             )
         if self.connections is not None:
             share = parse_share(self.connections, option="--connections")
@@ -62,14 +68,15 @@ class Budget:
         return 1.0 if self.connections is None else float(self.connections)
 
     @property
-    def kind(self) -> Literal["macs", "params"]:
+    def kind(self) -> "CostKind":
         """What is counted; parameters where only connections go."""
-        return "macs" if self.macs is not None else "params"
+        return next((kind for kind in COUNTED if getattr(self, kind) is not None), "params")
 
     @property
     def amount(self) -> Amount | None:
         """The amount as given, None where only connections go."""
-        return self.macs if self.macs is not None else self.params
+        amount: Amount | None = getattr(self, self.kind)
+        return amount
 
     def resolve(self, dense: float) -> float:
         """Return the absolute budget for a model that costs ``dense``."""
@@ -84,6 +91,11 @@ class Budget:
         if self.connections is not None:
             parts.append(f"connections {self.connection_share:g}")
         return ", ".join(parts)
+
+
+def amount_options() -> str:
+    """Return the options that give an amount, separated by commas."""
+    return ", ".join(f"--{kind}" for kind in COUNTED)
 
 
 def parse_amount(amount: Amount, *, option: str) -> float:

@@ -1,16 +1,16 @@
 """From units and a budget to what the solver is given."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import GateGroup, Problem
+from onnxadmm.admm.problem import GateGroup, Problem, Reader
 from onnxadmm.errors import NothingToPruneError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
-from onnxadmm.plan.budget import Budget, Share, parse_share
+from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Group, Units
 
@@ -109,7 +109,7 @@ def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *
             "the budget",
             expected="an amount",
             found="none",
-            way_out="give --macs, --params, --connections, or --mode joint with --target",
+            way_out=f"give {amount_options()}, --connections, or --mode joint with --target",
         )
     if targets and not layer_wise:
         raise OptionError(
@@ -158,10 +158,17 @@ def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
     return keep
 
 
-def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
-    """Return the problem for a trainer that holds only some weights: units read by others stay."""
-    outside = [reader for reader in problem.readers if reader.tensor not in weights]
-    fixed = np.unique(np.concatenate([np.empty(0, np.int64), *(reader.units.reshape(-1) for reader in outside)]))
+def restrict_to(problem: Problem, weights: Collection[str], *, unseen: Collection[str] = ()) -> Problem:
+    """Return the problem for a trainer that holds only some weights: units read by others stay.
+
+    Args:
+        unseen: weights that the loss does not depend on, as those of other outputs: units that they share with a
+            weight of the trainer may go.
+    """
+    outside = [reader for reader in problem.readers if reader.tensor not in weights and reader.tensor not in unseen]
+    inside = _units_of(reader for reader in problem.readers if reader.tensor in weights)
+    alone = np.setdiff1d(_units_of(reader for reader in problem.readers if reader.tensor in unseen), inside)
+    fixed = np.union1d(_units_of(outside), alone)
     groups = tuple(
         replace(group, keep_at_least=group.count // group.block_count, keep_at_most_removed=0)
         if np.isin(np.arange(group.start, group.start + group.count), fixed).any()
@@ -174,6 +181,10 @@ def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
         readers=tuple(reader for reader in problem.readers if reader.tensor in weights),
         connections=tuple(name for name in problem.connections if name in weights),
     )
+
+
+def _units_of(readers: Iterable[Reader]) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([np.empty(0, np.int64), *(reader.units.reshape(-1) for reader in readers)]))
 
 
 def refuse_nothing_to_prune(units: Units) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Group as Lines
 from rich.console import RenderableType
 
+from onnxadmm.graph.stated import in_words
 from onnxadmm.report.escaping import shown
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.words import large, percent, plural
@@ -48,6 +49,7 @@ class Inspection:
         parameters, macs: of the whole model, for one sample.
         groups: those that may shrink, in the order of the graph, then the locked ones.
         inexact: operators that mix along an axis which may shrink; empty unless inexact pruning was asked for.
+        input_shapes: of one sample, where the file leaves sizes free: what MACs were counted at.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Inspection:
     macs: int
     groups: tuple[InspectedGroup, ...]
     inexact: tuple[str, ...] = ()
+    input_shapes: str = ""
 
 
 def inspect_units(name: str, units: Units) -> Inspection:
@@ -76,7 +79,9 @@ def inspect_units(name: str, units: Units) -> Inspection:
             )
         )
     groups += [InspectedGroup(lock.name, lock.count, 1, lock.layers, None, None, lock.reason) for lock in units.locked]
-    return Inspection(name, round(parameters.dense()), round(macs.dense()), tuple(groups), units.inexact)
+    return Inspection(
+        name, round(parameters.dense()), round(macs.dense()), tuple(groups), units.inexact, in_words(units.shapes.sizes)
+    )
 
 
 def _share(cost: Cost, keep: np.ndarray) -> float:
@@ -89,7 +94,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
     free = [group for group in inspection.groups if group.locked is None]
     locked = [group for group in inspection.groups if group.locked is not None]
     head = shown(
-        f"{inspection.model}: {large(inspection.parameters)} parameters, {large(inspection.macs)} MACs per sample, "
+        f"{inspection.model}: {large(inspection.parameters)} parameters, {large(inspection.macs)} MACs per sample"
+        f"{' of ' * bool(inspection.input_shapes)}{inspection.input_shapes}, "
         f"{plural(len(free), 'group')} that may shrink, {len(locked)} locked"
     )
     parts: list[RenderableType] = [head]

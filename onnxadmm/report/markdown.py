@@ -35,7 +35,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _list("Notes", find_notes(report.groups))
     yield from _budgets(report)
     yield from _groups(report)
-    yield from _list("Simplified before pruning", report.simplified)
+    yield from _list("Done before pruning", report.simplified)
     yield from _history(report)
     yield from _run(report)
     yield ""

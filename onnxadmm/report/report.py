@@ -12,6 +12,7 @@ from onnxadmm.bench.simd import Machine
 from onnxadmm.errors import InputError
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, encode
+from onnxadmm.units.cost import CostKind
 
 SCHEMA: Final = "onnxadmm.report/1"
 
@@ -35,7 +36,7 @@ class BudgetLine:
         reached: what the result has.
     """
 
-    kind: Literal["macs", "params", "connections"]
+    kind: Literal[CostKind, "connections"]
     asked: str
     limit: float
     original: float
@@ -53,12 +54,12 @@ class Score:
 
     Attributes:
         metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes (shares in [0, 1], more
-            is better), or a loss (less is better).
+            is better), or a loss (less is better): against the labels, or without any against the original's outputs.
         value: the figure.
         samples: how many samples it was measured on.
     """
 
-    metric: Literal["accuracy", "agreement", "cross-entropy", "mse", "bce", "distillation"]
+    metric: Literal["accuracy", "agreement", "mse", "mse against the original", "cross-entropy", "bce", "distillation"]
     value: float
     samples: int
 
@@ -213,7 +214,7 @@ class Report:
         latency: one per batch size.
         verification: None when nothing was verified.
         groups: every group, locked ones included.
-        simplified: what was simplified before pruning, one sentence each.
+        simplified: what was done to model and data before pruning, one sentence each.
         warnings: what the user should know, one sentence each.
         history: every iteration of training.
         stages: time per stage, in the order they ran.

@@ -29,9 +29,11 @@ def verification_sentence(report: Report) -> str:
     if line is None:
         return "Not verified."
     verdict = "Verified" if line.passed else "VERIFICATION FAILED"
+    within = " within rounding" if line.passed and line.snr_db < line.threshold_db else ""
     return (
-        f"{verdict}: masked original and result agree on {plural(line.inputs, 'input')}: {decibels(line.snr_db)} "
-        f"(at least {line.threshold_db:.0f} dB asked), largest absolute error {line.max_abs_error:.2g}."
+        f"{verdict}: masked original and result agree{within} on {plural(line.inputs, 'input')}: "
+        f"{decibels(line.snr_db)} (at least {line.threshold_db:.0f} dB asked), "
+        f"largest absolute error {line.max_abs_error:.2g}."
     )
 
 
@@ -53,7 +55,8 @@ def _rows(report: Report) -> Iterator[Row]:
     yield _count("Parameters", before.parameters, after.parameters)
     yield _count("Non-zero parameters", before.nonzero_parameters, after.nonzero_parameters)
     if before.macs is not None and after.macs is not None:
-        yield _count("MACs per sample", before.macs, after.macs)
+        sizes = report.options.get("input_shape")
+        yield _count(f"MACs per sample of {sizes}" if sizes else "MACs per sample", before.macs, after.macs)
     yield _count("Nodes", before.nodes, after.nodes)
     yield from _quality("Held-out", before.heldout, after.heldout)
     yield from _quality("Test", before.test, after.test)

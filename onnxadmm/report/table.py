@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxadmm.bench.latency import Latencies, Speedup
+from onnxadmm.graph.stated import in_words
 from onnxadmm.report.escaping import shown
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.fitting import Fitting, Rows
@@ -62,7 +63,8 @@ def latency_table(latencies: Latencies) -> RenderableType:
     titles = ("model", "batch", "threads", "median ms", "quartiles", "speed-up", "95 % interval")
     table = Fitting(Rows(titles, rows))
     rounds = ", ".join(f"{plural(result.rounds, 'round')} at batch {result.batch}" for result in latencies.results)
-    parts: list[RenderableType] = [table, Text(f"Timed in turns: {rounds}.", style="dim")]
+    sizes = f" Inputs {in_words(latencies.sizes)}." if latencies.sizes else ""
+    parts: list[RenderableType] = [table, shown(f"Timed in turns: {rounds}.{sizes}", style="dim")]
     parts += [shown(f"Warning: {sentence}", style="yellow") for sentence in latencies.skipped]
     return Group(*parts)
 

@@ -2,14 +2,7 @@
 
 from collections.abc import Container
 
-import onnx_ir
-
 from onnxadmm.graph.model import Model
-
-
-def is_used(node: onnx_ir.Node) -> bool:
-    """Tell whether any result of a node is read or is an output of the graph."""
-    return any(value.uses() or value.is_graph_output() for value in node.outputs)
 
 
 def remove_dead(model: Model, used_before: Container[str | None]) -> None:

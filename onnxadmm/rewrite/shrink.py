@@ -4,13 +4,15 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import constant, constants_by_name, set_constant, value_names
+from onnxadmm.graph.boundary import analysing
+from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
-from onnxadmm.operators.table import find
-from onnxadmm.rewrite.clean import is_used, remove_dead
+from onnxadmm.graph.repeated import merge_repeated
+from onnxadmm.rewrite.clean import remove_dead
 from onnxadmm.rewrite.record import add_record
-from onnxadmm.rules.edit import Edit, Made, Positions
+from onnxadmm.rules.adapt import adapt_nodes
+from onnxadmm.rules.edit import Positions
 from onnxadmm.units.units import Units
 
 
@@ -25,30 +27,29 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         model: the model the units were found in; it is not changed.
         units: its units.
         keep: which units stay, bool ``[units.count]``.
+
+    Raises:
+        ModelFileError: something is wrong with the model that no check has foreseen.
     """
     if bool(keep.all()):
         return model
-    small = clone(inline(model))
-    used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
+    with analysing(model, "a rewrite without units"):
+        return _shrunk(model, units, keep)
+
+
+def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
+    cut_names = {name for name, positions in kept.items() if any(axis is not None for axis in positions)}
+    small = clone(inline(model, cut=cut_names))
+    used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
     for name, value in constants_by_name(small).items():
         positions = kept.get(name)
         if positions is not None and any(axis is not None for axis in positions):
             array = constant(value)
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
-    used_nodes = {id(node) for node in small.ir.graph if is_used(node)}
-    taken = value_names(small)
-    made: Made = {}
-    # Users first: a size that its users now spell out needs no keeping where it was computed.
-    for node in reversed(list(small.ir.graph)):
-        if id(node) in used_nodes and not is_used(node):
-            small.ir.graph.remove(node, safe=True)
-            continue
-        rewrite = find(node.domain, node.op_type).rewrite
-        edit = Edit(small, node, units.shapes, kept.get, taken, made)
-        if rewrite is not None and edit.is_affected:
-            rewrite(edit)
+    adapt_nodes(small, units.shapes, kept.get)
+    merge_repeated(small)
     _restate_shapes(small, kept)
     remove_dead(small, used)
     add_record(small, model, units, keep)

@@ -200,6 +200,30 @@ class Edit(NodeView):
         for use in uses:
             use.node.replace_input_with(use.idx, kept)
 
+    def scale_result(self, factor: float) -> None:
+        """Multiply the first result, of floating-point numbers, by a constant; it keeps its name.
+
+        A mean over an axis that has lost positions is right again with the share of those that stay.
+        """
+        result = self._node.outputs[0]
+        dtype = self._shapes.dtype(result.name or "")
+        if dtype is None or not dtype.is_floating_point():
+            raise LookupError(f"the result of {self.where} is of no floating-point type")
+        share = self._constant(f"{result.name}_share", np.asarray(factor).astype(dtype.numpy()))
+        scaled = onnx_ir.Node("", "Mul", inputs=[result, share])
+        scaled.outputs[0].shape, scaled.outputs[0].type = result.shape, result.type
+        self._node.append(scaled)
+        for use in tuple(result.uses()):
+            if use.node is not scaled:
+                use.node.replace_input_with(use.idx, scaled.outputs[0])
+        outputs = scaled.graph.outputs if isinstance(scaled.graph, onnx_ir.Graph) else []
+        for index, value in enumerate(outputs):
+            if value is result:
+                outputs[index] = scaled.outputs[0]
+        name, result.name = result.name, None
+        result.name = free_name(f"{name}_unscaled", self._names)
+        scaled.outputs[0].name = name
+
     def gather_operand(self, index: int, axis: int, positions: Sequence[int] | Positions) -> None:
         """Let the node read only some positions of an axis of an operand, counted after removal, in this order."""
         old = self._node.inputs[index]

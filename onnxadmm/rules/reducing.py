@@ -1,12 +1,17 @@
 """Operators that work along axes: reductions, softmax, sorting, running sums."""
 
+from collections.abc import Sequence
+
+from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis
+from onnxadmm.rules.node import NodeView
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import Visit
 
 _ORDERS = "orders its positions"
 _MIXES = "mixes along its axes, which lock; passes the others"
 _SUMS = "sums along its axes, where a removed position adds nothing; passes the others"
+_AVERAGES = "sums along its axes and divides by their length, which the rewrite makes up for; passes the others"
 
 
 @rule(
@@ -32,7 +37,7 @@ def hardmax(visit: Visit) -> None:
     visit.set_result([None if index in mixed else labels for index, labels in enumerate(data.axes)])
 
 
-@rule("ReduceLogSumExp", "ReduceMean", effect="inexact", indices=(1,), gradient="engine", note=_MIXES)
+@rule("ReduceLogSumExp", effect="inexact", indices=(1,), gradient="engine", note=_MIXES)
 @rule("ReduceMax", "ReduceMin", "ReduceProd", effect="inexact", indices=(1,), computes_sizes=True, note=_MIXES)
 def reduction(visit: Visit) -> None:
     data = visit.operand(0)
@@ -42,6 +47,21 @@ def reduction(visit: Visit) -> None:
     _set_reduced(visit, data.axes, reduced)
 
 
+def _rewrite_mean(edit: Edit) -> None:
+    """What is left is divided by fewer: the sum is the same, the mean is kept / all times too large."""
+    data = edit.operand(0)
+    if not data.shrinks:
+        return
+    axes = edit.operand_integers(1) if edit.has_operand(1) else edit.integers("axes")
+    factor = 1.0
+    for axis in _positive(edit, axes, data.rank):
+        if data.positions(axis) is not None:
+            factor *= data.size(axis) / data.shape[axis]
+    if factor != 1:
+        edit.scale_result(factor)
+
+
+@rule("ReduceMean", rewrite=_rewrite_mean, indices=(1,), gradient="engine", note=_AVERAGES)
 @rule("ReduceSum", indices=(1,), computes_sizes=True, gradient="engine", note=_SUMS)
 @rule("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare", indices=(1,), note=_SUMS)
 def total(visit: Visit) -> None:
@@ -58,8 +78,13 @@ def total(visit: Visit) -> None:
 def _reduced(visit: Visit, rank: int) -> set[int]:
     """Return the axes that are reduced: all where none is named, if not said otherwise."""
     axes = visit.require_integers(1, "axes") if visit.has_operand(1) else visit.integers("axes")
+    return _positive(visit, axes, rank)
+
+
+def _positive(node: NodeView, axes: Sequence[int] | None, rank: int) -> set[int]:
+    """Return axes counted from the front; all where none is named, if not said otherwise."""
     if not axes:
-        axes = [] if visit.integer("noop_with_empty_axes", 0) else list(range(rank))
+        axes = [] if node.integer("noop_with_empty_axes", 0) else list(range(rank))
     return {axis % rank for axis in axes}
 
 

@@ -16,7 +16,7 @@ FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
 Option = str | int | float | bool | None
 
 #: Fields that the command line calls otherwise.
-_OPTION_NAMES = {"targets": "target", "simplified": "simplify"}
+_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify", "input_shapes": "input_shape"}
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,21 @@ class Choices:
         budget: what the result may cost; None where ``targets`` say it.
         targets: share of the units that stays, by pattern.
         limits: how far a group may shrink.
+        inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
         recipe: how to train.
         ignore: patterns of what must stay.
         inexact: prune through operators that mix along the removed axis as well.
         simplified: simplify the model first.
         seed: of every random choice.
+        input_shapes: what was stated of sizes that the file leaves free, as text; None where nothing was.
         custom_ops: sha256 of the libraries of custom operators; None without any.
         rules: sha256 of the files with rules of the user's own; None without any.
     """
 
     budget: Budget | None
     targets: Mapping[str, float]
+    inputs: Mapping[str, object]
     limits: Limits
     preprocessing: Preprocessing
     recipe: Recipe
@@ -46,6 +49,7 @@ class Choices:
     inexact: bool
     simplified: bool
     seed: int
+    input_shapes: str | None
     custom_ops: tuple[str, ...] | None
     rules: tuple[str, ...] | None
 
@@ -83,5 +87,11 @@ def _plain(value: object) -> Option:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={item}" for name, item in value.items()) or None
+        return ", ".join(f"{name}={_brief(item)}" for name, item in value.items()) or None
     return (", ".join(map(str, value)) or None) if isinstance(value, Iterable) else str(value)
+
+
+def _brief(value: object) -> str:
+    """A value on one line; of an array that is long only what it is."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"a {type(value).__name__}"

@@ -75,6 +75,16 @@ class Journal:
         self.stages.append(StageTime(name, self.seconds()[name]))
         self._running = None
 
+    def say(self, sentence: str) -> None:
+        """Tell something that the report shall hold as well."""
+        self.notes.append(sentence)
+        self.progress.note(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Warn while there is time to stop, and in the report."""
+        self.warnings.append(sentence)
+        self.progress.note(f"Warning: {sentence}")
+
     def state_memory(self, expected: int, *, processes: int) -> None:
         """Say before a training what memory its steps will take, in bytes, and keep the largest for the report."""
         self.training_bytes = max(self.training_bytes, expected)

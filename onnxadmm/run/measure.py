@@ -98,6 +98,7 @@ def make_report(
     test: Quality,
     options: Mapping[str, Option],
     seed: int,
+    inputs: Mapping[str, object],
     notes: Sequence[str],
     warnings: Sequence[str],
     history: Sequence[Iteration],
@@ -105,7 +106,12 @@ def make_report(
     progress: Progress,
     timing: Timing | None,
 ) -> Report:
-    """Measure sizes, costs and latency (None: not this), and put everything into a report."""
+    """Measure sizes, costs and latency, and put everything into a report.
+
+    Args:
+        inputs: values of inputs by name, for the latency.
+        timing: how the latency is measured; None: not at all.
+    """
     machine = this_machine()
     before = _column(outcome.original, held_out.before, test.before)
     after = _column(outcome.result, held_out.after, test.after)
@@ -119,6 +125,7 @@ def make_report(
             large=timing.batch,
             threads=timing.threads if timing.threads is not None else machine.threads,
             seed=seed,
+            inputs=inputs,
             progress=progress,
         )
         stages = (*stages, StageTime("latency", time.perf_counter() - began))
@@ -181,7 +188,7 @@ def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
     if metrics.accuracy is None:
-        return Score("mse", metrics.loss, metrics.count)
+        return Score("mse" if metrics.against == "labels" else "mse against the original", metrics.loss, metrics.count)
     return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 

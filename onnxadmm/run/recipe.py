@@ -30,6 +30,11 @@ class Recipe:
         loss: what the logits mean.
         distillation: weight of the original network as teacher, 0 to 1; 1 needs no labels.
         temperature: of the teacher's and student's probabilities.
+        output: name of the output that the loss is taken of; None: the only one, or with ``distillation`` 1 all of
+            them together.
+        class_axis: axis of that output along which the classes lie, for cross-entropy; None: that of its Softmax or
+            ArgMax, or the only one that the labels fit.
+        ignore_index: the class label that means none; None: -100, and 255 where it is no class.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
         method: ``"default"`` or ``"paper"`` (box and sphere splitting).
         epochs: passes over the training data while units are chosen; None: about 2,200 steps.
@@ -56,6 +61,9 @@ class Recipe:
     loss: LossName = "cross-entropy"
     distillation: float = 0.9
     temperature: float = 4.0
+    output: str | None = None
+    class_axis: int | None = None
+    ignore_index: int | None = None
     mode: Mode = "holistic"
     method: Method = "default"
     epochs: int | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
+from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
+from onnxadmm.graph.still import about_drawing
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
+from onnxadmm.report.words import plural
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
@@ -28,13 +31,16 @@ from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
 from onnxadmm.run.choices import Choices
+from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
-from onnxadmm.run.trainings import Pruned, Training, read_training
+from onnxadmm.run.reading import read_training
+from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
+from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units, find_units
 
 Option = str | int | float | bool | None
@@ -52,12 +58,14 @@ class Ending:
     """What a run does once the network is trained; nothing of it changes what was chosen.
 
     Attributes:
-        sparse: store weights with enough zeros sparsely.
+        sparse: store weights whose connections were pruned sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
         timing: how original and result are timed; None: not at all.
         options: what else of the call belongs into the report, by name.
     """
 
     sparse: bool
+    single_file: bool
     timing: Timing | None
     options: Mapping[str, Option]
 
@@ -97,6 +105,7 @@ class Compression:
     problem: Problem = field(init=False)
     training: Training = field(init=False)
     _data: str = field(init=False)
+    _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
     _begun: State = field(init=False, default_factory=dict)
 
@@ -111,16 +120,14 @@ class Compression:
         self.journal.resume(self._before.history, self._before.seconds)
 
     def find(self) -> None:
-        """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time."""
-        choices = self.choices
+        """Make the model ready, find the units, and refuse a budget that cannot be met before anything costs time.
+
+        Where the file leaves sizes free and nobody has stated them, they are those of the data, which come first.
+        """
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
-            self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
-            self.ready = inline(self.ready)  # trained weights travel back by name, those of functions too
-            self.problem = state_problem(
-                self.ready, self.units, choices.budget, choices.limits, targets=choices.targets
-            )
-            refuse_unreachable(self.problem)
+            if not leaves_sizes_open(self.model):
+                self._analyse()
 
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
@@ -131,20 +138,45 @@ class Compression:
                 test,
                 recipe=self.choices.recipe,
                 preprocessing=self.choices.preprocessing,
+                inputs=self.choices.inputs,
                 seed=self.choices.seed,
                 journal=self.journal,
             )
+            for sentence in find_doubts(self.training, self.model):
+                self.journal.warn(sentence)
             self._data = self.training.digest()
+            if leaves_sizes_open(self.model):
+                shapes = self.training.samples.sample_shapes
+                self.model, self.ready = with_samples(self.model, shapes), with_samples(self.ready, shapes)
+                self._analyse()
             if self._before is not None:
                 self._before.refuse_other_data(self._data)
+
+    def _analyse(self) -> None:
+        choices = self.choices
+        self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
+        cut = {name for name, axes in self.units.axes.items() if any(axis is not None for axis in axes)}
+        given = self.ready
+        self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
+        self._tell_written_out(given)
+        self.problem = state_problem(self.ready, self.units, choices.budget, choices.limits, targets=choices.targets)
+        refuse_unreachable(self.problem)
+
+    def _tell_written_out(self, given: Model) -> None:
+        before = {value.name for node in given.ir.graph for value in node.outputs if node.op_type != "Constant"}
+        names = [name for name in self.ready.ir.graph.initializers if name in before]
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            count = plural(len(names), "weight")
+            self.journal.notes.append(f"{count} that the graph computes written out as constants, to be cut: {shown}")
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
         recipe = self.choices.recipe
         with self.journal.stage("preflight"):
             found = preflight(
-                open_gates(self.ready, self.units),
-                loss=recipe.objective(),
+                self.training.shown(open_gates(self.ready, self.units)),
+                loss=self.training.loss,
                 batch=self.training.first_batch(),
                 threads=recipe.threads,
                 freeze_untrainable=recipe.freeze_untrainable,
@@ -171,7 +203,8 @@ class Compression:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                save(result, folder.work / MODEL_NAME, sparse=self.ending.sparse)
+                names = tuple(pruned.zeros) if self.ending.sparse else False
+                save(result, folder.work / MODEL_NAME, sparse=names, single_file=self.ending.single_file)
                 saved = load(folder.work / MODEL_NAME)
                 report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
                 write_text(folder.work / PLAN_NAME, plan.to_json())
@@ -211,7 +244,11 @@ class Compression:
         if not self.choices.simplified:
             return self.model
         result = simplify(self.model)
+        if result.changed and frees_less(result.model, self.model, inexact=self.choices.inexact):
+            self.journal.notes.append("not simplified, since fewer parameters could go afterwards")
+            return self.model
         self.journal.notes.append(result.note)
+        self._is_simplified = True
         return result.model
 
     def _shrink(self, pruned: Pruned) -> tuple[Model, Verification]:
@@ -220,24 +257,34 @@ class Compression:
             trained = with_constants(self.ready, pruned.weights)
             small = shrink(trained, self.units, pruned.keep)
             masked = mask(trained, self.units, pruned.keep)
-            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.choices.seed)]
+            random = trial_inputs(trained, seed=self.choices.seed, inputs=self._inputs())
+            feeds: list[Mapping[str, NDArray[Any]]] = [*random]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
-            feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
+            batch = next(iter(self.training.held_out.batches(real, pad_last=True)))
+            feeds.append({**batch.inputs, **self.training.samples.held})
             verification = verify(
                 masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
             )
+            self.journal.notes += [f"Verified within rounding: output {line}." for line in verification.within_noise]
             warnings = self.journal.warnings
             if verification.blind:
                 names = ", ".join(verification.blind)
                 warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
+            if verification.held_still:
+                warnings.append(about_drawing(verification.held_still))
             if not verification.passed and self.units.inexact:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
             return small, require(verification, inexact=self.units.inexact)
 
+    def _inputs(self) -> dict[str, object]:
+        """The values of inputs that stay the same for every sample, wherever they came from."""
+        return {**self.choices.inputs, **self.training.samples.held}
+
     def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
         """Measure what was saved against what was given."""
         with self.journal.stage("measure"):
+            saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
                 original=self.model,
                 result=saved,
@@ -257,10 +304,12 @@ class Compression:
             options={
                 **self.choices.options(),
                 **self.ending.options,
+                **self._sizes(),
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },
             seed=self.choices.seed,
+            inputs=self._inputs(),
             notes=tuple(self.journal.notes),
             warnings=tuple(self.journal.warnings),
             history=tuple(self.journal.history),
@@ -268,6 +317,11 @@ class Compression:
             progress=self.journal.progress,
             timing=self.ending.timing,
         )
+
+    def _sizes(self) -> dict[str, Option]:
+        """The option that says at which sizes everything was counted and timed, where the file leaves them free."""
+        used = self.units.shapes.sizes
+        return {"input_shape": in_words(used)} if used else {}
 
     def _quality(self, saved: Model, data: ArrayDataset | None) -> Quality:
         def measured(model: Model) -> Metrics | None:
@@ -282,7 +336,7 @@ class Compression:
             pruned.keep,
             inexact=self.choices.inexact,
             ignored=self.choices.ignore,
-            simplified=self.choices.simplified,
+            simplified=self._is_simplified,
             zeros=pruned.zeros,
             note=describe_goal(self.choices.budget, self.choices.targets),
         )

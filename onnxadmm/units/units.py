@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Reader, UnitRange
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.boundary import analysing
 from onnxadmm.graph.constants import free_name, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.analyse import analyse
+from onnxadmm.rules.edit import Kept
 from onnxadmm.rules.facts import CostTerm, Facts, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.occupancy import AxisName, Occupancy, find_occupancy
 from onnxadmm.units.origins import Origin, resolve_reads
+from onnxadmm.units.rehearsal import refusals
 from onnxadmm.units.stretch import stretch
 
 _WEIGHT_TYPES = frozenset(
@@ -158,6 +161,13 @@ class Units:
                 result.append(np.stack([np.flatnonzero(row) for row in stays[units]]))
         return tuple(result)
 
+    def smallest(self) -> Kept:
+        """Return which positions of a value stay when one unit of each block does, so that every axis shrinks."""
+        keep = np.zeros(self.count, np.bool_)
+        for group in self.groups:
+            keep[[members[0] for members in group.members]] = True
+        return lambda name: self.positions(name, keep)
+
 
 def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
     """Find what can be removed from a model, and why the rest cannot.
@@ -171,13 +181,21 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
 
     Raises:
         OptionError: a pattern of ``ignore`` matches nothing.
+        ModelFileError: something is wrong with the model that no check has foreseen.
     """
-    whole = inline(model)
-    facts = analyse(whole, inexact=inexact)
-    origins = resolve_reads(facts)
-    blocks = settle_balances(facts, origins)
-    occupancy = find_occupancy(facts, origins)
-    return _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
+    with analysing(model, "the search for units"):
+        whole = inline(model)
+        refused: dict[str, str] = {}
+        while True:
+            facts = analyse(whole, inexact=inexact, refused=refused)
+            origins = resolve_reads(facts)
+            blocks = settle_balances(facts, origins)
+            occupancy = find_occupancy(facts, origins)
+            units = _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
+            found = refusals(whole, units.shapes, units.smallest()) if units.groups else {}
+            if found.keys() <= refused.keys():
+                return units
+            refused |= found
 
 
 class _Numbering:
@@ -198,7 +216,7 @@ class _Numbering:
         self._blocks = {block.key: block for block in blocks}
         self._occupancy = occupancy
         self._ignore = ignore
-        self._used: set[str] = set()
+        self._used: dict[str, int] = {}  # how often a name was given, the last number behind it
         self._matched: set[str] = set()
         self._units = np.full(facts.labels.count, -1, dtype=np.int64)
 
@@ -251,11 +269,13 @@ class _Numbering:
         layers = tuple(dict.fromkeys(layer for name in tensors for layer in self._facts.owners.get(name, [])))
         ranks = {name: len(self._facts.axes[name]) for name in tensors}
         best = next((name for name in tensors if ranks[name] > 1), tensors[0] if tensors else f"padding_{members[0]}")
-        name, repeat = best, 1
-        while name in self._used:
+        self._used[best] = repeat = self._used.get(best, 0) + 1
+        name = best if repeat == 1 else f"{best}#{repeat}"
+        while name in self._used and repeat > 1:  # a weight is really called that
             repeat += 1
             name = f"{best}#{repeat}"
-        self._used.add(name)
+        if repeat > 1:
+            self._used[best], self._used[name] = repeat, 1
         return name, layers, tensors
 
     def _reason(self, members: LabelArray, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]) -> str | None:

@@ -70,10 +70,23 @@ def test_measuring_stops_when_the_time_is_up(clock: Clock) -> None:
 
 def test_slow_models_are_still_timed_five_times(clock: Clock) -> None:
     def worker() -> None:
-        clock.now += 100
+        clock.now += 0.9
 
     samples, _, _ = time_in_turns([worker, worker], seconds=1)
     assert samples.shape == (5, 2)
+
+
+def test_models_that_would_take_minutes_are_timed_once(clock: Clock) -> None:
+    """Ten times the seconds that were asked for are the end of it."""
+    runs = []
+
+    def worker() -> None:
+        runs.append(clock.now)
+        clock.now += 100
+
+    samples, _, _ = time_in_turns([worker, worker], seconds=1)
+    assert samples.shape == (1, 2)
+    assert len(runs) == 4, "one to warm up and one that counts, of each"
 
 
 def test_short_runs_are_repeated_within_a_sample(clock: Clock) -> None:

@@ -9,6 +9,7 @@ from onnxadmm.graph import computed
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
+from onnxadmm.rewrite.shrink import shrink
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS
 from tests.samples_text import load_sample, parse_sample
@@ -193,3 +194,98 @@ def test_a_layer_that_is_called_twice_shares_its_zeros_beside_an_unrelated_one()
     written = to_proto(inline(load(parse_sample(text))))
     biases = [node.input[1] for node in written.graph.node if node.op_type == "Add"]
     assert biases == ["B", "B_1", "B_1"]
+
+
+@pytest.mark.parametrize(
+    ("opset", "results", "attribute"),
+    [
+        (17, "n, m, v", "training_mode: int = 1"),
+        (17, "n", "training_mode: int = 1"),
+        (13, "n, m, v, s, t", "momentum: float = 1.0"),
+    ],
+)
+def test_weights_that_are_standardised_by_batch_normalization_are_constants(
+    opset: int, results: str, attribute: str
+) -> None:
+    """What exporters make of weight standardisation: a normalisation in training mode, over a weight."""
+    original = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : {opset}]>
+        standardised (float[N,3,5,5] x) => (float[N,2,5,5] y)
+        <float[4,3,3,3] W1, float[4] B1, float[2,4,1,1] W2, float[4] gain, float[4] shift, float[4] mean,
+        float[4] positive, int64[3] flat = {{1, 4, 27}}, int64[4] back = {{4, 3, 3, 3}}>
+        {{ f = Reshape (W1, flat)
+          {results} = BatchNormalization <{attribute}> (f, gain, shift, mean, positive)
+          w = Reshape (n, back)
+          h = Conv <pads: ints = [1, 1, 1, 1]> (x, w, B1)
+          y = Conv (h, W2) }}"""
+    )
+    assert [group.count for group in laws.units_of(original)[1].groups] == [4]
+    given = laws.constants(original.graph)
+    rows = given["W1"].reshape(4, 27).astype(np.float64)
+    standard = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + 1e-5)
+    wanted = standard * given["gain"][:, None] + given["shift"][:, None]
+    written = inline(load(original)).ir.graph.initializers["w"].const_value
+    assert written is not None
+    np.testing.assert_allclose(written.numpy().reshape(4, 27), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_only_weights_that_are_cut_are_written_out() -> None:
+    """What is left to the graph needs no room of its own."""
+    model = load(network(*COMPUTED["a product"]))
+    assert inline(model, cut=()) is model
+    assert "W" in inline(model, cut={"W"}).ir.graph.initializers
+    assert "W" in inline(model, cut={"narrow"}).ir.graph.initializers, "it is computed from what is cut"
+
+
+def table_of_positions(hidden: int = 64) -> onnx.ModelProto:
+    """Scores of four heads, with a bias that a small network computes from a table of positions."""
+    return parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        scores (float[N,5,3] x) => (float[N,5,3] y)
+        <float[3,8] Q, float[8,3] O, float[9,2] table, float[2,{hidden}] P1, float[{hidden}] B1, float[{hidden},4] P2,
+        int64[25] index = {{0,1,2,3,4,5,6,7,8,0,1,2,3,4,5,6,7,8,0,1,2,3,4,5,6}}, int64[3] square = {{5, 5, 4}},
+        int64[4] split = {{0, 0, 4, 2}}, int64[3] merged = {{0, 0, -1}}, int64[1] front = {{0}}>
+        {{ p0 = MatMul (table, P1)
+          p1 = Add (p0, B1)
+          p2 = Relu (p1)
+          p3 = MatMul (p2, P2)
+          p4 = Gather (p3, index)
+          p5 = Reshape (p4, square)
+          p6 = Transpose <perm: ints = [2, 0, 1]> (p5)
+          p7 = Unsqueeze (p6, front)
+          p8 = Sigmoid (p7)
+          q = MatMul (x, Q)
+          s = Reshape (q, split)
+          h = Transpose <perm: ints = [0, 2, 1, 3]> (s)
+          t = Transpose <perm: ints = [0, 2, 3, 1]> (s)
+          a = MatMul (h, t)
+          b = Add (a, p8)
+          w = Softmax <axis: int = -1> (b)
+          c = MatMul (w, h)
+          m = Transpose <perm: ints = [0, 2, 1, 3]> (c)
+          f = Reshape (m, merged)
+          y = MatMul (f, O) }}"""
+    )
+
+
+def test_a_table_of_positions_is_cut_where_it_is_computed_and_not_written_out() -> None:
+    original = table_of_positions()
+    model, units = laws.units_of(original)
+    assert [group.count for group in units.groups] == [4], units.locked
+    keep = np.array([True, False, True, True])
+    small = shrink(model, units, keep)
+    assert small.ir.graph.initializers["P2"].shape == (64, 3)
+
+    def stored(graph: onnx.GraphProto) -> int:
+        return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
+
+    assert stored(to_proto(small).graph) < stored(original.graph)
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
+
+
+def test_a_weight_that_would_make_the_model_much_larger_is_left_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(network(*COMPUTED["filled"]))
+    assert inline(model) is not model
+    monkeypatch.setattr(computed, "_ALWAYS_PAYS", 0)
+    monkeypatch.setattr(computed, "_LARGEST_SHARE", 0.1)
+    assert inline(model) is model

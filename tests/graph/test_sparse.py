@@ -130,3 +130,11 @@ def test_sparse_constants_become_dense_also_in_subgraphs() -> None:
         array = constant(value)
         assert array is not None
         assert array.tolist() == [[0, 1, 0], [0, 0, 2]]
+
+
+def test_only_the_weights_that_are_named_are_stored_sparsely(tmp_path: Path) -> None:
+    model = from_proto(small_network(zeros=0.9))
+    save(model, tmp_path / "m.onnx", sparse=("gemm.weight",))
+    assert _sparse_names(tmp_path / "m.onnx") == ["gemm.weight"]
+    save(model, tmp_path / "none.onnx", sparse=())
+    assert _sparse_names(tmp_path / "none.onnx") == []

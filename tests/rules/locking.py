@@ -7,7 +7,6 @@ LOCKING: dict[str, Variant] = {
     "LogSoftmax": Variant("LogSoftmax", "z = LogSoftmax <axis: int = 1> (h)"),
     "old Softmax": Variant("Softmax", "z = Softmax (h)", opset=11),
     "Hardmax": Variant("Hardmax", "z = Hardmax <axis: int = 1> (h)"),
-    "ReduceMean": Variant("ReduceMean", "z = ReduceMean <axes: ints = [1], keepdims: int = 1> (h)", read=1),
     "ReduceMax": Variant(
         "ReduceMax",
         """m = ReduceMax <keepdims: int = 1> (h, along)

@@ -127,6 +127,54 @@ SUMMING: dict[str, Variant] = {
     "LpNormalization of absolute values": Variant(
         "LpNormalization", "z = LpNormalization <axis: int = -3, p: int = 1> (h)"
     ),
+    "mean over channels": Variant("ReduceMean", "z = ReduceMean <axes: ints = [1]> (h)", read=1),
+    "mean over channels with its axes as operand": Variant(
+        "ReduceMean", "z = ReduceMean (h, one)", "int64[1] one = {1}", read=1, opset=18
+    ),
+    "mean over everything": Variant(
+        "ReduceMean",
+        """s = ReduceMean (h)
+        e = Div (h, s)
+        z = Sigmoid (e)""",
+        batch="2",
+    ),
+    "mean over channels and rows, which are dropped": Variant(
+        "ReduceMean",
+        """s = ReduceMean <axes: ints = [2, -3], keepdims: int = 0> (h)
+        u = Unsqueeze (s, ones)
+        z = Mul (h, u)""",
+        "int64[2] ones = {1, 2}",
+    ),
+    "root of the mean square": Variant(
+        "ReduceMean",
+        """s = Mul (h, h)
+        m = ReduceMean <axes: ints = [1]> (s)
+        e = Add (m, positive)
+        r = Sqrt (e)
+        z = Div (h, r)""",
+        "float[1] positive",
+    ),
+    "layer normalisation over channels, written out": Variant(
+        "ReduceMean",
+        """m = ReduceMean <axes: ints = [1]> (h)
+        c = Sub (h, m)
+        s = Mul (c, c)
+        v = ReduceMean <axes: ints = [1]> (s)
+        e = Add (v, positive)
+        r = Sqrt (e)
+        z = Div (c, r)""",
+        "float[1] positive",
+    ),
+    "global response normalisation": Variant(
+        "ReduceMean",
+        """g = ReduceL2 <axes: ints = [2, 3]> (h)
+        m = ReduceMean <axes: ints = [1]> (g)
+        e = Add (m, positive)
+        d = Div (g, e)
+        p = Mul (h, d)
+        z = Add (p, h)""",
+        "float[1] positive",
+    ),
     "two sums": Variant(
         "MatMul",
         """n = ReduceL2 <axes: ints = [1]> (h)

@@ -88,7 +88,8 @@ def test_a_wrong_label_is_found_beyond_samples(name: str, fault: Fault) -> None:
     assert caught(original, expected=expected) or retied
 
 
-@pytest.mark.parametrize("operator", [name for name in REWRITTEN if name != "Unsqueeze"])
+# A mean is rewritten over channels only: see test_summing.
+@pytest.mark.parametrize("operator", [name for name in REWRITTEN if name not in ("ReduceMean", "Unsqueeze")])
 def test_a_missing_rewrite_is_found(operator: str) -> None:
     original = PASSING[NAMES_SIZES[operator]].model() if operator in NAMES_SIZES else load_sample(operator)
     plant(not_rewritten, operator)

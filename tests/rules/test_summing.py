@@ -10,7 +10,7 @@ from onnxadmm.graph.model import load, to_proto
 from onnxadmm.rewrite.gates import open_gates
 from tests.graphs import feeds
 from tests.rewrite import laws
-from tests.rules.faults import Fault, caught, gated_elsewhere, plant, ungated
+from tests.rules.faults import Fault, caught, gated_elsewhere, not_rewritten, plant, ungated
 from tests.rules.summing import SUMMING
 from tests.samples_text import parse_sample
 
@@ -44,6 +44,23 @@ def test_a_missing_or_wrong_gate_is_found(name: str, fault: Fault) -> None:
     assert not caught(original, seeds=range(1))
     plant(fault, SUMMING[name].operator)
     assert caught(original)
+
+
+@pytest.mark.parametrize("name", [name for name in SUMMING if SUMMING[name].operator == "ReduceMean"])
+def test_a_mean_that_is_divided_by_too_few_is_found(name: str) -> None:
+    plant(not_rewritten, "ReduceMean")
+    assert caught(SUMMING[name].model())
+
+
+def test_a_mean_that_is_an_output_keeps_its_name_and_its_value() -> None:
+    original = parse_sample(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        mean (float[N,5,3] x) => (float[N,5,1] y)
+        <float[3,4] W1>
+        { h = MatMul (x, W1)
+          y = ReduceMean <axes: ints = [2]> (h) }"""
+    )
+    check_laws(original)
 
 
 @pytest.mark.parametrize("name", SUMMING)
@@ -108,8 +125,8 @@ LOCKED = {
         y = MatMul (p, W2)""",
         "positions that stay",
     ),
-    "the mean": (
-        """m = ReduceMean <axes: ints = [2]> (h)
+    "the logarithm of a sum of exponentials": (
+        """m = ReduceLogSumExp <axes: ints = [2]> (h)
         y = MatMul (m, W3)""",
         "mixes along it",
     ),

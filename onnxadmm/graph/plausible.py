@@ -1,0 +1,79 @@
+"""Whether the lengths at a node fit together, as far as ONNX's inference does not look at that itself."""
+
+from collections.abc import Mapping
+from math import prod
+
+import onnx
+from onnx import numpy_helper
+
+from onnxadmm.operators.nodes import attribute
+from onnxadmm.operators.table import find
+
+
+def lengths_of(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
+    """All lengths of a tensor type, None when one is unknown."""
+    if given is None or not given.HasField("tensor_type") or not given.tensor_type.HasField("shape"):
+        return None
+    dims = given.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") for dim in dims):
+        return None
+    return tuple(int(dim.dim_value) for dim in dims)
+
+
+def plausible(
+    proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], results: Mapping[str, onnx.TypeProto]
+) -> bool:
+    """Whether the lengths fit together, as far as ONNX's inference does not look at that itself."""
+    if proto.domain not in ("", "ai.onnx"):
+        return True
+    given = [lengths_of(types[name]) if name else None for name in proto.input]
+    outputs = [lengths_of(result) or () for result in results.values()]
+    if any(length < 0 for lengths in outputs for length in lengths):
+        return False
+    windowed = find("", proto.op_type).windowed
+    if windowed and given[0] is not None and 0 not in given[0] and any(0 in out for out in outputs):
+        return False
+    if proto.op_type == "Reshape" and given[0] is not None and proto.output[0] in results:
+        target = lengths_of(results[proto.output[0]])
+        return target is None or prod(target) == prod(given[0])
+    if len(given) < 2 or given[0] is None or given[1] is None:
+        return True
+    if proto.op_type == "Conv":
+        return bool(given[0][1] == given[1][1] * attribute(proto, "group", 1))
+    if proto.op_type == "Gemm":
+        inner = given[0][0 if attribute(proto, "transA", 0) else 1]
+        return bool(inner == given[1][1 if attribute(proto, "transB", 0) else 0])
+    return True
+
+
+def runs(proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], data: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a node would compute with these lengths and values: inference also accepts some that fail while running.
+
+    Args:
+        types: of its operands, by name.
+        data: values of those that are known.
+    """
+    if proto.domain not in ("", "ai.onnx") or not proto.input:
+        return True
+    given = lengths_of(types[proto.input[0]])
+    if given is None:
+        return True
+    if proto.op_type == "Pad":
+        return _has_enough_to_mirror(proto, given, data)
+    if proto.op_type == "Gather" and len(proto.input) > 1 and proto.input[1] in data:
+        indices = numpy_helper.to_array(data[proto.input[1]])
+        length = given[attribute(proto, "axis", 0)] if given else 0
+        return not indices.size or bool(-length <= indices.min() and indices.max() < length)
+    return True
+
+
+def _has_enough_to_mirror(proto: onnx.NodeProto, given: tuple[int, ...], data: Mapping[str, onnx.TensorProto]) -> bool:
+    mode = next((item.s for item in proto.attribute if item.name == "mode"), b"constant")
+    if mode != b"reflect":
+        return True
+    pads = next((list(item.ints) for item in proto.attribute if item.name == "pads"), None)
+    if pads is None and len(proto.input) > 1 and proto.input[1] in data:
+        pads = numpy_helper.to_array(data[proto.input[1]]).reshape(-1).tolist()
+    if pads is None or len(pads) != 2 * len(given):
+        return True  # of some axes only, or computed while running
+    return all(max(pads[axis], pads[axis + len(given)]) < length for axis, length in enumerate(given))
