@@ -106,10 +106,10 @@ def warn_of_limits(verification: "Verification") -> None:
 
 
 def _narrowed(culprit: "Culprit | None", folder: Path, *, force: bool) -> str:
-    from onnxadmm.bisect import write_culprit
-
     if culprit is None:
         return "Every group of the plan passes on its own: the shrunk model was not made by this plan and version."
+    from onnxadmm.bisect import write_culprit
+
     model_path, plan_path = write_culprit(culprit, folder, force=force)
     shows = "shows" if culprit.reproduced else "did not show"
     return (

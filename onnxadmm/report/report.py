@@ -109,6 +109,11 @@ class Spread:
     high_ms: float
 
 
+def too_noisy(low: float, high: float) -> bool:
+    """Whether an interval of a speed-up includes 1 and is wide: no verdict can be drawn from it."""
+    return low <= 1 <= high and high > _NOISY * low
+
+
 @dataclass(frozen=True)
 class LatencyLine:
     """Original and result timed in turns.
@@ -136,7 +141,7 @@ class LatencyLine:
     @property
     def is_noisy(self) -> bool:
         """Whether the interval includes 1 and is wide: no verdict can be drawn from it."""
-        return self.speedup_low <= 1 <= self.speedup_high and self.speedup_high > _NOISY * self.speedup_low
+        return too_noisy(self.speedup_low, self.speedup_high)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxadmm.bench.latency import Latencies
+from onnxadmm.bench.latency import Latencies, Speedup
 from onnxadmm.graph.stated import in_words
 from onnxadmm.report.escaping import shown
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.fitting import Fitting, Rows
-from onnxadmm.report.report import Report
+from onnxadmm.report.report import Report, too_noisy
 from onnxadmm.report.rows import comparison_rows, verification_sentence
 from onnxadmm.report.words import duration, large, milliseconds, plural, times
 
@@ -56,7 +56,7 @@ def latency_table(latencies: Latencies) -> RenderableType:
                     str(result.threads),
                     milliseconds(timing.median_ms),
                     f"{milliseconds(timing.low_ms)}-{milliseconds(timing.high_ms)}",
-                    times(speedup.ratio) if speedup else "",
+                    _speed_up(speedup),
                     f"{speedup.low:.2f} to {speedup.high:.2f}" if speedup else "",
                 )
             )
@@ -67,6 +67,12 @@ def latency_table(latencies: Latencies) -> RenderableType:
     parts: list[RenderableType] = [table, shown(f"Timed in turns: {rounds}.{sizes}", style="dim")]
     parts += [shown(f"Warning: {sentence}", style="yellow") for sentence in latencies.skipped]
     return Group(*parts)
+
+
+def _speed_up(speedup: Speedup | None) -> str:
+    if speedup is None:
+        return ""
+    return "too noisy" if too_noisy(speedup.low, speedup.high) else times(speedup.ratio)
 
 
 def _without_spread(figure: str) -> str:

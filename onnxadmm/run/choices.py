@@ -87,5 +87,11 @@ def _plain(value: object) -> Option:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={item}" for name, item in value.items()) or None
+        return ", ".join(f"{name}={_brief(item)}" for name, item in value.items()) or None
     return (", ".join(map(str, value)) or None) if isinstance(value, Iterable) else str(value)
+
+
+def _brief(value: object) -> str:
+    """A value on one line; of an array that is long only what it is."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"a {type(value).__name__}"

@@ -110,7 +110,7 @@ def make_report(
 
     Args:
         inputs: values of inputs by name, for the latency.
-        timing: how to time; None: not at all.
+        timing: how the latency is measured; None: not at all.
     """
     machine = this_machine()
     before = _column(outcome.original, held_out.before, test.before)

@@ -203,7 +203,8 @@ class Compression:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                self._save(result, pruned, folder.work / MODEL_NAME)
+                names = tuple(pruned.zeros) if self.ending.sparse else False
+                save(result, folder.work / MODEL_NAME, sparse=names, single_file=self.ending.single_file)
                 saved = load(folder.work / MODEL_NAME)
                 report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
                 write_text(folder.work / PLAN_NAME, plan.to_json())
@@ -280,14 +281,10 @@ class Compression:
         """The values of inputs that stay the same for every sample, wherever they came from."""
         return {**self.choices.inputs, **self.training.samples.held}
 
-    def _save(self, result: Model, pruned: Pruned, path: Path) -> None:
-        names = tuple(pruned.zeros) if self.ending.sparse else False
-        save(result, path, sparse=names, single_file=self.ending.single_file)
-
     def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
         """Measure what was saved against what was given."""
-        saved = replace(saved, input_shapes=self.model.input_shapes)
         with self.journal.stage("measure"):
+            saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
                 original=self.model,
                 result=saved,
