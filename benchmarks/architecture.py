@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from tests.test_imports import room_of, rooms_imported, trees
 
 #: Imported nearly everywhere, and importing next to nothing: one line at the bottom instead of arrows.
-FOUNDATION = ("errors", "files", "progress", "child_process")
+FOUNDATION = ("errors", "files", "progress", "child_process", "plain_text")
 #: The way of a model through the rooms, as the page numbers it.
 STEPS: Mapping[str, int] = {
     "graph": 1,
@@ -121,11 +121,11 @@ def _slot_x(slot: int) -> float:
 
 
 def imports() -> Edges:
-    """Return for every room the rooms that its files import, the foundation left out."""
+    """Return for every room the rooms that its files import; the foundation and what only starts ``cli`` left out."""
     found: Edges = {}
     for path, tree in trees().items():
         found.setdefault(room_of(path), set()).update(rooms_imported(tree) - {room_of(path)})
-    left_out = {*FOUNDATION, f"{_TRAIN}__init__"}
+    left_out = {*FOUNDATION, f"{_TRAIN}__init__", "__main__"}
     return {room: others - left_out for room, others in found.items() if room not in left_out}
 
 
