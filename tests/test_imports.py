@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "child_process": set(),
+    "interrupt": set(),
     "files": {"errors"},
     "runtime": {"child_process", "errors"},
     "operators": {"errors"},
@@ -99,7 +100,7 @@ MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", 
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"}
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "report", "run", "surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
-MAY_IMPORT["cli"] |= {"operators", "report", "rewrite", "run", "runtime", "surgery"}
+MAY_IMPORT["cli"] |= {"interrupt", "operators", "report", "rewrite", "run", "runtime", "surgery"}
 
 #: Calls that import a module by its name.
 IMPORTING_CALLS = ("__import__", "import_module", "importlib.import_module")

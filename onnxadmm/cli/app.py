@@ -6,13 +6,18 @@ docstring is its help.
 
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
 from onnxadmm.errors import OnnxAdmmError
+from onnxadmm.interrupt import ending_on_ctrl_c
+
+#: Seconds from Ctrl-C to the end at the latest, where native code runs.
+_GRACE: Final = 0.7
+_LONG_GRACE: Final = 20.0
 
 app = typer.Typer(
     add_completion=False,
@@ -49,7 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"], prog_name="onnxadmm")
+        # What trains needs the end of a step to leave a checkpoint.
+        with ending_on_ctrl_c(_LONG_GRACE if {"compress", "demo"} & set(words[:2]) else _GRACE):
+            app([word for word in words if word != "--debug"], prog_name="onnxadmm")
     except SystemExit as stop:
         # typer ends every command this way: 0, 2 for a wrong option, or the status of a typer.Exit.
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
