@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -180,6 +181,8 @@ class OutputFile:
             self._folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
         except OSError as error:
             raise cannot_write(path, error, expected="a folder that can be written") from error
+        # Also when the process ends in the middle of a native call, which runs no more of this code.
+        self._clear = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self.work = self._folder / path.name
 
     def publish(self) -> None:
@@ -200,4 +203,4 @@ class OutputFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._clear()

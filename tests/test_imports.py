@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"plain_text"},
     "progress": set(),
     "child_process": set(),
+    "interrupt": set(),
     "files": {"errors"},
     "runtime": {"child_process", "errors"},
     "operators": {"errors"},
@@ -100,7 +101,7 @@ MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", 
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"}
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "report", "run", "surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
-MAY_IMPORT["cli"] |= {"operators", "output", "report", "rewrite", "run", "runtime", "surgery"}
+MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "report", "rewrite", "run", "runtime", "surgery"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 #: Calls that import a module by its name.

@@ -15,6 +15,7 @@ import onnxadmm
 from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
 from onnxadmm.errors import OnnxAdmmError
+from onnxadmm.interrupt import ending_on_ctrl_c
 from onnxadmm.report.escaping import for_terminal
 
 _WIDEST_HELP: Final = 100
@@ -22,6 +23,9 @@ _WIDEST_HELP: Final = 100
 _INTERRUPTED: Final = 130
 #: What typer raises about words it cannot use; it is not among its public names.
 _WrongWords: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+#: Seconds from Ctrl-C to the end at the latest, where native code runs.
+_GRACE: Final = 0.7
+_LONG_GRACE: Final = 20.0
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         width = min(shutil.get_terminal_size().columns, _WIDEST_HELP)
         words = [word for word in words if word != "--debug"]
-        status = app(words, prog_name="onnxadmm", standalone_mode=False, terminal_width=width)
+        # What trains needs the end of a step to leave a checkpoint.
+        with ending_on_ctrl_c(_LONG_GRACE if {"compress", "demo"} & set(words[:2]) else _GRACE):
+            status = app(words, prog_name="onnxadmm", standalone_mode=False, terminal_width=width)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (KeyboardInterrupt, typer.Abort):

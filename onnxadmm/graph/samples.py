@@ -11,15 +11,16 @@ from onnxadmm.graph.model import Model
 
 # Pairs of lengths to try, in this order: for batch dimensions, and for all others (image sides, sequence lengths).
 # Large multiples of 32 first, because strides and windows must divide them and a difference must survive every
-# division. The pairs of equal lengths serve models that accept only one.
+# division. The pairs of equal lengths serve models that accept only one, which is not 1: that fits by repetition what
+# is of another length.
 _BATCHES = ((2, 3), (1, 1), (8, 16))
 _OTHERS = (
     *((256, 384), (16, 24), (64, 160), (224, 448), (320, 640), (32, 48)),
-    *((8, 12), (4, 6), (2, 3), (1, 2)),
+    *((8, 12), (4, 6), (2, 3)),
 )
-_EQUAL = tuple((length, length) for length in (32, 224, 28, 299, 512, 64, 128, 48, 1))
+_EQUAL = tuple((length, length) for length in (32, 224, 28, 299, 512, 64, 128, 48))
 # One dimension of several that accepts one length alone: the height of a line of text, the bands of a spectrum.
-_ALONE = ((48, 32, 64, 1), (80, 128, 40, 100, 224))
+_ALONE = ((48, 32, 64), (80, 128, 40, 100, 224))
 _MOST_ALONE = 3  # dimensions that are tried in that way
 # Beside a length that the user or the data have: the second one, by which the pair has to differ.
 _FURTHER = (2.0, 1.5, 0.5)

@@ -128,15 +128,19 @@ def infer(model: Model) -> Shapes:
     best: Shapes | None = None
     fewest = (0, 0)
     visits = 0
+    accepted: list[dict[str, int]] = []
     for sample in samples(free):
-        if best is not None and not fewest[0] and not is_telling(free, sample):
-            continue
+        first = {symbol: pair[0] for symbol, pair in sample.items()}
+        if not is_telling(free, sample) and any(other != first for other in accepted):
+            continue  # the model accepts several lengths, so these are not constants
         walk = _Walk(model, free, sample, protos)
         shapes = walk.run()
         observed = probe.observe(walk.hidden(), walk.inputs())
         if observed:
             shapes = _Walk(model, free, sample, protos, observed).run()
         faults = len(shapes.contradictions) + (observed is None), walk.second_faults
+        if not faults[0]:
+            accepted.append(first)
         if best is None or faults < fewest:
             best, fewest = shapes, faults
         visits += len(model.ir.graph)

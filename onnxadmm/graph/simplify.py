@@ -63,7 +63,7 @@ def simplify(model: Model) -> Simplified:
     difference = _interface_change(original, result)
     if difference is not None:
         return Simplified(model, False, f"not simplified, onnxsim would change {difference}")
-    stored, before = (sum(map(_stored_bytes, each.graph.initializer)) for each in (result, original))
+    stored, before = _stored_bytes(result), _stored_bytes(original)
     if stored - before > max(_LARGEST_GROWTH * before, _SMALL):
         return Simplified(model, False, f"not simplified, that would store {stored} bytes of weights for {before}")
     if _structure(original) == _structure(result):
@@ -122,8 +122,11 @@ def _interface_change(original: onnx.ModelProto, result: onnx.ModelProto) -> str
     return None
 
 
-def _stored_bytes(tensor: onnx.TensorProto) -> int:
-    return int(tensor.ByteSize())
+def _stored_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes of all constants of the main graph, and of functions, which simplifying writes out."""
+    nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    constants = [node for node in nodes if node.op_type == "Constant"]
+    return sum(int(each.ByteSize()) for each in (*proto.graph.initializer, *constants))
 
 
 def _structure(proto: onnx.ModelProto) -> tuple[object, ...]:

@@ -159,3 +159,37 @@ def test_a_simplified_model_can_be_saved_and_loaded(tmp_path: Path) -> None:
     result = simplify(from_proto(_batch_norm()))
     save(result.model, tmp_path / "m.onnx")
     assert len(load(tmp_path / "m.onnx").ir.graph) == 3
+
+
+def test_what_is_computed_from_little_is_not_stored() -> None:
+    """Three numbers become a table of 200 000: the file would be larger than what was given."""
+    model = from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 8, opset_import: ["" : 17]>
+            counted (float[N,200000] x) => (float[N,200000] y)
+            <float zero = {0}, float end = {200000}, float one = {1}>
+            { r = Range (zero, end, one)
+              s = Sin (r)
+              y = Mul (x, s) }"""
+        )
+    )
+    simplified = simplify(model)
+    assert simplified.model is model
+    assert simplified.note.startswith("not simplified, that would store 80")
+
+
+def test_weights_in_constant_nodes_are_stored_already() -> None:
+    """As initializers, which simplifying makes of them, they are no more."""
+    table = onnx.numpy_helper.from_array(np.arange(100_000, dtype=np.float32), "table")
+    nodes = [
+        onnx.helper.make_node("Constant", [], ["table"], value=table),
+        onnx.helper.make_node("Identity", ["table"], ["same"]),
+        onnx.helper.make_node("Mul", ["x", "same"], ["y"]),
+    ]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 100_000]) for name in "xy")
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "stored", [x], [y]),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    assert simplify(from_proto(proto)).changed

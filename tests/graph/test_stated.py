@@ -44,6 +44,19 @@ def test_a_line_of_text_has_one_height_and_any_width() -> None:
     pruned_and_proven(model)
 
 
+def test_a_length_that_is_only_repeated_is_not_taken_for_the_only_one() -> None:
+    """The network accepts 97 by 101, and 1 by 1, which says nothing about sizes that are computed from others."""
+    model = picture("z = Add (h, P)", "float[1,4,97,101] P,")
+    assert infer(model).dynamic("x") == (True, False, True, True)
+
+
+def test_the_only_size_that_a_table_of_positions_allows_is_found_and_is_a_constant() -> None:
+    """What is computed from it is known, and locks nothing."""
+    model = picture("z = Add (h, P)", "float[1,4,224,224] P,")
+    assert infer(model).sizes["x"] == (1, 3, 224, 224)
+    assert infer(model).dynamic("x") == (True, False, False, False)
+
+
 def test_sizes_that_mirroring_needs_are_found() -> None:
     model = picture('z = Pad <mode: string = "reflect"> (h, pads)', "int64[8] pads = {0, 0, 300, 0, 0, 0, 300, 0},")
     assert infer(model).sizes["x"] == (1, 3, 320, 320)

@@ -158,6 +158,14 @@ def expanded(b: GraphBuilder, x: Port) -> Value:
     return b.one("Mul", [x, b.one("Expand", [source, b.integers(*target)])])
 
 
+@block("one mask for two layers", "Expand")
+def expanded_for_two(b: GraphBuilder, x: Port) -> Value:
+    """A mask brought to the channels once, and read by two layers that have nothing else in common."""
+    mask = b.one("Expand", [b.bias([1] * len(x.channel_shape)), b.integers(*x.channel_shape)])
+    other = project(b, port(x.kind, b.one("Mul", [x, mask])), x.channels)
+    return b.one("Add", [other, mask])
+
+
 @block("Expand to a computed shape", "Expand", "Shape")
 def expanded_to_shape(b: GraphBuilder, x: Port) -> Value:
     source = b.bias([1] * len(x.channel_shape) if b.choices.chance(50) else x.channel_shape)
