@@ -13,8 +13,8 @@ from itertools import combinations, pairwise
 
 from tests.test_imports import room_of, rooms_imported, trees
 
-#: Imported nearly everywhere, and importing next to nothing: one line at the bottom instead of arrows.
-FOUNDATION = ("errors", "files", "progress", "child_process", "plain_text")
+#: Importing next to nothing, and most of them imported nearly everywhere: one line at the bottom instead of arrows.
+FOUNDATION = ("errors", "files", "progress", "child_process", "interrupt", "plain_text")
 #: The way of a model through the rooms, as the page numbers it.
 STEPS: Mapping[str, int] = {
     "graph": 1,
