@@ -11,7 +11,7 @@ TESTS = Path(__file__).resolve().parent
 PACKAGE = TESTS.parent / "onnxadmm"
 
 #: Folders that hold tools of the tests and not a room of the package.
-TOOLS = {"graphs", "samples_text", "zoo"}
+TOOLS = {"graphs", "hostile", "samples_text", "zoo"}
 
 #: Files of tests without a source file of their name, and what they test instead.
 NO_COUNTERPART = {

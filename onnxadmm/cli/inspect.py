@@ -15,7 +15,7 @@ from onnxadmm.cli.options import (
     RulesOption,
 )
 from onnxadmm.console import print_json, stdout_console
-from onnxadmm.files import refuse_existing
+from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.report.drawing import draw_groups, page_of_groups
 from onnxadmm.report.inspection import inspect_units, inspection_view
 from onnxadmm.report.writer import write_text
@@ -36,6 +36,7 @@ def run(
     """Print the groups that may shrink, and what locks the others."""
     for path in (svg, html):
         if path is not None:
+            refuse_input(path, model)
             refuse_existing(path, force=force)
     units = find_groups(model, inexact=inexact, ignore=ignore or (), custom_ops=custom_ops or ())
     inspection = inspect_units(model.name, units)

@@ -23,7 +23,7 @@ from onnxadmm.cli.options import (
     read_budget,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
-from onnxadmm.files import refuse_existing
+from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.plan.problem import Limits
 from onnxadmm.report.words import plural
 from onnxadmm.report.writer import write_text
@@ -49,6 +49,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Choose what goes without training."""
+    refuse_input(output, model)
     refuse_existing(output, force=force)
     plan = rank(
         model,

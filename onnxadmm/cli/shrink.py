@@ -16,7 +16,7 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.cli.verify import warn_if_blind
 from onnxadmm.console import print_line, stderr_console, stdout_console
-from onnxadmm.files import refuse_existing
+from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.plan.plan import Plan
 from onnxadmm.surgery import shrink_to_file
 
@@ -33,6 +33,7 @@ def run(
     force: ForceOption = False,
 ) -> None:
     """Write the model without what the plan removes, once it is proven to compute what the masked original does."""
+    refuse_input(output, model, plan)
     refuse_existing(output, force=force)
     size, proof = shrink_to_file(
         model,

@@ -1,7 +1,8 @@
 """What becomes of a hostile model: the analysing verbs, one after the other, in this process.
 
-No session of onnxruntime is opened: native code may crash, which other tests look into from child processes. What ONNX's
-checker refuses counts as taken by onnxruntime, so that analysis meets it nevertheless: that is harder than real life.
+No session of onnxruntime is opened: native code may crash, which other tests look into from child processes. What
+ONNX's checker refuses counts as taken by onnxruntime, so that analysis meets it nevertheless: that is harder than real
+life.
 """
 
 import io
