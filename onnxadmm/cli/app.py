@@ -5,6 +5,7 @@ docstring is its help.
 """
 
 import sys
+import tempfile
 import traceback
 from typing import Annotated
 
@@ -12,7 +13,10 @@ import typer
 
 from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
-from onnxadmm.errors import OnnxAdmmError
+from onnxadmm.errors import InputError, OnnxAdmmError
+from onnxadmm.run.checkpoint import ending_on_sigterm
+
+_ELSEWHERE = "make room there, or point TMPDIR and the output elsewhere"
 
 app = typer.Typer(
     add_completion=False,
@@ -49,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"], prog_name="onnxadmm")
+        # Every verb clears away what it has begun, also when the terminal goes or the system ends it.
+        with ending_on_sigterm():
+            app([word for word in words if word != "--debug"], prog_name="onnxadmm")
     except SystemExit as stop:
         # typer ends every command this way: 0, 2 for a wrong option, or the status of a typer.Exit.
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -58,6 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print_error(error, stderr_console())
         return error.exit_status
+    except (OSError, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        scarce = _scarcity(error)
+        print_error(scarce, stderr_console())
+        return scarce.exit_status
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -65,3 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
         print_line(defect, stderr_console())
         return 1
     return 0
+
+
+def _scarcity(error: OSError | MemoryError) -> OnnxAdmmError:
+    """Say in a sentence that a resource of the system is missing: room, memory, a right."""
+    if isinstance(error, MemoryError):
+        return InputError("memory", expected="enough of it", found=str(error) or "none left", way_out="use less data")
+    thing = next((str(name) for name in (error.filename, error.filename2) if name), tempfile.gettempdir())
+    found = error.strerror or str(error) or type(error).__name__
+    return InputError(thing, expected="a file system with room and access", found=found, way_out=_ELSEWHERE)

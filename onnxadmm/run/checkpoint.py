@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,23 +136,26 @@ class Checkpoints:
 
 @contextmanager
 def ending_on_sigterm() -> Iterator[None]:
-    """Let a SIGTERM end what runs here by a ``SystemExit`` with status 143, so that it can still write.
+    """Let SIGTERM or SIGHUP end what runs here by a ``SystemExit`` with status 143 or 129, so that it can still write.
 
-    Does nothing outside the main thread, or where somebody handles the signal already.
+    Does nothing outside the main thread, or for a signal that somebody handles already, as ``nohup`` does.
     """
     free = threading.current_thread() is threading.main_thread()
-    if not free or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in known if free and signal.getsignal(number) is signal.SIG_DFL]
 
     def end(number: int, _: object) -> None:
+        for each in taken:  # what is cleared away now is not to be left half done by a second one
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in taken:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def write_checkpoint(path: Path, header: Header, state: State) -> None:
@@ -176,7 +180,9 @@ def write_checkpoint(path: Path, header: Header, state: State) -> None:
             str(path),
             expected="a checkpoint that can be written",
             found=error.strerror or type(error).__name__,
-            way_out="make room, and continue from the last one with --resume",
+            way_out="make room, and continue from the last one with --resume"
+            if path.exists()
+            else "make room, and begin again; nothing was kept so far",
         ) from error
 
 
@@ -203,7 +209,7 @@ def read_checkpoint(path: Path) -> tuple[Header, dict[str, NDArray[Any]]]:
         raise _unreadable(path, f"a header with {error.where or 'no fields'}: {error.found}") from error
     except KeyError as error:
         raise _unreadable(path, "an archive of something else") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError, MemoryError, zlib.error) as error:
         raise _unreadable(path, f"a damaged file ({error})") from error
     return header, arrays
 

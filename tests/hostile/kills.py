@@ -1,7 +1,8 @@
-"""A process that publishes files and is killed: ``python -m tests.hostile.kills FOLDER WAY MOMENT``.
+"""Processes that publish files and are killed at every rename: ``python -m tests.hostile.kills FOLDER WAY``.
 
-WAY is ``folder`` (an out folder), ``file`` (a model and its external data) or ``save`` (a model that is saved); MOMENT is
-the number of the rename at which it dies by SIGKILL, negative for right behind it; 0 never. Prints the number of renames.
+WAY is ``folder`` (an out folder) or ``file`` (a model and its external data). Each process dies by SIGKILL right before
+or right behind one rename; then the next call looks after the folder. Prints every state that is neither the old one
+nor the new one, and in the end how many were killed.
 """
 
 import os

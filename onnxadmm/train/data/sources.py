@@ -139,7 +139,10 @@ def read_idx(path: Path) -> Array:
     raw = _existing(path).read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:
-            raw = gzip.decompress(raw)
+            with gzip.open(path) as file:
+                raw = file.read(MEMORY_LIMIT + 1)
+            if len(raw) > MEMORY_LIMIT:
+                raise OSError(f"more than {MEMORY_LIMIT / 2**30:.3g} GiB when unpacked")
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(
                 str(path), expected="a whole gzip file", found=str(error), way_out="download it again"
@@ -169,10 +172,18 @@ def read_idx(path: Path) -> Array:
 
 def _read_npz(path: Path) -> Raw:
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no zip archive")
         # Given a path, numpy leaves the file open where it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            unpacked = sum(entry.file_size for entry in archive.zip.infolist())
+            if unpacked > MEMORY_LIMIT + 2 * path.stat().st_size:
+                raise ValueError(
+                    f"{unpacked / 2**30:.3g} GiB when unpacked, at most {MEMORY_LIMIT / 2**30:.3g} are read"
+                )
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: encrypted; NotImplementedError, which is one: an unknown compression; MemoryError: a lying header.
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
         pickled = "pickle" in str(error).lower()
         raise DataError(
             str(path),
@@ -288,9 +299,10 @@ def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
 def _read_image(path: Path, *, grey: bool) -> Array:
     """One image as uint8 ``[H, W, 1]`` or ``[H, W, 3]``."""
     try:
+        _existing(path)  # a pipe would be waited for
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             str(path), expected="an image", found=f"one that cannot be decoded ({error})", way_out="remove or repair it"
         ) from error
