@@ -161,7 +161,7 @@ def test_a_full_temporary_folder_is_a_sentence_and_status_2(command: Command, mo
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("onnxadmm.cli.inspect.find_groups", full)
+    monkeypatch.setattr("onnxadmm.surgery.find_groups", full)
     ran = command("inspect", "model.onnx")
     assert ran.status == 2
     said = f"Error: {tempfile.gettempdir()}: expected a file system with room and access, found No space"
@@ -171,6 +171,6 @@ def test_a_full_temporary_folder_is_a_sentence_and_status_2(command: Command, mo
     def greedy(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("onnxadmm.cli.inspect.find_groups", greedy)
+    monkeypatch.setattr("onnxadmm.surgery.find_groups", greedy)
     ran = command("inspect", "model.onnx")
     assert (ran.status, ran.stderr.split(":")[1]) == (2, " memory")
