@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from tests.test_imports import room_of, rooms_imported, trees
 
 #: Importing next to nothing, and most of them imported nearly everywhere: one line at the bottom instead of arrows.
-FOUNDATION = ("errors", "files", "progress", "child_process", "interrupt", "plain_text")
+FOUNDATION = ("errors", "files", "progress", "child_process", "plain_text", "interrupt")
 #: The way of a model through the rooms, as the page numbers it.
 STEPS: Mapping[str, int] = {
     "graph": 1,
@@ -160,7 +160,8 @@ def floors_of(edges: Edges) -> dict[str, int]:
         # Up, where that shortens more arrows than it makes longer.
         if len(users[room]) > len(edges[room]):
             highest = min(floors[user] for user in users[room]) - 1
-            floors[room] = next(floor for floor in range(highest, -1, -1) if _has_place(floors, room, floor))
+            places = (floor for floor in range(highest, floors[room], -1) if _has_place(floors, room, floor))
+            floors[room] = next(places, floors[room])
     return floors
 
 

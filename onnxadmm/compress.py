@@ -173,7 +173,11 @@ def compress(
         run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
         require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
-        folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
+        folder = (
+            None
+            if out is None
+            else stack.enter_context(OutputFolder(out, force=force, resume=resume, inputs=(model, data, test)))
+        )
         if folder is not None and resume:
             run.resume(folder.checkpoint)
         run.find()

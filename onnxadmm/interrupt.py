@@ -57,6 +57,30 @@ def ending_on_ctrl_c(grace: float) -> Iterator[None]:
         ours.close()
 
 
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM or SIGHUP end what runs here by a ``SystemExit`` with status 143 or 129, so that it can still write.
+
+    Does nothing outside the main thread, or for a signal that somebody handles already, as ``nohup`` does.
+    """
+    free = threading.current_thread() is threading.main_thread()
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in known if free and signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, _: object) -> None:
+        for each in taken:  # what is cleared away now is not to be left half done by a second one
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _listen(ours: socket.socket, noticed: threading.Event, grace: float) -> None:
     while numbers := ours.recv(64):
         if signal.SIGINT in numbers and not noticed.wait(grace):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
 from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import ModelFileError, OptionError, PlanError
+from onnxadmm.files import refuse_input
 from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
@@ -228,6 +229,7 @@ def shrink_to_file(
         OutputError: a file exists, or it cannot be written.
         CustomOperatorError: a library cannot be used.
     """
+    refuse_input(path, model)
     with custom_operators(custom_ops):
         with OutputFile(path, force=force) as output:
             applied = apply_plan(opened(model, input_shapes), plan)

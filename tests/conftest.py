@@ -26,6 +26,7 @@ from tests.shared import SCALE2, compiled
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
     parser.addoption("--mutants", type=int, default=2000, help="mutated models that are analysed")
+    parser.addoption("--kills", type=int, default=20, help="whole runs that are killed at a random moment")
     parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")
 
 
@@ -55,6 +56,12 @@ def evenly(cases: Sequence[T], most: int) -> list[T]:
 def networks(request: pytest.FixtureRequest) -> int:
     """How many random networks of all operators are pruned."""
     return int(request.config.getoption("--networks"))
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How many whole runs are killed."""
+    return int(request.config.getoption("--kills"))
 
 
 @pytest.fixture

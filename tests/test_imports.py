@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
     "output": {"errors", "files"},
-    "surgery": {"errors", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},
+    "surgery": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "runtime", "surgery"},
 }
 

@@ -6,6 +6,7 @@ docstring is its help.
 
 import shutil
 import sys
+import tempfile
 import traceback
 from typing import Annotated, Any, Final
 
@@ -14,8 +15,8 @@ import typer
 import onnxadmm
 from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
-from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.interrupt import ending_on_ctrl_c
+from onnxadmm.errors import InputError, OnnxAdmmError
+from onnxadmm.interrupt import ending_on_ctrl_c, ending_on_sigterm
 from onnxadmm.report.escaping import for_terminal
 
 _WIDEST_HELP: Final = 100
@@ -26,6 +27,7 @@ _WrongWords: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if ki
 #: Seconds from Ctrl-C to the end at the latest, where native code runs.
 _GRACE: Final = 0.7
 _LONG_GRACE: Final = 20.0
+_ELSEWHERE: Final = "make room there, or point TMPDIR and the output elsewhere"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
         width = min(shutil.get_terminal_size().columns, _WIDEST_HELP)
         words = [word for word in words if word != "--debug"]
         # What trains needs the end of a step to leave a checkpoint.
-        with ending_on_ctrl_c(_LONG_GRACE if {"compress", "demo"} & set(words[:2]) else _GRACE):
+        grace = _LONG_GRACE if {"compress", "demo"} & set(words[:2]) else _GRACE
+        # Every verb clears away what it has begun, also when the terminal goes or the system ends it.
+        with ending_on_sigterm(), ending_on_ctrl_c(grace):
             status = app(words, prog_name="onnxadmm", standalone_mode=False, terminal_width=width)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -85,6 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
             _print_traceback()
         print_error(error, stderr_console())
         return error.exit_status
+    except (OSError, MemoryError) as error:
+        if debug:
+            _print_traceback()
+        scarce = _scarcity(error)
+        print_error(scarce, stderr_console())
+        return scarce.exit_status
     except Exception as error:
         if debug:
             _print_traceback()
@@ -100,3 +110,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _print_traceback() -> None:
     for line in traceback.format_exc().splitlines():
         print_line(line, stderr_console())
+
+
+def _scarcity(error: OSError | MemoryError) -> OnnxAdmmError:
+    """Say in a sentence that a resource of the system is missing: room, memory, a right."""
+    if isinstance(error, MemoryError):
+        return InputError("memory", expected="enough of it", found=str(error) or "none left", way_out="use less data")
+    thing = next((str(name) for name in (error.filename, error.filename2) if name), tempfile.gettempdir())
+    found = error.strerror or str(error) or type(error).__name__
+    return InputError(thing, expected="a file system with room and access", found=found, way_out=_ELSEWHERE)

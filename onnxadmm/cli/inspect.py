@@ -17,7 +17,7 @@ from onnxadmm.cli.options import (
     read_shapes,
 )
 from onnxadmm.console import print_json, stdout_console
-from onnxadmm.files import refuse_existing
+from onnxadmm.files import refuse_existing, refuse_input
 
 
 def run(
@@ -38,6 +38,7 @@ def run(
 
     for path in (svg, html):
         if path is not None:
+            refuse_input(path, model)
             refuse_existing(path, force=force)
     units = find_groups(
         model, inexact=inexact, ignore=ignore or (), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ()

@@ -12,6 +12,7 @@ from onnxadmm.cli.options import (
     read_shapes,
 )
 from onnxadmm.console import print_line, stdout_console
+from onnxadmm.files import refuse_input
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
     from onnxadmm.plan.plan import Plan
     from onnxadmm.surgery import mask as masked
 
+    refuse_input(output, model, plan)
     result = masked(model, Plan.read(plan), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ())
     size = save(result, output, single_file=single_file, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

@@ -25,7 +25,7 @@ from onnxadmm.cli.options import (
     read_shapes,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
-from onnxadmm.files import refuse_existing
+from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.report.words import plural
 
 
@@ -53,6 +53,7 @@ def run(
     from onnxadmm.report.writer import write_text
     from onnxadmm.surgery import rank
 
+    refuse_input(output, model)
     refuse_existing(output, force=force)
     plan = rank(
         model,

@@ -21,7 +21,7 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.cli.verify import noise_sentences, warn_of_limits
 from onnxadmm.console import print_line, stderr_console, stdout_console
-from onnxadmm.files import refuse_existing
+from onnxadmm.files import refuse_existing, refuse_input
 
 
 def run(
@@ -42,6 +42,7 @@ def run(
     from onnxadmm.plan.plan import Plan
     from onnxadmm.surgery import shrink_to_file
 
+    refuse_input(output, model, plan)
     refuse_existing(output, force=force)
     size, proof = shrink_to_file(
         model,

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxadmm.bench.byte_products import byte_products_are_exact
+from onnxadmm.child_process import end_with_parent
 from onnxadmm.errors import OnnxAdmmError, TrainingUnavailableError
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.losses import Loss
@@ -28,6 +29,7 @@ _TOLERANCE: Final = 0.05
 
 def main() -> None:
     """Import onnxruntime, multiply and train; one JSON object per line tells stdout how far it came."""
+    end_with_parent()
     _tell({"runtime": str(import_module("onnxruntime").__version__)})
     with suppress(OnnxAdmmError):
         _tell({"exact_bytes": byte_products_are_exact()})

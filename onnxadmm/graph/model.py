@@ -21,7 +21,7 @@ from onnxadmm.graph import store
 from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.unsized import free_unsized
-from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
+from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file, refuse_special
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
 
 # It warns on stderr of what a model lacks; what matters of that is refused here, in a sentence.
@@ -77,6 +77,7 @@ def load(source: str | Path | onnx.ModelProto | Model) -> Model:
     if os.path.isdir(path):
         raise ModelFileError(thing, expected="an ONNX file", found="a directory", way_out="give the file inside of it")
     try:
+        refuse_special(path)
         data = read_file(path)
     except FileNotFoundError:
         raise ModelFileError(

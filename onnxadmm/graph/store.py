@@ -1,7 +1,7 @@
 """Writing models: streamed, atomic, with external data and sparse weights where they belong."""
 
 import os
-import uuid
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import onnx
 import onnx_ir
 
 from onnxadmm.errors import ModelFileError, OutputError
-from onnxadmm.files import cannot_write, discard, put_in_place, refuse_existing
+from onnxadmm.files import cannot_write, discard, hidden_beside, hold, put_in_place, refuse_existing, sweep
 from onnxadmm.graph.sparse import OLDEST_IR_VERSION, to_sparse
 from onnxadmm.graph.wire import (
     GRAPH_INITIALIZER,
@@ -121,19 +121,24 @@ def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool | Colle
     external = bool(skeleton.weights) and (extras.external_data or skeleton.weight_bytes > LARGEST_MESSAGE)
     if external:
         _refuse_target(data_path, force=force)
-    marker = uuid.uuid4().hex[:8]
-    temporary = path.with_name(f".{path.name}.{marker}")
-    temporary_data = path.with_name(f".{data_path.name}.{marker}")
+    sweep(path.parent)
+    temporary, temporary_data = hidden_beside(path), hidden_beside(data_path)
     written = 0
     with ExitStack() as clean:
         try:
             if external:
                 clean.callback(discard, temporary_data)
-                with temporary_data.open("xb") as file:
-                    written += _write_external(skeleton, file, location=data_path.name)
+                data_file = clean.enter_context(temporary_data.open("xb"))
+                hold(data_file)
+                written += _write_external(skeleton, data_file, location=data_path.name)
+                data_file.flush()
             clean.callback(discard, temporary)
-            with temporary.open("xb") as file:
-                written += _write_message(skeleton, file, weights_inside=not external)
+            file = clean.enter_context(temporary.open("xb"))
+            hold(file)
+            written += _write_message(skeleton, file, weights_inside=not external)
+            file.flush()
+            if sys.platform == "win32":  # where no open file can be renamed
+                file.close()
             put_in_place(({temporary_data: data_path} if external else {}) | {temporary: path})
         except OSError as error:
             raise cannot_write(path, error) from error

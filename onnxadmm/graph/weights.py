@@ -3,6 +3,7 @@
 import gc
 import mmap
 import os
+import stat
 import weakref
 from collections.abc import Iterator
 from math import prod
@@ -34,6 +35,16 @@ def read_file(path: Path) -> Buffer:
             _mapped.add(mapped)
             return memoryview(mapped)
         return memoryview(file.read())
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what has no end or makes a reader wait: pipes, sockets and devices.
+
+    Raises:
+        OSError: it is one of these, or is not there.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("a pipe or a device, which is not read")
 
 
 def give_back_pages() -> None:

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.weights import refuse_special
 from onnxadmm.units.units import Group, Units
 
 SCHEMA = "onnxadmm.plan/1"
+#: Elements of the largest weight of whose zeros a plan may tell: a file of some kilobytes could ask for any memory.
+LARGEST_ZEROS = 2**31
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,10 @@ class Plan:
             PlanError: the file cannot be read, or is not a plan of this version.
         """
         try:
+            refuse_special(Path(path))
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "something else"
+            reason = error.strerror or str(error) if isinstance(error, OSError) else "something else"
             raise PlanError(
                 str(path), expected="a readable text file", found=reason, way_out="check the path"
             ) from error
@@ -130,7 +135,7 @@ class Plan:
         try:
             document = json.loads(text)
             schema = document["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PlanError(
                 source, expected="a JSON plan", found=f"text that is none ({error})", way_out="give a plan.json"
             ) from error
@@ -140,7 +145,7 @@ class Plan:
             return Plan(
                 sha256=str(document["sha256"]),
                 groups=tuple(
-                    GroupPlan(str(item["name"]), int(item["units"]), tuple(int(unit) for unit in item["removed"]))
+                    GroupPlan(str(item["name"]), _whole(item["units"]), tuple(_whole(unit) for unit in item["removed"]))
                     for item in document["groups"]
                 ),
                 inexact=bool(document["inexact"]),
@@ -149,7 +154,7 @@ class Plan:
                 zeros={str(name): _unpack(packed) for name, packed in document["zeros"].items()},
                 note=str(document["note"]),
             )
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
             raise PlanError(
                 source, expected=f"every field of {SCHEMA}", found=f"a damaged one ({error})", way_out="make it anew"
             ) from error
@@ -203,6 +208,18 @@ def _pack(zeros: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def _unpack(packed: Mapping[str, Any]) -> NDArray[np.bool_]:
-    shape = tuple(int(size) for size in packed["shape"])
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), dtype=np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
+    shape = tuple(_whole(size) for size in packed["shape"])
+    count = prod(shape)
+    if min(shape, default=0) < 0 or count > LARGEST_ZEROS:
+        raise ValueError(f"zeros of shape {list(shape)[:8]}")
+    # No more than the shape asks for, whatever a few bytes may unfold to.
+    bits = zlib.decompressobj().decompress(base64.b64decode(packed["bits"]), (count + 7) // 8 or 1)
+    if len(bits) < (count + 7) // 8:
+        raise ValueError(f"{len(bits)} bytes of zeros for shape {list(shape)}")
+    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=count).astype(np.bool_).reshape(shape)
+
+
+def _whole(number: object) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{str(number)[:40]!r} is no whole number")
+    return number

@@ -10,6 +10,7 @@ from onnxadmm.bench.identity import ModelIdentity
 from onnxadmm.bench.latency import Latencies
 from onnxadmm.bench.simd import Machine
 from onnxadmm.errors import InputError
+from onnxadmm.graph.weights import refuse_special
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, encode
 from onnxadmm.units.cost import CostKind
@@ -327,9 +328,10 @@ def read_report(path: str | Path) -> Report:
             )
         path = file
     try:
+        refuse_special(Path(path))
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = error.strerror or str(error) or type(error).__name__
         raise InputError(str(path), expected="a readable file", found=reason, way_out="check the path") from error
     except (ValueError, RecursionError) as error:
         raise InputError(

@@ -1,11 +1,10 @@
 """Writing report.json, report.md and history.jsonl so that nobody ever reads half of one."""
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from onnxadmm.files import cannot_write, discard, refuse_existing
+from onnxadmm.files import cannot_write, discard, hidden_beside, hold, refuse_existing, sweep
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.markdown import to_markdown
@@ -39,10 +38,12 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written; what was there stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    sweep(path.parent)
+    temporary = hidden_beside(path)
     try:
         # Paths may hold bytes that are no text; they are shown, not refused.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            hold(file)
             file.write(text)
         temporary.replace(path)
     except OSError as error:

@@ -20,7 +20,7 @@ def read_records(model: Model) -> list[dict[str, Any]]:
     """
     try:
         found = json.loads(model.ir.metadata_props.get(METADATA_KEY, "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     records = found if isinstance(found, list) else [found]
     return [record for record in records if isinstance(record, dict)]

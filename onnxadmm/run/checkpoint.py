@@ -7,12 +7,10 @@ array belongs to the state of the stage the run is in (see ``Training``). Traine
 
 import json
 import os
-import signal
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -133,27 +131,6 @@ class Checkpoints:
         self._next = end + max(_SECONDS_BETWEEN, (end - begin) / _SHARE_OF_TIME)
 
 
-@contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """Let a SIGTERM end what runs here by a ``SystemExit`` with status 143, so that it can still write.
-
-    Does nothing outside the main thread, or where somebody handles the signal already.
-    """
-    free = threading.current_thread() is threading.main_thread()
-    if not free or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def write_checkpoint(path: Path, header: Header, state: State) -> None:
     """Replace a checkpoint at once: under its name stands the old one or the new.
 
@@ -176,7 +153,9 @@ def write_checkpoint(path: Path, header: Header, state: State) -> None:
             str(path),
             expected="a checkpoint that can be written",
             found=error.strerror or type(error).__name__,
-            way_out="make room, and continue from the last one with --resume",
+            way_out="make room, and continue from the last one with --resume"
+            if path.exists()
+            else "make room, and begin again; nothing was kept so far",
         ) from error
 
 
@@ -203,7 +182,7 @@ def read_checkpoint(path: Path) -> tuple[Header, dict[str, NDArray[Any]]]:
         raise _unreadable(path, f"a header with {error.where or 'no fields'}: {error.found}") from error
     except KeyError as error:
         raise _unreadable(path, "an archive of something else") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError, MemoryError, zlib.error) as error:
         raise _unreadable(path, f"a damaged file ({error})") from error
     return header, arrays
 

@@ -19,6 +19,7 @@ from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
+from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
@@ -29,7 +30,7 @@ from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
-from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
+from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal

@@ -9,6 +9,7 @@ import sys
 
 from onnx import TensorProto, helper
 
+from onnxadmm.child_process import end_with_parent
 from onnxadmm.errors import InputError
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.runtime.session import SessionError, SessionOptions, open_inference
@@ -16,6 +17,7 @@ from onnxadmm.runtime.session import SessionError, SessionOptions, open_inferenc
 
 def main(path: str) -> int:
     """Register a library and open a session with it, which is when onnxruntime looks at what was registered."""
+    end_with_parent()
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "nothing", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)

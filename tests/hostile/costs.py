@@ -200,10 +200,10 @@ def endless_loop(count: int) -> onnx.ModelProto:
 #: By name, what makes a model that is small and would be costly.
 COSTLY: dict[str, Callable[[], onnx.ModelProto]] = {
     "a chain of 20,000 nodes": lambda: chain(20_000),
-    "a chain of 20,000 Identity nodes": lambda: chain(20_000, "Identity"),
+    "a chain of 4,000 Identity nodes": lambda: chain(4_000, "Identity"),
     "2,000 layers that read one value": lambda: fan(2_000),
     "5,000 inputs with a symbol each": lambda: many_inputs(5_000),
-    "3,000 layers of one name": lambda: many_groups(3_000),
+    "1,000 layers of one name": lambda: many_groups(1_000),
     **{
         f"{operator} to 2^{power}": lambda operator=operator, power=power: grown(2**power, operator)  # type: ignore[misc]
         for operator in ("ConstantOfShape", "Expand", "Tile", "Range")
@@ -219,6 +219,6 @@ COSTLY: dict[str, Callable[[], onnx.ModelProto]] = {
     "a symbol of a million characters": lambda: symbols("N+" * 500_000 + "1"),
     "a symbol of a thousand parentheses": lambda: symbols("(" * 1000 + "N" + ")" * 1000),
     "20 Ifs in each other": lambda: nested(20),
-    "1,000 Ifs one after the other": lambda: decided(1_000),
+    "400 Ifs one after the other": lambda: decided(400),
     "200 Loops without end": lambda: endless_loop(200),
 }

@@ -21,7 +21,7 @@ SIGNED = ("MatMulInteger", "QLinearConv", "QLinearMatMul")
 
 @pytest.fixture(autouse=True)
 def _without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(options: Any, model: Model, stack: ExitStack) -> ReferenceEvaluator:
+    def load(options: Any, model: Model, stack: ExitStack, *, apart: bool) -> ReferenceEvaluator:
         return processor_without_vnni(onnx.ModelProto.FromString(to_proto(model).SerializeToString()))
 
     monkeypatch.setattr(runtime, "_load", load)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from onnxadmm.errors import OutputError
+from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.run import checkpoint
 from onnxadmm.run.checkpoint import (
     SCHEMA,
     Checkpoints,
     Header,
-    ending_on_sigterm,
     options_as_text,
     read_checkpoint,
     write_checkpoint,

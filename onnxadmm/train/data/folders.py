@@ -139,11 +139,13 @@ def _read_image(path: Path, *, grey: bool, size: Size | None) -> tuple[Array, li
     """One image as uint8 ``[H, W, 1]`` or ``[H, W, 3]``, and what was done to it."""
     done: list[str] = []
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("no ordinary file")
         with Image.open(path) as image:
             wide = image.mode in _WIDE_MODES
             whole = _bytes_of(path, image, done) if wide else image
             shown = whole.convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             str(path), expected="an image", found=f"one that cannot be decoded ({error})", way_out="remove or repair it"
         ) from error

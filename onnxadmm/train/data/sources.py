@@ -182,7 +182,10 @@ def read_idx(path: Path) -> Array:
     raw = _existing(path).read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:
-            raw = gzip.decompress(raw)
+            with gzip.open(path) as file:
+                raw = file.read(MEMORY_LIMIT + 1)
+            if len(raw) > MEMORY_LIMIT:
+                raise OSError(f"more than {MEMORY_LIMIT / 2**30:.3g} GiB when unpacked")
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(
                 str(path), expected="a whole gzip file", found=str(error), way_out="download it again"
@@ -212,11 +215,21 @@ def read_idx(path: Path) -> Array:
 
 def _read_npz(path: Path, split: Split) -> Raw:
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no zip archive")
         # Given a path, numpy leaves the file open where it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             # Archives of both parts are large: only one of them is read.
-            arrays = {name: archive[name] for name in of_split(archive.files, split)}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            names = of_split(archive.files, split)
+            wanted = {f"{name}.npy" for name in names}
+            unpacked = sum(entry.file_size for entry in archive.zip.infolist() if entry.filename in wanted)
+            if unpacked > MEMORY_LIMIT + 2 * path.stat().st_size:
+                raise ValueError(
+                    f"{unpacked / 2**30:.3g} GiB when unpacked, at most {MEMORY_LIMIT / 2**30:.3g} are read"
+                )
+            arrays = {name: archive[name] for name in names}
+    # RuntimeError: encrypted; NotImplementedError, which is one: an unknown compression; MemoryError: a lying header.
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
         raise _unreadable(path, error, "an .npz file of plain arrays", "write it with numpy.savez") from error
     return _from_mapping(str(path), {name: to_array(array, f"{path}, {name}") for name, array in arrays.items()}, split)
 

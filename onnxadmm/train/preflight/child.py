@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from onnxadmm.child_process import end_with_parent
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.operators.outside import Source, load_sources
 from onnxadmm.runtime.custom_ops import custom_operators
@@ -37,6 +38,7 @@ VALUE_TOLERANCE = 2e-3
 
 def main(folder: Path) -> None:
     """Run the order in ``folder``."""
+    end_with_parent()
     order = json.loads((folder / "order.json").read_text())
     with custom_operators(order["custom_ops"], tried=True):
         _run(folder, order)

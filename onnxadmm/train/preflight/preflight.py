@@ -17,7 +17,7 @@ import onnx
 
 from onnxadmm import errors
 from onnxadmm.child_process import command, environment, signal_name
-from onnxadmm.errors import NotTrainableError, OnnxAdmmError
+from onnxadmm.errors import NotTrainableError, OnnxAdmmError, OutputError
 from onnxadmm.graph.model import Model
 from onnxadmm.operators.outside import sources
 from onnxadmm.runtime.custom_ops import paths_in_use
@@ -103,8 +103,16 @@ def preflight(
         arrays["labels/"] = np.ascontiguousarray(batch.labels[:count])
     with tempfile.TemporaryDirectory(prefix="onnxadmm-preflight-") as name:
         folder = Path(name)
-        onnx.save(as_proto(model), folder / "model.onnx")
-        np.savez(folder / "batch.npz", **arrays)  # type: ignore[arg-type]  # its stubs see a flag in the names
+        try:
+            onnx.save(as_proto(model), folder / "model.onnx")
+            np.savez(folder / "batch.npz", **arrays)  # type: ignore[arg-type]  # its stubs see a flag in the names
+        except OSError as error:
+            raise OutputError(
+                name,
+                expected="room for a copy of the model",
+                found=error.strerror or str(error),
+                way_out="make room, or point TMPDIR to a larger disk",
+            ) from error
         status = _run(folder, order, timeout)
         result_file = folder / "result.json"
         if status != 0 or not result_file.exists():

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+from onnxadmm.child_process import end_with_parent
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.train.workers.memory import attach, lay_out
 from onnxadmm.train.workers.order import DONE, FAILED, READY, read_order
@@ -20,6 +21,7 @@ from onnxadmm.train.workers.parts import Share
 
 def main(key: str, size: int, number: int) -> int:
     """Answer every byte on stdin until it ends, and return the exit status."""
+    end_with_parent()
     # The answers have a descriptor of their own: whatever else is printed must not be taken for one.
     answers = os.dup(1)
     os.dup2(2, 1)
