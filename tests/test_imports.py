@@ -71,6 +71,7 @@ MAY_IMPORT["run"] = (
         "errors",
         "files",
         "graph",
+        "interrupt",
         "output",
         "plan",
         "progress",
