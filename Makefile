@@ -21,16 +21,17 @@ demo: $(VENV)/.package
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest $(TESTS)
 
-# While one works: no slow test, and of each test with many cases three.
+# While one works: no slow test, and of each test with many cases two.
 quick: $(VENV)/.developer
-	$(BIN)/python -m pytest -q -m "not slow" --cases 3 $(TESTS)
+	$(BIN)/python -m pytest -q -m "not slow" --cases 2 $(TESTS)
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.developer
-	$(BIN)/mypy onnxadmm samples benchmarks/lenet.py benchmarks/plain_runtime.py tests/smoke.py
+	$(BIN)/mypy onnxadmm samples benchmarks/base_models.py benchmarks/lenet.py benchmarks/operators.py \
+		benchmarks/plain_runtime.py tests/smoke.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -103,6 +103,7 @@ def begin(model: Path, norm: str, macs: float, seed: int, data: Data, epochs: tu
         seed=seed,
         custom_ops=None,
         rules=None,
+        inputs={},
     )
     run = Compression(load(model), choices, Journal(SILENT))
     run.find()

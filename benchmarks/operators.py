@@ -34,8 +34,12 @@ its name, or keeps the weights above it with `--freeze-untrainable`. *Forms* cou
 attributes) whose gradients were compared with finite differences of the original in float64, or of its float32 loss
 where ONNX's evaluator computes in float32; *Error* is the largest difference between slope and gradient among them,
 relative to the largest gradient. The tests hold every row to it.
+
+*Code* names the modules of the package that know the operator: its labels and cost, the shape of its result where ONNX
+does not infer it, its lowering. What it is beside that (a move, element-wise, weights, indices) stands in the decorator
+of its rule; `onnxadmm.operators.table.find` gives all of it as one entry.
 """
-_COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "Forms", "Error", "What its rule says")
+_COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "Forms", "Error", "Code", "What its rule says")
 
 
 def page() -> str:
@@ -55,10 +59,18 @@ def cells(rule: Operator) -> tuple[str, ...]:
         rule.name,
         _since(rule),
         rule.effect,
-        "MACs" if "add_macs" in set(_names(rule.label)) else "",
+        "MACs" if rule.label is not None and "add_macs" in set(_names(rule.label)) else "",
         *training_cells(rule, outcome_of(rule)),
+        ", ".join(f"`{module}`" for module in modules(rule)),
         rule.note,
     )
+
+
+def modules(rule: Operator) -> list[str]:
+    """Return the modules that hold the operator's labels and cost, its shape, its lowering and its own gradient."""
+    functions = (rule.label, rule.shape, rule.lowering, rule.refuses, rule.gradient)
+    names = [function.__module__ for function in functions if callable(function)]
+    return [name.removeprefix("onnxadmm.") for name in dict.fromkeys(names)]
 
 
 def _line(row: tuple[str, ...]) -> str:

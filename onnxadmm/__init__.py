@@ -1,27 +1,41 @@
-"""Make an ONNX model smaller and faster: ADMM joint pruning, structured removal proven equivalent, a report."""
+"""Make an ONNX model smaller and faster: ADMM joint pruning, structured removal proven equivalent, a report.
 
-from onnxadmm.compress import compress
-from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.graph.model import Model, load, save
-from onnxadmm.own_rules import rule
-from onnxadmm.plan.budget import Budget
-from onnxadmm.plan.plan import Plan
-from onnxadmm.plan.problem import Limits
-from onnxadmm.report.report import Report
-from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
+A name is imported when it is asked for first, so that nothing waits for what it does not use.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from onnxadmm.compress import Compressed, compress
+    from onnxadmm.errors import OnnxAdmmError
+    from onnxadmm.graph.model import Model, load, save
+    from onnxadmm.own_rules import rule
+    from onnxadmm.plan.budget import Budget
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.plan.problem import Limits
+    from onnxadmm.progress import Iteration, Progress, Residuals
+    from onnxadmm.report.report import Report
+    from onnxadmm.run.recipe import Preprocessing, Recipe
+    from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "Compressed",
+    "Iteration",
     "Limits",
     "Model",
     "OnnxAdmmError",
     "Plan",
     "Preprocessing",
+    "Progress",
     "Recipe",
     "Report",
+    "Residuals",
     "bench",
     "compress",
     "find_groups",
@@ -33,3 +47,41 @@ __all__ = [
     "shrink",
     "verify",
 ]
+
+#: Where each name is. The imports above say the same to type checkers; a test holds the two together.
+_HOMES: Final = {
+    "onnxadmm.compress": ("Compressed", "compress"),
+    "onnxadmm.errors": ("OnnxAdmmError",),
+    "onnxadmm.graph.model": ("Model", "load", "save"),
+    "onnxadmm.own_rules": ("rule",),
+    "onnxadmm.plan.budget": ("Budget",),
+    "onnxadmm.plan.plan": ("Plan",),
+    "onnxadmm.plan.problem": ("Limits",),
+    "onnxadmm.progress": ("Iteration", "Progress", "Residuals"),
+    "onnxadmm.report.report": ("Report",),
+    "onnxadmm.run.recipe": ("Preprocessing", "Recipe"),
+    "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+class _Package(ModuleType):
+    """This package. ``compress`` and ``bench`` are its functions and modules in it: the functions have the names."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Whenever a module was imported, Python sets it as an attribute of its package.
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

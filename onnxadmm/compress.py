@@ -2,38 +2,70 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.model import Model
 from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import Budget, Share, parse_share
+from onnxadmm.plan.given import given, given_budget
+from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
-from onnxadmm.run.choices import Choices
+from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.journal import Journal
+from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.run.steps import Compression
+from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
+
+T = TypeVar("T")
+
+
+class Compressed(Report):
+    """What ``compress`` returns: the report, and what it is about.
+
+    Attributes:
+        model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
+        plan: which units of the original are gone.
+        report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
+    """
+
+    model: Model
+    plan: Plan
+    report: Report
+
+    def __init__(self, report: Report, *, model: Model, plan: Plan) -> None:
+        super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
+        for name, value in (("report", report), ("model", model), ("plan", plan)):
+            object.__setattr__(self, name, value)  # frozen, as a report is
+
+    def __eq__(self, other: object) -> bool:
+        return self.report == (other.report if isinstance(other, Compressed) else other)
+
+    __hash__ = Report.__hash__
 
 
 def compress(
     model: Source,
     *,
     data: object,
-    budget: Budget | None = None,
-    targets: Mapping[str, float] | None = None,
+    budget: Budget | Mapping[str, Any] | None = None,
+    targets: Mapping[str, Share] | None = None,
     out: str | Path | None = None,
     test: object | None = None,
-    recipe: Recipe | None = None,
-    preprocessing: Preprocessing | None = None,
-    limits: Limits | None = None,
+    recipe: Recipe | Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    inputs: Mapping[str, object] | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
     simplified: bool = True,
@@ -42,23 +74,30 @@ def compress(
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
+    bench: bool = True,
+    bench_batch: int = Timing.batch,
+    bench_threads: int | None = None,
     force: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
-) -> Report:
+) -> Compressed:
     """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
 
     Args:
         model: path or model.
         data: training data, see ``onnxadmm.train.data.sources.read_source``: a path, arrays or an iterable of batches.
-        budget: what the result may cost; may be left out when targets are given.
+        budget: what the result may cost; may be left out when targets are given. A dict of its fields will do, here
+            as for recipe, preprocessing and limits.
         targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
         out: folder for ``model.onnx``, ``plan.json``, ``report.json``, ``report.md`` and ``history.jsonl``; until
-            they are complete, it holds the folder ``unfinished`` with the checkpoint. None writes nothing.
+            they are complete, it holds the folder ``unfinished`` with the checkpoint. None writes nothing: the model
+            is in what is returned.
         test: test data, used for the last line of the report and nothing else.
         recipe: how to train.
         preprocessing: what is done to stored values.
+        inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
+            has no batch must have its value here or in the data.
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
@@ -70,11 +109,17 @@ def compress(
             data. Costs are counted there, and the proof and the measurement of latency made.
         custom_ops: libraries of custom operators, see ``onnxadmm.runtime.custom_ops``; every session of the run
             registers them, in its child processes too.
+        bench: time original and result.
+        bench_batch: the larger batch size they are timed at, beside 1.
+        bench_threads: of one operator while they are timed; None: every core this process may use.
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
         progress: told what happens.
-        options: what to write into the report as the options of the run.
+        options: what else to write into the report beside the options of the run.
+
+    Returns:
+        The report, with the model and the plan it is about.
 
     Raises:
         InputError: model, data or options cannot be used, or the model cannot be trained; nothing was written.
@@ -87,15 +132,21 @@ def compress(
     """
     if resume and out is None:
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
-    chosen = recipe if recipe is not None else Recipe()
-    refuse_contradictions(budget, targets or {}, layer_wise=chosen.mode == "joint")
+    goal = given_budget(budget)
+    shares = {pattern: parse_share(share, option="--target") for pattern, share in (targets or {}).items()}
+    chosen = _given(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
+    prepared = _given(Preprocessing, preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])")
+    bounds = _given(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
+    timing = Timing(bench_batch, bench_threads) if bench else None
+    refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
     with ExitStack() as stack:
         libraries = stack.enter_context(custom_operators(custom_ops))
         choices = Choices(
-            budget=budget,
-            targets=dict(targets or {}),
-            limits=_with_simd_block(limits if limits is not None else Limits()),
-            preprocessing=preprocessing if preprocessing is not None else Preprocessing(),
+            budget=goal,
+            targets=shares,
+            inputs=dict(inputs or {}),
+            limits=_with_simd_block(bounds),
+            preprocessing=prepared,
             recipe=chosen,
             ignore=tuple(ignore),
             inexact=inexact,
@@ -105,7 +156,21 @@ def compress(
             custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
             rules=rule_files() or None,
         )
-        run = Compression(opened(model, input_shapes), choices, Journal(progress))
+        told: dict[str, Option] = {
+            "model": describe_source(model),
+            "data": describe_source(data),
+            "test": describe_source(test),
+            "out": None if out is None else str(out),
+            "sparse": sparse,
+            "single_file": single_file,
+            "bench": bench,
+            "bench_batch": bench_batch,
+            "bench_threads": bench_threads if bench_threads is not None else this_machine().threads,
+            "custom_ops": ", ".join(map(str, custom_ops)) or None,
+            **(options or {}),
+        }
+        ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
+        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
         require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = None if out is None else stack.enter_context(OutputFolder(out, force=force, resume=resume))
@@ -114,7 +179,21 @@ def compress(
         run.find()
         run.read(data, test)
         run.try_training()
-        return run.finish(folder, sparse=sparse, single_file=single_file, options=options or {})
+        finished = run.finish(folder)
+        return Compressed(finished.report, model=finished.model, plan=finished.plan)
+
+
+def describe_source(source: object) -> str | None:
+    """Return how a report calls a model or data: by the path, or by what is in memory."""
+    if source is None or isinstance(source, (str, Path)):
+        return None if source is None else str(source)
+    return f"in memory: {type(source).__name__}"
+
+
+def _given(kind: type[T], value: T | Mapping[str, Any] | None, thing: str, example: str) -> T:
+    if value is None:
+        return kind()
+    return given(kind, value, thing=thing, way_out=f"write e.g. onnxadmm.{example}")
 
 
 def _with_simd_block(limits: Limits) -> Limits:

@@ -6,6 +6,8 @@ Everything said on the way goes to stderr; stdout holds results only, and nothin
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,8 +24,10 @@ from rich.progress import (
 from rich.text import Text
 
 from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.progress import Iteration
+from onnxadmm.progress import SILENT, Iteration
+from onnxadmm.progress import Progress as Listener
 from onnxadmm.report.codec import dumps, encode
+from onnxadmm.report.escaping import for_terminal, shown
 from onnxadmm.report.words import duration, large
 
 # Anything longer than this is told about; anything shorter passes in silence.
@@ -31,7 +35,7 @@ _SILENT_SECONDS: Final = 2.0
 # On a plain stream, at least this long between two lines about the same stage.
 _LINE_SECONDS: Final = 10.0
 _PLAIN_WIDTH: Final = 100
-# Titles and widths; a row with every column fits into 100.
+# Titles and widths; a row with every column fits into 100, and narrower ones leave out columns from the right.
 _LEAD: Final = (("iter", 5), ("loss", 8), ("held-out", 9))
 _UNITS: Final = ("units", 7)
 _COST: Final = (("cost", 10), ("budget", 10))
@@ -66,13 +70,18 @@ def print_json(document: object) -> None:
 def print_error(error: OnnxAdmmError, console: Console) -> None:
     """Say in one sentence what is wrong."""
     line = Text("Error: ", style="bold red")
-    line.append(Text(str(error), style="default"))
+    line.append(shown(str(error), style="default"))
     console.print(line, soft_wrap=True)
 
 
 def print_line(sentence: str, console: Console) -> None:
-    """Print a sentence as it is: unbroken, and brackets in a path are no markup."""
-    console.print(Text(sentence), soft_wrap=True)
+    """Print a sentence as it is: unbroken, with nothing in a name that a terminal would act upon."""
+    console.print(shown(sentence), soft_wrap=True)
+
+
+def progress_of(*, quiet: bool) -> AbstractContextManager[Listener]:
+    """Return what a verb tells its progress to, on stderr; nobody where it shall be quiet."""
+    return nullcontext(SILENT) if quiet else ConsoleProgress(stderr_console())
 
 
 class ConsoleProgress:
@@ -107,12 +116,12 @@ class ConsoleProgress:
     def stage(self, name: str, *, total: int | None = None) -> None:
         """End the stage before and begin the next one."""
         self._end_stage(finished=True)
-        self._name, self._total, self._done = name, total, 0
+        self._name, self._total, self._done = for_terminal(name), total, 0
         self._header = ()
         self._began = self._spoke = self._clock()
         if self._console.is_terminal:
             self._bar = _bar(self._console, counted=total is not None)
-            self._task = self._bar.add_task(name, total=total)
+            self._task = self._bar.add_task(self._name, total=total)
             self._bar.start()
 
     def advance(self, steps: int = 1) -> None:
@@ -129,7 +138,7 @@ class ConsoleProgress:
 
     def iteration(self, row: Iteration) -> None:
         """Print one row of the table, and its header when it is the first of its kind."""
-        header, cells = iteration_cells(row)
+        header, cells = iteration_cells(row, width=self._console.width)
         if header != self._header:
             self._header = header
             self._console.print(Text("".join(header), style="bold"), soft_wrap=True)
@@ -157,8 +166,8 @@ class ConsoleProgress:
         self._name = None
 
 
-def iteration_cells(row: Iteration) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Header and cells of one table row, already padded; columns the row has nothing for are left out.
+def iteration_cells(row: Iteration, *, width: int = _PLAIN_WIDTH) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Header and cells of one table row, already padded; columns the row has nothing or no room for are left out.
 
     ``primal``, ``dual`` and ``rho`` are those of the units' gates, ``w primal``... those of single weights.
     """
@@ -176,8 +185,9 @@ def iteration_cells(row: Iteration) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if residuals is not None:
             titles += columns
             cells += [f"{value:.2g}" for value in (residuals.primal, residuals.dual, residuals.rho)]
-    header = tuple(title.rjust(width) for title, width in titles)
-    return header, tuple(cell.rjust(width) for cell, (_, width) in zip(cells, titles, strict=True))
+    fitting = sum(total <= width for total in accumulate(room for _, room in titles))
+    header = tuple(title.rjust(room) for title, room in titles[:fitting])
+    return header, tuple(cell.rjust(room) for cell, (_, room) in zip(cells, titles[:fitting], strict=False))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from onnxadmm.compress import compress
+from onnxadmm.compress import Compressed, compress
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import SILENT, Progress
@@ -59,7 +59,7 @@ def demo_files() -> DemoFiles:
     )
 
 
-def run_demo(out: str | Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> Report:
+def run_demo(out: str | Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> Compressed:
     """Compress the demo's network to a tenth of its parameters.
 
     Args:
@@ -83,7 +83,7 @@ def run_demo(out: str | Path, *, seed: int = 0, force: bool = False, progress: P
         seed=seed,
         force=force,
         progress=progress,
-        options={"demo": True, "scale": SCALE, "epochs": _RECIPE.epochs, "retrain_epochs": _RECIPE.retrain_epochs},
+        options={"demo": True},
     )
 
 

@@ -1,9 +1,12 @@
 """The error tree: every refusal is one sentence, and its class carries the exit status.
 
-A message has four parts: the thing, what was expected, what was found, and the way out.
+A message has four parts: the thing, what was expected, what was found, and the way out. Names in it are spelled out
+where they hold characters that cannot be seen: a traceback is printed to a terminal as well.
 """
 
 from typing import ClassVar
+
+from onnxadmm.plain_text import spelled_out
 
 
 class OnnxAdmmError(Exception):
@@ -23,7 +26,7 @@ class OnnxAdmmError(Exception):
         self.expected = expected
         self.found = found
         self.way_out = way_out
-        super().__init__(f"{thing}: expected {expected}, found {found}; {way_out}.")
+        super().__init__(spelled_out(f"{thing}: expected {expected}, found {found}; {way_out}."))
 
 
 class InputError(OnnxAdmmError):

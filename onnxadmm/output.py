@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,11 @@ CHECKPOINT_NAME: Final = "checkpoint.npz"
 HISTORY_NAME: Final = "history.jsonl"
 _LOCK_NAME: Final = ".lock"
 _NAMES: Final = (HISTORY_NAME, PLAN_NAME, "report.json", "report.md", "model.onnx.data", MODEL_NAME)
+
+
+def names_of_results(folder: Path) -> tuple[str, ...]:
+    """Return which files of a result are in a folder, the model first."""
+    return tuple(name for name in reversed(_NAMES) if (folder / name).exists())
 
 
 class OutputFolder:
@@ -175,6 +181,8 @@ class OutputFile:
             self._folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
         except OSError as error:
             raise cannot_write(path, error, expected="a folder that can be written") from error
+        # Also when the process ends in the middle of a native call, which runs no more of this code.
+        self._clear = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self.work = self._folder / path.name
 
     def publish(self) -> None:
@@ -195,4 +203,4 @@ class OutputFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._clear()

@@ -3,9 +3,11 @@
 Every function takes a path or a loaded model; a plan is made for one model, known by the sha256 of its file.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from numpy.typing import NDArray
 from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
 from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import ModelFileError, OptionError, PlanError
-from onnxadmm.graph.model import Model, load, save
+from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
+from onnxadmm.plan.given import given, given_budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
@@ -29,11 +32,14 @@ from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
 from onnxadmm.rewrite.shrink import shrink as shrink_units
+from onnxadmm.rewrite.structure import misfit, retrained
 from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, require
 from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
+
+_WAY_TO_LIMITS = "write e.g. onnxadmm.Limits(max_ratio=0.9)"
 
 Source = str | Path | onnx.ModelProto | Model
 InputShapes = Mapping[str, Sequence[int]]
@@ -82,11 +88,11 @@ def find_groups(
 
 def rank(
     model: Source,
-    budget: Budget | None = None,
+    budget: Budget | Mapping[str, Any] | None = None,
     *,
-    ratio: float | None = None,
+    ratio: Share | None = None,
     by: Ranking = "magnitude",
-    limits: Limits | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
     seed: int = 0,
@@ -97,8 +103,8 @@ def rank(
 
     Args:
         model: path or model.
-        budget: what the result may cost; only ``macs`` or ``params``.
-        ratio: share of the units of every group that goes; instead of a budget.
+        budget: what the result may cost; only ``macs`` or ``params``. A dict of its fields will do, as for limits.
+        ratio: share of the units of every group that goes, ``0.3`` or ``"30%"``; instead of a budget.
         by: ``"magnitude"`` or ``"random"``.
         limits: how far a group may shrink.
         ignore, inexact: as for ``find_groups``.
@@ -117,26 +123,27 @@ def rank(
             "the plan",
             expected="a budget or a ratio",
             found="both" if ratio is not None else "neither",
-            way_out="give one of --macs, --params and --ratio",
+            way_out=f"give one of {amount_options()} and --ratio",
         )
-    if budget is not None and budget.connections is not None:
+    goal = given_budget(budget)
+    if goal is not None and goal.connections is not None:
         raise OptionError(
             "--connections",
             expected="a plan with training",
             found="a ranking without training",
             way_out="use `onnxadmm compress`, which prunes connections while it trains",
         )
+    share = parse_share(ratio if ratio is not None else 0.0, option="--ratio")
+    bounds = Limits() if limits is None else given(Limits, limits, thing="the limits", way_out=_WAY_TO_LIMITS)
     with custom_operators(custom_ops):
         loaded = opened(model, input_shapes)
         units = find(loaded, inexact=inexact, ignore=ignore)
-        bounds = limits if limits is not None else Limits()
-        if budget is not None:
-            keep = rank_by_budget(loaded, units, budget, by=by, limits=bounds, seed=seed)
-            note = f"{budget.describe()} by {by}"
+        if goal is not None:
+            keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed)
+            note = f"{goal.describe()} by {by}"
         else:
-            assert ratio is not None  # one of the two is given
-            keep = rank_by_ratio(loaded, units, ratio, by=by, limits=bounds, seed=seed)
-            note = f"ratio {ratio:g} by {by}"
+            keep = rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
+            note = f"ratio {share:g} by {by}"
         return make_plan(loaded, units, keep, inexact=inexact, ignored=tuple(ignore), note=note)
 
 
@@ -189,6 +196,7 @@ def shrink_to_file(
     single_file: bool = False,
     check: bool = True,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     force: bool = False,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -205,6 +213,7 @@ def shrink_to_file(
         single_file: write weights into the file, also where the model has external data.
         check: compare what was written with the masked original first.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         force: replace a file of that name, and the external data beside it.
         input_shapes: as for ``find_groups``; the proof is made there.
         custom_ops: libraries of custom operators that onnxruntime registers.
@@ -230,7 +239,7 @@ def shrink_to_file(
             give_back_pages()
             proof = None
             if check:
-                made = _prove(opened(model, input_shapes), load(output.work), plan, seed=seed)
+                made = _prove(opened(model, input_shapes), load(output.work), plan, inputs=inputs, seed=seed)
                 proof = require(made, inexact=inexact)
             output.publish()
         return size, proof
@@ -241,7 +250,7 @@ def verify(
     shrunk: Source,
     plan: Plan,
     *,
-    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]] = MappingProxyType({}),
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
@@ -249,11 +258,15 @@ def verify(
 ) -> Verification:
     """Run the masked original and the shrunk model on the same inputs and compare every output.
 
+    The numbers of a model that was retrained after the cut differ by right. It does not pass; ``retrained`` then says
+    that its structure is what the plan leaves.
+
     Args:
         model: the original.
-        shrunk: what ``shrink`` made of it.
+        shrunk: what ``shrink`` made of it, retrained or not.
         plan: what was removed.
-        inputs: batches to try; random ones that fit the model when None.
+        inputs: values of some inputs by name, the same for every sample of random batches that fit the model; or, in
+            a row, the batches to try, an array per input each.
         threshold_db: smallest signal-to-noise ratio that passes.
         seed: of the random inputs.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: random inputs have them.
@@ -267,7 +280,8 @@ def verify(
     with custom_operators(custom_ops):
         original, small = opened(model, input_shapes), load(shrunk)
         refuse_unrelated(original, small)
-        return _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+        proof = _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
+        return proof if proof.passed else _with_structure(proof, original, small, plan)
 
 
 def _prove(
@@ -275,7 +289,7 @@ def _prove(
     shrunk: Model,
     plan: Plan,
     *,
-    inputs: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    inputs: Mapping[str, object] | Sequence[Mapping[str, NDArray[Any]]],
     threshold_db: float = DEFAULT_THRESHOLD_DB,
     seed: int,
 ) -> Verification:
@@ -288,15 +302,28 @@ def _prove(
     def compared(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Verification:
         return compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
 
-    if inputs is not None:
+    if not isinstance(inputs, Mapping):
         return compared(inputs)
     try:
-        return compared(trial_inputs(planned.model, seed=seed))
+        return compared(trial_inputs(planned.model, seed=seed, inputs=inputs))
     except ModelFileError:
         other = with_sizes_that_run(planned.model)
         if other is None:
             raise
-        return compared(trial_inputs(other, seed=seed))
+        return compared(trial_inputs(other, seed=seed, inputs=inputs))
+
+
+def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan) -> Verification:
+    """Add to a proof that failed what the structure of the shrunk model says."""
+    planned = apply_plan(model, plan)
+    expected = shrink_units(planned.model, planned.units, planned.keep)
+    differs = misfit(expected, shrunk, zeros=plan.zeros)
+    if differs is not None:
+        return replace(proof, first_difference=f"{proof.first_difference}; its structure differs too: {differs}")
+    # A network that does not run, or has grown to infinity, is no result of training.
+    if not math.isfinite(proof.snr_db) or (complaint(shrunk) is not None and complaint(model) is None):
+        return proof
+    return replace(proof, retrained=retrained(expected, planned.model, shrunk))
 
 
 def bench(
@@ -306,6 +333,7 @@ def bench(
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Latencies:
@@ -317,6 +345,7 @@ def bench(
         threads: threads of one operator.
         seconds: time per batch size.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; the batch says nothing.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
@@ -327,7 +356,9 @@ def bench(
     with custom_operators(custom_ops):
         loaded = [opened(model, input_shapes) for model in models]
         names = [str(model.path or f"model {number}") for number, model in enumerate(loaded)]
-        return measure_latency(loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed)
+        return measure_latency(
+            loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed, inputs=inputs
+        )
 
 
 def opened(model: Source, input_shapes: InputShapes | None = None) -> Model:
@@ -340,10 +371,18 @@ def opened(model: Source, input_shapes: InputShapes | None = None) -> Model:
     return with_input_shapes(load(model), input_shapes or {})
 
 
-def trial_inputs(model: Model, *, seed: int) -> list[dict[str, NDArray[Any]]]:
-    """Return random inputs for a verification: batches of one and three where the batch is free, else two others."""
+def trial_inputs(
+    model: Model, *, seed: int, inputs: Mapping[str, object] = MappingProxyType({})
+) -> list[dict[str, NDArray[Any]]]:
+    """Return random inputs for a verification: batches of one and three where the batch is free, else two others.
+
+    Args:
+        inputs: values of some inputs by name, the same for every sample.
+    """
     batches = (1, 3) if batch_is_free(model) else (1, 1)
-    return [random_inputs(model, batch=batch, seed=seed + number) for number, batch in enumerate(batches)]
+    return [
+        random_inputs(model, batch=batch, seed=seed + number, inputs=inputs) for number, batch in enumerate(batches)
+    ]
 
 
 def apply_plan(model: Source, plan: Plan) -> Planned:

@@ -17,6 +17,7 @@ from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.operators import outside, table
+from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.preflight.preflight import Preflight, preflight
 from tests.shared import SCALE2, compiled
@@ -24,6 +25,7 @@ from tests.shared import SCALE2, compiled
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
+    parser.addoption("--mutants", type=int, default=2000, help="mutated models that are analysed")
     parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")
 
 
@@ -53,6 +55,12 @@ def evenly(cases: Sequence[T], most: int) -> list[T]:
 def networks(request: pytest.FixtureRequest) -> int:
     """How many random networks of all operators are pruned."""
     return int(request.config.getoption("--networks"))
+
+
+@pytest.fixture
+def mutants(request: pytest.FixtureRequest) -> int:
+    """How many mutated models are analysed."""
+    return int(request.config.getoption("--mutants"))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def _one_preflight() -> Iterator[None]:
     def once(model: Model, *, batch: Batch, **named: object) -> Preflight:
         shapes = {name: array.shape[1:] for name, array in batch.inputs.items()}
         content = to_proto(model).SerializeToString(deterministic=True)
-        key = (content, repr((shapes, batch.labels is None, sorted(named.items()))))
+        key = (content, repr((shapes, batch.labels is None, sorted(named.items()), outside.sources(), paths_in_use())))
         if key not in found:
             found[key] = preflight(model, batch=batch, **named)  # type: ignore[arg-type]  # as the run gives them
         return found[key]

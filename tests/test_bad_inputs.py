@@ -330,7 +330,7 @@ def test_a_defect_gives_status_1_and_no_traceback(command: Command, monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("something we did not think of")
 
-    monkeypatch.setattr("onnxadmm.cli.inspect.find_groups", broken)
+    monkeypatch.setattr("onnxadmm.surgery.find_groups", broken)
     ran = command("inspect", "model.onnx")
     assert ran.status == 1
     assert "something we did not think of" in ran.stderr

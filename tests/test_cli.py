@@ -1,8 +1,10 @@
 """Every verb, as it is used."""
 
 import json
+import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import typer
 
+import onnxadmm as oa
 from onnxadmm import demo
 from onnxadmm.cli import main
+from onnxadmm.cli.app import app
 from onnxadmm.demo import DemoFiles, require_bar
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.report.report import read_report
@@ -72,6 +77,56 @@ def test_every_verb_has_help(verb: str, command: Command) -> None:
     ran = command(verb, "--help")
     assert ran.status == 0
     assert "Usage" in ran.stdout
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_cuts_nothing_at_any_width(
+    verb: str, width: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    group = typer.main.get_command(app)
+    text = command(verb, "-h").stdout
+    assert "..." not in text.partition("\n\n")[2]  # what follows the usage
+    assert "…" not in text
+    for field in group.commands[verb].params:  # type: ignore[attr-defined]  # typer has no public type for it
+        for name in (*field.opts, *field.secondary_opts):
+            assert name in text or not name.startswith("-"), name
+    summary = " ".join(command("--help").stdout.split())
+    assert " ".join(str(group.commands[verb].short_help).split()) in summary  # type: ignore[attr-defined]
+
+
+def test_help_is_short_for_h_and_the_version_is_told(command: Command) -> None:
+    assert command("-h").stdout == command("--help").stdout
+    assert command("--version").stdout == f"onnxadmm {oa.__version__}\n"
+    for option in ("--install-completion", "--show-completion"):
+        assert option in command("-h").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_verbs_and_options(shell: str) -> None:
+    words = {
+        "_ONNXADMM_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "onnxadmm compress --retrain-e",
+        "COMP_CWORD": "2",
+    }
+    words |= {"_TYPER_COMPLETE_ARGS": "onnxadmm compress --retrain-e", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    code = "from onnxadmm.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **words}
+    )
+    assert "--retrain-epochs" in done.stdout, done
+
+
+def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxadmm.surgery.find_groups", interrupt)
+    ran = command("inspect", "model.onnx")
+    assert ran.status == 130
+    assert ran.stderr == "Interrupted.\n"
+    assert ran.stdout == ""
 
 
 # -- inspect -------------------------------------------------------------------------------------------------
@@ -214,6 +269,65 @@ def test_report_of_an_earlier_run_is_shown_again(compressed: Path, command: Comm
     assert "Verified" in ran.stdout
     ran = command("report", compressed / "report.json", "--json")
     assert one_document(ran.stdout) == json.loads((compressed / "report.json").read_text())
+
+
+def test_report_takes_the_folder_of_a_run(compressed: Path, tmp_path: Path, command: Command) -> None:
+    assert command("report", compressed).stdout == command("report", compressed / "report.json").stdout
+    ran = command("report", tmp_path)
+    assert ran.status == 2
+    assert "expected a folder with report.json, found none" in ran.stderr
+    (tmp_path / "unfinished").mkdir()
+    assert "--resume" in command("report", tmp_path).stderr
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_where_its_files_are_and_what_to_do_next(
+    digits: DemoFiles, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "out"
+    words = ("--params", "30%", "--max-ratio", "95%", "--out", out, *TRAINING, "--no-bench", "--quiet")
+    ran = command("compress", digits.model, "--data", digits.training, *words)
+    assert ran.status == 0
+    assert ran.stderr == ""
+    assert "ms at batch" not in ran.stdout
+    told, _, code = ran.stdout.partition(" Any onnxruntime runs the model:\n\n")
+    assert told.splitlines()[-1] == f"In {out}: model.onnx, report.md, report.json, plan.json, history.jsonl."
+    assert len(code.splitlines()) == 3
+    given = {"image": np.zeros((2, 1, 8, 8), dtype=np.float32)}
+    names: dict[str, Any] = dict(given)
+    exec(textwrap.dedent(code), names)
+    assert names["outputs"][0].shape == (2, 10)
+    report = read_report(out)
+    assert report.options["params"] == "30%"
+    assert report.options["bench"] is False
+    assert report.budgets[0].limit == pytest.approx(0.3 * report.before.parameters)
+
+
+@pytest.mark.slow
+def test_compress_times_as_it_is_told(digits: DemoFiles, tmp_path: Path, command: Command, quick_latency: None) -> None:
+    words = ("--params", "30%", "--out", tmp_path / "out", *TRAINING, "--bench-batch", 8, "--bench-threads", 1)
+    assert command("compress", digits.model, "--data", digits.training, *words).status == 0
+    assert [(line.batch, line.threads) for line in read_report(tmp_path / "out").latency] == [(1, 1), (8, 1)]
+
+
+@pytest.mark.parametrize("option", ["--bench-batch", "--bench-threads"])
+def test_a_timing_that_cannot_be_is_refused_before_the_run(
+    option: str, digits: DemoFiles, tmp_path: Path, command: Command
+) -> None:
+    words = ("--data", digits.training, "--params", "30%", "--out", tmp_path / "out", option, "0")
+    ran = command("compress", digits.model, *words)
+    assert ran.status == 2
+    assert f"{option}: expected at least 1" in ran.stderr
+
+
+def test_shares_may_be_percentages(digits: DemoFiles, tmp_path: Path, command: Command) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(4)]
+    for path, words in zip(paths, (("30%",), ("0.3",), ("30%", "--max-ratio", "10%"), ("x",)), strict=True):
+        status = command("plan", digits.model, "-o", path, "--ratio", *words).status
+        assert status == (2 if words == ("x",) else 0)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    first = [len(json.loads(path.read_text())["groups"][0]["removed"]) for path in (paths[0], paths[2])]
+    assert first == [9, 3], "of 32 units"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,12 @@ def test_plan_on_disk_rebuilds_the_result(digits: DemoFiles, report: Report, out
         assert zeros.shape == weights_of(digits.model)[name].shape
 
 
+def weights_in(model: oa.Model) -> list[NDArray[Any]]:
+    """The weights of a model in memory, in the order of their names."""
+    initializers = model.ir.graph.initializers
+    return [initializers[name].const_value.numpy() for name in sorted(initializers)]  # type: ignore[union-attr]
+
+
 # -- ways to ask ---------------------------------------------------------------------------------------------
 
 
@@ -168,12 +175,25 @@ def test_nothing_is_written_without_a_folder(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    report = oa.compress(digits.model, data=few_digits, budget=oa.Budget(macs=0.4), recipe=SHORT)
+    report = oa.compress(
+        digits.model, data=few_digits, budget={"macs": "40%"}, recipe=SHORT, limits={"round_to": 1}, bench=False
+    )
     assert report.after.macs is not None
     assert report.after.macs <= 0.4 * 2_133_248 + 1
     assert report.after.test is None
     assert all(row.connections is None for row in report.history), "connections were left alone"
     assert list(tmp_path.iterdir()) == []
+    # What was asked for comes back all the same: the model, and the plan that makes it.
+    assert sum(array.size for array in weights_in(oa.load(report.model))) == report.after.parameters
+    small = oa.shrink(oa.load(digits.model), replace(report.plan, simplified=True))
+    assert [array.shape for array in weights_in(small)] == [array.shape for array in weights_in(report.model)]
+    assert report.report.after == report.after
+    assert isinstance(report, oa.Report)
+    assert report.latency == ()
+    assert not any("faster" in sentence for sentence in report.warnings)
+    given = {"macs": "40%", "params": None, "round_to": 1, "epochs": SHORT.epochs, "bench": False, "out": None}
+    assert {name: report.options[name] for name in given} == given
+    assert report.options["data"] == "in memory: tuple"
 
 
 @pytest.mark.slow

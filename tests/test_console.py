@@ -131,6 +131,14 @@ def test_columns_stand_under_their_titles_even_with_extreme_figures() -> None:
     assert all(cell.startswith(" ") for cell in cells)
 
 
+@pytest.mark.parametrize(("width", "last"), [(40, "cost"), (60, "primal"), (80, "rho"), (120, "w rho")])
+def test_a_narrow_terminal_gets_the_first_columns(width: int, last: str) -> None:
+    header, cells = iteration_cells(iterations()[0], width=width)
+    assert header[-1].strip() == last
+    assert [len(title) for title in header] == [len(cell) for cell in cells]
+    assert sum(map(len, header)) <= width
+
+
 def test_a_terminal_gets_a_bar_that_leaves_no_trace_in_the_text() -> None:
     stream, clock = io.StringIO(), Clock()
     console = Console(file=stream, width=100, force_terminal=True, color_system=None, legacy_windows=False)

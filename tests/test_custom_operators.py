@@ -164,6 +164,7 @@ def test_shapes_behind_the_operator_come_from_running_the_model_at_two_samples(s
     assert shapes.contradictions == ()
 
 
+@pytest.mark.slow
 def test_lengths_that_only_fit_in_front_of_the_operator_are_tried_again(scale2: Path) -> None:
     proto = network(side="side")
     with custom_operators([scale2]):
@@ -221,6 +222,7 @@ def test_an_operator_that_somebody_registers_in_onnx_s_own_domain_is_no_reason_t
         oa.verify(model, oa.shrink(model, plan), plan)
 
 
+@pytest.mark.slow
 @needs_training
 def test_training_goes_on_behind_the_operator_and_its_processes_have_the_library(scale2: Path) -> None:
     report = oa.compress(
@@ -238,6 +240,7 @@ def test_training_goes_on_behind_the_operator_and_its_processes_have_the_library
     assert "f1.weight" not in frozen
 
 
+@pytest.mark.slow
 @needs_training
 def test_training_through_the_operator_is_refused_by_its_name(scale2: Path) -> None:
     with pytest.raises(NotTrainableError, match=r"Scale2 of domain com\.example"):
@@ -256,6 +259,7 @@ class EndAtTheSecond(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @needs_training
 def test_resuming_asks_for_the_same_libraries_wherever_they_lie(scale2: Path, tmp_path: Path) -> None:
     def run(libraries: Sequence[Path], *, resume: bool, progress: Silent) -> oa.Report:

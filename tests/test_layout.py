@@ -10,26 +10,37 @@ from tests.conftest import evenly
 TESTS = Path(__file__).resolve().parent
 PACKAGE = TESTS.parent / "onnxadmm"
 
-#: Folders that hold tools of the tests and not a room of the package.
-TOOLS = {"graphs", "samples_text", "zoo"}
+#: Folders that hold tools of the tests, or what is brought against the whole package, and not a room of it.
+TOOLS = {"graphs", "hostile", "samples_text", "zoo"}
 
 #: Files of tests without a source file of their name, and what they test instead.
 NO_COUNTERPART = {
+    "run/test_exports": "whole runs on files that exporters wrote",
+    "run/test_kinds_of_models": "whole runs on every kind of head, label and held input",
+    "test_architecture": "docs/architecture.md and docs/extending.md: they are true, and what they say works",
     "test_bad_inputs": "every verb, on files that no verb may accept",
+    "test_custom_operators": "every verb, on models with operators of a library",
     "test_imports": "the source of the whole package",
     "test_layout": "these folders",
     "test_option_names": "error messages of the whole package",
     "test_readme": "the README and the pages beside it",
     "test_samples": "samples/",
     "test_zoo": "the whole rewriter, on exported networks",
+    "graph/test_memory": "what loading and saving a large file takes in memory",
     "graph/test_refusals": "what loading refuses, whichever file of the room finds it",
     "rewrite/test_all_operators": "laws of the whole room, on networks of all operators",
     "rewrite/test_equivalence": "laws of the whole room, on random convolutional networks",
     "rewrite/test_functions": "model-local functions, on their way through graph/, rules/ and this room",
     "rewrite/test_locate": "where verify.py says the first difference is, on heads merged with a batch of any size",
     "rewrite/test_planted_bugs": "the laws themselves: wrong rules break them",
+    "test_hostile_names": "every output of the command line, on names that a terminal or a browser would act upon",
+    "test_reprs": "what the public objects of all rooms look like in a notebook",
+    "test_start": "how fast the package and its commands start",
     "rules/test_caches": "rules of attention.py and microsoft.py that keep a cache",
     "rules/test_faults": "the samples of all operators: wrong rules show in them",
+    "rules/test_integer_proof": "proofs of quantised networks on a processor that graph/saturating.py imitates",
+    "rules/test_made_up": "the public methods of visit.py and edit.py, by rules of made-up operators",
+    "rules/test_surface": "the public methods of visit.py and edit.py, and that rules need no others",
     "rules/test_summing": "rules of all files that end in a sum over an activation",
     "rules/test_variants": "rules of all files, beyond the samples of their operators",
     "run/test_norm": "whole runs that put normalisations back",
@@ -65,7 +76,7 @@ def test_a_file_of_tests_is_named_after_its_source_or_says_what_it_tests(name: s
 
 
 def test_tests_that_train_are_left_out_in_one_way_only() -> None:
-    mark = re.compile(r"skipif\(\s*not (\w+\.)?available\(")
+    mark = re.compile(r"skipif\(\s*not (TRAINS|(\w+\.)?available\()")
     marking = {path.name for path in TESTS.rglob("*.py") if mark.search(path.read_text(encoding="utf-8"))}
     assert marking == {"shared.py"}
 

@@ -105,6 +105,7 @@ def test_a_gradient_of_ones_own_is_the_slope_of_the_loss(rules: Path, text: str,
     assert (found == pytest.approx(slopes, rel=2e-2, abs=1e-4)) is right
 
 
+@pytest.mark.slow
 @needs_training
 def test_the_preflight_checks_a_gradient_of_ones_own_in_its_child(rules: Path) -> None:
     outside.load_rules(rules)
@@ -112,6 +113,7 @@ def test_the_preflight_checks_a_gradient_of_ones_own_in_its_child(rules: Path) -
     assert {check.weight for check in found.checks} == {"all weights", "A", "B", "C"}
 
 
+@pytest.mark.slow
 @needs_training
 def test_the_preflight_refuses_a_wrong_gradient_of_ones_own_by_name(rules: Path) -> None:
     rules.write_text(RULES.replace('"Neg", product', '"Identity", product'))
@@ -120,6 +122,7 @@ def test_the_preflight_refuses_a_wrong_gradient_of_ones_own_by_name(rules: Path)
         preflight(model(), loss=Loss(Task.MSE), batch=batch())
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_rule_that_no_other_process_finds_is_refused_before_training() -> None:
     @oa.rule("Inverse", domain="com.microsoft", weights=(0,), shape=lambda call: [(call.dtype(0), call.lengths(0))])

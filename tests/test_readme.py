@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 import typer
 
+import onnxadmm as oa
 from onnxadmm.cli.app import app
 from onnxadmm.demo import DemoFiles
 from tests.test_imports import MAY_IMPORT
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/guide.md", "docs/method.md", "docs/operators.md", "samples/README.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "samples/README.md"),
+    *("docs/guide.md", "docs/method.md", "docs/training.md", "docs/operators.md"),
+    *("docs/architecture.md", "docs/extending.md"),
+)
 
 
 def text_of(page: str) -> str:
@@ -61,6 +66,18 @@ def test_the_readmes_map_names_every_folder() -> None:
             assert f"{room}/" in drawn, room
     for folder in ("samples/", "benchmarks/", "docs/", "tests/"):
         assert folder in drawn
+
+
+def test_contributing_names_every_target_of_make() -> None:
+    text = text_of("CONTRIBUTING.md")
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    assert len(targets) > 4
+    assert set(re.findall(r"`make (\w+)", text)) == targets
+
+
+def test_the_changelog_tells_of_this_version_and_of_what_comes() -> None:
+    headings = re.findall(r"^## (\S+)", text_of("CHANGELOG.md"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", oa.__version__]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/method.md"])

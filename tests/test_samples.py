@@ -78,6 +78,7 @@ def test_custom_operator_exits_with_1_below_its_bar(
     assert sample.run(tmp_path) == 1
 
 
+@pytest.mark.slow
 def test_custom_operator_says_that_it_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     done = run("custom_operator/run.py", tmp_path)

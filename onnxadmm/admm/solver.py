@@ -323,7 +323,8 @@ class _Run(Generic[Batch]):
         self._restore()
         self._gated.store()
         self._gated.write(self._good_gates)
-        most = f"a loss of at most {self._settings.divergence_factor:g} times the best one, {self._best_loss:g}"
+        best, floor = self._settings.divergence_factor * self._best_loss, self._settings.divergence_floor
+        most = f"a loss of at most {max(best, floor):g} (the best one was {self._best_loss:g})"
         return DivergedError(
             f"iteration {iteration}",
             expected=most if math.isfinite(self._best_loss) else "a finite loss",

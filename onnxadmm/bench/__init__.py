@@ -2,3 +2,5 @@
 
 Comes in: loaded models and samples. Goes out: figures with their spread.
 """
+
+import onnxadmm.graph.light  # noqa: F401  # before anything imports onnx_ir

@@ -1,6 +1,7 @@
 """Deterministic random inputs that a model accepts: right shapes, right types, safe indices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.constants import constant
+from onnxadmm.graph.fed import fed_inputs, fixed_values, stated_batch
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.graph.samples import TRIED_BY_RUNNING
@@ -37,14 +39,13 @@ def batch_is_free(model: Model) -> bool:
 
 
 def fixed_batch(model: Model) -> int:
-    """Length of axis 0 of the first required input that has a fixed one; 1 when there is none."""
-    for value in required_inputs(model):
-        if value.shape is not None and len(value.shape) > 0 and isinstance(value.shape[0], int):
-            return value.shape[0]
-    return 1
+    """The batch size that the inputs state; 1 when there is none."""
+    return stated_batch({spec.name: spec.shape for spec in fed_inputs(model)}) or 1
 
 
-def random_inputs(model: Model, *, batch: int, seed: int) -> dict[str, Array]:
+def random_inputs(
+    model: Model, *, batch: int, seed: int, inputs: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, Array]:
     """Draw one random array per required input; the same arguments give the same arrays.
 
     Floats are standard normal. Integers, and floats that are cast to indices, are uniform over the smallest table
@@ -54,24 +55,33 @@ def random_inputs(model: Model, *, batch: int, seed: int) -> dict[str, Array]:
         model: any model; its weights don't matter, only inputs and what they index.
         batch: length of axis 0 where it is free, and of every other axis with the same symbolic name.
         seed: seed of the draw.
+        inputs: values of some inputs by name, the same for every sample; see ``fixed_values``.
 
     Returns:
         Input name -> array in the input's own dtype.
 
     Raises:
         ModelFileError: an input has no known rank, or a type that cannot be drawn (strings, sequences).
-        OptionError: ``batch`` is not positive.
+        OptionError: ``batch`` is not positive, or a value does not fit its input.
     """
     if batch < 1:
         raise OptionError("--batch", expected="at least 1", found=str(batch), way_out="give a positive batch size")
     shapes = infer(model)
-    inputs = required_inputs(model)
-    batch_names = {_axis_name(value, 0) for value in inputs} - {None}
+    required = required_inputs(model)
+    fixed = fixed_values(fed_inputs(model), inputs)
+    batched = {spec.name for spec in fed_inputs(model) if spec.batched}
+    batch_names = {_axis_name(value, 0) for value in required} - {None}
     drawn = {}
-    for position, value in enumerate(inputs):
+    for position, value in enumerate(required):
         name = value.name or ""
         generator = np.random.default_rng([seed, position])
+        if name in fixed and name not in batched:
+            drawn[name] = fixed[name]
+            continue
         shape = _shape(value, shapes, batch=batch, batch_names=batch_names)
+        if name in fixed:
+            drawn[name] = np.array(np.broadcast_to(fixed[name], (shape[0], *fixed[name].shape)))
+            continue
         # Without axes, numpy draws a number, which onnxruntime does not take.
         drawn[name] = np.asarray(_draw(value, shape, index_range(value, shapes), generator))
     return drawn
@@ -197,12 +207,12 @@ def _draw(value: onnx_ir.Value, shape: tuple[int, ...], indices: int | None, gen
     if dtype is not None and dtype.is_integer():
         numpy_dtype = np.dtype(dtype.numpy())
         high = min(_DEFAULT_RANGE if indices is None else indices, _largest(dtype) + 1)
-        return generator.integers(0, high, size=shape).astype(numpy_dtype)
+        return np.asarray(generator.integers(0, high, size=shape), numpy_dtype)
     if dtype is not None and dtype.is_floating_point():
         numpy_dtype = np.dtype(dtype.numpy())
         if indices is not None:
-            return generator.integers(0, indices, size=shape).astype(numpy_dtype)
-        return generator.standard_normal(shape).astype(numpy_dtype)
+            return np.asarray(generator.integers(0, indices, size=shape), numpy_dtype)
+        return np.asarray(generator.standard_normal(shape), numpy_dtype)
     raise ModelFileError(
         f"input {value.name}",
         expected="a float, integer or boolean tensor",

@@ -9,6 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs, with_sizes_that_run
 from onnxadmm.errors import ModelFileError, OptionError
+from onnxadmm.graph.harmless import is_harmless
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.graph.shapes import infer
 from onnxadmm.graph.stated import leaves_sizes_open
 from onnxadmm.progress import SILENT, Progress
+from onnxadmm.runtime.apart import CrashError
 
 FloatArray = NDArray[np.float64]
 
@@ -136,6 +139,7 @@ def measure_latency(
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     progress: Progress = SILENT,
 ) -> Latencies:
     """Time models side by side at batch 1 and a larger batch, on random inputs (the same for every model).
@@ -149,6 +153,7 @@ def measure_latency(
             5 rounds take longer are timed for 5 rounds, or as many as begin within ten times as long. A batch that
             would take longer than that for a single round is not timed.
         seed: seed of the inputs and of the bootstrap.
+        inputs: values of some inputs by name, the same for every sample; the others are random.
         progress: told about each batch size.
 
     Raises:
@@ -161,8 +166,11 @@ def measure_latency(
     if not seconds > 0:
         raise OptionError("--seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
     sizes = batch_sizes(models, large=large)
-    sessions = [open_session(model, threads=threads) for model in models]
-    first = _sized(models[0], sessions[0], batch=sizes[0], seed=seed)
+    first = _sized(models[0], threads=threads, batch=sizes[0], seed=seed, inputs=inputs)
+    for model in models:
+        feeds_tried = [random_inputs(first, batch=batch, seed=seed, inputs=inputs) for batch in sizes]
+        _try_apart(model, feeds_tried, threads=threads)
+    sessions = [open_session(model, threads=threads, here=True) for model in models]
     results: list[Latency] = []
     skipped: list[str] = []
     shortest: float | None = None  # seconds for one sample of one run of each model
@@ -172,7 +180,7 @@ def measure_latency(
                 f"batch {batch} was not timed: running the models once would take about {shortest * batch:.0f} s"
             )
             continue
-        feeds = random_inputs(first, batch=batch, seed=seed)
+        feeds = random_inputs(first, batch=batch, seed=seed, inputs=inputs)
         runs = [_run(session, feeds) for session in sessions]
         try:
             begin = time.perf_counter()
@@ -191,13 +199,14 @@ def measure_latency(
     return Latencies(tuple(results), tuple(skipped), infer(first).sizes)
 
 
-def _sized(model: Model, session: Session, *, batch: int, seed: int) -> Model:
+def _sized(model: Model, *, threads: int, batch: int, seed: int, inputs: Mapping[str, object]) -> Model:
     """Return the model, with other sizes stated where it does not run at those that its shapes suggest."""
     if leaves_sizes_open(model):
-        try:
-            session.run(random_inputs(model, batch=batch, seed=seed))
-        except ModelFileError:
-            return with_sizes_that_run(model) or model
+        with open_session(model, threads=threads) as session:
+            try:
+                session.run(random_inputs(model, batch=batch, seed=seed, inputs=inputs))
+            except ModelFileError:
+                return with_sizes_that_run(model) or model
     return model
 
 
@@ -254,6 +263,24 @@ def median_ratio(first: FloatArray, second: FloatArray, *, seed: int) -> tuple[f
     medians = np.median(ratios[draws], axis=1)  # [draws, rounds] -> [draws]
     low, high = np.quantile(medians, [0.025, 0.975])
     return float(np.median(ratios)), float(low), float(high)
+
+
+def _try_apart(model: Model, batches: Sequence[dict[str, NDArray[np.generic]]], *, threads: int) -> None:
+    """Run a model once on every batch in a process of its own, if native code might crash on it.
+
+    Raises:
+        ModelFileError: it does not load, refuses the first batch, or crashes on any.
+    """
+    if is_harmless(model):
+        return
+    with open_session(model, threads=threads) as session:
+        for number, feeds in enumerate(batches):
+            try:
+                _run(session, feeds)()
+            except ModelFileError as error:
+                # Whoever times it says of a larger batch that it was not timed.
+                if number == 0 or isinstance(error.__cause__, CrashError):
+                    raise
 
 
 def _run(session: Session, feeds: dict[str, NDArray[np.generic]]) -> Callable[[], object]:

@@ -4,38 +4,55 @@ Every verb is the function ``run`` of the module of its name beside this one; it
 docstring is its help.
 """
 
+import shutil
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
+import onnxadmm
 from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
 from onnxadmm.errors import OnnxAdmmError
+from onnxadmm.interrupt import ending_on_ctrl_c
+from onnxadmm.report.escaping import for_terminal
+
+_WIDEST_HELP: Final = 100
+#: What a shell says of a command that Ctrl-C ended.
+_INTERRUPTED: Final = 130
+#: What typer raises about words it cannot use; it is not among its public names.
+_WrongWords: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+#: Seconds from Ctrl-C to the end at the latest, where native code runs.
+_GRACE: Final = 0.7
+_LONG_GRACE: Final = 20.0
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    # Plain text wraps at any width; rich's tables cut the names of options in narrow terminals.
+    rich_markup_mode=None,
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-app.command("inspect")(inspect.run)
-app.command("compress")(compress.run)
-app.command("plan")(plan.run)
-app.command("mask")(mask.run)
-app.command("shrink")(shrink.run)
-app.command("verify")(verify.run)
-app.command("bench")(bench.run)
-app.command("report")(report.run)
-app.command("doctor")(doctor.run)
-app.command("demo")(demo.run)
+for _verb in (inspect, compress, plan, mask, shrink, verify, bench, report, doctor, demo):
+    # The whole sentence: of its own accord the list of verbs cuts long ones.
+    app.command(_verb.__name__.rpartition(".")[2], short_help=_verb.run.__doc__)(_verb.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"onnxadmm {onnxadmm.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Read by ``main`` before typer runs; declared here so that ``--help`` shows it."""
 
@@ -44,24 +61,42 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     0 done; 2 the input or the options are wrong; 3 nothing to prune, or the budget is out of reach; 4 verification
-    failed; 1 a defect of ours.
+    failed; 1 a defect of ours; 130 Ctrl-C; 143 SIGTERM while a run was at work.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"], prog_name="onnxadmm")
+        width = min(shutil.get_terminal_size().columns, _WIDEST_HELP)
+        words = [word for word in words if word != "--debug"]
+        # What trains needs the end of a step to leave a checkpoint.
+        with ending_on_ctrl_c(_LONG_GRACE if {"compress", "demo"} & set(words[:2]) else _GRACE):
+            status = app(words, prog_name="onnxadmm", standalone_mode=False, terminal_width=width)
     except SystemExit as stop:
-        # typer ends every command this way: 0, 2 for a wrong option, or the status of a typer.Exit.
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    except _WrongWords as error:
+        # What was typed may be the name of a file.
+        error.message = "\n".join(map(for_terminal, error.message.split("\n")))
+        error.show()
+        return int(error.exit_code)
     except OnnxAdmmError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         print_error(error, stderr_console())
         return error.exit_status
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         defect = f"Error: a defect of onnxadmm: {type(error).__name__}: {error}; use --debug to see where"
         print_line(defect, stderr_console())
         return 1
-    return 0
+    if status == _INTERRUPTED:
+        print_line("Interrupted.", stderr_console())
+    # The status of a typer.Exit; a verb that comes to its end returns nothing.
+    return status if isinstance(status, int) else 0
+
+
+def _print_traceback() -> None:
+    for line in traceback.format_exc().splitlines():
+        print_line(line, stderr_console())

@@ -5,45 +5,45 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
+    InputOption,
     InputShapeOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutOption,
-    ParamsOption,
+    QuietOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
     SingleFileOption,
     SparseOption,
+    counts,
     read_budget,
+    read_inputs,
     read_numbers,
     read_shapes,
 )
-from onnxadmm.cli.report import print_report
-from onnxadmm.compress import compress
-from onnxadmm.console import ConsoleProgress, stderr_console
+from onnxadmm.cli.report import print_next_steps, print_report
+from onnxadmm.console import progress_of
 from onnxadmm.errors import OptionError
-from onnxadmm.plan.problem import Limits
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
+@counts
 def run(
-    context: typer.Context,
     model: ModelArgument,
-    data: Annotated[str, typer.Option("--data", help=".npz, IMAGES,LABELS in IDX, or a folder of class folders")],
+    data: Annotated[str, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")],
     out: OutOption,
+    amounts: Amounts,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
     connections: Annotated[
-        float | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
+        str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option("--target", metavar="GLOB=SHARE", help="units that stay, for --mode joint")
@@ -57,6 +57,16 @@ def run(
         float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
     ] = Recipe.distillation,
     temperature: Annotated[float, typer.Option("--temperature", help="of the teacher")] = Recipe.temperature,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="NAME", help="output that the loss is taken of, of several")
+    ] = None,
+    class_axis: Annotated[
+        int | None, typer.Option("--class-axis", help="axis of the output along which the classes lie [found]")
+    ] = None,
+    ignore_index: Annotated[
+        int | None, typer.Option("--ignore-index", help="label that means none [-100, and 255 where it is no class]")
+    ] = None,
+    inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
     method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
@@ -90,23 +100,34 @@ def run(
     single_file: SingleFileOption = False,
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
-    max_ratio: RatioLimitOption = 1.0,
+    max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     seed: SeedOption = 0,
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
+    bench: Annotated[bool, typer.Option("--bench/--no-bench", help="time original and result in the end")] = True,
+    bench_batch: Annotated[int, typer.Option("--bench-batch", help="the larger batch size beside 1")] = 64,
+    bench_threads: Annotated[
+        int | None, typer.Option("--bench-threads", help="of one operator while timing [every core there is]")
+    ] = None,
+    quiet: QuietOption = False,
     force: ForceOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
-    given = {name: _plain(value) for name, value in context.params.items() if value is not None}
+    from onnxadmm.compress import compress
+    from onnxadmm.plan.problem import Limits
+
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
         distillation=distillation,
         temperature=temperature,
+        output=output,
+        class_axis=class_axis,
+        ignore_index=ignore_index,
         mode=mode,  # type: ignore[arg-type]
         method=method,  # type: ignore[arg-type]
         epochs=epochs,
@@ -120,18 +141,19 @@ def run(
         workers=_workers(workers),
         accumulate=accumulate,
     )
-    with ConsoleProgress(stderr_console()) as progress:
+    with progress_of(quiet=quiet) as progress:
         report = compress(
             model,
             data=data,
             test=test,
-            budget=read_budget(macs, params, connections),
+            budget=read_budget(amounts, connections),
             targets=_targets(target),
             out=out,
             recipe=recipe,
             preprocessing=Preprocessing(
                 mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale, augment=augment
             ),
+            inputs=read_inputs(inputs),
             limits=Limits(keep_at_least, max_ratio, round_to),
             ignore=ignore or (),
             inexact=inexact,
@@ -141,22 +163,25 @@ def run(
             seed=seed,
             input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),
+            bench=bench,
+            bench_batch=bench_batch,
+            bench_threads=bench_threads,
             force=force,
             resume=resume,
             progress=progress,
-            options=given,
         )
     print_report(report, as_json=as_json)
+    if not as_json:
+        print_next_steps(report, out)
 
 
-def _targets(pairs: list[str] | None) -> dict[str, float]:
-    targets: dict[str, float] = {}
+def _targets(pairs: list[str] | None) -> dict[str, str]:
+    targets: dict[str, str] = {}
     for pair in pairs or []:
         pattern, _, share = pair.rpartition("=")
-        numbers = read_numbers("--target", share) if pattern else None
-        if numbers is None or len(numbers) != 1:
+        if not pattern:
             raise OptionError("--target", expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
-        targets[pattern] = numbers[0]
+        targets[pattern] = share
     return targets
 
 
@@ -170,9 +195,3 @@ def _workers(text: str) -> int | None:
         raise OptionError(
             "--workers", expected="a number or auto", found=repr(text), way_out="auto is usual"
         ) from error
-
-
-def _plain(value: object) -> str | int | float | bool:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str | int | float | bool) else str(value)

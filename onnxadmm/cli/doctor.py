@@ -4,12 +4,13 @@ import typer
 
 from onnxadmm.cli.options import JsonOption
 from onnxadmm.console import print_json, stdout_console
-from onnxadmm.doctor.diagnose import diagnose, diagnosis_view, to_document
 from onnxadmm.errors import InputError
 
 
 def run(as_json: JsonOption = False) -> None:
     """Say what is installed, and whether training really works."""
+    from onnxadmm.doctor.diagnose import diagnose, diagnosis_view, to_document
+
     diagnosis = diagnose()
     if as_json:
         print_json(to_document(diagnosis))

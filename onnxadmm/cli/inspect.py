@@ -18,10 +18,6 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.console import print_json, stdout_console
 from onnxadmm.files import refuse_existing
-from onnxadmm.report.drawing import draw_groups, page_of_groups
-from onnxadmm.report.inspection import inspect_units, inspection_view
-from onnxadmm.report.writer import write_text
-from onnxadmm.surgery import find_groups
 
 
 def run(
@@ -37,6 +33,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Print the groups that may shrink, and what locks the others."""
+    from onnxadmm.report.inspection import inspect_units, inspection_view
+    from onnxadmm.surgery import find_groups
+
     for path in (svg, html):
         if path is not None:
             refuse_existing(path, force=force)
@@ -44,10 +43,14 @@ def run(
         model, inexact=inexact, ignore=ignore or (), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ()
     )
     inspection = inspect_units(model.name, units)
-    if svg is not None:
-        write_text(svg, draw_groups(inspection, units))
-    if html is not None:
-        write_text(html, page_of_groups(inspection, units))
+    if svg is not None or html is not None:
+        from onnxadmm.report.drawing import draw_groups, page_of_groups
+        from onnxadmm.report.writer import write_text
+
+        if svg is not None:
+            write_text(svg, draw_groups(inspection, units))
+        if html is not None:
+            write_text(html, page_of_groups(inspection, units))
     if as_json:
         print_json(inspection)
     else:

@@ -12,9 +12,6 @@ from onnxadmm.cli.options import (
     read_shapes,
 )
 from onnxadmm.console import print_line, stdout_console
-from onnxadmm.graph.model import save
-from onnxadmm.plan.plan import Plan
-from onnxadmm.surgery import mask as masked
 
 
 def run(
@@ -28,6 +25,10 @@ def run(
     force: ForceOption = False,
 ) -> None:
     """Write the masked original: the readers of removed units zero, nothing cut."""
+    from onnxadmm.graph.model import save
+    from onnxadmm.plan.plan import Plan
+    from onnxadmm.surgery import mask as masked
+
     result = masked(model, Plan.read(plan), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ())
     size = save(result, output, single_file=single_file, force=force)
     print_line(f"{output}: {size:,} bytes", stdout_console())

@@ -1,13 +1,15 @@
 """Arguments and options that several verbs share, and how their text is read."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from onnxadmm.errors import OptionError
-from onnxadmm.operators.outside import load_rules
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import COUNTED, Budget
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="an .onnx file")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="a plan.json")]
@@ -16,13 +18,11 @@ OutOption = Annotated[Path, typer.Option("--out", help="folder for the results")
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="of every random choice")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there")]
-MacsOption = Annotated[str | None, typer.Option("--macs", help="multiply-accumulates that may stay: 0.3 or 20M")]
-ParamsOption = Annotated[str | None, typer.Option("--params", help="parameters that may stay: 0.3 or 20M")]
 IgnoreOption = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
 ]
 KeepOption = Annotated[int, typer.Option("--keep-at-least", help="fewest units that stay in a group")]
-RatioLimitOption = Annotated[float, typer.Option("--max-ratio", help="largest share of a group that goes")]
+RatioLimitOption = Annotated[str, typer.Option("--max-ratio", help="largest share of a group that goes")]
 RoundOption = Annotated[
     int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")
 ]
@@ -31,10 +31,17 @@ CustomOpsOption = Annotated[
     list[Path] | None,
     typer.Option("--custom-ops", metavar="LIBRARY", help="shared library of custom operators; may be repeated"),
 ]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="NAME=VALUE", help="an input that is the same for every sample; may be repeated"),
+]
 
 
 def _load_rules(files: list[Path] | None) -> list[Path] | None:
-    load_rules(files or [])
+    if files:
+        from onnxadmm.operators.outside import load_rules
+
+        load_rules(files)
     return files
 
 
@@ -57,15 +64,69 @@ SingleFileOption = Annotated[
 ]
 
 
-def read_budget(macs: str | None, params: str | None, connections: float | None) -> Budget | None:
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing on the way, only the result and errors")]
+
+#: What a verb receives of the options that ``counts`` gives it, by their names.
+Amounts = dict[str, str | None]
+
+
+def counts(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb an option for all that a budget may count; its parameter ``amounts`` receives what was asked for."""
+    signature = inspect.signature(run)
+    options = [
+        inspect.Parameter(
+            kind,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(f"--{kind}", help=f"{words} that may stay: 0.3, 30% or 20M")],
+        )
+        for kind, words in COUNTED.items()
+    ]
+
+    @functools.wraps(run)
+    def with_amounts(**given: Any) -> None:
+        run(amounts={kind: given.pop(kind) for kind in COUNTED}, **given)
+
+    place = list(signature.parameters).index("amounts")
+    parameters = list(signature.parameters.values())
+    parameters[place : place + 1] = options
+    with_amounts.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return with_amounts
+
+
+def read_budget(amounts: Amounts, connections: str | None = None) -> Budget | None:
     """Return the budget that was asked for, None when none was.
 
     Raises:
         OptionError: an amount cannot be used.
     """
-    if macs is None and params is None and connections is None:
+    if connections is None and all(amount is None for amount in amounts.values()):
         return None
-    return Budget(macs=macs, params=params, connections=connections)
+    return Budget(**amounts, connections=connections)
+
+
+def read_inputs(pairs: list[str] | None) -> dict[str, list[float] | list[int]]:
+    """Read values of inputs: numbers, true and false, separated by commas.
+
+    Raises:
+        OptionError: something else stands there.
+    """
+    found: dict[str, list[float] | list[int]] = {}
+    for pair in pairs or []:
+        name, _, text = pair.rpartition("=")
+        words = [{"true": "1", "false": "0"}.get(word.strip().lower(), word.strip()) for word in text.split(",")]
+        try:
+            if not name:
+                raise ValueError
+            found[name] = [float(word) for word in words]
+            found[name] = [int(word) for word in words]
+        except ValueError as error:
+            if name in found:
+                continue  # numbers, though not whole ones
+            raise OptionError(
+                "--input", expected="NAME=VALUE", found=repr(pair), way_out="write e.g. scale=2 or size=640,640"
+            ) from error
+    return found
 
 
 def read_numbers(option: str, text: str | None) -> list[float] | None:

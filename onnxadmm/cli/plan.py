@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    Amounts,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
@@ -13,35 +14,31 @@ from onnxadmm.cli.options import (
     InputShapeOption,
     JsonOption,
     KeepOption,
-    MacsOption,
     ModelArgument,
     OutputOption,
-    ParamsOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
     SeedOption,
+    counts,
     read_budget,
     read_shapes,
 )
 from onnxadmm.console import print_json, print_line, stdout_console
 from onnxadmm.files import refuse_existing
-from onnxadmm.plan.problem import Limits
 from onnxadmm.report.words import plural
-from onnxadmm.report.writer import write_text
-from onnxadmm.surgery import rank
 
 
+@counts
 def run(
     model: ModelArgument,
     output: OutputOption,
-    macs: MacsOption = None,
-    params: ParamsOption = None,
-    ratio: Annotated[float | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
+    amounts: Amounts,
+    ratio: Annotated[str | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
     by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
-    max_ratio: RatioLimitOption = 1.0,
+    max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
     input_shape: InputShapeOption = None,
@@ -52,10 +49,14 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Choose what goes without training."""
+    from onnxadmm.plan.problem import Limits
+    from onnxadmm.report.writer import write_text
+    from onnxadmm.surgery import rank
+
     refuse_existing(output, force=force)
     plan = rank(
         model,
-        read_budget(macs, params, None),
+        read_budget(amounts),
         ratio=ratio,
         by=by,  # type: ignore[arg-type]  # rank checks the word and says what it expects
         limits=Limits(keep_at_least, max_ratio, round_to),

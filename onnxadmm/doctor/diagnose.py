@@ -26,6 +26,7 @@ from onnxadmm.bench.simd import Machine, this_machine
 from onnxadmm.bench.versions import distribution_name, provides_runtime, versions_of
 from onnxadmm.child_process import command, environment, signal_name
 from onnxadmm.report.codec import encode
+from onnxadmm.report.escaping import shown
 from onnxadmm.report.words import plural
 
 _RECOMMENDED: Final = "onnxruntime-training-cpu==1.19.2"
@@ -202,19 +203,20 @@ def to_document(diagnosis: Diagnosis) -> dict[str, Any]:
 def diagnosis_view(diagnosis: Diagnosis) -> RenderableType:
     """The diagnosis for the console."""
     # Run from its source folder, this package is not installed and has no version to show.
-    shown = ((name, version) for name, version in diagnosis.versions.items() if version or name != "onnxadmm")
-    versions = ", ".join(f"{name} {version or '(missing)'}" for name, version in shown)
+    present = ((name, version) for name, version in diagnosis.versions.items() if version or name != "onnxadmm")
+    versions = ", ".join(f"{name} {version or '(missing)'}" for name, version in present)
     table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(3):
-        table.add_column(overflow="fold")
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     styles = {"ok": "green", "limited": "yellow", "problem": "bold red"}
     for finding in diagnosis.findings:
         said = finding.found if finding.way_out is None else f"{finding.found}; {finding.way_out}"
-        table.add_row(Text(finding.status, style=styles[finding.status]), Text(finding.name), Text(said))
+        table.add_row(Text(finding.status, style=styles[finding.status]), shown(finding.name), shown(said))
     verdict = (
         Text("All is well.", style="green") if diagnosis.ok else Text("Something needs mending.", style="bold red")
     )
-    head = Text(f"Python {diagnosis.python} on {diagnosis.machine.platform}; {versions}", style="dim")
+    head = shown(f"Python {diagnosis.python} on {diagnosis.machine.platform}; {versions}", style="dim")
     return Group(head, table, verdict)
 
 

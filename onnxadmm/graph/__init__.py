@@ -3,3 +3,5 @@
 Comes in: a path or a protobuf. Goes out: a ``Model`` (onnx_ir underneath) with what is known of it.
 Does not know: units, plans, training.
 """
+
+import onnxadmm.graph.light  # noqa: F401  # before anything imports onnx_ir

@@ -1,5 +1,7 @@
 """If with a condition that is known before running: the branch that is taken, written out in its place."""
 
+from collections import Counter
+
 import onnx_ir
 from onnx_ir.convenience import replace_all_uses_with
 
@@ -22,8 +24,9 @@ def write_out_branches(model: Model) -> Model:
     while decided := _decided(result):
         changed = True
         taken = value_names(result)
+        places = Counter(name for graph in result.ir.graphs() for name in _names_of(graph))
         for node, taken_branch in decided:
-            _write_out(result, node, taken_branch, taken)
+            _write_out(result, node, taken_branch, taken, places)
     return result if changed else model
 
 
@@ -48,19 +51,25 @@ def _decided(model: Model) -> list[tuple[onnx_ir.Node, onnx_ir.Graph]]:
     return found
 
 
-def _write_out(model: Model, node: onnx_ir.Node, branch: onnx_ir.Graph, taken: set[str]) -> None:
-    """Move the nodes and constants of a branch in front of its If, which goes."""
+def _write_out(model: Model, node: onnx_ir.Node, branch: onnx_ir.Graph, taken: set[str], places: Counter[str]) -> None:
+    """Move the nodes and constants of a branch in front of its If, which goes.
+
+    Args:
+        taken: names that are in use.
+        places: in how many graphs of the model each name is in use; kept up to date.
+    """
     results = list(branch.outputs)
     branch.outputs.clear()
     # The branch's own names are among the taken ones: each is free again once, for the value that has it.
     own = set(branch.initializers) | {value.name or "" for inner in branch for value in inner.outputs}
-    elsewhere = _names_beside(model, branch)
-    taken -= own - elsewhere
+    places.subtract(_names_of(branch))
+    taken -= {name for name in own if places[name] <= 0}
     for name, value in list(branch.initializers.items()):
         tensor = value.const_value
         branch.initializers.pop(name)
         assert tensor is not None  # the checker has seen to it
         stored = new_initializer(model, name, tensor.numpy(), taken=taken)
+        places[stored.name or ""] += 1
         results = [stored if result is value else result for result in results]
         replace_all_uses_with(value, stored)
     for inner in list(branch):
@@ -68,24 +77,23 @@ def _write_out(model: Model, node: onnx_ir.Node, branch: onnx_ir.Graph, taken: s
         for value in inner.outputs:
             if value.name:
                 value.name = free_name(value.name, taken)
+                places[value.name] += 1
         model.ir.graph.insert_before(node, inner)
     for value, result in zip(node.outputs, results, strict=True):
         _hand_over(model, node, value, result)
     condition = node.inputs[0]
     given_up = [attribute.as_graph() for attribute in node.attributes.values() if attribute.as_graph() is not branch]
+    for graph in given_up:
+        for inside in (graph, *graph.subgraphs()):
+            places.subtract(_names_of(inside))
     model.ir.graph.remove(node, safe=True)
     drop_unread(model, [condition, *(value for graph in given_up for value in take_apart(graph))])
 
 
-def _names_beside(model: Model, branch: onnx_ir.Graph) -> set[str]:
-    """Return the names of all values outside of a branch; graphs inside of it count as outside."""
-    names: set[str] = set()
-    for graph in model.ir.graphs():
-        if graph is not branch:
-            names.update(value.name or "" for value in graph.inputs)
-            names.update(graph.initializers)
-            names.update(value.name or "" for inner in graph for value in inner.outputs)
-    return names
+def _names_of(graph: onnx_ir.Graph) -> set[str]:
+    """Return the names of the values of one graph, without those of graphs inside of it."""
+    names = {value.name or "" for value in graph.inputs} | set(graph.initializers)
+    return names.union(value.name or "" for inner in graph for value in inner.outputs)
 
 
 def _hand_over(model: Model, node: onnx_ir.Node, value: onnx_ir.Value, result: onnx_ir.Value) -> None:

@@ -17,6 +17,8 @@ from onnxadmm.operators.table import find
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
 _ALWAYS_PAYS = 2**16  # elements that a weight may have more than what it is computed from
 _LARGEST_SHARE = 0.5  # of all elements that the model stores: beyond that, it does not pay
+#: Elements of all computed weights together, and of what they are computed from; more only where the file is as large.
+MOST_COMPUTED = 2**26
 
 
 def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> Model:
@@ -40,12 +42,13 @@ def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> M
     shapes = infer(model)
     result = clone(model)
     values = {value.name: value for node in result.ir.graph for value in node.outputs}
-    known: dict[str, Array] = {}
     computed: dict[str, Array] = {}
+    left = max(MOST_COMPUTED, model.file_bytes)
     for name in found:
-        array = _evaluate(values[name], shapes, result, known)
+        array = _evaluate(values[name], shapes, result, dict(computed), left)
         if array is not None and _pays(model, values[name], array):
             computed[name] = array
+            left -= array.size
     if not computed:
         return model
     for name, array in computed.items():
@@ -120,8 +123,13 @@ def _pays(model: Model, value: onnx_ir.Value, array: Array) -> bool:
     return array.size - sources <= max(_ALWAYS_PAYS, _LARGEST_SHARE * total)
 
 
-def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array]) -> Array | None:
-    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed."""
+def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array], left: int) -> Array | None:
+    """Return a float value that depends on constants alone; None where it is too large, or cannot be computed.
+
+    Args:
+        known: arrays by name; what is computed on the way is added.
+        left: elements that all that is computed may have together.
+    """
     if shapes.dtype(value.name or "") not in FLOATS:
         return None
     pending = [value]
@@ -137,7 +145,7 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
             pending.pop()
             continue
         shape = shapes.shape(name)
-        if shape is None or prod(shape) > LARGEST_COMPUTED:
+        if shape is None or prod(shape) > min(LARGEST_COMPUTED, left):
             return None
         missing = [operand for operand in node.inputs if operand is not None and operand.name not in known]
         if missing:
@@ -146,6 +154,7 @@ def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[st
         results = _run(node, known, model)
         if results is None:
             return None
+        left -= sum(result.size for result in results)
         named = (output.name for output in node.outputs if output.name)
         known.update(zip(named, results, strict=True))
     return known[value.name or ""]

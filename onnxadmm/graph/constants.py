@@ -133,10 +133,16 @@ def new_initializer(model: Model, name_hint: str, array: Array, *, taken: set[st
 def free_name(name_hint: str, taken: set[str]) -> str:
     """Return ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken, and add it to ``taken``."""
     name = name_hint
-    count = 0
-    while name in taken:
-        count += 1
-        name = f"{name_hint}_{count}"
+    if name in taken:
+        # In steps that double, and then by halves: thousands of names with one hint would take a step for each pair.
+        free = 1
+        while f"{name_hint}_{free}" in taken:
+            free *= 2
+        used = free // 2
+        while free - used > 1:
+            middle = (free + used) // 2
+            used, free = (middle, free) if f"{name_hint}_{middle}" in taken else (used, middle)
+        name = f"{name_hint}_{free}"
     taken.add(name)
     return name
 

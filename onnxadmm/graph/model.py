@@ -6,6 +6,7 @@ information) is kept beside the graph and written back.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,9 @@ from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.unsized import free_unsized
 from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
+
+# It warns on stderr of what a model lacks; what matters of that is refused here, in a sentence.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 _IN_MEMORY = "the model given in memory"
 
@@ -46,6 +50,11 @@ class Model:
     file_bytes: int
     extras: store.Extras = field(default_factory=store.Extras)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        name = "in memory" if self.path is None else repr(str(self.path))
+        nodes = len(self.ir.graph)
+        return f"Model({name}: {nodes} nodes, {self.file_bytes:,} bytes, sha256 {self.sha256[:12]})"
 
 
 def load(source: str | Path | onnx.ModelProto | Model) -> Model:

@@ -9,7 +9,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError
-from onnxadmm.graph.model import Model, clone, load
+from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.part import up_to
 from onnxadmm.graph.runtime import Session, open_session
 from onnxadmm.runtime.custom_ops import libraries_in_use
 from onnxadmm.runtime.session import OWN_DOMAINS
@@ -104,25 +105,10 @@ class Probe:
     def _session(self, names: frozenset[str]) -> Session | None:
         if names not in self._sessions:
             try:
-                self._sessions[names] = open_session(_up_to(load(self._model), names), as_written=True)
+                self._sessions[names] = open_session(up_to(load(self._model), names), as_written=True)
             except ModelFileError:
                 self._sessions[names] = None  # whoever runs the model for its results says why it does not load
         return self._sessions[names]
-
-
-def _up_to(model: Model, names: Collection[str]) -> Model:
-    """A copy that computes the named tensors and holds no node or weight that they do not need."""
-    copy = clone(model)
-    graph = copy.ir.graph
-    graph.outputs[:] = [value for node in graph for value in node.outputs if value.name in names]
-    wanted = set(graph.outputs)
-    for node in reversed(graph):
-        if not any(value.uses() or value in wanted for value in node.outputs):
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in wanted:
-            del graph.initializers[name]
-    return copy
 
 
 def _filled(given: onnx.TypeProto | None) -> NDArray[np.generic]:

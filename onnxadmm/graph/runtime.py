@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from onnxadmm.errors import InputError, ModelFileError
+from onnxadmm.graph.crash import crashing_node
 from onnxadmm.graph.exact_integers import with_exact_integers
+from onnxadmm.graph.harmless import is_harmless
 from onnxadmm.graph.model import Model, clone, save, to_proto
 from onnxadmm.graph.weights import give_back_pages
+from onnxadmm.runtime.apart import ApartSession, CrashError
 from onnxadmm.runtime.session import (
     AS_WRITTEN,
     SessionError,
@@ -53,8 +56,12 @@ class Session:
         threads: threads one operator may use; operators run one after the other.
     """
 
-    def __init__(self, loaded: Any, *, name: str, threads: int, files: ExitStack) -> None:
+    def __init__(
+        self, loaded: Any, *, name: str, threads: int, files: ExitStack, options: SessionOptions, model: Model | None
+    ) -> None:
         self._loaded = loaded
+        self._options = options
+        self._model = model  # where it runs apart: for saying where it crashes
         self._files = files
         self.name = name
         self.threads = threads
@@ -75,13 +82,15 @@ class Session:
             One result per name: an array, or a list or dict where the model puts out sequences or maps.
 
         Raises:
-            ModelFileError: onnxruntime refuses the inputs or fails inside the model.
+            ModelFileError: onnxruntime refuses the inputs, fails inside the model, or crashes on it.
         """
         wanted = list(self.outputs if names is None else names)
         if not wanted:
             return {}
         try:
             results = self._loaded.run(wanted, dict(feed))
+        except CrashError as error:
+            raise _crashed(self.name, self._model, feed, self._options, error) from error
         except self._failures as error:
             shapes = ", ".join(f"{name} {list(np.shape(array))} {_dtype(array)}" for name, array in feed.items())
             raise ModelFileError(
@@ -94,6 +103,8 @@ class Session:
 
     def close(self) -> None:
         """Free the model and the file it was loaded from."""
+        if isinstance(self._loaded, ApartSession):
+            self._loaded.close()
         self._loaded = None
         self._files.close()
 
@@ -106,8 +117,10 @@ class Session:
         self.close()
 
 
-def open_session(model: Model, *, threads: int = 1, as_written: bool = False) -> Session:
-    """Load a model for inference on the CPU.
+def open_session(
+    model: Model, *, threads: int = 1, as_written: bool = False, reordered: bool = False, here: bool = False
+) -> Session:
+    """Load a model for inference on the CPU, in a process of its own unless native code is known to survive it.
 
     A model stamped with a newer IR version or opset than onnxruntime reads is restamped on the way in: the IR version
     says which features of the format a writer knew, and onnxruntime still refuses those it does not know by itself;
@@ -121,20 +134,29 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
             evaluator where onnxruntime does not know an operator. For comparing two networks: optimisations fuse by
             pattern and choose layouts by channel count, so equal networks of different widths would round differently
             for reasons that say nothing about them.
+        reordered: with ``as_written``, and nevertheless with graph optimisations: the same sums in another order, for
+            measuring what that alone changes.
+        here: in this process in any case: for timing what has run in another one.
 
     Raises:
-        ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime.
+        ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime, or crashes
+            on it.
         InputError: the module onnxruntime is missing or broken, or ``threads`` is not positive.
     """
     name = str(model.path) if model.path is not None else (model.ir.graph.name or "the model")
     if threads < 1:
         raise InputError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
     options = replace(AS_WRITTEN if as_written else _IN_TURNS, threads=threads)
+    if reordered:
+        options = replace(options, optimised=True)
     current = with_exact_integers(model) if as_written else model
+    apart = not (here or is_harmless(model))
     while True:
         with ExitStack() as stack:
             try:
-                loaded = _load(options, current, stack)
+                loaded = _load(options, current, stack, apart=apart)
+            except CrashError as error:
+                raise _crashed(name, current, None, options, error) from error
             except SessionError as error:
                 lowered = _lowered(current, error)
                 if lowered is not None:
@@ -143,17 +165,47 @@ def open_session(model: Model, *, threads: int = 1, as_written: bool = False) ->
                 if not as_written or model.file_bytes > _REFERENCE_BYTES:
                     raise _refusal(name, error) from error
                 loaded = _reference(model, name, error)
-            return Session(loaded, name=name, threads=threads, files=stack.pop_all())
+            return Session(
+                loaded,
+                name=name,
+                threads=threads,
+                files=stack.pop_all(),
+                options=options,
+                model=current if apart else None,
+            )
 
 
-def _load(options: SessionOptions, model: Model, stack: ExitStack) -> Any:
+def _load(options: SessionOptions, model: Model, stack: ExitStack, *, apart: bool) -> Any:
     weights = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
     if weights <= _MESSAGE_BYTES:
-        return open_inference(to_proto(model), options)
+        return open_inference(to_proto(model), options, apart=apart)
     path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxadmm-"))) / "model.onnx"
     save(replace(model, extras=replace(model.extras, external_data=True)), path)
     give_back_pages()
-    return open_inference(path, options)
+    return open_inference(path, options, apart=apart)
+
+
+def _crashed(
+    name: str, model: Model | None, feed: Mapping[str, Array] | None, options: SessionOptions, error: CrashError
+) -> ModelFileError:
+    """Return the refusal of a model on which native code crashes, with the operator where it is found."""
+
+    def attempt(part: Model, inputs: Mapping[str, Array]) -> None:
+        with ExitStack() as stack:
+            loaded = _load(options, part, stack, apart=True)
+            if feed is not None:
+                loaded.run(_names(loaded.get_outputs()), inputs)
+            loaded.close()
+
+    # After a run without end every part would be waited for as long.
+    node = None if error.slow or model is None else crashing_node(model, feed or {}, attempt)
+    where = "" if node is None else f" in {node.op_type} ({node.name or node.outputs[0].name})"
+    return ModelFileError(
+        name,
+        expected="a model that onnxruntime runs",
+        found=f"{error}{where}",
+        way_out="check the attributes and indices there, and export the model again",
+    )
 
 
 def _lowered(model: Model, error: Exception) -> Model | None:

@@ -26,6 +26,8 @@ _MOST_ALONE = 3  # dimensions that are tried in that way
 _FURTHER = (2.0, 1.5, 0.5)
 _MORE = (64, 32, 8, 1)
 
+_LONGEST_FORMULA = 200  # characters of a symbol that is computed from others
+
 
 @dataclass(frozen=True)
 class FreeDimensions:
@@ -182,6 +184,12 @@ def _computed(sample: Sample) -> dict[str, tuple[int, int]]:
     """Lengths of symbols such as ``past + 1`` that are written in terms of others."""
     computed = {}
     for symbol in sample:
+        # A formula of others names them; asking onnx_ir about anything else would import sympy for nothing.
+        if symbol.isidentifier() or not any(other != symbol and other in symbol for other in sample):
+            continue
+        # A power of powers would be computed for ever, and no exporter writes one.
+        if len(symbol) > _LONGEST_FORMULA or any(power in symbol for power in ("**", "^")):
+            continue
         try:
             dim = onnx_ir.SymbolicDim(symbol)
             names = dim.free_symbols() - {symbol}

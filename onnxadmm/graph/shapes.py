@@ -15,6 +15,7 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
+from onnxadmm.graph.boundary import name_node
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
@@ -22,8 +23,9 @@ from onnxadmm.graph.model import Model
 from onnxadmm.graph.plausible import lengths_of, plausible, runs
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, is_telling, samples, type_of
+from onnxadmm.graph.types import merge_types, standard_twin, type_of_array, weight_bytes
 from onnxadmm.operators.call import result_types
-from onnxadmm.operators.table import Operator, find
+from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
 
@@ -182,16 +184,22 @@ class _Walk:
 
     def run(self) -> Shapes:
         graph = self._model.ir.graph
+        symbols: dict[str, dict[int, str]] = {}
+        for (name, axis), symbol in self._free.symbols.items():
+            symbols.setdefault(name, {})[axis] = symbol
         for value in graph.inputs:
-            symbols = {axis: symbol for (name, axis), symbol in self._free.symbols.items() if name == value.name}
-            self._record(value, self._stated(value, symbols))
+            self._record(value, self._stated(value, symbols.get(value.name or "", {})))
         for value in graph.initializers.values():
             self._record_constant(value)
         for position, node in enumerate(graph):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
                 self._record_constant(node.outputs[0])
-            else:
+                continue
+            try:
                 self._visit(node, f"{position}")
+            except Exception as error:
+                name_node(error, node)
+                raise
         tensors = {name: _summary(info) for name, info in self._infos.items()}
         batch = max((self._sample[symbol][0] for symbol in self._free.batch), default=1)
         return Shapes(tensors, self._sample, tuple(self._contradictions), batch, self._sizes(tensors))
@@ -251,7 +259,7 @@ class _Walk:
                 continue
             stated = self._observed.get(value.name) or self._stated(value, {}).types
             first, second = (
-                _merge(types.get(value.name), given) for types, given in zip(inferred, stated, strict=True)
+                merge_types(types.get(value.name), given) for types, given in zip(inferred, stated, strict=True)
             )
             self._infos[value.name] = _Info((first, second), None)
         if proto is not None and node.domain in ("", "ai.onnx"):
@@ -263,7 +271,7 @@ class _Walk:
             weight = 0
             for attribute in node.attributes.values():
                 if attribute.type == onnx_ir.AttributeType.GRAPH and not attribute.is_ref():
-                    weight += _weight_bytes(attribute.as_graph())
+                    weight += weight_bytes(attribute.as_graph())
             if weight > _LARGEST_SUBGRAPH:
                 return None
             self._protos[key] = onnx_ir.to_proto(node)
@@ -314,7 +322,7 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         operator = find(domain, node.op_type)
         if operator.shaped_like is not None:
-            domain, proto = "", _standard_twin(operator, proto)
+            domain, proto = "", standard_twin(operator, proto)
         version = self._model.ir.opset_imports.get(domain)
         known = version is not None and onnx.defs.has(proto.op_type, version, domain)
         if operator.shape is not None and (domain or not known):
@@ -354,7 +362,7 @@ class _Walk:
             return
         for value, result in zip(named, results, strict=True):
             if small_enough(onnx_ir.DataType.from_numpy(result.first.dtype), result.first.size):
-                types = tuple(_type_of_array(array) for array in (result.first, result.second))
+                types = tuple(type_of_array(array) for array in (result.first, result.second))
                 self._infos[value.name or ""] = _Info((types[0], types[1]), result)
 
     def _is_small(self, value: onnx_ir.Value) -> bool:
@@ -365,36 +373,6 @@ class _Walk:
             if not small_enough(onnx_ir.DataType(given.tensor_type.elem_type), prod(lengths)):
                 return False
         return True
-
-
-def _standard_twin(operator: Operator, node: onnx.NodeProto) -> onnx.NodeProto:
-    """Return a node of the default domain whose result has the same shape; activations behind it have none."""
-    assert operator.shaped_like is not None  # the caller has looked
-    name, operands = operator.shaped_like
-    twin = onnx.helper.make_node(
-        name, [node.input[index] for index in operands if index < len(node.input)], node.output
-    )
-    twin.attribute.extend(attribute for attribute in node.attribute if not attribute.name.startswith("activation"))
-    return twin
-
-
-def _type_of_array(array: Array) -> onnx.TypeProto:
-    return onnx.helper.make_tensor_type_proto(onnx_ir.DataType.from_numpy(array.dtype).value, array.shape)
-
-
-def _merge(inferred: onnx.TypeProto | None, stated: onnx.TypeProto | None) -> onnx.TypeProto | None:
-    """What inference found; what the file states fills in lengths that it left open."""
-    if inferred is None or not inferred.WhichOneof("value"):
-        return stated
-    if stated is None or not inferred.HasField("tensor_type") or not stated.tensor_type.HasField("shape"):
-        return inferred
-    if not inferred.tensor_type.HasField("shape"):
-        inferred.tensor_type.shape.CopyFrom(stated.tensor_type.shape)
-    elif len(inferred.tensor_type.shape.dim) == len(stated.tensor_type.shape.dim):
-        for dim, other in zip(inferred.tensor_type.shape.dim, stated.tensor_type.shape.dim, strict=True):
-            if not dim.HasField("dim_value") and other.HasField("dim_value"):
-                dim.dim_value = other.dim_value
-    return inferred
 
 
 def _shape_value(node: onnx_ir.Node, info: _Info | None) -> list[Known] | None:
@@ -421,9 +399,3 @@ def _summary(info: _Info) -> Tensor:
     if other is None or len(other) != len(shape):
         return Tensor(dtype, shape, (True,) * len(shape), info.known)
     return Tensor(dtype, shape, tuple(a != b for a, b in zip(shape, other, strict=True)), info.known)
-
-
-def _weight_bytes(graph: onnx_ir.Graph) -> int:
-    graphs = [graph, *graph.subgraphs()]
-    values = [value for each in graphs for value in each.initializers.values()]
-    return sum(value.const_value.nbytes for value in values if value.const_value is not None)

@@ -24,6 +24,11 @@ from onnxadmm.graph.wire import mark
 # Sparse tensors inside a model came with this version of the file format.
 OLDEST_IR_VERSION = 6
 
+#: Sparse tensors may take this many bytes when they are dense, and so many more for each byte of the file: one
+#: weight in a thousand, in a large network.
+SMALLEST_BOMB = 2**28
+MOST_GROWTH = 1024
+
 _BITS = {
     onnx_ir.DataType.FLOAT: np.uint32,
     onnx_ir.DataType.DOUBLE: np.uint64,
@@ -40,8 +45,9 @@ def densify(proto: onnx.ModelProto, *, thing: str, files: WeightFiles) -> frozen
         names of the main graph's initializers that were sparse.
 
     Raises:
-        ModelFileError: indices or values do not fit the shape.
+        ModelFileError: indices or values do not fit the shape, or a small file would take a lot of memory.
     """
+    _refuse_bomb(proto, thing=thing, files=files)
     names = frozenset(sparse.values.name for sparse in proto.graph.sparse_initializer)
     for graph in _graphs(proto):
         for sparse in graph.sparse_initializer:
@@ -91,6 +97,24 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
                 waiting.extend(attribute.graphs)
                 if attribute.HasField("g"):
                     waiting.append(attribute.g)
+
+
+def _refuse_bomb(proto: onnx.ModelProto, *, thing: str, files: WeightFiles) -> None:
+    """Refuse sparse tensors that would together take far more memory than such a file is worth."""
+    graphs = list(_graphs(proto))
+    nodes = [node for part in (*graphs, *proto.functions) for node in part.node]
+    tensors = [sparse for graph in graphs for sparse in graph.sparse_initializer]
+    tensors += [item.sparse_tensor for node in nodes for item in node.attribute if item.HasField("sparse_tensor")]
+    # Eight bytes for each element, whatever its type; a negative length is refused where its tensor is made dense.
+    needed = sum(8 * prod(max(length, 0) for length in tensor.dims) for tensor in tensors)
+    allowed = SMALLEST_BOMB + MOST_GROWTH * files.total_bytes
+    if needed > allowed:
+        raise ModelFileError(
+            thing,
+            expected=f"sparse tensors of at most {allowed} bytes when dense, in a file of {files.total_bytes}",
+            found=f"{needed} bytes",
+            way_out="store them densely",
+        )
 
 
 def _densify_constants(nodes: Iterable[onnx.NodeProto], *, thing: str, files: WeightFiles) -> None:

@@ -16,6 +16,7 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.wire import IN_FILE, Buffer
 
 # A mapped file must not be truncated by others while the model lives, so only what is worth it is mapped.
+_LONGEST_QUOTED = 200  # characters
 SMALLEST_MAPPED = 64 * 2**20  # bytes
 
 _mapped: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()
@@ -93,7 +94,7 @@ class WeightFiles:
             offset = int(entries.get("offset") or 0)
             length = int(entries.get("length") or needed)
         except ValueError:
-            raise self._refuse(tensor, "whole numbers as offset and length", repr(entries)) from None
+            raise self._refuse(tensor, "whole numbers as offset and length", _short(repr(entries))) from None
         data = self._open(location)
         where = "the model file" if location == IN_FILE else location
         if length != needed:
@@ -136,7 +137,7 @@ def read_external(thing: str, location: str, folder: Path | None) -> Buffer:
         raise ModelFileError(
             thing,
             expected="external data in the model's own folder",
-            found=f"the location {location!r}",
+            found=f"the location {_short(location)!r}",
             way_out="export the model again with its data next to it",
         )
     path = folder / location
@@ -159,8 +160,16 @@ def read_external(thing: str, location: str, folder: Path | None) -> Buffer:
         return read_file(resolved)
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go in circles, before Python 3.13
         raise ModelFileError(
-            thing, expected=f"readable external data in {path}", found=str(error), way_out="check the file"
+            thing,
+            expected=f"readable external data in {folder / _short(location)}",
+            found=error.strerror if isinstance(error, OSError) and error.strerror else str(error),
+            way_out="check the file",
         ) from error
+
+
+def _short(text: str) -> str:
+    """Text from a file, for a sentence: whoever wrote the file decides its length."""
+    return text if len(text) <= _LONGEST_QUOTED else f"{text[:_LONGEST_QUOTED]}..."
 
 
 def byte_count(thing: str, tensor: onnx.TensorProto) -> int:

@@ -48,6 +48,7 @@ class Operator:
         moves: the elements of its data (operand 0; of Concat every operand) come out unchanged, up to type and sign;
             the other operands say which go where.
         pure: the result depends on the operands alone and is a tensor; not so random numbers and control flow.
+        draws: it draws at random while running; Dropout only in training mode.
         computes_sizes: beside moves and element-wise operators one that shapes and constants are made with.
         windowed: a window slides over its spatial axes, by the attributes strides, dilations, pads and auto_pad.
         normalises: brings its data to a common mean, deviation or norm.
@@ -88,6 +89,7 @@ class Operator:
     elementwise: bool = False
     moves: Moves | None = None
     pure: bool = True
+    draws: bool = False
     computes_sizes: bool = False
     windowed: bool = False
     normalises: bool = False

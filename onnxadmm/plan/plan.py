@@ -49,6 +49,13 @@ class Plan:
     zeros: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     note: str = ""
 
+    def __repr__(self) -> str:
+        units = sum(group.units for group in self.groups)
+        told = [f"{self.removed_count} of {units} units go, from {len(self.groups)} groups"]
+        told += [f"{len(self.zeros)} weights with pruned connections"] if self.zeros else []
+        told += [repr(self.note)[1:-1]] if self.note else []
+        return f"Plan({'; '.join(told)}; for sha256 {self.sha256[:12]})"
+
     @property
     def removed_count(self) -> int:
         """How many units go."""

@@ -1,16 +1,16 @@
 """From units and a budget to what the solver is given."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import GateGroup, Problem
+from onnxadmm.admm.problem import GateGroup, Problem, Reader
 from onnxadmm.errors import NothingToPruneError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Group, Units
 
@@ -21,7 +21,7 @@ class Limits:
 
     Attributes:
         keep_at_least: fewest units that stay in a group.
-        max_ratio: largest share of a group's units that goes.
+        max_ratio: largest share of a group's units that goes, read as a number where it is given as ``"50%"``.
         round_to: kept counts of at least this many are multiples of it; None: the CPU's SIMD block where a plan is
             trained, free elsewhere.
 
@@ -30,18 +30,20 @@ class Limits:
     """
 
     keep_at_least: int = 1
-    max_ratio: float = 1.0
+    max_ratio: Share = 1.0
     round_to: int | None = None
 
     def __post_init__(self) -> None:
+        largest = parse_share(self.max_ratio, option="--max-ratio")
+        object.__setattr__(self, "max_ratio", largest)  # frozen from here on
         for option, value, least in (("--keep-at-least", self.keep_at_least, 1), ("--round-to", self.round_to, 1)):
             if value is not None and value < least:
                 raise OptionError(
                     option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
                 )
-        if not 0 < self.max_ratio <= 1:
+        if not 0 < largest <= 1:
             raise OptionError(
-                "--max-ratio", expected="above 0 and at most 1", found=f"{self.max_ratio:g}", way_out="give a share"
+                "--max-ratio", expected="above 0 and at most 1", found=f"{largest:g}", way_out="give a share"
             )
 
     def of(self, group: Group) -> GateGroup:
@@ -51,7 +53,7 @@ class Limits:
             start=group.start,
             count=group.count,
             keep_at_least=min(max(1, self.keep_at_least // group.block_count), group.count // group.block_count),
-            keep_at_most_removed=int(self.max_ratio * group.count + 1e-9),
+            keep_at_most_removed=int(float(self.max_ratio) * group.count + 1e-9),
             multiple=self.round_to if self.round_to is not None else 1,
             blocks=group.blocks,
         )
@@ -92,7 +94,7 @@ def state_problem(
         keep_counts=keep_counts,
         held=frozenset(gate.reader.tensor for gate in units.gates),
         connections=connection_weights(model),
-        connection_share=1.0 if budget is None or budget.connections is None else budget.connections,
+        connection_share=1.0 if budget is None else budget.connection_share,
     )
 
 
@@ -107,7 +109,7 @@ def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *
             "the budget",
             expected="an amount",
             found="none",
-            way_out="give --macs, --params, --connections, or --mode joint with --target",
+            way_out=f"give {amount_options()}, --connections, or --mode joint with --target",
         )
     if targets and not layer_wise:
         raise OptionError(
@@ -156,10 +158,17 @@ def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
     return keep
 
 
-def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
-    """Return the problem for a trainer that holds only some weights: units read by others stay."""
-    outside = [reader for reader in problem.readers if reader.tensor not in weights]
-    fixed = np.unique(np.concatenate([np.empty(0, np.int64), *(reader.units.reshape(-1) for reader in outside)]))
+def restrict_to(problem: Problem, weights: Collection[str], *, unseen: Collection[str] = ()) -> Problem:
+    """Return the problem for a trainer that holds only some weights: units read by others stay.
+
+    Args:
+        unseen: weights that the loss does not depend on, as those of other outputs: units that they share with a
+            weight of the trainer may go.
+    """
+    outside = [reader for reader in problem.readers if reader.tensor not in weights and reader.tensor not in unseen]
+    inside = _units_of(reader for reader in problem.readers if reader.tensor in weights)
+    alone = np.setdiff1d(_units_of(reader for reader in problem.readers if reader.tensor in unseen), inside)
+    fixed = np.union1d(_units_of(outside), alone)
     groups = tuple(
         replace(group, keep_at_least=group.count // group.block_count, keep_at_most_removed=0)
         if np.isin(np.arange(group.start, group.start + group.count), fixed).any()
@@ -172,6 +181,10 @@ def restrict_to(problem: Problem, weights: Collection[str]) -> Problem:
         readers=tuple(reader for reader in problem.readers if reader.tensor in weights),
         connections=tuple(name for name in problem.connections if name in weights),
     )
+
+
+def _units_of(readers: Iterable[Reader]) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([np.empty(0, np.int64), *(reader.units.reshape(-1) for reader in readers)]))
 
 
 def refuse_nothing_to_prune(units: Units) -> None:

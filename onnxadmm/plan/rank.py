@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnxadmm.admm.problem import GateGroup, Reader
 from onnxadmm.admm.selection import select
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.boundary import analysing
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
@@ -27,8 +28,9 @@ def rank_by_budget(
         BudgetError: the budget cannot be met.
         NothingToPruneError: no group may shrink.
     """
-    problem = state_problem(model, units, budget, limits)
-    return select(score(model, units, by=by, seed=seed), problem)
+    with analysing(model, "a ranking of units"):
+        problem = state_problem(model, units, budget, limits)
+        return select(score(model, units, by=by, seed=seed), problem)
 
 
 def rank_by_ratio(
@@ -43,7 +45,8 @@ def rank_by_ratio(
     if not 0 <= ratio < 1:
         raise OptionError("--ratio", expected="at least 0 and below 1", found=f"{ratio:g}", way_out="give a share")
     refuse_nothing_to_prune(units)
-    scores = score(model, units, by=by, seed=seed)
+    with analysing(model, "a ranking of units"):
+        scores = score(model, units, by=by, seed=seed)
     keep = np.ones(units.count, dtype=np.bool_)
     for group in units.groups:
         _remove_share(keep, scores, limits.of(group), ratio)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from onnxadmm.report.escaping import for_markup, for_terminal
 from onnxadmm.report.inspection import Inspection
 from onnxadmm.report.words import percent, plural
 from onnxadmm.units.units import Units
@@ -54,7 +54,7 @@ def draw_groups(inspection: Inspection, units: Units) -> str:
         f"<style>{_STYLE}</style>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 8 4 0 8z" fill="#57606a"/></marker></defs>',
-        f'<text x="{_LEFT}" y="18" class="name">{escape(inspection.model)}: '
+        f'<text x="{_LEFT}" y="18" class="name">{for_markup(inspection.model)}: '
         f"{len(units.groups)} groups may shrink, {len(units.locked)} are locked</text>",
     ]
     parts += [_arc(boxes[source], boxes[target]) for source, target in arcs]
@@ -73,7 +73,7 @@ def page_of_groups(inspection: Inspection, units: Units) -> str:
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(inspection.model)}: groups</title></head>\n"
+        f"<title>{for_markup(inspection.model)}: groups</title></head>\n"
         f'<body style="font-family:sans-serif;max-width:60em"><p>{legend}</p>\n'
         f"{draw_groups(inspection, units)}</body></html>\n"
     )
@@ -130,19 +130,20 @@ def _arc(source: _Box, target: _Box) -> str:
 
 def _rectangle(box: _Box) -> str:
     lines = [
-        f'<text x="{_LEFT + 10}" y="{box.top + _LINE * (number + 2)}" class="quiet">{escape(_short(line))}</text>'
+        f'<text x="{_LEFT + 10}" y="{box.top + _LINE * (number + 2)}" class="quiet">{for_markup(_short(line))}</text>'
         for number, line in enumerate(box.lines)
     ]
     return "\n".join(
         [
             f'<rect class="{box.kind}" x="{_LEFT}" y="{box.top}" width="{_BOX_WIDTH}" '
             f'height="{box.bottom - box.top}" rx="4"/>',
-            f'<text x="{_LEFT + 10}" y="{box.top + _LINE}" class="name">{escape(_short(box.title))}</text>',
+            f'<text x="{_LEFT + 10}" y="{box.top + _LINE}" class="name">{for_markup(_short(box.title))}</text>',
             *lines,
         ]
     )
 
 
 def _short(text: str) -> str:
+    text = for_terminal(text)
     limit = _NAME_LENGTH + 20
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -39,8 +39,17 @@ def find_warnings(
         *_about_budgets(budgets),
         *_about_size(before, after),
         *_about_speed(before, after, latency, simd_floats),
-        *_about_groups(groups),
+        *_about_nothing(groups),
     )
+
+
+def find_notes(groups: Sequence[GroupLine]) -> tuple[str, ...]:
+    """Say what is as it should be, and may still surprise.
+
+    Returns:
+        Sentences; empty when there is nothing to say.
+    """
+    return tuple(_about_whole(groups))
 
 
 def _about_proof(verification: VerificationLine | None) -> Iterator[str]:
@@ -96,6 +105,9 @@ def _about_speed(before: Column, after: Column, latency: Sequence[LatencyLine], 
             continue
         interval = f"95 % interval {line.speedup_low:.2f} to {line.speedup_high:.2f}"
         setting = f"at batch {line.batch} on {plural(line.threads, 'thread')}"
+        if line.is_noisy:
+            yield f"The result has {smaller}, but {setting} the timing is too noisy to tell what it gains ({interval})."
+            continue
         sentence = (
             f"Smaller but not faster: the result has {smaller}, but {setting} it runs at {line.speedup:.2f} times "
             f"the speed of the original ({interval})"
@@ -119,17 +131,28 @@ def _smaller_by(before: Column, after: Column) -> str | None:
     return None
 
 
-def _about_groups(groups: Sequence[GroupLine]) -> Iterator[str]:
-    free = [group for group in groups if group.locked is None]
-    whole = [group for group in free if group.units_after == group.units_before]
+def _about_nothing(groups: Sequence[GroupLine]) -> Iterator[str]:
+    free, whole = _free_and_whole(groups)
     if groups and not free:
         yield "Every group is locked, so no unit was removed."
     elif free and len(whole) == len(free):
         yield "Nothing shrank: every group kept all its units."
-    elif len(whole) == 1:
+
+
+def _about_whole(groups: Sequence[GroupLine]) -> Iterator[str]:
+    free, whole = _free_and_whole(groups)
+    if len(whole) == len(free):
+        return
+    if len(whole) == 1:
         (group,) = whole
         yield f"Nothing shrank in group {group.name}: all its {plural(group.units_before, 'unit')} stayed."
     elif whole:
         names = ", ".join(group.name for group in whole[:_MOST_NAMES])
         more = f" and {len(whole) - _MOST_NAMES} more" if len(whole) > _MOST_NAMES else ""
         yield f"Nothing shrank in {len(whole)} of {len(free)} groups that may shrink: {names}{more}."
+
+
+def _free_and_whole(groups: Sequence[GroupLine]) -> tuple[list[GroupLine], list[GroupLine]]:
+    """The groups that may shrink, and those of them that did not."""
+    free = [group for group in groups if group.locked is None]
+    return free, [group for group in free if group.units_after == group.units_before]

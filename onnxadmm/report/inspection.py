@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich import box
 from rich.console import Group as Lines
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from onnxadmm.graph.stated import in_words
+from onnxadmm.report.escaping import shown
+from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.words import large, percent, plural
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
@@ -94,7 +93,7 @@ def inspection_view(inspection: Inspection) -> RenderableType:
     """Return tables for the console."""
     free = [group for group in inspection.groups if group.locked is None]
     locked = [group for group in inspection.groups if group.locked is not None]
-    head = Text(
+    head = shown(
         f"{inspection.model}: {large(inspection.parameters)} parameters, {large(inspection.macs)} MACs per sample"
         f"{' of ' * bool(inspection.input_shapes)}{inspection.input_shapes}, "
         f"{plural(len(free), 'group')} that may shrink, {len(locked)} locked"
@@ -105,34 +104,23 @@ def inspection_view(inspection: Inspection) -> RenderableType:
     if locked:
         parts.append(_locked_table(locked))
     if inspection.inexact:
-        parts.append(Text(f"Inexact, since they mix what may go: {', '.join(inspection.inexact)}"))
+        parts.append(shown(f"Inexact, since they mix what may go: {', '.join(inspection.inexact)}"))
     return Lines(*parts)
 
 
-def _free_table(groups: Sequence[InspectedGroup]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("group", overflow="fold")
-    for title in ("units", "params", "MACs"):
-        table.add_column(title, justify="right")
-    table.add_column("layers", overflow="fold")
+def _free_table(groups: Sequence[InspectedGroup]) -> RenderableType:
+    rows = []
     for group in groups:
         count = f"{group.units}" if group.blocks == 1 else f"{group.units} in {group.blocks} equal blocks"
         assert group.parameters is not None  # free groups are weighed
         assert group.macs is not None
-        table.add_row(
-            Text(group.name), count, percent(group.parameters), percent(group.macs), Text(_names(group.layers))
-        )
-    return table
+        rows.append((group.name, count, percent(group.parameters), percent(group.macs), _names(group.layers)))
+    return Fitting(Rows(("group", "units", "params", "MACs", "layers"), rows, names=(0, 4)))
 
 
-def _locked_table(groups: Sequence[InspectedGroup]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("locked", overflow="fold")
-    table.add_column("units", justify="right")
-    table.add_column("why", overflow="fold")
-    for group in groups:
-        table.add_row(Text(group.name), str(group.units), Text(group.locked or ""))
-    return table
+def _locked_table(groups: Sequence[InspectedGroup]) -> RenderableType:
+    rows = [(group.name, str(group.units), group.locked or "") for group in groups]
+    return Fitting(Rows(("locked", "units", "why"), rows, names=(0, 2)))
 
 
 def _names(layers: Sequence[str]) -> str:

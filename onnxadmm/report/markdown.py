@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from onnxadmm.report.escaping import for_markdown
+from onnxadmm.report.findings import find_notes
 from onnxadmm.report.report import Report
 from onnxadmm.report.rows import comparison_rows, residual_words, verification_sentence
 from onnxadmm.report.words import decibels, duration, large
@@ -14,7 +16,7 @@ def to_markdown(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     before, after = report.before.model, report.after.model
-    yield f"# {_plain(before.name)}, compressed"
+    yield f"# {for_markdown(before.name)}, compressed"
     yield ""
     yield from _table(
         ["", "before", "after", "change"],
@@ -30,13 +32,14 @@ def _lines(report: Report) -> Iterator[str]:
             "speed-up is a 95 % bootstrap interval of the median ratio."
         )
     yield from _list("Warnings", report.warnings)
+    yield from _list("Notes", find_notes(report.groups))
     yield from _budgets(report)
     yield from _groups(report)
-    yield from _list("Simplified before pruning", report.simplified)
+    yield from _list("Done before pruning", report.simplified)
     yield from _history(report)
     yield from _run(report)
     yield ""
-    yield f"`{after.sha256}` {_plain(after.name)}"
+    yield f"`{after.sha256}` {for_markdown(after.name)}"
 
 
 def _budgets(report: Report) -> Iterator[str]:
@@ -141,7 +144,7 @@ def _section(title: str) -> Iterator[str]:
 def _list(title: str, sentences: Sequence[str]) -> Iterator[str]:
     if sentences:
         yield from _section(title)
-        yield from (f"- {_plain(sentence)}" for sentence in sentences)
+        yield from (f"- {for_markdown(sentence)}" for sentence in sentences)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> Iterator[str]:
@@ -149,16 +152,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from
     yield _row(header)
     yield "|" + "|".join("---" if column < numbers_from else "---:" for column in range(len(header))) + "|"
     for row in rows:
-        yield _row([_plain(cell) for cell in row])
+        yield _row([for_markdown(cell) for cell in row])
 
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, inside a table or outside."""
-    line = " ".join(text.split())
-    for mark in ("\\", "|", "*", "_", "`", "<", "[", "]"):
-        line = line.replace(mark, "\\" + mark)
-    return line

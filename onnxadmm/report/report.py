@@ -12,8 +12,14 @@ from onnxadmm.bench.simd import Machine
 from onnxadmm.errors import InputError
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, encode
+from onnxadmm.units.cost import CostKind
 
 SCHEMA: Final = "onnxadmm.report/1"
+
+NAME: Final = "report.json"
+
+# An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
+_NOISY: Final = 1.25
 
 Option = str | int | float | bool | None
 
@@ -30,7 +36,7 @@ class BudgetLine:
         reached: what the result has.
     """
 
-    kind: Literal["macs", "params", "connections"]
+    kind: Literal[CostKind, "connections"]
     asked: str
     limit: float
     original: float
@@ -48,12 +54,12 @@ class Score:
 
     Attributes:
         metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes (shares in [0, 1], more
-            is better), or a loss (less is better).
+            is better), or a loss (less is better): against the labels, or without any against the original's outputs.
         value: the figure.
         samples: how many samples it was measured on.
     """
 
-    metric: Literal["accuracy", "agreement", "cross-entropy", "mse", "bce", "distillation"]
+    metric: Literal["accuracy", "agreement", "mse", "mse against the original", "cross-entropy", "bce", "distillation"]
     value: float
     samples: int
 
@@ -103,6 +109,11 @@ class Spread:
     high_ms: float
 
 
+def too_noisy(low: float, high: float) -> bool:
+    """Whether an interval of a speed-up includes 1 and is wide: no verdict can be drawn from it."""
+    return low <= 1 <= high and high > _NOISY * low
+
+
 @dataclass(frozen=True)
 class LatencyLine:
     """Original and result timed in turns.
@@ -126,6 +137,11 @@ class LatencyLine:
     speedup: float
     speedup_low: float
     speedup_high: float
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the interval includes 1 and is wide: no verdict can be drawn from it."""
+        return too_noisy(self.speedup_low, self.speedup_high)
 
 
 @dataclass(frozen=True)
@@ -198,7 +214,7 @@ class Report:
         latency: one per batch size.
         verification: None when nothing was verified.
         groups: every group, locked ones included.
-        simplified: what was simplified before pruning, one sentence each.
+        simplified: what was done to model and data before pruning, one sentence each.
         warnings: what the user should know, one sentence each.
         history: every iteration of training.
         stages: time per stage, in the order they ran.
@@ -220,6 +236,18 @@ class Report:
     warnings: tuple[str, ...]
     history: tuple[Iteration, ...]
     stages: tuple[StageTime, ...]
+
+    def __repr__(self) -> str:
+        before, after, proof = self.before, self.after, self.verification
+        told = [f"{before.model.name!r} became {after.model.name!r}"]
+        told.append(f"parameters {before.parameters:,} to {after.parameters:,}")
+        if before.macs is not None and after.macs is not None:
+            told.append(f"MACs {before.macs:,} to {after.macs:,}")
+        for data, was, now in (("held-out", before.heldout, after.heldout), ("test", before.test, after.test)):
+            if was is not None and now is not None:
+                told.append(f"{data} {now.metric} {was.value:.4f} to {now.value:.4f}")
+        verdict = "not verified" if proof is None else "verified" if proof.passed else "verification failed"
+        return f"{type(self).__name__}({', '.join([*told, verdict])})"
 
 
 def latency_lines(latencies: Latencies) -> tuple[LatencyLine, ...]:
@@ -282,11 +310,22 @@ def from_document(document: object, *, source: str) -> Report:
 
 
 def read_report(path: str | Path) -> Report:
-    """Read ``report.json``.
+    """Read ``report.json``, the one of a run's folder where a folder is given.
 
     Raises:
         InputError: the file cannot be read, is not JSON, or is not a report.
     """
+    if Path(path).is_dir():
+        file = Path(path) / NAME
+        if not file.exists():
+            unfinished = (Path(path) / "unfinished").exists()
+            raise InputError(
+                str(path),
+                expected=f"a folder with {NAME}",
+                found="an unfinished run" if unfinished else "none",
+                way_out="go on with --resume" if unfinished else "give the --out folder of a run",
+            )
+        path = file
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

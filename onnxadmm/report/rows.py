@@ -29,9 +29,11 @@ def verification_sentence(report: Report) -> str:
     if line is None:
         return "Not verified."
     verdict = "Verified" if line.passed else "VERIFICATION FAILED"
+    within = " within rounding" if line.passed and line.snr_db < line.threshold_db else ""
     return (
-        f"{verdict}: masked original and result agree on {plural(line.inputs, 'input')}: {decibels(line.snr_db)} "
-        f"(at least {line.threshold_db:.0f} dB asked), largest absolute error {line.max_abs_error:.2g}."
+        f"{verdict}: masked original and result agree{within} on {plural(line.inputs, 'input')}: "
+        f"{decibels(line.snr_db)} (at least {line.threshold_db:.0f} dB asked), "
+        f"largest absolute error {line.max_abs_error:.2g}."
     )
 
 
@@ -93,7 +95,9 @@ def _score(score: Score | None) -> str:
 
 def _latency(line: LatencyLine) -> Row:
     ratio, low, high = line.speedup, line.speedup_low, line.speedup_high
-    if ratio >= 1:
+    if line.is_noisy:
+        change = f"too noisy to tell ({low:.2f}-{high:.2f})"
+    elif ratio >= 1:
         change = f"{times(ratio)} faster ({low:.2f}-{high:.2f})"
     else:
         change = f"{times(1 / ratio)} slower ({1 / high:.2f}-{1 / low:.2f})"

@@ -7,6 +7,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
+from onnxadmm.graph.boundary import analysing
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
@@ -26,7 +27,15 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         model: the model the units were found in; it is not changed.
         units: its units.
         keep: which units stay, bool ``[units.count]``.
+
+    Raises:
+        ModelFileError: something is wrong with the model that no check has foreseen.
     """
+    with analysing(model, "a mask"):
+        return _masked(model, units, keep)
+
+
+def _masked(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     masked = clone(model)
     values = constants_by_name(masked)
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays

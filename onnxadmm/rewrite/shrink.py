@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from onnxadmm.graph.boundary import analysing
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
@@ -26,9 +27,17 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
         model: the model the units were found in; it is not changed.
         units: its units.
         keep: which units stay, bool ``[units.count]``.
+
+    Raises:
+        ModelFileError: something is wrong with the model that no check has foreseen.
     """
     if bool(keep.all()):
         return model
+    with analysing(model, "a rewrite without units"):
+        return _shrunk(model, units, keep)
+
+
+def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
     cut_names = {name for name, positions in kept.items() if any(axis is not None for axis in positions)}
     small = clone(inline(model, cut=cut_names))

@@ -8,7 +8,7 @@ inside a product of floats, about 120 dB in float32.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from onnxadmm.errors import ModelFileError, OptionError, VerificationError
 from onnxadmm.graph.model import Model, clone, complaint
 from onnxadmm.graph.runtime import open_session
+from onnxadmm.graph.still import still
 from onnxadmm.rewrite.comparing import Gap, compare
+from onnxadmm.rewrite.noise import GRACE_DB, MULTIPLE, WithinNoise, noise_floors, without_saturation
 from onnxadmm.rewrite.shrink import cut
+from onnxadmm.rewrite.structure import Retrained
 
 Array = NDArray[Any]
 
@@ -51,6 +54,12 @@ class Verification:
         first_difference: one sentence on the first thing that disagreed; None when ``passed``.
         blind: float outputs that hardly change from one sample to the next, such as those of untrained networks in
             which the signal dies: that they agree says little.
+        within_noise: float outputs below ``threshold_db`` that passed nevertheless, since the difference is no larger
+            than what rounding alone changes in the masked original; all others reached ``threshold_db``.
+        held_still: operators that draw at random while running, such as ``"Dropout (drop1)"``, which the copies that
+            were compared do not, see ``onnxadmm.graph.still``.
+        retrained: where it did not pass because the shrunk model was retrained: what was proven in place of the
+            numbers, its structure.
     """
 
     passed: bool
@@ -62,6 +71,9 @@ class Verification:
     exact_mismatch: float
     first_difference: str | None
     blind: tuple[str, ...] = ()
+    within_noise: tuple[WithinNoise, ...] = ()
+    held_still: tuple[str, ...] = ()
+    retrained: Retrained | None = None
 
     def __post_init__(self) -> None:
         if self.passed != (self.first_difference is None):
@@ -104,6 +116,11 @@ def verify(
     positions. Integers, booleans, text, and the keys of maps are compared exactly. Where the reference is zero
     everywhere, at most 1e-6 in absolute value passes.
 
+    A float output below the ratio passes where it differs by at most ``MULTIPLE`` times what rounding alone changes in
+    the masked original, see ``noise_floors``, and is no more than ``GRACE_DB`` below; or, if it is saturated, where
+    the same holds without the functions that saturate. So what passes agreed to ``threshold_db - GRACE_DB`` at least,
+    at the output itself or before it saturates.
+
     Args:
         masked: the original with the readers of removed units set to zero.
         shrunk: the same network without those units.
@@ -122,10 +139,13 @@ def verify(
     """
     _check_options(inputs, threads=threads, exact_may_differ=exact_may_differ)
     limit = min(threshold_db, _attainable_db(masked))
+    masked, held_still = still(masked)
+    shrunk, _ = still(shrunk)
     with open_session(masked, threads=threads, as_written=True) as reference:
         expected = [reference.run(feed) for feed in inputs]
     gaps: list[Gap] = []
     complaints: list[str] = []
+    low: dict[str, list[tuple[int, Gap]]] = {}  # outputs of a low ratio and nothing else against them, by input
     tried = 0
     try:
         with open_session(shrunk, threads=threads, as_written=True) as result:
@@ -137,11 +157,27 @@ def verify(
                 for name in reference.outputs:
                     gaps.append(compare(wanted[name], found[name]))
                     differs = gaps[-1].complaint(limit=limit, exact_may_differ=exact_may_differ)
+                    if gaps[-1].complaint(limit=-math.inf, exact_may_differ=exact_may_differ) is None and differs:
+                        low.setdefault(name, []).append((tried - 1, gaps[-1]))
                     complaints += [] if differs is None else [f"output {name}: {differs}"]
     except ModelFileError as error:
         # The masked original has run already, so this is the shrunk model.
         complaints.append(f"the shrunk model does not run: {error.found}")
         gaps.append(Gap(-math.inf, math.inf, 0.0, complaints[-1]))
+    noisy: tuple[WithinNoise, ...] = ()
+    if complaints and len(complaints) == sum(map(len, low.values())):
+        floors = noise_floors(masked, inputs, expected, threads=threads)
+        noisy = _within_noise(masked, shrunk, inputs, low, floors, limit=limit, threads=threads)
+        complaints = complaints if len(noisy) < len(low) else []
+    blind = tuple(name for name in reference.outputs if _is_blind([results[name] for results in expected]))
+    if not complaints:
+        # An output that is 0 or 1 whatever comes in agrees whatever is wrong before it.
+        proofs = [_before_saturation(masked, shrunk, inputs, name, limit=limit, threads=threads) for name in blind]
+        complaints = [
+            f"output {name} before it saturates: {proof.first_difference}"
+            for name, proof in zip(blind, proofs, strict=True)
+            if proof is not None and not proof.passed
+        ]
     invalid = complaint(shrunk)
     if invalid is not None and complaint(masked) is None:
         complaints.append(f"the shrunk model is not valid ONNX although the original is: {invalid}")
@@ -158,8 +194,47 @@ def verify(
         threshold_db=limit,
         exact_mismatch=max(gap.exact_mismatch for gap in gaps),
         first_difference=difference,
-        blind=tuple(name for name in reference.outputs if _is_blind([results[name] for results in expected])),
+        blind=blind,
+        within_noise=noisy if difference is None else (),
+        held_still=held_still,
     )
+
+
+def _within_noise(
+    masked: Model,
+    shrunk: Model,
+    inputs: Sequence[Mapping[str, Array]],
+    low: Mapping[str, Sequence[tuple[int, Gap]]],
+    floors: Sequence[Mapping[str, float]],
+    *,
+    limit: float,
+    threads: int,
+) -> tuple[WithinNoise, ...]:
+    """Return those of the outputs with a low ratio that differ by rounding alone."""
+    found: dict[str, WithinNoise] = {}
+    for name, gaps in low.items():
+        if any(gap.max_abs_error > MULTIPLE * floors[number][name] for number, gap in gaps):
+            continue
+        number, worst = max(gaps, key=lambda each: each[1].max_abs_error / floors[each[0]][name])
+        ratio = min(gap.snr_db for _, gap in gaps)
+        found[name] = WithinNoise(name, ratio, worst.max_abs_error, floors[number][name])
+    for name in [name for name, line in found.items() if line.snr_db < limit - GRACE_DB]:
+        line = found.pop(name)
+        proof = _before_saturation(masked, shrunk, inputs, name, limit=limit, threads=threads)
+        if proof is not None and proof.passed:
+            found[name] = replace(line, unsaturated_db=proof.snr_db)
+    return tuple(found[name] for name in low if name in found)
+
+
+def _before_saturation(
+    masked: Model, shrunk: Model, inputs: Sequence[Mapping[str, Array]], name: str, *, limit: float, threads: int
+) -> Verification | None:
+    """Compare an output without the functions that saturate it; None where there are none, or not the same ones."""
+    before, replaced = without_saturation(masked, name)
+    after, replaced_too = without_saturation(shrunk, name)
+    if not replaced or replaced != replaced_too:
+        return None
+    return verify(before, after, inputs, threshold_db=limit, threads=threads)
 
 
 def _is_blind(results: Sequence[Any]) -> bool:

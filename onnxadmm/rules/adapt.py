@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import onnx_ir
 
+from onnxadmm.graph.boundary import name_node
 from onnxadmm.graph.constants import value_names
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
@@ -44,5 +45,6 @@ def adapt_nodes(
             rewrite(edit)
         except Exception as error:  # of whatever kind: rules may be the user's own
             if failed is None:
+                name_node(error, node)
                 raise
             failed(node, error)

@@ -1,10 +1,12 @@
 """The walk over a graph that asks every operator's rule for its labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import numpy as np
 import onnx_ir
 
+from onnxadmm.graph.boundary import name_node
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import infer
@@ -12,6 +14,11 @@ from onnxadmm.operators.table import find
 from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.regrouping import resolve_regrouped
 from onnxadmm.rules.visit import LockNodeError, Visit
+
+#: How a node is described whose operands or attributes its rule cannot make sense of. No good model has any.
+DOES_NOT_FIT: Final = "has operands or attributes that do not fit it"
+#: Positions of an axis that are followed: the labels of one that is longer would take too much memory.
+LONGEST_AXIS: Final = 2**20
 
 
 def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] | None = None) -> Facts:
@@ -33,7 +40,11 @@ def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] |
         if value.name:
             facts.constants[value.name] = value
     for node in graph:
-        _visit(facts, node, inexact=inexact, refused=refused or {})
+        try:
+            _visit(facts, node, inexact=inexact, refused=refused or {})
+        except Exception as error:
+            name_node(error, node)
+            raise
     for value in graph.outputs:
         lock_value(facts, value, f"reaches graph output {value.name}")
     for name, reason in facts.rigid.items():
@@ -59,7 +70,7 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool, refused: Mapping[
         for output in node.outputs:
             if output.name and output.name in refused:
                 raise LockNodeError(refused[output.name])
-        label(visit)
+        _ask(label, visit)
         for unread in visit.unread_operands():
             facts.rigid.setdefault(unread, f"{visit.where} reads its values")
         for output in node.outputs:
@@ -78,6 +89,22 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool, refused: Mapping[
         for output in node.outputs:
             if output.name:
                 facts.derived[output.name] = node
+
+
+def _ask(label: Callable[[Visit], None], visit: Visit) -> None:
+    """Call a rule. In a good model the operands fit the operator; what a rule raises where they do not locks.
+
+    Raises:
+        LockNodeError: the rule refuses, or meets what it does not expect.
+    """
+    for index in range(visit.result_count):
+        if max(visit.known_result_shape(index), default=0) > LONGEST_AXIS:
+            raise LockNodeError(f"has a result with an axis of more than {LONGEST_AXIS} positions")
+    try:
+        label(visit)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split())[:120].rstrip(". ")
+        raise LockNodeError(f"{DOES_NOT_FIT} ({type(error).__name__}: {words})") from error
 
 
 def _stay(facts: Facts, value: onnx_ir.Value) -> None:

@@ -6,8 +6,9 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 
 # What draws at random, or computes with more than tensors.
 declare(
-    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", pure=False
-)
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+    pure=False, draws=True,
+)  # fmt: skip
 declare("ConcatFromSequence", "Optional", "SequenceMap", pure=False)
 
 

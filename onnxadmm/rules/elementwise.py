@@ -30,7 +30,7 @@ def unary(visit: Visit) -> None:
     visit.set_result(visit.operand(0).axes)
 
 
-@rule("Dropout", moves="view", pure=False, note="the identity; its mask passes as well")
+@rule("Dropout", moves="view", pure=False, draws=True, note="the identity; its mask passes as well")
 def dropout(visit: Visit) -> None:
     operand = visit.operand(0)
     visit.set_result(operand.axes)

@@ -7,6 +7,13 @@ roots, so a tie spreads them; of several reasons the one given first is remember
 import numpy as np
 from numpy.typing import NDArray
 
+#: Of a whole model: a small file may describe axes of any length, and each position costs 17 bytes.
+MOST_LABELS = 2**23
+
+#: Of all axes together whose labels are kept, eight bytes for each position; short axes are not counted.
+MOST_POSITIONS = 2**25
+_WORTH_COUNTING = 2**12
+
 LabelArray = NDArray[np.int64]
 
 _UNLOCKED = np.iinfo(np.int64).max
@@ -24,6 +31,8 @@ class Labels:
         self._head = np.zeros(1024, dtype=np.bool_)
         self._reasons: list[str] = []
         self._count = 0
+        self._kept: dict[int, LabelArray] = {}
+        self._positions = 0
 
     @property
     def count(self) -> int:
@@ -31,7 +40,13 @@ class Labels:
         return self._count
 
     def new(self, length: int) -> LabelArray:
-        """Return ``length`` new, untied, unlocked labels: int64 ``[length]``."""
+        """Return ``length`` new, untied, unlocked labels: int64 ``[length]``.
+
+        Raises:
+            ValueError: that would be more than ``MOST_LABELS``.
+        """
+        if self._count + length > MOST_LABELS:
+            raise ValueError(f"{length} more positions are too many to be followed")
         start, stop = self._count, self._count + length
         if stop > self._parent.size:
             size = max(stop, 2 * self._parent.size)
@@ -41,6 +56,19 @@ class Labels:
             self._head = np.concatenate([self._head, np.zeros(extra, dtype=np.bool_)])
         self._count = stop
         return np.arange(start, stop, dtype=np.int64)
+
+    def count_positions(self, axis: LabelArray | None) -> None:
+        """Count the positions of an axis whose labels are kept from now on; what was counted before is not again.
+
+        Raises:
+            ValueError: all axes together have more than ``MOST_POSITIONS``.
+        """
+        if axis is None or axis.size < _WORTH_COUNTING or id(axis) in self._kept:
+            return
+        if self._positions + axis.size > MOST_POSITIONS:
+            raise ValueError("it comes after more positions than can be followed")
+        self._kept[id(axis)] = axis
+        self._positions += axis.size
 
     def new_locked(self, length: int, reason: str) -> LabelArray:
         """Return one new locked label, repeated ``length`` times: positions that stay."""

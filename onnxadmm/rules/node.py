@@ -99,29 +99,61 @@ class NodeView:
     # -- attributes ----------------------------------------------------------------------------------
 
     def integer(self, name: str, default: int) -> int:
-        """Return an integer attribute."""
-        return self._node.attributes.get_int(name, default)
+        """Return an integer attribute.
+
+        Raises:
+            LockNodeError: it is of another type.
+        """
+        attribute = self._attribute(name, onnx_ir.AttributeType.INT)
+        return default if attribute is None else attribute.as_int()
 
     def integers(self, name: str) -> list[int] | None:
-        """Return an attribute that lists integers, or None when it is absent."""
-        numbers = self._node.attributes.get_ints(name)
-        return None if numbers is None else list(numbers)
+        """Return an attribute that lists integers, or None when it is absent.
+
+        Raises:
+            LockNodeError: it is of another type.
+        """
+        attribute = self._attribute(name, onnx_ir.AttributeType.INTS)
+        return None if attribute is None else list(attribute.as_ints())
 
     def numbers(self, name: str) -> list[float] | None:
-        """Return an attribute that lists floating-point numbers, or None when it is absent."""
-        numbers = self._node.attributes.get_floats(name)
-        return None if numbers is None else list(numbers)
+        """Return an attribute that lists floating-point numbers, or None when it is absent.
+
+        Raises:
+            LockNodeError: it is of another type.
+        """
+        attribute = self._attribute(name, onnx_ir.AttributeType.FLOATS)
+        return None if attribute is None else list(attribute.as_floats())
 
     def text(self, name: str, default: str) -> str:
-        """Return a text attribute."""
-        return self._node.attributes.get_string(name, default)
+        """Return a text attribute.
+
+        Raises:
+            LockNodeError: it is of another type.
+        """
+        attribute = self._attribute(name, onnx_ir.AttributeType.STRING)
+        return default if attribute is None else attribute.as_string()
 
     def axis_attribute(self, name: str, default: int, rank: int) -> int:
-        """Return an attribute that names one of ``rank`` axes, counted from the front: -1 becomes ``rank - 1``."""
+        """Return an attribute that names one of ``rank`` axes, counted from the front: -1 becomes ``rank - 1``.
+
+        The axis behind the last one is allowed: Flatten and others name it.
+
+        Raises:
+            LockNodeError: there is no such axis.
+        """
         axis = self.integer(name, default)
+        if not -rank <= axis <= rank:
+            raise LockNodeError(f"names axis {axis} of {rank}")
         return axis + rank if axis < 0 else axis
 
     # -- for the classes that inherit ----------------------------------------------------------------
+
+    def _attribute(self, name: str, kind: onnx_ir.AttributeType) -> onnx_ir.Attr | None:
+        attribute = self._node.attributes.get(name)
+        if attribute is not None and (attribute.is_ref() or attribute.type != kind or attribute.value is None):
+            raise LockNodeError(f"has an attribute {name} that is not of type {kind.name}")
+        return attribute
 
     def _operand_name(self, index: int) -> str | None:
         value = self._node.inputs[index] if index < len(self._node.inputs) else None

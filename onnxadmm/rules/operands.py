@@ -108,6 +108,10 @@ class LabelledNode(NodeView):
             raise LockNodeError("the shape of its result is not known")
         return shape
 
+    def known_result_shape(self, index: int) -> tuple[int, ...]:
+        """Return what ``result_shape`` does, or no lengths at all where they are not known."""
+        return self._shapes.shape(self._result_name(index) or "") or ()
+
     def result_dynamic(self, index: int = 0) -> tuple[bool, ...]:
         """Tell for each axis of a result whether its length depends on a free input dimension.
 

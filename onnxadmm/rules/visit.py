@@ -72,19 +72,19 @@ class Visit(LabelledNode):
             index: of the result.
 
         Raises:
-            LockNodeError: the shape of the result is not known.
-            ValueError: there are more or fewer axes, or an axis has more or fewer labels than positions: a defect
-                of the rule.
+            LockNodeError: the shape of the result is not known, or does not fit: there are more or fewer axes, or an
+                axis has more or fewer labels than positions.
         """
         name = self._result_name(index)
         if not name:
             return
         shape = self.result_shape(index)
         if len(axes) != len(shape):
-            raise ValueError(f"{self.where}: {len(axes)} axes for a result of rank {len(shape)}")
+            raise LockNodeError(f"has a result of rank {len(shape)} where its operands give {len(axes)}")
         for axis, size in zip(axes, shape, strict=True):
             if axis is not None and axis.shape != (size,):
-                raise ValueError(f"{self.where}: {axis.shape} labels for an axis of size {size}")
+                raise LockNodeError(f"has {size} positions in its result where its operands give {axis.shape[-1]}")
+            self._facts.labels.count_positions(axis)
         self._facts.axes[name] = tuple(axis if size > 1 else None for axis, size in zip(axes, shape, strict=True))
 
     def set_unsized_result(self, axes: Sequence[Axis], *, index: int) -> None:
@@ -104,12 +104,14 @@ class Visit(LabelledNode):
             the tied axis, None when it stays.
 
         Raises:
-            ValueError: the lengths differ: a defect of the rule.
+            LockNodeError: the lengths differ.
         """
         if first is None or second is None:
             for axis in (first, second):
                 self.lock(axis, why)
             return None
+        if first.shape != second.shape:
+            raise LockNodeError(f"meets {second.shape[-1]} positions with {first.shape[-1]}")
         self._facts.labels.tie(first, second)
         return first
 

@@ -1,6 +1,6 @@
 """What a run was asked for, and what of that decides its result."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -13,8 +13,10 @@ from onnxadmm.train.norm_restore import ENOUGH
 #: What an interrupted run may go on with in another way: more or fewer processes. Everything else decides the result.
 FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
 
+Option = str | int | float | bool | None
+
 #: Fields that the command line calls otherwise.
-_OPTION_NAMES = {"targets": "target", "simplified": "simplify", "input_shapes": "input_shape"}
+_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify", "input_shapes": "input_shape"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Choices:
         budget: what the result may cost; None where ``targets`` say it.
         targets: share of the units that stays, by pattern.
         limits: how far a group may shrink.
+        inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
         recipe: how to train.
         ignore: patterns of what must stay.
@@ -38,6 +41,7 @@ class Choices:
 
     budget: Budget | None
     targets: Mapping[str, float]
+    inputs: Mapping[str, object]
     limits: Limits
     preprocessing: Preprocessing
     recipe: Recipe
@@ -64,6 +68,10 @@ class Choices:
             values["norm"] = "auto, in parts too small for batch statistics"  # another network trains
         return options_as_text({name: value for name, value in values.items() if name not in FREE_TO_CHANGE})
 
+    def options(self) -> dict[str, Option]:
+        """What was chosen, by name on the command line, as a report holds it."""
+        return {name: _plain(value) for name, value in self._options()}
+
     def _options(self) -> Iterator[tuple[str, Any]]:
         for item in fields(self):
             value = getattr(self, item.name)
@@ -73,3 +81,17 @@ class Choices:
                 yield from asdict(value).items()
             else:
                 yield _OPTION_NAMES.get(item.name, item.name), value
+
+
+def _plain(value: object) -> Option:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_brief(item)}" for name, item in value.items()) or None
+    return (", ".join(map(str, value)) or None) if isinstance(value, Iterable) else str(value)
+
+
+def _brief(value: object) -> str:
+    """A value on one line; of an array that is long only what it is."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"a {type(value).__name__}"

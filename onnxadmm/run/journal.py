@@ -3,10 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from onnxadmm.progress import Iteration, Progress
 from onnxadmm.report.report import StageTime
 from onnxadmm.report.writer import HistoryWriter
+
+# A fall of the held-out figure that one would wonder about.
+_DIP: Final = 0.02
 
 
 class Journal:
@@ -32,6 +36,7 @@ class Journal:
         self._before: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
         self._file: HistoryWriter | None = None
+        self._explained = False
 
     def resume(self, history: Sequence[Iteration], seconds: Mapping[str, float]) -> None:
         """Go on from what an interrupted run had told: its iterations, and the seconds it spent on each stage."""
@@ -70,6 +75,16 @@ class Journal:
         self.stages.append(StageTime(name, self.seconds()[name]))
         self._running = None
 
+    def say(self, sentence: str) -> None:
+        """Tell something that the report shall hold as well."""
+        self.notes.append(sentence)
+        self.progress.note(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Warn while there is time to stop, and in the report."""
+        self.warnings.append(sentence)
+        self.progress.note(f"Warning: {sentence}")
+
     def state_memory(self, expected: int, *, processes: int) -> None:
         """Say before a training what memory its steps will take, in bytes, and keep the largest for the report."""
         self.training_bytes = max(self.training_bytes, expected)
@@ -79,8 +94,22 @@ class Journal:
             "takes less."
         )
 
+    def _explain(self, row: Iteration) -> None:
+        """Say, the first time it happens, that it is no harm when the held-out figure falls while units close."""
+        before = [done.heldout for done in self.history if done.stage == row.stage and done.heldout is not None]
+        if self._explained or row.kept_units is None or row.heldout is None or not before:
+            return
+        best = max(before)
+        if row.heldout < best - max(_DIP, _DIP * abs(best)):
+            self._explained = True
+            self.progress.note(
+                "The held-out figure dips while units close: weights have not settled yet, and the small network is "
+                "retrained afterwards."
+            )
+
     def tell(self, row: Iteration) -> None:
         """An iteration of the current stage is over."""
+        self._explain(row)
         self.history.append(row)
         if self._file is not None:
             self._file.append(row)

@@ -14,6 +14,7 @@ from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.sizes import measure_sizes
 from onnxadmm.bench.versions import package_versions
+from onnxadmm.errors import OptionError
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
@@ -23,6 +24,7 @@ from onnxadmm.report.report import (
     BudgetLine,
     Column,
     GroupLine,
+    LatencyLine,
     Report,
     Score,
     StageTime,
@@ -68,6 +70,27 @@ class Quality:
     after: Metrics | None
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How original and result are timed.
+
+    Attributes:
+        batch: the larger batch size beside 1.
+        threads: of one operator; None: every core this process may use.
+
+    Raises:
+        OptionError: a number is below 1.
+    """
+
+    batch: int = 64
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--bench-batch", self.batch), ("--bench-threads", self.threads)):
+            if value is not None and value < 1:
+                raise OptionError(option, expected="at least 1", found=str(value), way_out="give a larger number")
+
+
 def make_report(
     outcome: Outcome,
     *,
@@ -75,26 +98,38 @@ def make_report(
     test: Quality,
     options: Mapping[str, Option],
     seed: int,
+    inputs: Mapping[str, object],
     notes: Sequence[str],
     warnings: Sequence[str],
     history: Sequence[Iteration],
     stages: Sequence[StageTime],
     progress: Progress,
+    timing: Timing | None,
 ) -> Report:
-    """Measure sizes, costs and latency, and put everything into a report."""
+    """Measure sizes, costs and latency, and put everything into a report.
+
+    Args:
+        inputs: values of inputs by name, for the latency.
+        timing: how the latency is measured; None: not at all.
+    """
     machine = this_machine()
     before = _column(outcome.original, held_out.before, test.before)
     after = _column(outcome.result, held_out.after, test.after)
-    began = time.perf_counter()
-    latencies = measure_latency(
-        [outcome.original, outcome.result],
-        names=["before", "after"],
-        threads=machine.threads,
-        seed=seed,
-        progress=progress,
-    )
-    timed = StageTime("latency", time.perf_counter() - began)
-    latency = latency_lines(latencies)
+    latency: tuple[LatencyLine, ...] = ()
+    skipped: tuple[str, ...] = ()
+    if timing is not None:
+        began = time.perf_counter()
+        latencies = measure_latency(
+            [outcome.original, outcome.result],
+            names=["before", "after"],
+            large=timing.batch,
+            threads=timing.threads if timing.threads is not None else machine.threads,
+            seed=seed,
+            inputs=inputs,
+            progress=progress,
+        )
+        stages = (*stages, StageTime("latency", time.perf_counter() - began))
+        latency, skipped = latency_lines(latencies), latencies.skipped
     budgets = tuple(_budgets(outcome))
     groups = tuple(_groups(outcome))
     proof = outcome.verification
@@ -129,9 +164,9 @@ def make_report(
         verification=verification,
         groups=groups,
         simplified=tuple(note for note in notes if note),
-        warnings=(*warnings, *found, *latencies.skipped),
+        warnings=(*warnings, *found, *skipped),
         history=tuple(history),
-        stages=(*stages, timed),
+        stages=tuple(stages),
     )
 
 
@@ -153,7 +188,7 @@ def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
     if metrics.accuracy is None:
-        return Score("mse", metrics.loss, metrics.count)
+        return Score("mse" if metrics.against == "labels" else "mse against the original", metrics.loss, metrics.count)
     return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 
@@ -178,7 +213,7 @@ def _budgets(outcome: Outcome) -> list[BudgetLine]:
         arrays = [array for value in kept if (array := constant(value)) is not None]
         total = sum(array.size for array in arrays)
         alive = sum(int(np.count_nonzero(array)) for array in arrays)
-        share = outcome.budget.connections
+        share = outcome.budget.connection_share
         lines.append(BudgetLine("connections", f"{share:g}", share, 1.0, alive / max(1, total)))
     return lines
 

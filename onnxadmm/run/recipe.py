@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Literal
 
 from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
-from onnxadmm.train.losses import Loss, Task
-from onnxadmm.train.norm_restore import NormMode
-from onnxadmm.train.workers.parts import cut
+
+if TYPE_CHECKING:
+    from onnxadmm.train.losses import Loss
+    from onnxadmm.train.norm_restore import NormMode
 
 LossName = Literal["cross-entropy", "mse", "bce"]
 
@@ -29,6 +30,11 @@ class Recipe:
         loss: what the logits mean.
         distillation: weight of the original network as teacher, 0 to 1; 1 needs no labels.
         temperature: of the teacher's and student's probabilities.
+        output: name of the output that the loss is taken of; None: the only one, or with ``distillation`` 1 all of
+            them together.
+        class_axis: axis of that output along which the classes lie, for cross-entropy; None: that of its Softmax or
+            ArgMax, or the only one that the labels fit.
+        ignore_index: the class label that means none; None: -100, and 255 where it is no class.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
         method: ``"default"`` or ``"paper"`` (box and sphere splitting).
         epochs: passes over the training data while units are chosen; None: about 2,200 steps.
@@ -55,6 +61,9 @@ class Recipe:
     loss: LossName = "cross-entropy"
     distillation: float = 0.9
     temperature: float = 4.0
+    output: str | None = None
+    class_axis: int | None = None
+    ignore_index: int | None = None
     mode: Mode = "holistic"
     method: Method = "default"
     epochs: int | None = None
@@ -64,7 +73,7 @@ class Recipe:
     retrain_learning_rate: float | None = None
     retrain_weight_decay: float = 0.1
     freeze_untrainable: bool = False
-    norm: NormMode = "auto"
+    norm: "NormMode" = "auto"
     held_out: float = 0.1
     threads: int = 1
     workers: int | None = None
@@ -97,16 +106,26 @@ class Recipe:
             raise OptionError(
                 "--norm", expected="auto, keep or restore", found=repr(self.norm), way_out="choose one of them"
             )
+        # Imported late: the command line reads the defaults of this class and trains nothing yet.
+        from onnxadmm.train.workers.parts import cut
+
         cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
         self.objective()
         self.settings(steps_per_epoch=1)
 
-    def objective(self) -> Loss:
+    def __repr__(self) -> str:
+        chosen = {item.name: getattr(self, item.name) for item in fields(self)}
+        told = [f"{item.name}={chosen[item.name]!r}" for item in fields(self) if chosen[item.name] != item.default]
+        return f"Recipe({', '.join(told)})"
+
+    def objective(self) -> "Loss":
         """Return the loss of training.
 
         Raises:
             OptionError: a weight or temperature is out of range.
         """
+        from onnxadmm.train.losses import Loss, Task
+
         return Loss(task=Task(self.loss), distillation=self.distillation, temperature=self.temperature)
 
     @property

@@ -18,8 +18,9 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
+from onnxadmm.graph.still import about_drawing
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.plan import make_plan
+from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
 from onnxadmm.report.words import plural
@@ -30,9 +31,11 @@ from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, ending_on_sigterm, read_checkpoint
 from onnxadmm.run.choices import Choices
+from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Outcome, Quality, make_report
-from onnxadmm.run.trainings import Pruned, Training, read_training
+from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
+from onnxadmm.run.reading import read_training
+from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
@@ -50,6 +53,32 @@ _NO_WAY_ON: Mapping[type[Exception], str] = {
 }
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What a run does once the network is trained; nothing of it changes what was chosen.
+
+    Attributes:
+        sparse: store weights whose connections were pruned sparsely, where that takes less room.
+        single_file: write weights into the file, also where the model has external data.
+        timing: how original and result are timed; None: not at all.
+        options: what else of the call belongs into the report, by name.
+    """
+
+    sparse: bool
+    single_file: bool
+    timing: Timing | None
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run ends with: the report, the plan, and the small model as it was written."""
+
+    report: Report
+    plan: Plan
+    model: Model
+
+
 @dataclass
 class Compression:
     """One run of ``compress``; its public methods are the steps.
@@ -60,6 +89,7 @@ class Compression:
         model: as given.
         choices: what is asked for.
         journal: what is told while it runs, and goes into the report.
+        ending: what is done in the end.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
@@ -69,6 +99,7 @@ class Compression:
     model: Model
     choices: Choices
     journal: Journal
+    ending: Ending
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
@@ -107,9 +138,12 @@ class Compression:
                 test,
                 recipe=self.choices.recipe,
                 preprocessing=self.choices.preprocessing,
+                inputs=self.choices.inputs,
                 seed=self.choices.seed,
                 journal=self.journal,
             )
+            for sentence in find_doubts(self.training, self.model):
+                self.journal.warn(sentence)
             self._data = self.training.digest()
             if leaves_sizes_open(self.model):
                 shapes = self.training.samples.sample_shapes
@@ -141,8 +175,8 @@ class Compression:
         recipe = self.choices.recipe
         with self.journal.stage("preflight"):
             found = preflight(
-                open_gates(self.ready, self.units),
-                loss=recipe.objective(),
+                self.training.shown(open_gates(self.ready, self.units)),
+                loss=self.training.loss,
                 batch=self.training.first_batch(),
                 threads=recipe.threads,
                 freeze_untrainable=recipe.freeze_untrainable,
@@ -157,25 +191,25 @@ class Compression:
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
 
-    def finish(
-        self, folder: OutputFolder | None, *, sparse: bool, single_file: bool, options: Mapping[str, Option]
-    ) -> Report:
+    def finish(self, folder: OutputFolder | None) -> Finished:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
-            return self._measure(
-                result, pruned, verification, None, sparse=sparse, single_file=single_file, options=options
-            )
+            saved = from_proto(to_proto(result))
+            return Finished(self._measure(saved, pruned, verification), self._plan(pruned), saved)
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
             with ending_on_sigterm():
                 with self.journal.writing(HistoryWriter(folder.work / HISTORY_NAME)):
                     result, pruned, verification = self._train(checkpoints)
-                report = self._measure(
-                    result, pruned, verification, folder, sparse=sparse, single_file=single_file, options=options
-                )
-                self._write(report, pruned, folder)
+                names = tuple(pruned.zeros) if self.ending.sparse else False
+                save(result, folder.work / MODEL_NAME, sparse=names, single_file=self.ending.single_file)
+                saved = load(folder.work / MODEL_NAME)
+                report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
+                write_text(folder.work / PLAN_NAME, plan.to_json())
+                write_report(report, folder.work)
+                folder.publish()
         except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
                 checkpoints.flush()
@@ -183,7 +217,7 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        return report
+        return Finished(report, plan, load(folder.path / MODEL_NAME))
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
@@ -223,39 +257,33 @@ class Compression:
             trained = with_constants(self.ready, pruned.weights)
             small = shrink(trained, self.units, pruned.keep)
             masked = mask(trained, self.units, pruned.keep)
-            feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=self.choices.seed)]
+            random = trial_inputs(trained, seed=self.choices.seed, inputs=self._inputs())
+            feeds: list[Mapping[str, NDArray[Any]]] = [*random]
             real = 16 if batch_is_free(trained) else fixed_batch(trained)
-            feeds.append(next(iter(self.training.held_out.batches(real, pad_last=True))).inputs)
+            batch = next(iter(self.training.held_out.batches(real, pad_last=True)))
+            feeds.append({**batch.inputs, **self.training.samples.held})
             verification = verify(
                 masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
             )
+            self.journal.notes += [f"Verified within rounding: output {line}." for line in verification.within_noise]
             warnings = self.journal.warnings
             if verification.blind:
                 names = ", ".join(verification.blind)
                 warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
+            if verification.held_still:
+                warnings.append(about_drawing(verification.held_still))
             if not verification.passed and self.units.inexact:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
             return small, require(verification, inexact=self.units.inexact)
 
-    def _measure(
-        self,
-        result: Model,
-        pruned: Pruned,
-        verification: Verification,
-        folder: OutputFolder | None,
-        *,
-        sparse: bool,
-        single_file: bool,
-        options: Mapping[str, Option],
-    ) -> Report:
-        """Save the model, and measure what was saved against what was given."""
+    def _inputs(self) -> dict[str, object]:
+        """The values of inputs that stay the same for every sample, wherever they came from."""
+        return {**self.choices.inputs, **self.training.samples.held}
+
+    def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
+        """Measure what was saved against what was given."""
         with self.journal.stage("measure"):
-            saved = from_proto(to_proto(result)) if folder is None else result
-            if folder is not None:
-                names = tuple(pruned.zeros) if sparse else False
-                save(result, folder.work / MODEL_NAME, sparse=names, single_file=single_file)
-                saved = load(folder.work / MODEL_NAME)
             saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
                 original=self.model,
@@ -274,17 +302,20 @@ class Compression:
             held_out=held_out,
             test=test,
             options={
-                **options,
+                **self.choices.options(),
+                **self.ending.options,
                 **self._sizes(),
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },
             seed=self.choices.seed,
+            inputs=self._inputs(),
             notes=tuple(self.journal.notes),
             warnings=tuple(self.journal.warnings),
             history=tuple(self.journal.history),
             stages=self.journal.stages,
             progress=self.journal.progress,
+            timing=self.ending.timing,
         )
 
     def _sizes(self) -> dict[str, Option]:
@@ -298,8 +329,8 @@ class Compression:
 
         return Quality(measured(self.model), measured(saved))
 
-    def _write(self, report: Report, pruned: Pruned, folder: OutputFolder) -> None:
-        plan = make_plan(
+    def _plan(self, pruned: Pruned) -> Plan:
+        return make_plan(
             self.ready,
             self.units,
             pruned.keep,
@@ -309,6 +340,3 @@ class Compression:
             zeros=pruned.zeros,
             note=describe_goal(self.choices.budget, self.choices.targets),
         )
-        write_text(folder.work / PLAN_NAME, plan.to_json())
-        write_report(report, folder.work)
-        folder.publish()

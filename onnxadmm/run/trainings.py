@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,20 @@ from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import Record, solve
 from onnxadmm.admm.state import State, part, under
-from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.constants import constants_by_name, with_constants
+from onnxadmm.graph.fed import hold_inputs
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
-from onnxadmm.train.data.fit import load_data
+from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.data.prefetch import prefetch
 from onnxadmm.train.evaluate import Teacher, evaluate
-from onnxadmm.train.metrics import Metrics
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.metrics import Metrics, sample_losses
 from onnxadmm.train.norm_restore import Network, choose_network, is_deep
-from onnxadmm.train.prepare.signature import signature_of
+from onnxadmm.train.prepare.head import Head
 from onnxadmm.train.retrain import Epoch, retrain
 from onnxadmm.train.trainer import OrtTrainer
 
@@ -69,6 +70,8 @@ class Training:
     """Data, teacher and recipe of a run, and the two trainings with them.
 
     Attributes:
+        loss: what is minimised, and measured.
+        head: what it is taken of.
         samples: what is trained on.
         held_out: what every decision is made with.
         test: what is measured at the end; None without.
@@ -78,6 +81,8 @@ class Training:
 
     recipe: Recipe
     preprocessing: Preprocessing
+    loss: Loss
+    head: Head
     samples: ArrayDataset
     held_out: ArrayDataset
     test: ArrayDataset | None
@@ -102,6 +107,14 @@ class Training:
             CheckpointError: ``resume`` is not the state of such a run.
         """
         settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
+        if self.loss.task is Task.MSE:
+            # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
+            self.journal.progress.note(
+                "Held-out figures are mean square errors against "
+                f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."
+            )
+            floor = max(settings.divergence_floor, settings.divergence_factor * self._silent_loss())
+            settings = replace(settings, divergence_floor=floor)
         rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
         with self.journal.stage("prune", total=rounds):
             pruned = _pruned_of(part(resume, "pruned"))
@@ -126,18 +139,19 @@ class Training:
 
         def report(record: Record) -> None:
             weights = self._weights(network, trainer, samples=_GLANCE // 2)
-            value = _goodness(self.metrics(with_constants(model, weights), glance))
+            value = _figure(self.metrics(with_constants(model, weights), glance))
             self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
         def keep(state: State) -> None:
             keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})
 
+        seen = {name for name, value in constants_by_name(self.shown(model)).items() if value.uses()}
         if resume:
             trainer.load(part(resume, "trainer"))
         with self._epochs() as batches:
             solution = solve(
                 trainer,
-                restrict_to(problem, trainer.weights),
+                restrict_to(problem, trainer.weights, unseen=constants_by_name(model).keys() - seen),
                 batches=batches,
                 steps_per_epoch=self.steps_per_epoch,
                 settings=settings,
@@ -189,7 +203,22 @@ class Training:
     def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
         """Measure a model, with the teacher's answers where there are no labels."""
         teacher = None if data.has_labels else self.teacher
-        return evaluate(model, data, loss=self.recipe.objective(), threads=self.recipe.threads, teacher=teacher)
+        return evaluate(self.shown(model), data, loss=self.loss, threads=self.recipe.threads, teacher=teacher)
+
+    def shown(self, model: Model) -> Model:
+        """A model as it trains: inputs without a batch are constants, and what the loss reads is the only output."""
+        return self.head.shown(hold_inputs(model, self.samples.held))
+
+    def _silent_loss(self) -> float:
+        """The mean square loss of a network whose outputs are all zero, on some held-out samples."""
+        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
+        total = 0.0
+        for batch in glance.batches(self.recipe.batch_size):
+            whole = batch if self.teacher is None else self.teacher.label(batch)
+            like = whole.labels if whole.labels is not None else whole.teacher
+            assert like is not None  # there are labels or a teacher
+            total += float(sample_losses(np.zeros(like.shape), whole.labels, whole.teacher, self.loss).sum())
+        return total / len(glance)
 
     def first_batch(self) -> Batch:
         """Return a batch as the data have it, for trying things out.
@@ -215,7 +244,7 @@ class Training:
         """The model in the form that trains."""
         recipe = self.recipe
         return choose_network(
-            model, recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
+            self.shown(model), recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
         )
 
     def _weights(
@@ -235,7 +264,7 @@ class Training:
     def _trainer(self, network: Network, *, epochs: int, weight_decay: float) -> OrtTrainer:
         trainer = OrtTrainer(
             network.model,
-            loss=self.recipe.objective(),
+            loss=self.loss,
             batch_size=self.recipe.batch_size,
             threads=self.recipe.threads,
             workers=self.recipe.workers,
@@ -269,49 +298,8 @@ class Training:
             augment=bool(self.preprocessing.augment),
             drop_last=True,
         )
-        loss = self.recipe.objective()
         for batch in itertools.islice(batches, first, None):
-            yield self.teacher.label(batch) if self.teacher is not None and loss.needs_teacher else batch
-
-
-def read_training(
-    model: Model,
-    data: object,
-    test: object | None,
-    *,
-    recipe: Recipe,
-    preprocessing: Preprocessing,
-    seed: int,
-    journal: Journal,
-) -> Training:
-    """Read the data, divide them, and take the model as the teacher where one is needed.
-
-    Raises:
-        DataError: they cannot be read, do not fit the model, or are too few.
-    """
-    signature = signature_of(model)
-    loss = recipe.objective()
-    mean, std, scale = preprocessing.mean, preprocessing.std, preprocessing.scale
-    whole = load_data(
-        data, signature=signature, loss=loss, mean=mean, std=std, scale=scale, augment=preprocessing.augment
-    )
-    samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
-    tested = None
-    if test is not None:
-        tested = load_data(test, signature=signature, loss=loss, mean=mean, std=std, scale=scale)
-    teacher = None
-    if loss.needs_teacher or not held_out.has_labels:
-        teacher = Teacher(model, loss=loss, threads=recipe.threads)
-    return Training(
-        recipe=recipe,
-        preprocessing=preprocessing,
-        samples=samples,
-        held_out=held_out,
-        test=tested,
-        teacher=teacher,
-        seed=seed,
-        journal=journal,
-    )
+            yield self.teacher.label(batch) if self.teacher is not None and self.loss.needs_teacher else batch
 
 
 def _pruned_of(state: State) -> Pruned | None:
@@ -325,6 +313,11 @@ def _without(weights: Mapping[str, FloatArray], names: frozenset[str]) -> dict[s
 def _goodness(metrics: Metrics) -> float:
     """Return accuracy, or the negative loss where there is none: more is better."""
     return metrics.accuracy if metrics.accuracy is not None else -metrics.loss
+
+
+def _figure(metrics: Metrics) -> float:
+    """Return what is shown: accuracy, or the loss where there is none."""
+    return abs(_goodness(metrics))
 
 
 def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
@@ -350,7 +343,7 @@ def _row_of_epoch(epoch: Epoch) -> Iteration:
         iteration=epoch.epoch,
         epoch=float(epoch.epoch),
         loss=epoch.loss,
-        heldout=epoch.score,
+        heldout=abs(epoch.score),  # a loss counts as negative where more is better
         learning_rate=epoch.learning_rate,
         neurons=None,
         connections=None,

@@ -11,11 +11,12 @@ from typing import Any, Final
 import onnx
 
 from onnxadmm.errors import InputError, ModelFileError
+from onnxadmm.runtime.apart import ApartSession, RefusedError
+from onnxadmm.runtime.apart_child import build_options
 from onnxadmm.runtime.custom_ops import libraries_in_use
 
-# onnxruntime's log levels: what goes wrong is raised, and need not be on stderr as well.
+# onnxruntime's log level: what goes wrong is raised, and need not be on stderr as well.
 _LOG_ERROR: Final = 3
-_LOG_FATAL: Final = 4
 #: How onnxruntime says that nobody computes an operator: while loading, without a schema, and with one.
 _NO_KERNEL: Final = (
     re.compile(r"Fatal error: (?P<domain>[^\s:]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op"),
@@ -93,28 +94,17 @@ def failures() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, TypeError, MemoryError, *own)
 
 
+def _fields(options: SessionOptions) -> dict[str, Any]:
+    return {**vars(options), "spinning": options.spinning.name}
+
+
 def session_options(options: SessionOptions) -> Any:
     """Return options as onnxruntime's own object, the custom-operator libraries in use registered.
 
     Raises:
         InputError: onnxruntime is missing or broken, or takes a library no longer.
     """
-    runtime = import_runtime()
-    result = runtime.SessionOptions()
-    result.log_severity_level = _LOG_FATAL
-    result.intra_op_num_threads = options.threads
-    result.inter_op_num_threads = 1
-    result.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    result.enable_mem_pattern = options.memory_pattern
-    result.enable_cpu_mem_arena = options.memory_arena
-    if not options.optimised:
-        result.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if options.spinning is Spinning.WHILE_RUNNING:
-        result.add_session_config_entry("session.force_spinning_stop", "1")
-    elif options.spinning is Spinning.NEVER:
-        result.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not options.prepacking:
-        result.add_session_config_entry("session.disable_prepacking", "1")
+    result = build_options(import_runtime(), _fields(options))
     for library in libraries_in_use():
         try:
             result.register_custom_ops_library(str(library.path))
@@ -123,24 +113,32 @@ def session_options(options: SessionOptions) -> Any:
     return result
 
 
-def open_inference(source: onnx.ModelProto | bytes | Path, options: SessionOptions) -> Any:
+def open_inference(source: onnx.ModelProto | bytes | Path, options: SessionOptions, *, apart: bool = False) -> Any:
     """Open an onnxruntime session on the CPU.
 
     Args:
         source: a model below 2 GB, serialised or not, or a file.
         options: how it runs; the custom-operator libraries in use are registered as well.
+        apart: open and run it in a process of its own, for a model on which native code may crash.
 
     Returns:
-        An ``onnxruntime.InferenceSession``. What it raises while running is among ``failures()``.
+        An ``onnxruntime.InferenceSession``, or an ``ApartSession``. What it raises while running is among
+        ``failures()``.
 
     Raises:
         SessionError: onnxruntime does not load the model.
+        CrashError: it crashed on it, with ``apart``.
         InputError: onnxruntime is missing or broken, or takes a custom-operator library no longer.
     """
     runtime = import_runtime()
-    given = session_options(options)
     if isinstance(source, onnx.ModelProto):
         source = source.SerializeToString()
+    if apart:
+        try:
+            return ApartSession(source, _fields(options), [str(library.path) for library in libraries_in_use()])
+        except RefusedError as error:
+            raise SessionError(" ".join(str(error).split())) from error
+    given = session_options(options)
     try:
         return runtime.InferenceSession(
             str(source) if isinstance(source, Path) else source, given, providers=["CPUExecutionProvider"]

@@ -21,7 +21,8 @@ from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_
 from onnxadmm.train.engine import IR_VERSION
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering.apply import lower
-from onnxadmm.train.lowering.normalise import literal_batch, normalise, stamp_shapes
+from onnxadmm.train.lowering.normalise import normalise, stamp_shapes
+from onnxadmm.train.prepare.batch import batch_length
 from onnxadmm.train.prepare.differentiable import check_differentiable
 from onnxadmm.train.prepare.nodes import as_proto, label, write_out_ifs
 from onnxadmm.train.prepare.opset import convert_opset
@@ -118,7 +119,7 @@ def prepare(
     proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
-    exported = literal_batch(copy)
+    exported = batch_length(copy.graph)
     copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
     space = Workspace(write_out_ifs(copy))
     # Constants that inlining and expansion bring along are not the user's.

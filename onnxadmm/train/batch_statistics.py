@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import IR_VERSION, inference_session
-from onnxadmm.train.lowering.normalise import literal_batch
+from onnxadmm.train.prepare.batch import batch_length
 from onnxadmm.train.prepare.nodes import as_proto, attribute, import_domain, reads
 from onnxadmm.train.prepare.opset import convert_opset
 from onnxadmm.train.prepare.workspace import Workspace
@@ -164,7 +164,7 @@ def measure_values(
         statistics.append(Statistics(f"{value}:mean", f"{value}:variance", names[3], names[4], channels))
     del copy.graph.output[:]
     copy.graph.output.extend(statistics_outputs(statistics))
-    size = literal_batch(copy)
+    size = batch_length(copy.graph)
     given = batches if size is None else (piece for batch in batches for piece in _pieces(batch, size))
     found = _accumulate(copy, statistics, {}, given, threads=threads)
     return {value: (found[f"{value}:mean"], found[f"{value}:variance"]) for value in values}

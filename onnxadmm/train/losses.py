@@ -9,7 +9,9 @@ With logits s, labels y, teacher logits t, weight of the teacher a and temperatu
     mse              (s - y)^2                         (s - t)^2
     bce              -log sigmoid(s) at y              T^2 KL(sigmoid(t/T) || sigmoid(s/T))
 
-Each is a mean: over samples and positions for cross-entropy (class axis 1), over all elements otherwise.
+Each is a mean: over samples and positions for cross-entropy (class axis 1), over all elements otherwise. A position
+whose label is ``IGNORED`` adds nothing to the label loss and counts in the mean, so that the loss of a batch is that of
+its parts.
 The teacher term is Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (2015), section 2;
 T^2 keeps the size of its gradient independent of T. The KL is written out with the teacher's entropy, so a
 student that equals its teacher has a loss of exactly 0.
@@ -28,6 +30,8 @@ from onnxadmm.errors import NotTrainableError, OptionError
 LOSS = "onnxadmm.loss"
 LABELS = "onnxadmm.labels"
 TEACHER = "onnxadmm.teacher"
+#: The class of samples and positions without a label.
+IGNORED = -100
 
 
 class Task(Enum):
@@ -46,11 +50,13 @@ class Loss:
         task: what the logits mean.
         distillation: weight a of the teacher in [0, 1]; 0 needs no teacher, 1 needs no labels.
         temperature: T > 0 of the teacher term (without effect for ``Task.MSE``).
+        gaps: whether some class labels are ``IGNORED``.
     """
 
     task: Task = Task.CROSS_ENTROPY
     distillation: float = 0.0
     temperature: float = 1.0
+    gaps: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.distillation <= 1.0:
@@ -103,6 +109,15 @@ class _Nodes:
         self._graph.node.append(helper.make_node(operator, inputs, [name], name=f"{name}/{operator}", **attributes))
         return name
 
+    def cross_entropy(self, logits: str, **attributes: Any) -> str:
+        # The log-probabilities are an optional output that the engine's gradient reads.
+        term = self.name()
+        names = [term, self.name()]
+        self._graph.node.append(
+            helper.make_node("SoftmaxCrossEntropyLoss", [logits, LABELS], names, name=f"{term}/loss", **attributes)
+        )
+        return term
+
     def mean(self, value: str, divisor: int) -> str:
         total = self.add("ReduceSum", value, keepdims=0)
         return self.add("Mul", total, self.scalar(1.0 / divisor))
@@ -136,7 +151,7 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
         kind = TensorProto.INT64 if loss.task is Task.CROSS_ENTROPY else TensorProto.FLOAT
         model.graph.input.append(helper.make_tensor_value_info(LABELS, kind, loss.label_shape(shape)))
         added.append(LABELS)
-        terms.append((1.0 - loss.distillation, _label_term(nodes, logits, shape, loss.task)))
+        terms.append((1.0 - loss.distillation, _label_term(nodes, logits, shape, loss)))
     if loss.needs_teacher:
         model.graph.input.append(helper.make_tensor_value_info(TEACHER, TensorProto.FLOAT, shape))
         added.append(TEACHER)
@@ -150,18 +165,14 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
     return tuple(added)
 
 
-def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], task: Task) -> str:
-    if task is Task.CROSS_ENTROPY:
-        # The log-probabilities are an optional output that the engine's gradient reads.
-        term = nodes.name()
-        nodes._graph.node.append(
-            helper.make_node(
-                "SoftmaxCrossEntropyLoss", [logits, LABELS], [term, nodes.name()], name=f"{term}/loss", reduction="mean"
-            )
-        )
-        return term
+def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) -> str:
     size = int(np.prod(shape))
-    if task is Task.MSE:
+    if loss.task is Task.CROSS_ENTROPY:
+        if not loss.gaps:
+            return nodes.cross_entropy(logits, reduction="mean")
+        total = nodes.cross_entropy(logits, reduction="sum", ignore_index=IGNORED)
+        return nodes.add("Mul", total, nodes.scalar(shape[1] / size))
+    if loss.task is Task.MSE:
         return _mean_square(nodes, logits, LABELS, size)
     return nodes.mean(_binary_cross_entropy(nodes, logits, LABELS), size)
 

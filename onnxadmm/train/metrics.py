@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.losses import IGNORED, Loss, Task
 
 Array = NDArray[Any]
 DoubleArray = NDArray[np.float64]
@@ -19,7 +19,7 @@ class Metrics:
     Attributes:
         loss: mean of the training loss over the samples.
         accuracy: share of right classes (of right positions, for logits of rank above 2; of right signs, for
-            bce), from 0 to 1; None for mse.
+            bce) among those that have a label, from 0 to 1; None for mse, and where nothing has a label.
         count: samples.
         against: ``"labels"``, or ``"teacher"`` where the data have no labels and the teacher's classes stand in.
     """
@@ -50,7 +50,7 @@ class Meter:
         self._count += len(logits)
         if labels is None:
             self._against = "teacher"
-        right = _right(scores, labels, teacher, self._loss.task)
+        right = _right(scores, labels, teacher, self._loss.task)  # of what has a label
         if right is not None:
             self._right += int(right.sum())
             self._answers += right.size
@@ -87,8 +87,10 @@ def _flat_mean(values: DoubleArray) -> DoubleArray:
 
 def _label_losses(logits: DoubleArray, labels: Array, task: Task) -> DoubleArray:
     if task is Task.CROSS_ENTROPY:
-        picked = np.take_along_axis(log_softmax(logits), labels[:, None].astype(np.int64), axis=1)
-        return -picked
+        known = labels != IGNORED
+        chosen = np.where(known, labels, 0).astype(np.int64)
+        picked = np.take_along_axis(log_softmax(logits), chosen[:, None], axis=1)
+        return np.where(known[:, None], -picked, 0.0)
     if task is Task.MSE:
         return (logits - labels) ** 2
     return np.logaddexp(0.0, logits) - logits * labels
@@ -120,7 +122,7 @@ def _right(logits: DoubleArray, labels: Array | None, teacher: Array | None, tas
         if labels is None:
             assert teacher is not None
             labels = teacher.argmax(axis=1)
-        return np.asarray(logits.argmax(axis=1) == labels)
+        return np.asarray((logits.argmax(axis=1) == labels)[labels != IGNORED])
     if labels is None:
         assert teacher is not None
         return np.asarray((logits > 0) == (teacher > 0))

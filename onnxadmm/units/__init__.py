@@ -2,3 +2,5 @@
 
 Comes in: what the rules said of a model. Goes out: ``Units``.
 """
+
+import onnxadmm.graph.light  # noqa: F401  # before anything imports onnx_ir

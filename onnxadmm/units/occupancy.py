@@ -26,7 +26,8 @@ class Occupancy:
     roots: LabelArray
     keys: NDArray[np.uint64]
     names: tuple[AxisName, ...]
-    _members: tuple[LabelArray, ...]
+    _occupants: LabelArray  # the roots of every writing axis behind each other, ascending
+    _occupied: LabelArray  # of which of ``names`` each of them is
 
     def classes(self) -> list[LabelArray]:
         """Return the roots of each class, ascending; classes ordered by their smallest root."""
@@ -37,12 +38,8 @@ class Occupancy:
 
     def axes_of(self, members: LabelArray) -> list[AxisName]:
         """Return the writing axes that a class occupies, in the order of the graph."""
-        first = members[0]
-        return [
-            name
-            for name, occupied in zip(self.names, self._members, strict=True)
-            if (index := int(np.searchsorted(occupied, first))) < occupied.size and occupied[index] == first
-        ]
+        first, behind = np.searchsorted(self._occupants, [members[0], members[0] + 1])
+        return [self.names[index] for index in self._occupied[first:behind]]
 
 
 def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
@@ -83,7 +80,10 @@ def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
         _add(keys, roots, occupied[np.isin(occupied, roots, assume_unique=True)], generator)
     locked = facts.labels.locked(roots) if roots.size else np.zeros(0, dtype=np.bool_)
     _add(keys, roots, roots[locked], generator)
-    return Occupancy(roots, keys, tuple(names), tuple(members))
+    occupants = np.concatenate(members) if members else np.empty(0, dtype=np.int64)
+    occupied_axes = np.repeat(np.arange(len(members)), [occupied.size for occupied in members])
+    order = np.argsort(occupants, kind="stable")
+    return Occupancy(roots, keys, tuple(names), occupants[order], occupied_axes[order])
 
 
 def _whole_behind_others(facts: Facts) -> LabelArray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Reader, UnitRange
 from onnxadmm.errors import OptionError
+from onnxadmm.graph.boundary import analysing
 from onnxadmm.graph.constants import free_name, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
@@ -30,6 +31,9 @@ _WEIGHT_TYPES = frozenset(
 )
 
 UnitAxes = tuple[LabelArray | None, ...]
+
+
+_MOST_SHOWN, _MOST_LOCKED_SHOWN = 5, 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,17 @@ class Units:
     shapes: Shapes
     inexact: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Ten lines at most, however many groups there are."""
+        lines = [f"Units({self.count:,} units in {len(self.groups)} groups that may shrink, {len(self.locked)} locked)"]
+        lines += [f"  {group.name!r}: {group.count:,} units" for group in self.groups[:_MOST_SHOWN]]
+        if len(self.groups) > _MOST_SHOWN:
+            lines.append(f"  and {len(self.groups) - _MOST_SHOWN} more")
+        lines += [f"  locked {lock.name!r}: {repr(lock.reason)[1:-1]}" for lock in self.locked[:_MOST_LOCKED_SHOWN]]
+        if len(self.locked) > _MOST_LOCKED_SHOWN:
+            lines.append(f"  and {len(self.locked) - _MOST_LOCKED_SHOWN} more locked")
+        return "\n".join(lines)
+
     def group(self, name: str) -> Group | None:
         """Return the group of that name that may shrink."""
         return next((group for group in self.groups if group.name == name), None)
@@ -166,19 +181,21 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
 
     Raises:
         OptionError: a pattern of ``ignore`` matches nothing.
+        ModelFileError: something is wrong with the model that no check has foreseen.
     """
-    whole = inline(model)
-    refused: dict[str, str] = {}
-    while True:
-        facts = analyse(whole, inexact=inexact, refused=refused)
-        origins = resolve_reads(facts)
-        blocks = settle_balances(facts, origins)
-        occupancy = find_occupancy(facts, origins)
-        units = _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
-        found = refusals(whole, units.shapes, units.smallest()) if units.groups else {}
-        if found.keys() <= refused.keys():
-            return units
-        refused |= found
+    with analysing(model, "the search for units"):
+        whole = inline(model)
+        refused: dict[str, str] = {}
+        while True:
+            facts = analyse(whole, inexact=inexact, refused=refused)
+            origins = resolve_reads(facts)
+            blocks = settle_balances(facts, origins)
+            occupancy = find_occupancy(facts, origins)
+            units = _Numbering(facts, origins, blocks, occupancy, ignore, value_names(whole)).number()
+            found = refusals(whole, units.shapes, units.smallest()) if units.groups else {}
+            if found.keys() <= refused.keys():
+                return units
+            refused |= found
 
 
 class _Numbering:
@@ -199,7 +216,7 @@ class _Numbering:
         self._blocks = {block.key: block for block in blocks}
         self._occupancy = occupancy
         self._ignore = ignore
-        self._used: set[str] = set()
+        self._used: dict[str, int] = {}  # how often a name was given, the last number behind it
         self._matched: set[str] = set()
         self._units = np.full(facts.labels.count, -1, dtype=np.int64)
 
@@ -252,11 +269,13 @@ class _Numbering:
         layers = tuple(dict.fromkeys(layer for name in tensors for layer in self._facts.owners.get(name, [])))
         ranks = {name: len(self._facts.axes[name]) for name in tensors}
         best = next((name for name in tensors if ranks[name] > 1), tensors[0] if tensors else f"padding_{members[0]}")
-        name, repeat = best, 1
-        while name in self._used:
+        self._used[best] = repeat = self._used.get(best, 0) + 1
+        name = best if repeat == 1 else f"{best}#{repeat}"
+        while name in self._used and repeat > 1:  # a weight is really called that
             repeat += 1
             name = f"{best}#{repeat}"
-        self._used.add(name)
+        if repeat > 1:
+            self._used[best], self._used[name] = repeat, 1
         return name, layers, tensors
 
     def _reason(self, members: LabelArray, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]) -> str | None:

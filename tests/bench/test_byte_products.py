@@ -28,7 +28,7 @@ def test_the_answer_holds_for_every_product_that_users_run(name: str) -> None:
 
 
 def test_a_processor_without_vnni_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_there(options: Any, model: Model, stack: ExitStack) -> ReferenceEvaluator:
+    def open_there(options: Any, model: Model, stack: ExitStack, *, apart: bool) -> ReferenceEvaluator:
         return processor_without_vnni(onnx.ModelProto.FromString(to_proto(model).SerializeToString()))
 
     monkeypatch.setattr(runtime, "_load", open_there)

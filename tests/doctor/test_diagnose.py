@@ -233,6 +233,7 @@ def test_of_byte_products_that_were_not_tried_nothing_is_said(site: Path) -> Non
     assert "quantised networks" not in [item.name for item in examine(site).findings]
 
 
+@pytest.mark.slow
 def test_byte_products_are_really_tried_here() -> None:
     assert try_training().exact_bytes is not None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from onnxadmm.report.findings import find_warnings
+from onnxadmm.report.findings import find_notes, find_warnings
 from onnxadmm.report.report import BudgetLine, GroupLine, Score
 from tests.report.samples import sample_report
 
@@ -75,13 +75,14 @@ def test_not_faster_is_no_news_when_the_work_is_the_same() -> None:
 def test_a_group_where_nothing_shrank_is_named() -> None:
     groups = sample_report().groups
     whole = replace(groups[0], units_after=20)
-    assert warnings(groups=(whole, *groups[1:])) == ("Nothing shrank in group conv1.weight: all its 20 units stayed.",)
+    assert warnings(groups=(whole, *groups[1:])) == ()
+    assert find_notes((whole, *groups[1:])) == ("Nothing shrank in group conv1.weight: all its 20 units stayed.",)
 
 
 def test_many_groups_where_nothing_shrank_share_a_sentence() -> None:
     groups = [GroupLine(f"g{number}", (), 4, 4, None) for number in range(10)]
     shrunk = GroupLine("shrunk", (), 4, 1, None)
-    assert warnings(groups=(*groups, shrunk)) == (
+    assert find_notes((*groups, shrunk)) == (
         "Nothing shrank in 10 of 11 groups that may shrink: g0, g1, g2, g3, g4, g5, g6, g7 and 2 more.",
     )
 
@@ -90,6 +91,16 @@ def test_nothing_shrank_at_all() -> None:
     assert warnings(groups=(GroupLine("a", (), 4, 4, None), GroupLine("b", (), 4, 4, None))) == (
         "Nothing shrank: every group kept all its units.",
     )
+
+
+def test_a_wide_interval_is_no_verdict_and_gives_no_advice() -> None:
+    noisy = replace(sample_report().latency[0], speedup=0.9, speedup_low=0.6, speedup_high=1.4)
+    (sentence,) = warnings(latency=(noisy,))
+    assert "too noisy to tell" in sentence
+    assert "round-to" not in sentence
+    sure = replace(noisy, speedup_low=0.7, speedup_high=0.95)
+    (sentence,) = warnings(latency=(sure,))
+    assert "not faster" in sentence
 
 
 def test_every_group_locked() -> None:

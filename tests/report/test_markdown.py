@@ -39,7 +39,7 @@ def test_locked_groups_stand_with_their_reason() -> None:
 def test_a_name_full_of_markup_stays_one_cell() -> None:
     report = replace(sample_report(), groups=(GroupLine("a|b*c_d`e\n<f>", (), 4, 2, None),))
     (row,) = (line for line in to_markdown(report).splitlines() if line.startswith(r"| a\|b"))
-    assert cells(row)[0] == r"a\|b\*c\_d\`e \<f>"
+    assert cells(row)[0] == r"a\|b\*c\_d\`e \<f\>"
     assert cells(row)[2:] == ["4", "2"]
 
 

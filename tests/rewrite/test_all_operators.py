@@ -17,6 +17,7 @@ from onnxadmm.operators.table import ruled_operators
 from tests.graphs import features, feeds
 from tests.graphs.operators.mixed import OPSETS, mixed_graph, mixed_graphs, single
 from tests.graphs.operators.registry import Block, all_blocks
+from tests.graphs.operators.sampled import sample_block
 from tests.rewrite.sweep import hold, writes_free_units
 
 #: Networks per block: fixed and free batch, and other kinds of port.
@@ -31,6 +32,18 @@ def test_every_operator_of_the_rule_table_is_reached_by_a_block() -> None:
     reached = set().union(*(block.operators for block in all_blocks()))
     ruled = {f"{rule.domain}.{rule.name}" if rule.domain else rule.name for rule in ruled_operators()}
     assert sorted(ruled - reached) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"), [("Elu", ""), ("LayerNormalization", ""), ("Concat", ""), ("BiasGelu", "com.microsoft")]
+)
+def test_an_operator_without_a_block_has_its_sample_as_one(name: str, domain: str) -> None:
+    made = sample_block(name, domain)
+    assert made.name not in {block.name for block in all_blocks()}  # it has a block of its own
+    for seed in SEEDS:
+        original = single(made, seed)
+        assert made.operators <= operators_of(original)
+        assert hold(original, seed=seed).removed
 
 
 @pytest.mark.parametrize("block", all_blocks(), ids=lambda block: block.name)

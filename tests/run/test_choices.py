@@ -14,6 +14,7 @@ from onnxadmm.train.norm_restore import ENOUGH
 CHOICES = Choices(
     budget=oa.Budget(params=0.5),
     targets={},
+    inputs={},
     limits=Limits(),
     preprocessing=oa.Preprocessing(),
     recipe=oa.Recipe(),
@@ -27,6 +28,7 @@ CHOICES = Choices(
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "test", "out", "sparse", "single_file", "force", "resume", "progress", "options"}
+OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads"}
 
 
 def with_a_new_field(kind: type, value: int, **given: Any) -> Any:

@@ -205,6 +205,7 @@ def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_g
     assert "--resume" not in progress.sentences[-1]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_run_that_ended_before_its_first_iteration(run: Run, tmp_path: Path) -> None:
     interrupt(run, tmp_path / "out", at=1)
     assert list(tmp_path.iterdir()) == []

@@ -56,6 +56,7 @@ def runs() -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_sessions_know_the_operators_inside_the_block_and_not_outside(scale2: Path) -> None:
     assert not runs()
     with custom_operators([scale2]) as libraries:
@@ -127,6 +128,7 @@ def test_a_library_that_does_not_fit_is_one_sentence_and_ends_no_process(case: s
         assert "headers no newer than the installed onnxruntime" in caught.value.way_out
 
 
+@pytest.mark.slow
 def test_what_is_no_library_is_refused_by_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "text.so").write_text("no library")
     for path, found in (

@@ -14,8 +14,6 @@ from onnxadmm.train.engine import inference_session, providers, require, unavail
 from tests.shared import needs_training
 from tests.train.graphs import model_of, random
 
-training = needs_training
-
 
 def installed(**versions: str) -> Callable[[str], str]:
     def version_of(name: str) -> str:

@@ -5,7 +5,7 @@ from onnx import helper
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.trainer import OrtTrainer
 from tests.shared import needs_training
@@ -200,3 +200,45 @@ def test_loss_refuses_weights_outside_zero_to_one_and_temperatures_that_are_not_
 ) -> None:
     with pytest.raises(OptionError):
         Loss(distillation=distillation, temperature=temperature)
+
+
+@pytest.mark.parametrize("distillation", [0.0, 0.5])
+def test_positions_without_a_label_add_nothing_and_have_no_gradient(distillation: float) -> None:
+    labels = np.where(np.arange(5) == 2, IGNORED, LABELS)
+    loss = Loss(distillation=distillation, gaps=True)
+
+    def oracle(logits: Double) -> float:
+        known = labels != IGNORED
+        own = cross_entropy(logits[known], labels[known]) * known.mean()
+        return (1 - distillation) * own + distillation * divergence(logits, TEACHER, 1.0)
+
+    teacher = TEACHER if distillation else None
+    assert gradient_error(mlp(), loss=loss, inputs=X, labels=labels, teacher=teacher, oracle=oracle) < 1e-4
+
+
+def test_a_batch_without_any_label_has_no_loss() -> None:
+    with OrtTrainer(mlp(), loss=Loss(gaps=True), batch_size=5) as trainer:
+        assert trainer.backward(Batch(X, np.full(5, IGNORED), None, 5)) == 0.0
+        assert not any(gradient.any() for gradient in trainer.gradients.values())
+
+
+def test_accuracy_counts_what_has_a_label() -> None:
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    meter = Meter(Loss(gaps=True))
+    meter.add(logits, np.array([0, IGNORED, 2, 1]), None)
+    result = meter.result()
+    assert result.accuracy == pytest.approx(2 / 3)
+    known = -np.log(softmax(logits.astype(np.float64)))[[0, 2, 3], [0, 2, 1]]
+    assert result.loss == pytest.approx(known.sum() / 4)
+
+
+def test_parts_of_a_batch_with_gaps_take_its_step() -> None:
+    labels = np.array([0, IGNORED, IGNORED, 2, 2], np.int64)
+    loss = Loss(gaps=True)
+    with (
+        OrtTrainer(mlp(), loss=loss, batch_size=5) as whole,
+        OrtTrainer(mlp(), loss=loss, batch_size=5, accumulate=2) as parts,
+    ):
+        assert parts.backward(Batch(X, labels, None, 5)) == pytest.approx(whole.backward(Batch(X, labels, None, 5)))
+        for name, gradient in whole.gradients.items():
+            np.testing.assert_allclose(parts.gradients[name], gradient, rtol=1e-4, atol=1e-6)

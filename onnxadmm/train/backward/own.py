@@ -56,16 +56,14 @@ def write_own_gradients(model: onnx.ModelProto, own: dict[str, onnx.NodeProto]) 
     imports = [entry for entry in model.opset_import if entry.domain != _DOMAIN]
     outputs = list(model.graph.output)
     space = Workspace(model)
-    space.infer()
+    for node in space.graph.node:
+        if (name := _stand_in(node)) in own:
+            node.CopyFrom(own[name])
+    space.infer()  # with the nodes in their places, whose results' shapes a gradient may ask for
     nodes: list[onnx.NodeProto] = []
     for node in space.graph.node:
-        name = attribute(node, "operator", "") if (node.domain, node.op_type) == (_DOMAIN, _OPERATOR) else ""
-        if not name:
-            nodes.append(node)
-        elif name in own:
-            nodes.append(own[name])
-        else:
-            nodes.extend(_write(space, own[name.removesuffix("/gradient")], node))
+        name = _stand_in(node)
+        nodes.extend(_write(space, own[name.removesuffix("/gradient")], node) if name else [node])
     result = space.as_model()
     del result.graph.node[:], result.opset_import[:], result.graph.output[:]
     result.graph.node.extend(sort_nodes(nodes))
@@ -74,6 +72,11 @@ def write_own_gradients(model: onnx.ModelProto, own: dict[str, onnx.NodeProto]) 
     for node in own.values():
         import_domain(result, node.domain)
     return result
+
+
+def _stand_in(node: onnx.NodeProto) -> str:
+    """The name of a stand-in, of a node or its gradient; empty for other nodes."""
+    return attribute(node, "operator", "") if (node.domain, node.op_type) == (_DOMAIN, _OPERATOR) else ""
 
 
 def _write(space: Workspace, node: onnx.NodeProto, stand_in: onnx.NodeProto) -> list[onnx.NodeProto]:

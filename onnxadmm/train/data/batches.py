@@ -1,7 +1,7 @@
 """What a training step is given, and the datasets that give it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.train.data.images import Augmentation, Transform
+from onnxadmm.train.losses import IGNORED
 
 Array = NDArray[Any]
 IndexArray = NDArray[np.int64]
@@ -51,6 +52,9 @@ class ArrayDataset:
         transforms: conversion of each input to what the model reads.
         augmentation: what ``augment`` does to each image input; empty without augmentation.
         order: positions of this dataset's samples in the stored arrays, int64 ``[N]``.
+        held: values of the model's inputs that have no batch, by name; batches leave them out.
+        class_axis: axis of the model's logits along which the classes lie; None where that does not matter.
+        notes: sentences on what was done to the data that are read.
     """
 
     inputs: Mapping[str, Array]
@@ -58,6 +62,9 @@ class ArrayDataset:
     transforms: Mapping[str, Transform]
     augmentation: Mapping[str, Augmentation]
     order: IndexArray
+    held: Mapping[str, Array] = field(default_factory=dict)
+    class_axis: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.order)
@@ -65,6 +72,11 @@ class ArrayDataset:
     @property
     def has_labels(self) -> bool:
         return self.labels is not None
+
+    @property
+    def gaps(self) -> bool:
+        """Whether some of the class labels are ``IGNORED``."""
+        return self.labels is not None and self.labels.dtype.kind == "i" and bool((self.labels == IGNORED).any())
 
     @property
     def sample_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -181,5 +193,5 @@ def _spread(labels: Array) -> IndexArray:
 
 
 def concatenate(parts: Sequence[Array]) -> Array:
-    """Join arrays along the batch axis without a copy when there is only one."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    """Join arrays along the batch axis without a copy when there is only one; single numbers become a row."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.atleast_1d(part) for part in parts])

@@ -1,17 +1,20 @@
 """Data that fit the model: layout, dtype, labels and their ranges, or a refusal with numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.errors import DataError, OptionError
+from onnxadmm.graph.fed import fixed_values
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.data.images import Augmentation, Transform, make_transform, parse_augmentation
-from onnxadmm.train.data.sources import INPUT_NAMES, MEMORY_LIMIT, Raw, read_source
+from onnxadmm.train.data.labels import check_finite, fit_labels
+from onnxadmm.train.data.names import Split, input_name
+from onnxadmm.train.data.sources import MEMORY_LIMIT, Raw, read_source
 from onnxadmm.train.data.storage import transposed_copy
-from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import CHANNELS, ModelInput, Signature
 
 Array = NDArray[Any]
@@ -26,6 +29,11 @@ def load_data(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     augment: str = "",
+    inputs: Mapping[str, object] | None = None,
+    class_axis: int | None = None,
+    ignore_index: int | None = None,
+    unlabelled: bool = False,
+    split: Split = "train",
     memory_limit: int = MEMORY_LIMIT,
 ) -> ArrayDataset:
     """Read data and fit them to a model.
@@ -38,45 +46,64 @@ def load_data(
         std: one number or one per channel, divided by after that.
         scale: factor on stored values; 1/255 for uint8 and 1 for others when omitted.
         augment: ``"flip,crop4"`` and the like, for image inputs.
+        inputs: values of inputs by name, the same for every sample and as the model reads them; an input without a
+            batch has one from here or from the data.
+        class_axis, ignore_index: as for ``fit_labels``.
+        unlabelled: leave labels alone, as for a loss over several outputs.
+        split: which part of an archive is read that holds both, see ``read_source``.
         memory_limit: most bytes of samples kept in memory, see ``read_source``.
 
     Raises:
         DataError: the data are missing, unreadable, empty, not finite, or do not fit the model.
-        OptionError: ``mean``, ``std``, ``scale`` or ``augment`` cannot be used with this model.
+        OptionError: ``mean``, ``std``, ``scale``, ``augment``, ``inputs``, ``class_axis`` or ``ignore_index`` cannot
+            be used with this model.
     """
-    grey = any(spec.is_image and spec.shape[spec.channel_axis or 1] == 1 for spec in signature.inputs)
-    raw = read_source(source, memory_limit=memory_limit, grey=grey)
-    inputs = {spec.name: _fit(raw.name, spec, array, limit=memory_limit) for spec, array in _matched(raw, signature)}
-    lengths = {name: len(array) for name, array in inputs.items()}
-    if raw.labels is not None:
-        lengths["labels"] = len(raw.labels) if raw.labels.ndim else 0
-    if len(set(lengths.values())) != 1:
-        found = ", ".join(f"{count} of {name}" for name, count in lengths.items())
-        raise DataError(raw.name, expected="as many of each", found=found, way_out="give matching files")
-    count = next(iter(lengths.values()))
-    if count == 0:
-        raise DataError(raw.name, expected="at least one sample", found="none", way_out="give data")
-    labels = _fit_labels(raw, signature, loss)
-    standard = (None if mean is None else tuple(mean), None if std is None else tuple(std))
+    images = [spec for spec in signature.inputs if spec.is_image and spec.name not in (inputs or {})]
+    grey = any(spec.shape[spec.channel_axis or 1] == 1 for spec in images)
+    raw = read_source(source, memory_limit=memory_limit, grey=grey, size=_image_size(images), split=split)
+    given = fixed_values(signature.inputs, inputs or {})
+    matched = _matched(raw, signature, given, split)
+    held = {spec.name: given[spec.name] for spec in signature.inputs if not spec.batched and spec.name in given}
+    held |= {spec.name: _value_of(raw.name, spec, array) for spec, array in matched if not spec.batched}
+    stored = {
+        spec.name: _fit(raw.name, spec, array, limit=memory_limit) for spec, array in matched if spec.name not in held
+    }
+    count = _count(raw, stored)
+    for spec in signature.inputs:
+        if spec.batched and spec.name in given:
+            stored[spec.name] = np.broadcast_to(given[spec.name], (count, *given[spec.name].shape))
+    labels = fit_labels(
+        None if unlabelled else raw.labels,
+        name=raw.name,
+        signature=signature,
+        loss=loss,
+        folders=raw.classes,
+        class_axis=class_axis,
+        ignore_index=ignore_index,
+    )
+    left = ("Labels were left alone: the loss over several outputs is that against the original.",)
     transforms: dict[str, Transform] = {}
     augmentation: dict[str, Augmentation] = {}
     for spec in signature.inputs:
-        array = inputs[spec.name]
-        pixels = spec.dtype.kind == "f"
+        if spec.name in held:
+            continue
+        array = stored[spec.name]
+        pixels = spec.dtype.kind == "f" and spec.name not in given
         axis = spec.channel_axis
-        several = len(signature.inputs) > 1 and not pixels
+        # Beside the input that is standardised there may be others, of integers or given as they are read.
+        several = not pixels and (len(signature.inputs) > 1 or spec.name in given)
         transforms[spec.name] = make_transform(
             stored=array.dtype,
             dtype=spec.dtype,
             channel_axis=axis,
             channels=array.shape[axis] if axis is not None else 1,
             rank=array.ndim,
-            mean=None if several else standard[0],
-            std=None if several else standard[1],
+            mean=None if several or mean is None else tuple(mean),
+            std=None if several or std is None else tuple(std),
             scale=None if several else scale,
         )
         change = parse_augmentation(augment, channels_last=spec.channels_last)
-        if change is not None and spec.is_image:
+        if change is not None and spec.is_image and spec.name not in given:
             augmentation[spec.name] = change
     if augment and not augmentation:
         raise OptionError(
@@ -85,26 +112,93 @@ def load_data(
             found=", ".join(f"{spec.name} of rank {len(spec.shape)}" for spec in signature.inputs),
             way_out="leave it out",
         )
-    return ArrayDataset(inputs, labels, transforms, augmentation, np.arange(count, dtype=np.int64))
+    return ArrayDataset(
+        inputs=stored,
+        labels=labels.labels,
+        transforms=transforms,
+        augmentation=augmentation,
+        order=np.arange(count, dtype=np.int64),
+        held=held,
+        class_axis=labels.class_axis,
+        notes=(*raw.notes, *labels.notes, *(left if unlabelled and raw.labels is not None else ())),
+    )
 
 
-def _matched(raw: Raw, signature: Signature) -> list[tuple[ModelInput, Array]]:
-    """Pair each model input with its array: by name, by a usual name when there is one, or by position."""
-    by_name = [(spec, raw.inputs[spec.name]) for spec in signature.inputs if spec.name in raw.inputs]
-    if len(by_name) == len(signature.inputs):
+def _count(raw: Raw, stored: Mapping[str, Array]) -> int:
+    lengths = {name: len(array) for name, array in stored.items()}
+    if raw.labels is not None:
+        lengths["labels"] = len(raw.labels) if raw.labels.ndim else 0
+    if len(set(lengths.values())) != 1:
+        found = ", ".join(f"{count} of {name}" for name, count in lengths.items()) or "no input with a batch"
+        raise DataError(raw.name, expected="as many of each", found=found, way_out="give matching files")
+    count = next(iter(lengths.values()))
+    if count == 0:
+        raise DataError(raw.name, expected="at least one sample", found="none", way_out="give data")
+    return count
+
+
+def _image_size(images: Sequence[ModelInput]) -> tuple[int, int] | None:
+    """Height and width of the only image input; None where they are open, or there are several."""
+    if len(images) != 1:
+        return None
+    height, width = images[0].shape[1:3] if images[0].channels_last else images[0].shape[2:4]
+    return None if height is None or width is None else (height, width)
+
+
+def _matched(
+    raw: Raw, signature: Signature, given: Mapping[str, Array], split: Split
+) -> list[tuple[ModelInput, Array]]:
+    """Pair inputs with their arrays: by name, by a usual name when there is one, or by position.
+
+    Inputs whose value is given need none.
+    """
+    wanted = [spec for spec in signature.inputs if spec.name not in given]
+    by_name = [(spec, raw.inputs[spec.name]) for spec in wanted if spec.name in raw.inputs]
+    if len(by_name) == len(wanted):
         return by_name
-    if len(signature.inputs) == 1:
-        usual = [name for name in (*INPUT_NAMES, "0") if name in raw.inputs]
-        if usual:
-            return [(signature.inputs[0], raw.inputs[usual[0]])]
-    elif all(str(index) in raw.inputs for index in range(len(signature.inputs))):
-        return [(spec, raw.inputs[str(index)]) for index, spec in enumerate(signature.inputs)]
+    missing = [spec for spec in wanted if spec.name not in raw.inputs]
+    if len(missing) == 1 and missing[0].batched:
+        usual = input_name(raw.inputs, split)
+        if usual is not None and (usual != "0" or len(wanted) == 1):
+            return [*by_name, (missing[0], raw.inputs[usual])]
+    if all(str(index) in raw.inputs for index in range(len(wanted))):
+        return [(spec, raw.inputs[str(index)]) for index, spec in enumerate(wanted)]
+    held = [spec.name for spec in missing if not spec.batched]
     raise DataError(
         raw.name,
-        expected=f"arrays for the inputs {', '.join(spec.name for spec in signature.inputs)}",
+        expected=f"arrays for the inputs {', '.join(spec.name for spec in wanted)}",
         found=", ".join(raw.inputs),
-        way_out="name the arrays like the model's inputs",
+        way_out=f"name the arrays like the model's inputs{_hint(held)}",
     )
+
+
+def _hint(held: Sequence[str]) -> str:
+    return f", or give the value that {held[0]} has for every sample with --input {held[0]}=VALUE" if held else ""
+
+
+def _value_of(name: str, spec: ModelInput, array: Array) -> Array:
+    """The one value of an input without a batch: the array itself, or what all its rows are.
+
+    Raises:
+        DataError: the array does not have its shape, or samples differ in it.
+    """
+    want = tuple(size if size is not None else -1 for size in spec.shape)
+    rows = None
+    if _fits(array.shape, spec.shape):
+        rows = array[None]
+    elif -1 not in want and array.size and array.size % max(1, int(np.prod(want, dtype=np.int64))) == 0:
+        rows = array.reshape(-1, *want)
+    elif _fits(array.shape[1:], spec.shape):
+        rows = array
+    if rows is None or not len(rows) or not (rows == rows[:1]).all():
+        raise DataError(
+            f"{name}, input {spec.name}",
+            expected=f"one value of shape {_shown(spec.shape)}, as this input has no batch",
+            found=f"shape {list(array.shape)}" + ("" if rows is None else " with values that differ"),
+            way_out=f"give one value for all samples, or --input {spec.name}=VALUE",
+        )
+    _check_range(f"{name}, input {spec.name}", rows[:1], spec.dtype)
+    return np.array(rows[0], spec.dtype)
 
 
 def _fit(name: str, spec: ModelInput, array: Array, *, limit: int) -> Array:
@@ -160,90 +254,5 @@ def _fits(shape: tuple[int, ...], want: tuple[int | None, ...]) -> bool:
     return len(shape) == len(want) and all(w is None or s == w for s, w in zip(shape, want, strict=True))
 
 
-def check_finite(name: str, array: Array) -> None:
-    """Refuse NaN and infinity, naming the first sample that has one.
-
-    Raises:
-        DataError: there is one.
-    """
-    if array.dtype.kind != "f":
-        return
-    for start in range(0, len(array), 1024):
-        part = array[start : start + 1024]
-        finite = np.isfinite(part)
-        if not finite.all():
-            sample = start + int(np.flatnonzero(~finite.reshape(len(part), -1).all(axis=1))[0])
-            raise DataError(
-                name, expected="finite numbers", found=f"NaN or infinity in sample {sample}", way_out="clean the data"
-            )
-
-
-def _fit_labels(raw: Raw, signature: Signature, loss: Loss) -> Array | None:
-    """Labels in the dtype and shape the loss wants, their range checked; None when there are none."""
-    if raw.labels is None:
-        if loss.needs_labels:
-            raise DataError(
-                raw.name,
-                expected=f"labels for the loss {loss.task.value}",
-                found="none",
-                way_out="give labels, or train from the teacher alone with --distillation 1",
-            )
-        return None
-    name = f"{raw.name}, labels"
-    logits = signature.logits
-    if loss.task is Task.CROSS_ENTROPY:
-        return _class_labels(name, raw, logits)
-    labels = raw.labels
-    check_finite(name, labels)
-    want = None if logits is None else logits[1:]
-    if want is not None and labels.ndim - 1 == len(want) - 1 and want[-1] == 1:
-        labels = labels[..., None]  # [N] -> [N, 1]
-    if want is not None and not _fits(tuple(labels.shape[1:]), want):
-        raise DataError(
-            name,
-            expected=f"shape {['?' if size is None else size for size in want]} per sample, as the logits",
-            found=str(list(labels.shape[1:])),
-            way_out="give one target per output",
-        )
-    if loss.task is Task.BCE and labels.size and not (labels.min() >= 0 and labels.max() <= 1):
-        raise DataError(
-            name,
-            expected="0 to 1 for the loss bce",
-            found=f"{labels.min()} to {labels.max()}",
-            way_out="give probabilities or 0 and 1",
-        )
-    return np.ascontiguousarray(labels, np.float32)
-
-
-def _class_labels(name: str, raw: Raw, logits: tuple[int | None, ...] | None) -> Array:
-    labels = raw.labels
-    assert labels is not None
-    classes = logits[1] if logits is not None and len(logits) > 1 else None
-    if raw.classes is not None and classes is not None and len(raw.classes) != classes:
-        raise DataError(
-            raw.name,
-            expected=f"{classes} class folders, as the model has logits",
-            found=f"{len(raw.classes)} ({', '.join(raw.classes[:5])}{'...' if len(raw.classes) > 5 else ''})",
-            way_out="give a folder per class of the model",
-        )
-    if labels.dtype.kind not in "iub":
-        raise DataError(name, expected="integer classes", found=f"dtype {labels.dtype}", way_out="convert them")
-    rank = len(logits) - 1 if logits is not None else 1
-    if labels.ndim == rank + 1 and labels.shape[1] == 1:
-        labels = labels[:, 0]  # [N, 1, ...] -> [N, ...]
-    if labels.ndim != rank or (logits is not None and not _fits(tuple(labels.shape[1:]), logits[2:])):
-        want = [] if logits is None else ["?" if size is None else size for size in logits[2:]]
-        raise DataError(
-            name,
-            expected=f"one class per sample{f' and position {want}' if want else ''}",
-            found=f"shape {list(labels.shape[1:])} per sample",
-            way_out="give class numbers, not one-hot rows",
-        )
-    if labels.size:
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or (classes is not None and high >= classes):
-            top = "" if classes is None else f" to {classes - 1}, as the model has {classes} logits"
-            raise DataError(
-                name, expected=f"classes 0{top}", found=f"{low} to {high}", way_out="number the classes from 0"
-            )
-    return np.ascontiguousarray(labels, np.int64)
+def _shown(shape: Sequence[int | None]) -> str:
+    return str(["?" if size is None else size for size in shape]).replace("'?'", "?")

@@ -5,30 +5,22 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from onnxadmm.errors import DataError
-from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import concatenate
-from onnxadmm.train.data.storage import allocate
+from onnxadmm.train.data.folders import Size, read_folder
+from onnxadmm.train.data.names import Split, label_name, labels_beside, of_split
 
 Array = NDArray[Any]
 
-#: Names under which labels, and the only input, may stand in an ``.npz`` file or a mapping.
-LABEL_NAMES = ("labels", "label", "y", "targets", "target")
-INPUT_NAMES = ("x", "input", "inputs", "images", "data", "features")
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 #: Most bytes of samples that are kept in memory.
 MEMORY_LIMIT = 4 << 30
-#: Images whose decoding is under way before the first of them is waited for.
-_DECODED_AT_ONCE = 1024
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -42,38 +34,50 @@ class Raw:
         inputs: arrays by name, or under position numbers ``"0"``, ``"1"``... when they came without names.
         labels: None without labels.
         classes: names of the classes when a folder gave them.
+        notes: sentences on what was done while reading.
     """
 
     name: str
     inputs: Mapping[str, Array]
     labels: Array | None
     classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def read_source(source: object, *, memory_limit: int = MEMORY_LIMIT, grey: bool = False) -> Raw:
+def read_source(
+    source: object,
+    *,
+    memory_limit: int = MEMORY_LIMIT,
+    grey: bool = False,
+    size: Size | None = None,
+    split: Split = "train",
+) -> Raw:
     """Read any supported source.
 
     Args:
-        source: a path (``.npz``, ``IMAGES,LABELS`` or ``IMAGES`` in the IDX format, a folder of class folders), an
-            ``(x, y)`` tuple, one array, a mapping of arrays, or an iterable of batches (arrays, tuples or mappings).
+        source: a path (``.npz``; ``SAMPLES,LABELS`` or ``SAMPLES`` as ``.npy`` or in the IDX format; a folder of class
+            folders), an ``(x, y)`` tuple, one array, a mapping of arrays, or an iterable of batches (arrays, tuples or
+            mappings).
         memory_limit: most bytes kept in memory; an iterable that takes more is refused, the decoded images of a folder
             go to a temporary file.
         grey: read images of folders with one channel instead of three.
+        size: height and width that images of folders are brought to; None where the model leaves it open.
+        split: which part of an archive is read that holds both, as ``x_train`` and ``x_test``.
 
     Raises:
         DataError: whatever is missing, unreadable, empty or of no known kind.
     """
     if isinstance(source, str | Path):
-        return _read_path(source, grey=grey, limit=memory_limit)
+        return _read_path(source, grey=grey, size=size, split=split, limit=memory_limit)
     if isinstance(source, Mapping):
-        return _from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()})
+        return _from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()}, split)
     if _is_array(source):
         return Raw("data", {"0": to_array(source, "data")}, None)
     if isinstance(source, tuple) and len(source) >= 2 and all(_is_array(part) for part in source):
         parts = [to_array(part, "data") for part in source]
         return Raw("data", {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
     if isinstance(source, Iterable):
-        return _from_batches(source, memory_limit)
+        return _from_batches(source, memory_limit, split)
     raise DataError(
         "data",
         expected="a path, arrays, or an iterable of batches",
@@ -106,22 +110,61 @@ def to_array(value: object, name: str) -> Array:
     return array
 
 
-def _read_path(source: str | Path, *, grey: bool, limit: int) -> Raw:
+def _read_path(source: str | Path, *, grey: bool, size: Size | None, split: Split, limit: int) -> Raw:
     text = str(source)
     path = Path(text)
     if path.is_dir():
-        return _read_folder(path, grey=grey, limit=limit)
-    if path.suffix == ".npz":
-        return _read_npz(_existing(path))
+        folder = read_folder(path, grey=grey, size=size, limit=limit)
+        return Raw(text, {"0": folder.images}, folder.labels, folder.classes, folder.notes)
+    if path.suffix.lower() == ".npz":
+        return _read_npz(_existing(path), split)
     if "," in text and not path.exists():
         names = [part.strip() for part in text.split(",")]
         if len(names) != 2:
             raise DataError(
-                text, expected="IMAGES,LABELS", found=f"{len(names)} names", way_out="give one file of each"
+                text, expected="SAMPLES,LABELS", found=f"{len(names)} names", way_out="give one file of each"
             )
-        images, labels = (read_idx(Path(name)) for name in names)
-        return Raw(text, {"0": images}, labels)
-    return Raw(text, {"0": read_idx(path)}, None)
+        samples, labels = (_read_array(Path(name)) for name in names)
+        return Raw(text, {"0": samples}, labels)
+    samples = _read_array(path)
+    beside = labels_beside(path) if path.suffix.lower() == ".npy" else None
+    if beside is None:
+        return Raw(text, {"0": samples}, None)
+    return Raw(text, {"0": samples}, _read_array(beside), notes=(f"The labels are those of {beside}.",))
+
+
+def is_divided(source: str | Path) -> bool:
+    """Whether a source is an archive of training and test data, of which each is read where it is asked for."""
+    path = Path(source)
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [Path(name).stem for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return len(of_split(names, "train")) < len(set(names))
+
+
+def _read_array(path: Path) -> Array:
+    """One array, from an ``.npy`` or an IDX file."""
+    if path.suffix.lower() != ".npy":
+        return read_idx(path)
+    try:
+        array = np.load(_existing(path), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _unreadable(path, error, "an .npy file of a plain array", "write it with numpy.save") from error
+    return to_array(array, str(path))
+
+
+def _unreadable(path: Path, error: Exception, expected: str, way_out: str) -> DataError:
+    pickled = "pickle" in str(error).lower()
+    return DataError(
+        str(path),
+        expected=expected,
+        found="pickled objects, which are never loaded" if pickled else f"an unreadable file ({error})",
+        way_out=f"{way_out} and arrays of numbers",
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -148,7 +191,7 @@ def read_idx(path: Path) -> Array:
     if dtype is None:
         raise DataError(
             str(path),
-            expected="an IDX file, an .npz file or a folder of class folders",
+            expected="an IDX file, an .npz or .npy file or a folder of class folders",
             found=f"a file that starts with {raw[:4].hex() or 'nothing'}",
             way_out="give IMAGES,LABELS in the IDX format, or another kind of source",
         )
@@ -167,24 +210,19 @@ def read_idx(path: Path) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_npz(path: Path) -> Raw:
+def _read_npz(path: Path, split: Split) -> Raw:
     try:
         # Given a path, numpy leaves the file open where it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            # Archives of both parts are large: only one of them is read.
+            arrays = {name: archive[name] for name in of_split(archive.files, split)}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = "pickle" in str(error).lower()
-        raise DataError(
-            str(path),
-            expected="an .npz file of plain arrays",
-            found="pickled objects, which are never loaded" if pickled else f"an unreadable file ({error})",
-            way_out="write it with numpy.savez and arrays of numbers",
-        ) from error
-    return _from_mapping(str(path), {name: to_array(array, f"{path}, {name}") for name, array in arrays.items()})
+        raise _unreadable(path, error, "an .npz file of plain arrays", "write it with numpy.savez") from error
+    return _from_mapping(str(path), {name: to_array(array, f"{path}, {name}") for name, array in arrays.items()}, split)
 
 
-def _from_mapping(name: str, arrays: Mapping[str, Array]) -> Raw:
-    labels = next((key for key in LABEL_NAMES if key in arrays), None)
+def _from_mapping(name: str, arrays: Mapping[str, Array], split: Split) -> Raw:
+    labels = label_name(arrays, split)
     inputs = {key: array for key, array in arrays.items() if key != labels}
     if not inputs:
         raise DataError(
@@ -196,12 +234,12 @@ def _from_mapping(name: str, arrays: Mapping[str, Array]) -> Raw:
     return Raw(name, inputs, None if labels is None else arrays[labels])
 
 
-def _from_batches(source: Iterable[object], limit: int) -> Raw:
+def _from_batches(source: Iterable[object], limit: int, split: Split) -> Raw:
     inputs: dict[str, list[Array]] = {}
     labels: list[Array] = []
     size = 0
     for number, item in enumerate(source):
-        batch = _one_batch(item, number)
+        batch = _one_batch(item, number, split)
         if number and (set(batch.inputs) != set(inputs) or (batch.labels is not None) != bool(labels)):
             raise DataError(
                 f"batch {number}",
@@ -234,64 +272,13 @@ def _from_batches(source: Iterable[object], limit: int) -> Raw:
         ) from error
 
 
-def _one_batch(item: object, number: int) -> Raw:
+def _one_batch(item: object, number: int, split: Split) -> Raw:
     name = f"batch {number}"
     if isinstance(item, Mapping):
-        return _from_mapping(name, {str(key): to_array(value, name) for key, value in item.items()})
+        return _from_mapping(name, {str(key): to_array(value, name) for key, value in item.items()}, split)
     if isinstance(item, tuple | list) and not all(np.isscalar(part) for part in item):
         parts = [to_array(part, name) for part in item]
         if len(parts) == 1:
             return Raw(name, {"0": parts[0]}, None)
         return Raw(name, {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
     return Raw(name, {"0": to_array(item, name)}, None)
-
-
-def _read_folder(path: Path, *, grey: bool, limit: int) -> Raw:
-    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    files = [
-        (file, index)
-        for index, name in enumerate(classes)
-        for file in sorted((path / name).iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not files:
-        raise DataError(
-            str(path),
-            expected="a folder of class folders with images",
-            found=f"{len(classes)} folders without images",
-            way_out="arrange the images as CLASS/NAME.jpg",
-        )
-    first = _read_image(files[0][0], grey=grey)
-    images = allocate(str(path), (len(files), *first.shape), np.uint8, limit=limit)
-
-    def decode(index: int) -> None:
-        file = files[index][0]
-        image = _read_image(file, grey=grey)
-        if image.shape != first.shape:
-            raise DataError(
-                str(file),
-                expected=f"{first.shape[1]}x{first.shape[0]} pixels as {files[0][0].name}",
-                found=f"{image.shape[1]}x{image.shape[0]}",
-                way_out="resize all images to the model's input",
-            )
-        images[index] = image
-
-    # Decoders work outside the interpreter's lock. In order, so that the first bad file is the one that is named.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for start in range(0, len(files), _DECODED_AT_ONCE):
-            for _ in pool.map(decode, range(start, min(start + _DECODED_AT_ONCE, len(files)))):
-                pass
-    labels = np.array([index for _, index in files], np.int64)
-    return Raw(str(path), {"0": images}, labels, tuple(classes))
-
-
-def _read_image(path: Path, *, grey: bool) -> Array:
-    """One image as uint8 ``[H, W, 1]`` or ``[H, W, 3]``."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            str(path), expected="an image", found=f"one that cannot be decoded ({error})", way_out="remove or repair it"
-        ) from error
-    return pixels[..., None] if grey else pixels

@@ -10,6 +10,7 @@ from onnxadmm.errors import DataError, NotTrainableError
 from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.operators.table import find
 from onnxadmm.train.lowering.foreign import expand
+from onnxadmm.train.prepare.batch import batched_inputs, fed_values
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
@@ -19,7 +20,7 @@ def stamp_shapes(
 ) -> onnx.ModelProto:
     """Fix every dimension of the inputs: the batch to ``batch_size``, others to the sample's shape.
 
-    Beside an input of open batch size, one whose first dimension is literal has no batch (a mask, a table).
+    Inputs without a batch keep their shape, see ``batched_inputs``.
 
     Args:
         model: changed in place and returned.
@@ -29,13 +30,11 @@ def stamp_shapes(
         DataError: a sample's shape contradicts the model's.
         NotTrainableError: a dimension is open and no sample shape was given.
     """
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]
+    inputs, batched = fed_values(model.graph), batched_inputs(model.graph)
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    open_batch = any(_first_is_open(value) for value in model.graph.input)
     for value in model.graph.input:
-        if open_batch and not _first_is_open(value):
+        if value.name not in batched:
             continue
         tensor = value.type.tensor_type
         declared = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
@@ -62,11 +61,6 @@ def stamp_shapes(
     del model.graph.output[:], model.graph.value_info[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in outputs)
     return model
-
-
-def _first_is_open(value: onnx.ValueInfoProto) -> bool:
-    dims = value.type.tensor_type.shape.dim
-    return not value.type.tensor_type.HasField("shape") or bool(dims and not dims[0].HasField("dim_value"))
 
 
 def normalise(space: Workspace, *, names: Callable[[], frozenset[str]], batch_size: int, exported: int | None) -> None:
@@ -119,16 +113,6 @@ def _drop_transparent(space: Workspace) -> None:
 
     space.replace_nodes(rewrite)
     space.rename_uses(renamed)
-
-
-def literal_batch(model: onnx.ModelProto) -> int | None:
-    """Batch size a model was exported for, None when it is open."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    if not inputs or any(_first_is_open(value) for value in inputs):
-        return None
-    dims = inputs[0].type.tensor_type.shape.dim
-    return int(dims[0].dim_value) if dims else None
 
 
 def _rebatch_reshapes(space: Workspace, batch_size: int, exported: int | None) -> None:

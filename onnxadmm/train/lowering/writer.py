@@ -41,6 +41,10 @@ class Writer:
         self._hint = node.output[0]
         self.nodes: Nodes = []
 
+    def shape(self, value: str) -> tuple[int, ...] | None:
+        """Shape of a value of the graph, None when it is not known; what is being written has none yet."""
+        return self._space.shape(value)
+
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         node = self._space.node(operator, inputs, f"{self._hint}/{operator}", **attributes)
         self.nodes.append(node)

@@ -59,7 +59,7 @@ def _stage(folder: Path, text: str) -> None:
 
 
 def _loss_of(order: Mapping[str, Any]) -> Loss:
-    return Loss(Task(order["task"]), order["distillation"], order["temperature"])
+    return Loss(Task(order["task"]), order["distillation"], order["temperature"], order["gaps"])
 
 
 def _inputs(folder: Path) -> dict[str, NDArray[Any]]:

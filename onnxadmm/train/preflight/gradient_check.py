@@ -71,7 +71,10 @@ def compare(
     operator: str,
     seed: int,
 ) -> Check:
-    """Compare along one direction: half the gradient's own, half random.
+    """Compare along one direction: the gradient's own and half as much at random, in each tensor by its own size.
+
+    A tensor moves in proportion to its norm, one of zeros like the others on average, so that every layer bends alike
+    in whatever unit the outputs are.
 
     Args:
         loss: of the original with some weights replaced.
@@ -79,29 +82,34 @@ def compare(
         weight, operator: what the check is called.
     """
     generator = np.random.default_rng(seed)
-    size = float(np.sqrt(sum(np.sum(gradients[name].astype(np.float64) ** 2) for name in names)))
+    norms = {name: _norm(weights[name]) for name in names}
+    usual = float(np.mean([norm for norm in norms.values() if norm] or [1.0]))
+    # All tensors together move by as much of their norm as a single one does.
+    share = 1.0 / np.sqrt(len(names))
     directions: dict[str, NDArray[np.float64]] = {}
-    total = sum(weights[name].size for name in names)
     for name in names:
-        noise = generator.standard_normal(weights[name].shape) / np.sqrt(total)
-        own = gradients[name].astype(np.float64) / size if size else 0.0
-        directions[name] = own + 0.5 * noise
+        noise = generator.standard_normal(weights[name].shape) / np.sqrt(max(1, weights[name].size))
+        slope = _norm(gradients[name])
+        own = gradients[name].astype(np.float64) / slope if slope else 0.0
+        directions[name] = share * (norms[name] or usual) * (own + 0.5 * noise)
     promised = float(sum(np.sum(gradients[name].astype(np.float64) * directions[name]) for name in names))
-    scale = float(np.sqrt(sum(np.sum(weights[name].astype(np.float64) ** 2) for name in names))) or 1.0
     level = abs(loss({}))
     measured: dict[float, float] = {}
     for step in STEPS:
-        length = step * scale
         ends = [
-            loss({name: (weights[name] + sign * length * directions[name]).astype(np.float32) for name in names})
+            loss({name: (weights[name] + sign * step * directions[name]).astype(np.float32) for name in names})
             for sign in (1.0, -1.0)
         ]
-        slope = (ends[0] - ends[1]) / (2.0 * length)
+        slope = (ends[0] - ends[1]) / (2.0 * step)
         measured[step] = slope
-        noise_floor = 2e-6 * max(level, 1e-3) / length
+        noise_floor = 2e-6 * max(level, *(abs(end) for end in ends), 1e-3) / step
         if abs(slope - promised) <= TOLERANCE * max(abs(slope), abs(promised)) + noise_floor:
             return Check(weight, operator, promised, slope, "right")
     closest = min(measured.values(), key=lambda slope: abs(slope - promised))
     ordered = [measured[step] for step in sorted(measured)]
     settled = any(abs(one - two) <= AGREEMENT * max(abs(one), abs(two)) for one, two in pairwise(ordered))
     return Check(weight, operator, promised, closest, "wrong" if settled else "uncertain")
+
+
+def _norm(array: Array) -> float:
+    return float(np.sqrt(np.sum(array.astype(np.float64) ** 2)))

@@ -88,6 +88,7 @@ def preflight(
         "task": loss.task.value,
         "distillation": loss.distillation,
         "temperature": loss.temperature,
+        "gaps": loss.gaps,
         "batch_size": count,
         "input_shapes": {name: array.shape[1:] for name, array in arrays.items()},
         "trainable": None if trainable is None else list(trainable),

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from onnxadmm.errors import NotTrainableError, OptionError
+from onnxadmm.graph.fed import HELD
 from onnxadmm.operators.table import find
 from onnxadmm.train.prepare.workspace import Workspace
 
@@ -67,9 +68,10 @@ def find_trainable(space: Workspace, *, chosen: Sequence[str] | None) -> frozens
 
 
 def constant_names(model: onnx.ModelProto) -> frozenset[str]:
-    """Names of a model's own constants: initializers and outputs of Constant nodes."""
+    """Names of a model's own constants: initializers and outputs of Constant nodes, without those for inputs."""
     made = {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
-    return frozenset(made | {tensor.name for tensor in model.graph.initializer})
+    names = made | {tensor.name for tensor in model.graph.initializer}
+    return frozenset(name for name in names if not name.startswith(HELD))
 
 
 def _is_bfloat(space: Workspace, name: str) -> bool:

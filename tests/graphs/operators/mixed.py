@@ -24,6 +24,9 @@ from tests.graphs.operators import (  # noqa: F401  (fill the registry)
     structure,
 )
 from tests.graphs.operators.registry import Block, Kind, Port, all_blocks, port, project, reduced
+from tests.graphs.operators.sampled import register_missing
+
+register_missing()
 
 #: Random networks take their operator set from these; other sets have a few blocks, which the sweep shows.
 OPSETS = (17, 18, 21, 13, 14, 15, 16, 19, 20, 23, 24)

@@ -121,16 +121,25 @@ def block(
     """
 
     def register(function: Function) -> Function:
-        if name in _BLOCKS:
-            raise ValueError(f"two blocks {name!r}")
         if any(operator.startswith(MICROSOFT) for operator in operators):
             limits = (opsets[0], min(opsets[1], RUNTIME_OPSET[1]))
         else:
             limits = opsets
-        _BLOCKS[name] = Block(name, frozenset(operators), function, on, to, limits, fits, passes, steps, fixed)
+        add(Block(name, frozenset(operators), function, on, to, limits, fits, passes, steps, fixed))
         return function
 
     return register
+
+
+def add(made: Block) -> None:
+    """Register a block.
+
+    Raises:
+        ValueError: two blocks have one name.
+    """
+    if made.name in _BLOCKS:
+        raise ValueError(f"two blocks {made.name!r}")
+    _BLOCKS[made.name] = made
 
 
 def all_blocks() -> tuple[Block, ...]:

@@ -147,8 +147,10 @@ def test_numbers_that_are_not_finite_are_refused_with_the_sample(bad: float) -> 
         (np.array([0, 1, 2]), "4 of image, 3 of labels"),
         (np.array([0, 1, 2, 3]), "classes 0 to 2, as the model has 3 logits, found 0 to 3"),
         (np.array([0, 1, -1, 0]), "found -1 to 1"),
-        (np.array([0.0, 1.0, 2.0, 0.0]), "integer classes, found dtype float64"),
-        (np.eye(3, dtype=np.int64)[[0, 1, 2, 0]], r"one class per sample, found shape \[3\]"),
+        (np.array([0.0, 1.5, 2.0, 0.0]), "integer classes, found dtype float64 with fractions.*--loss mse"),
+        (np.full((4, 3), 1 / 3), r"a one-hot row, found rows of 3 numbers.*--loss bce"),
+        (np.zeros((4, 2), np.int64), r"one class per sample.*found shape \[2\]"),
+        (np.full(4, -100), "at least one label, found none.*--ignore-index"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_with_numbers(labels: np.ndarray, message: str) -> None:

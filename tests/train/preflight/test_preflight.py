@@ -8,7 +8,7 @@ from onnx import helper
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.preflight import preflight as module
 from onnxadmm.train.preflight.gradient_check import choose, compare
 from onnxadmm.train.preflight.preflight import preflight
@@ -67,6 +67,24 @@ def test_every_loss_passes(loss: Loss) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_a_regression_passes_in_any_unit(unit: float) -> None:
+    model = mlp()
+    for tensor in model.graph.initializer:
+        if tensor.name in ("w2", "b2"):
+            tensor.raw_data = (np.float32(unit) * np.frombuffer(tensor.raw_data, np.float32)).tobytes()
+    x = random([4, 6])
+    for labels in (None, np.float32(unit) * random([4, 4], seed=5)):
+        result = preflight(model, loss=Loss(Task.MSE), batch=Batch({"x": x}, labels, None, 4))
+        assert {check.verdict for check in result.checks} == {"right"}, result.checks
+
+
+def test_samples_without_a_label_pass() -> None:
+    batch = Batch({"x": random([4, 6])}, np.array([0, IGNORED, 2, IGNORED]), None, 4)
+    result = preflight(mlp(), loss=Loss(gaps=True), batch=batch)
+    assert {check.verdict for check in result.checks} == {"right"}
+
+
 def test_crash_names_the_operator_that_crashes_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child(
         monkeypatch,

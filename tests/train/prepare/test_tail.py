@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.prepare.tail import cut_tail
@@ -71,6 +72,53 @@ def test_scikit_learn_label_and_probabilities_are_one_tail() -> None:
     assert "Softmax" in str(tail)
 
 
+def test_binary_probabilities_become_two_logits_with_their_softmax() -> None:
+    model = mlp(outputs=1)
+    model.graph.node.extend(
+        [
+            helper.make_node("Sigmoid", ["logits"], ["p"]),
+            helper.make_node("Sub", ["one", "p"], ["q"]),
+            helper.make_node("Concat", ["q", "p"], ["both"], axis=1),
+            helper.make_node("ArgMax", ["both"], ["c"], axis=1),
+        ]
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1]), "one"))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("both", TensorProto.FLOAT, None))
+    model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.INT64, None))
+    feed = {"x": random([5, 6])}
+    (both,) = ReferenceEvaluator(model).run(["both"], feed)
+    copy, tail = cut_tail(model)
+    (logits,) = ReferenceEvaluator(copy).run(None, feed)
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), both, rtol=1e-5)
+    assert tail.class_axis == 1
+
+
+@pytest.mark.parametrize("layout", ["Reshape", "Squeeze"])
+def test_labels_may_be_laid_out_anew_behind_their_choice(layout: str) -> None:
+    model = with_tail(
+        helper.make_node("ArgMax", ["logits"], ["a"], axis=1),
+        helper.make_node("Gather", ["classes", "a"], ["g"]),
+        helper.make_node(layout, ["g", "shape"], ["l"]),
+        helper.make_node("Cast", ["l"], ["label"], to=TensorProto.INT64),
+        outputs=("label",),
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.arange(4), "classes"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([-1 if layout == "Reshape" else 1]), "shape"))
+    assert cut_tail(model)[1].logits == "logits"
+
+
+@pytest.mark.parametrize("batch", ["N", 3])
+def test_a_view_that_mixes_samples_with_positions_is_cut_off(batch: int | str) -> None:
+    model = mlp(batch=batch)
+    model.graph.node.append(helper.make_node("Reshape", ["logits", "column"], ["flat"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([-1, 1]), "column"))
+    model.graph.output[0].name = "flat"
+    _, tail = cut_tail(model)
+    assert tail.logits == "logits"
+    assert [entry.split(" ")[0] for entry in tail.operators] == ["Reshape"]
+
+
 def two_heads() -> onnx.ModelProto:
     model = mlp()
     model.graph.node.append(helper.make_node("Gemm", ["a", "w3"], ["other"], transB=1))
@@ -80,7 +128,7 @@ def two_heads() -> onnx.ModelProto:
 
 
 def test_two_heads_are_refused_until_one_is_chosen() -> None:
-    with pytest.raises(NotTrainableError, match=r"logits, other.*output=NAME"):
+    with pytest.raises(NotTrainableError, match=r"logits, other.*--output NAME.*--distillation 1"):
         cut_tail(two_heads())
 
 

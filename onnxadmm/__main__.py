@@ -1,0 +1,7 @@
+"""``python -m onnxadmm``: the command ``onnxadmm`` where it is not on the path."""
+
+import sys
+
+from onnxadmm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,156 @@
+"""What a run trains on and for: the outputs the loss is taken of, the data that fit them, and the teacher."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from onnxadmm.errors import DataError, NotTrainableError
+from onnxadmm.graph.fed import hold_inputs
+from onnxadmm.graph.model import Model
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.trainings import Training
+from onnxadmm.train.data.batches import ArrayDataset, hold_out
+from onnxadmm.train.data.fit import load_data
+from onnxadmm.train.data.names import Split
+from onnxadmm.train.data.sources import is_divided
+from onnxadmm.train.evaluate import Teacher
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.prepare.head import Head, all_outputs, order_of
+from onnxadmm.train.prepare.nodes import as_proto
+from onnxadmm.train.prepare.signature import Signature, inputs_of, signature_of
+from onnxadmm.train.prepare.tail import logits_of
+
+
+def read_training(
+    model: Model,
+    data: object,
+    test: object | None,
+    *,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    inputs: Mapping[str, object],
+    seed: int,
+    journal: Journal,
+) -> Training:
+    """Read the data, divide them, and take the model as the teacher where one is needed.
+
+    Args:
+        inputs: values of inputs by name, the same for every sample.
+
+    Raises:
+        DataError: they cannot be read, do not fit the model, or are too few.
+        NotTrainableError: several outputs, and nothing says which one the loss is taken of.
+        OptionError: an option does not fit the model or the data.
+    """
+    loss, signature, head = _aim(model, recipe, journal)
+
+    def load(source: object, *, split: Split, augment: str, class_axis: int | None) -> ArrayDataset:
+        return load_data(
+            source,
+            signature=signature,
+            loss=loss,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            scale=preprocessing.scale,
+            augment=augment,
+            inputs=inputs,
+            class_axis=class_axis,
+            ignore_index=recipe.ignore_index,
+            unlabelled=head.joined,
+            split=split,
+        )
+
+    whole = load(data, split="train", augment=preprocessing.augment, class_axis=recipe.class_axis)
+    samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
+    tested = None
+    if test is not None:
+        if _is_same(data, test):
+            journal.warn("The test data are the training data, so the test figures say nothing about others.")
+        tested = load(test, split="test", augment="", class_axis=whole.class_axis)
+        _refuse_other_values(whole, tested)
+    for sentence in dict.fromkeys((*whole.notes, *(tested.notes if tested is not None else ()))):
+        journal.say(sentence)
+    if whole.class_axis is not None and signature.logits is not None and not head.joined:
+        orders = {name: order_of(len(signature.logits), signature.batch_axis, whole.class_axis) for name in head.orders}
+        head = replace(head, orders=orders)
+    loss = replace(loss, gaps=whole.gaps or (tested is not None and tested.gaps))
+    teacher = None
+    if loss.needs_teacher or not held_out.has_labels:
+        teacher = Teacher(head.shown(hold_inputs(model, whole.held)), loss=loss, threads=recipe.threads)
+    return Training(
+        recipe=recipe,
+        preprocessing=preprocessing,
+        loss=loss,
+        head=head,
+        samples=samples,
+        held_out=held_out,
+        test=tested,
+        teacher=teacher,
+        seed=seed,
+        journal=journal,
+    )
+
+
+def _aim(model: Model, recipe: Recipe, journal: Journal) -> tuple[Loss, Signature, Head]:
+    """The loss, what data must fit, and the output or outputs it is taken of."""
+    loss = recipe.objective()
+    sigmoid = loss.task is Task.MSE
+    starts = logits_of(as_proto(model), output=recipe.output, keep_sigmoid=sigmoid)
+    if len(starts) == 1:
+        signature = signature_of(model, output=recipe.output, keep_sigmoid=sigmoid)
+        ((_, walks),) = starts.items()
+        output = recipe.output if recipe.output is not None else min(walks, key=lambda name: len(walks[name]))
+        rank = 0 if signature.logits is None else len(signature.logits)
+        if signature.batch_axis < 0:
+            raise NotTrainableError(
+                f"output {output}",
+                expected="an axis that counts samples",
+                found=f"shape {list(signature.logits or ())}, which does not follow the batch",
+                way_out="choose another with --output NAME, or export the model with a symbolic batch dimension",
+            )
+        others = logits_of(as_proto(model), keep_sigmoid=sigmoid).keys() - starts.keys()
+        if others:
+            journal.warn(
+                f"The loss sees the output {output} alone: what it shares with others ({', '.join(sorted(others))}) is "
+                "pruned for it, and the others are not trained for that."
+            )
+        return loss, signature, Head({output: order_of(rank, signature.batch_axis, None)}, keep_sigmoid=sigmoid)
+    if loss.needs_labels:
+        signature_of(model)  # says that one has to be chosen
+    if loss.task is Task.CROSS_ENTROPY:
+        loss = replace(loss, task=Task.MSE)
+    head, left_out = all_outputs(model, keep_sigmoid=loss.task is Task.MSE)
+    way = "mean square difference" if loss.task is Task.MSE else "loss bce"
+    journal.say(
+        f"The {way} between this network and the original is taken over all elements of the outputs "
+        f"{', '.join(head.orders)}{f', without {_and(left_out)}' if left_out else ''}; --output chooses one."
+    )
+    return loss, Signature(inputs_of(as_proto(model)), None), head
+
+
+def _is_same(data: object, test: object) -> bool:
+    """Whether the same samples are given twice: one object, or one file or folder that is not divided itself."""
+    if data is test and not isinstance(data, str | Path):
+        return True
+    if not isinstance(data, str | Path) or not isinstance(test, str | Path):
+        return False
+    if str(data) != str(test) and not (Path(data).exists() and Path(test).exists() and Path(data).samefile(test)):
+        return False
+    return not is_divided(data)
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return " and ".join(names)
+
+
+def _refuse_other_values(whole: ArrayDataset, tested: ArrayDataset) -> None:
+    """Inputs without a batch are constants of the run."""
+    for name, value in whole.held.items():
+        if not (tested.held[name].shape == value.shape and (tested.held[name] == value).all()):
+            raise DataError(
+                f"test data, input {name}",
+                expected="the value of the training data, as this input has no batch",
+                found="another one",
+                way_out=f"give the same, or --input {name}=VALUE for both",
+            )

@@ -1,0 +1,1 @@
+"""Hostile models, data, files and moments: what must end in a result, a lock or one sentence."""

@@ -1,0 +1,45 @@
+"""Amounts and shares, however they are written."""
+
+import pytest
+
+import onnxadmm as oa
+from onnxadmm.errors import OptionError
+from onnxadmm.plan.budget import parse_amount, parse_share
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("10%", 0.1), ("7 %", 0.07), ("100%", 1.0), ("0.5%", 0.005), ("0.3", 0.3), (0.3, 0.3), ("20M", 2e7), ("4K", 4000)],
+)
+def test_an_amount_is_a_share_a_percentage_or_a_number(text: str | float, number: float) -> None:
+    assert parse_amount(text, option="--params") == number
+
+
+@pytest.mark.parametrize("text", ["0%", "120%", "-3", "x", "3%M", "%", ""])
+def test_an_amount_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="--params: expected a share"):
+        parse_amount(text, option="--params")
+
+
+@pytest.mark.parametrize(("text", "number"), [("30%", 0.3), ("0.3", 0.3), (0.3, 0.3), (1, 1.0), (" 7 % ", 0.07)])
+def test_a_share_is_a_number_or_a_percentage(text: str | float, number: float) -> None:
+    assert parse_share(text, option="--ratio") == number
+
+
+def test_a_share_that_is_no_number_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"--ratio: expected a share such as 0\.3 or 30%"):
+        parse_share("a third", option="--ratio")
+
+
+def test_every_share_may_be_a_percentage() -> None:
+    assert oa.Budget(connections="50%").connections == 0.5
+    assert oa.Limits(max_ratio="90%").max_ratio == 0.9
+    with pytest.raises(OptionError, match="--connections"):
+        oa.Budget(connections="150%")
+    with pytest.raises(OptionError, match="--max-ratio"):
+        oa.Limits(max_ratio="150%")
+
+
+def test_a_budget_shows_what_was_given() -> None:
+    assert repr(oa.Budget(params="10%")) == "Budget(params='10%')"
+    assert repr(oa.Budget(macs=0.5, connections=0.2)) == "Budget(macs=0.5, connections=0.2)"
