@@ -280,7 +280,7 @@ def test_a_table_of_positions_is_cut_where_it_is_computed_and_not_written_out() 
         return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
 
     assert stored(to_proto(small).graph) < stored(original.graph)
-    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(1))
 
 
 def test_a_weight_that_would_make_the_model_much_larger_is_left_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
