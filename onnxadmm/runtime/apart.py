@@ -98,11 +98,19 @@ class Child:
             raise RefusedError(result)
         return result
 
+    def current(self) -> int:
+        """Return the number of the process, another one than before where it has ended meanwhile."""
+        if self._process is not None and self._process.poll() is not None:
+            self.end()
+        return self.generation
+
     def end(self) -> None:
         """End the process, whatever it does."""
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
             return
+        # Sessions that were opened in it have to be opened anew.
+        self.generation += 1
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout, self._complaints):
@@ -117,10 +125,10 @@ class Child:
         if self._owner != os.getpid():
             # Forked: the pipes are the parent's.
             self._process, self._complaints, self._owner = None, None, os.getpid()
+            self.generation += 1
         if self._process is None or self._process.poll() is not None:
             self.end()
             self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-            self.generation += 1
             # A session of its own: Ctrl-C is for this process, which ends the child.
             self._process = subprocess.Popen(
                 command(_PROGRAM),
@@ -193,14 +201,14 @@ class ApartSession:
         Raises:
             CrashError, RefusedError: as when it was opened.
         """
-        if self._generation != _child.generation:
+        if self._generation != _child.current():
             self._open()
         result: list[Any] = _child.order("run", self._key, list(names), dict(feed))
         return result
 
     def close(self) -> None:
         """Free the model."""
-        if self._generation == _child.generation:
+        if self._generation == _child.current():
             try:
                 _child.order("close", self._key)
             except (CrashError, RefusedError):
