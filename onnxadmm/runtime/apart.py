@@ -156,6 +156,38 @@ class Child:
         return f"an end of onnxruntime with exit status {status}" + (f" ({lines[-1][:200]})" if lines else "")
 
 
+def run_apart(program: str, *words: str, patience: float = PATIENCE) -> None:
+    """Run a Python program to its end in a child of its own.
+
+    Args:
+        program: its text.
+        words: its arguments.
+        patience: seconds it may take.
+
+    Raises:
+        CrashError: it crashed, took too long, or ended with another status than 0; the message says how.
+    """
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            done = subprocess.run(
+                command("-c", program, *words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                env=environment(),
+                timeout=patience,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CrashError(f"no end within {patience:g} s", slow=True) from error
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+    if done.returncode < 0:
+        raise CrashError(f"a crash ({signal_name(-done.returncode)})")
+    if done.returncode > 0:
+        raise CrashError(lines[-1][:200] if lines else f"exit status {done.returncode}")
+
+
 _child = Child()
 _keys = itertools.count()
 atexit.register(_child.end)
