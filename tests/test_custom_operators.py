@@ -166,17 +166,19 @@ def test_shapes_behind_the_operator_come_from_running_the_model_at_two_samples(s
 
 @pytest.mark.slow
 def test_lengths_that_only_fit_in_front_of_the_operator_are_tried_again(scale2: Path) -> None:
-    proto = network(side="side")
+    def of_side(side: int) -> onnx.ModelProto:
+        proto = network(side="side")
+        for tensor in proto.graph.initializer:
+            if tensor.name == "f1.weight":
+                tensor.CopyFrom(numpy_helper.from_array(np.zeros((32, 20 * (side // 2) ** 2), np.float32), "f1.weight"))
+        return proto
+
     with custom_operators([scale2]):
-        free_side = infer(from_proto(proto))
-    # No side among the samples is 8: behind the operator the contradiction shows as it would without one.
+        free_side = infer(from_proto(of_side(10)))
+    # No side among the samples is 10: behind the operator the contradiction shows as it would without one.
     assert free_side.contradictions == ("f1",)
-    fitting = network(side="side")
-    for tensor in fitting.graph.initializer:
-        if tensor.name == "f1.weight":
-            tensor.CopyFrom(numpy_helper.from_array(np.zeros((32, 20 * 14 * 14), np.float32), "f1.weight"))
     with custom_operators([scale2]):
-        shapes = infer(from_proto(fitting))
+        shapes = infer(from_proto(of_side(28)))
     assert shapes.contradictions == ()
     assert shapes.shape("scaled") is not None
     assert shapes.shape("scaled")[2:] == (28, 28)  # type: ignore[index]

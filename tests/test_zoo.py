@@ -15,7 +15,6 @@ import onnxruntime
 import pytest
 
 from onnxadmm.bench.inputs import random_inputs, required_inputs
-from onnxadmm.errors import NothingToPruneError
 from onnxadmm.graph.model import Model, clone, load, save, to_proto
 from onnxadmm.surgery import find_groups, mask, rank, shrink, verify
 from onnxadmm.units.cost import Cost
@@ -24,15 +23,8 @@ from onnxadmm.units.units import Units, find_units
 ZOO = Path(__file__).parent / "zoo"
 MODELS = tuple(sorted(path.stem for path in ZOO.glob("*.onnx")))
 
-# Models in which every group is locked, and the operator that locks them.
-NOTHING_TO_PRUNE = {
-    "ort_dynamic_lenet": "DynamicQuantizeLinear",
-    "ort_dynamic_mlp": "DynamicQuantizeLinear",
-}
-
 # Models of which more than nine tenths of the parameters stay when 30 % of the units of every group go, and why.
 HARDLY_SHRINK = {
-    "ort_dynamic_bert": "DynamicQuantizeLinear",
     "torch_dynamo_encoder_decoder": "LayerNormalization",
     "torch_script_encoder_decoder": "LayerNormalization",
 }
@@ -102,7 +94,7 @@ def test_the_zoo_is_there_and_small() -> None:
 
 
 def test_the_tables_name_models_of_the_zoo() -> None:
-    assert set(NOTHING_TO_PRUNE) | set(HARDLY_SHRINK) | set(SUMMED) | NOT_FOR_THIS_RUNTIME <= set(MODELS)
+    assert set(HARDLY_SHRINK) | set(SUMMED) | NOT_FOR_THIS_RUNTIME <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -130,16 +122,11 @@ def test_some_output_depends_on_the_input(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_only_the_models_in_the_table_have_nothing_to_prune(name: str) -> None:
-    units = groups_of(name)
-    assert (not units.groups) == (name in NOTHING_TO_PRUNE)
-    if name in NOTHING_TO_PRUNE:
-        assert any(NOTHING_TO_PRUNE[name] in group.reason for group in units.locked)
-        with pytest.raises(NothingToPruneError):
-            rank(loaded(name), ratio=0.3)
+def test_every_model_has_something_to_prune(name: str) -> None:
+    assert groups_of(name).groups
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in NOTHING_TO_PRUNE])
+@pytest.mark.parametrize("name", MODELS)
 def test_shrunk_model_is_valid_smaller_and_computes_what_its_mask_computes(name: str, tmp_path: Path) -> None:
     model = loaded(name)
     before = to_proto(clone(model)).SerializeToString(deterministic=True)

@@ -27,7 +27,8 @@ def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> M
     Computed is a float operand that a layer or a normalisation uses as a weight, a vector or a statistic, if
     nothing but constants goes in and some operator on the way is no mere move: Mul of a weight and its scale,
     ConstantOfShape, Range, EyeLike. Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements
-    stay as they are, and those that would make the model half as large again.
+    stay as they are, those that are bytes times scales among them, and those that would make the model half as large
+    again.
 
     Args:
         model: it is not changed.
@@ -77,7 +78,9 @@ class _Search:
             weights = operator.weights if operator.is_layer else ()
             for index in (*weights, *operator.vectors, *operator.statistics):
                 value = node.inputs[index] if index < len(node.inputs) else None
-                if value is not None and self._computed.get(value.name or "") and not value.is_graph_output():
+                if value is None or not self._computed.get(value.name or "") or value.is_graph_output():
+                    continue
+                if not _is_cut_in_bytes(value):
                     found[value.name or ""] = None
         return list(found)
 
@@ -101,6 +104,21 @@ class _Search:
     def _is_constant(self, value: onnx_ir.Value) -> bool:
         node = value.producer()
         return value.is_initializer() or (node is not None and node.op_type == "Constant")
+
+
+def _is_cut_in_bytes(value: onnx_ir.Value) -> bool:
+    """Whether a weight is bytes times scales, as a Cast and a Mul write what DequantizeLinear is for.
+
+    It is cut where it stands in its eight bits. That takes operators that leave zeros zeros: with a zero point to take
+    off it is computed like any other.
+    """
+    behind = _behind(value)
+    steps = [node for each in behind if (node := each.producer()) is not None and node.op_type != "Constant"]
+    if not all(find(node.domain, node.op_type).keeps_zero for node in steps):
+        return False
+    stored = [each.const_value for each in behind if each.const_value is not None]
+    in_bytes = sum(tensor.size for tensor in stored if tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8)
+    return 2 * in_bytes > sum(tensor.size for tensor in stored)
 
 
 def _behind(value: onnx_ir.Value) -> list[onnx_ir.Value]:

@@ -58,6 +58,9 @@ def runs(proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], data: Mappi
     given = lengths_of(types[proto.input[0]])
     if given is None:
         return True
+    if find("", proto.op_type).windowed:
+        weight = lengths_of(types[proto.input[1]]) if len(proto.input) > 1 and proto.input[1] in types else None
+        return _window_fits(proto, given, weight)
     if proto.op_type == "Pad":
         return _has_enough_to_mirror(proto, given, data)
     if proto.op_type == "Gather" and len(proto.input) > 1 and proto.input[1] in data:
@@ -65,6 +68,21 @@ def runs(proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], data: Mappi
         length = given[attribute(proto, "axis", 0)] if given else 0
         return not indices.size or bool(-length <= indices.min() and indices.max() < length)
     return True
+
+
+def _window_fits(proto: onnx.NodeProto, given: tuple[int, ...], weight: tuple[int, ...] | None) -> bool:
+    """Whether a window of a convolution or pooling is no larger than the padded image that it moves over."""
+    listed = {item.name: list(item.ints) for item in proto.attribute}
+    mode = next((item.s for item in proto.attribute if item.name == "auto_pad"), b"NOTSET")
+    sides = given[2:]
+    kernel = listed.get("kernel_shape") or list(weight[2:] if weight is not None else ())
+    if proto.op_type == "ConvTranspose" or mode.startswith(b"SAME") or len(kernel) != len(sides):
+        return True
+    pads = listed.get("pads") if mode == b"NOTSET" else None
+    pads = pads if pads and len(pads) == 2 * len(sides) else [0] * (2 * len(sides))
+    spread = listed.get("dilations") or [1] * len(sides)
+    padded = [side + pads[axis] + pads[axis + len(sides)] for axis, side in enumerate(sides)]
+    return all((size - 1) * step < room for size, step, room in zip(kernel, spread, padded, strict=True))
 
 
 def _has_enough_to_mirror(proto: onnx.NodeProto, given: tuple[int, ...], data: Mapping[str, onnx.TensorProto]) -> bool:

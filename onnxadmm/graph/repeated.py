@@ -56,7 +56,7 @@ def merge_repeated(model: Model) -> None:
 
 def _shared_chain(node: onnx_ir.Node) -> list[onnx_ir.Node]:
     """Return the nodes from one that repeats positions to one that several others read; nothing if there is none."""
-    if node.op_type not in _REPEATING or node.domain not in ("", "ai.onnx"):
+    if node.op_type not in _REPEATING or node.domain not in ("", "ai.onnx") or _holds_sizes(node):
         return []
     chain = [node]
     while len(chain) <= _LONGEST:
@@ -76,6 +76,14 @@ def _shared_chain(node: onnx_ir.Node) -> list[onnx_ir.Node]:
             return []
         chain.append(following)
     return []
+
+
+def _holds_sizes(node: onnx_ir.Node) -> bool:
+    """Whether the positions are integers, as far as the file says: sizes and indices, which no layer shares."""
+    filler = node.attributes.get("value")
+    filled = node.op_type == "ConstantOfShape" and filler is not None and not filler.is_ref()
+    dtype = filler.as_tensor().dtype if filled and filler is not None else node.outputs[0].dtype
+    return dtype is not None and dtype.is_integer()
 
 
 def _is_constant(value: onnx_ir.Value) -> bool:

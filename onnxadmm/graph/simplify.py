@@ -2,20 +2,32 @@
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx
 
 from onnxadmm.errors import ModelFileError
+from onnxadmm.graph.harmless import is_harmless
 from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.runtime.apart import run_apart
 
 LARGEST_SIMPLIFIED = 1_500_000_000  # bytes; onnxsim serialises the model several times
 
 _LARGEST_GROWTH = 0.01  # of the bytes of all weights: what is computed from little is not to be stored
 _SMALL = 2**16  # bytes; sizes and masks that are folded are worth that
+
+#: Simplifies the first file into the second, which is only written when onnxsim's own check passes.
+_PROGRAM = """
+import sys, onnx, onnxsim
+result, ok = onnxsim.simplify(onnx.load(sys.argv[1]), skip_fuse_bn=True)
+if ok:
+    onnx.save(result, sys.argv[2])
+"""
 
 _console = threading.Lock()
 
@@ -49,12 +61,15 @@ def simplify(model: Model) -> Simplified:
     if model.file_bytes > LARGEST_SIMPLIFIED:
         return Simplified(model, False, f"not simplified, {model.file_bytes} bytes are too large for onnxsim")
     try:
-        # Imported here: it takes a while, and only this function needs it.
-        import onnxsim
-
         original = to_proto(model)
-        with _quiet():
-            result, ok = onnxsim.simplify(original, skip_fuse_bn=True)
+        if is_harmless(model):
+            # Imported here: it takes a while, and only this function needs it.
+            import onnxsim
+
+            with _quiet():
+                result, ok = onnxsim.simplify(original, skip_fuse_bn=True)
+        else:
+            result, ok = _simplified_apart(original)
         if not ok:
             return Simplified(model, False, "not simplified, onnxsim's own check failed")
     except Exception as error:  # onnxsim raises RuntimeError, ValueError and what onnx and onnxruntime raise
@@ -76,6 +91,15 @@ def simplify(model: Model) -> Simplified:
         return Simplified(model, False, f"not simplified, the result is broken: {error.found}")
     before, after = len(original.graph.node), len(result.graph.node)
     return Simplified(replace(model, ir=simplified.ir), True, f"simplified from {before} to {after} nodes")
+
+
+def _simplified_apart(original: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+    """Simplify in a process of its own, since onnxsim computes what is constant and may crash doing so."""
+    with tempfile.TemporaryDirectory(prefix="onnxadmm-") as folder:
+        given, made = Path(folder) / "model.onnx", Path(folder) / "simple.onnx"
+        given.write_bytes(original.SerializeToString())
+        run_apart(_PROGRAM, str(given), str(made))
+        return (onnx.load(made), True) if made.exists() else (original, False)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Group as Lines
 from rich.console import RenderableType
 
@@ -12,7 +11,7 @@ from onnxadmm.report.escaping import shown
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.words import large, percent, plural
 from onnxadmm.units.cost import Cost
-from onnxadmm.units.units import Units
+from onnxadmm.units.units import Group, Units
 
 _MOST_LAYERS = 3
 
@@ -63,30 +62,28 @@ class Inspection:
 def inspect_units(name: str, units: Units) -> Inspection:
     """Weigh the groups of a model."""
     macs, parameters = Cost(units, "macs"), Cost(units, "params")
+    whole = parameters.dense(), macs.dense()
     groups: list[InspectedGroup] = []
     for group in units.groups:
-        without = np.ones(units.count, dtype=np.bool_)
-        without[group.start : group.start + group.count] = False
         groups.append(
             InspectedGroup(
                 name=group.name,
                 units=group.count,
                 blocks=group.block_count,
                 layers=group.layers,
-                parameters=_share(parameters, without),
-                macs=_share(macs, without),
+                parameters=_share(parameters, whole[0], group),
+                macs=_share(macs, whole[1], group),
                 locked=None,
             )
         )
     groups += [InspectedGroup(lock.name, lock.count, 1, lock.layers, None, None, lock.reason) for lock in units.locked]
     return Inspection(
-        name, round(parameters.dense()), round(macs.dense()), tuple(groups), units.inexact, in_words(units.shapes.sizes)
+        name, round(whole[0]), round(whole[1]), tuple(groups), units.inexact, in_words(units.shapes.sizes)
     )
 
 
-def _share(cost: Cost, keep: np.ndarray) -> float:
-    dense = cost.dense()
-    return (dense - cost.total(keep)) / dense if dense else 0.0
+def _share(cost: Cost, whole: float, group: Group) -> float:
+    return cost.saved(group.start, group.count) / whole if whole else 0.0
 
 
 def inspection_view(inspection: Inspection) -> RenderableType:

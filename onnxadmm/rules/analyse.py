@@ -83,6 +83,8 @@ def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool, refused: Mapping[
                 lock_value(facts, value, reason)
         for output in node.outputs:
             _stay(facts, output)
+        if bodies(node):
+            facts.closed.append((node, reason))
     indices = [index for index in range(len(node.inputs)) if visit.has_operand(index)]
     fixed = all(visit.is_constant(index) or visit.value(index) is not None for index in indices)
     if fixed and any(visit.is_constant(index) for index in indices):
@@ -138,7 +140,7 @@ def _captured(node: onnx_ir.Node) -> list[onnx_ir.Value]:
             inner = {id(value) for value in graph.inputs} | {id(value) for value in graph.initializers.values()}
             for step in graph.all_nodes():
                 inner.update(id(value) for value in step.outputs)
-                for body in _bodies(step):
+                for body in bodies(step):
                     inner.update(id(value) for value in [*body.inputs, *body.initializers.values()])
             reads = [value for step in graph.all_nodes() for value in step.inputs if value is not None]
             for value in [*reads, *graph.outputs]:
@@ -147,11 +149,12 @@ def _captured(node: onnx_ir.Node) -> list[onnx_ir.Value]:
     return list(found.values())
 
 
-def _bodies(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
-    bodies: list[onnx_ir.Graph] = []
+def bodies(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
+    """Return the graphs that a node runs, as If, Loop and Scan do."""
+    found: list[onnx_ir.Graph] = []
     for attribute in node.attributes.values():
         if attribute.type == onnx_ir.AttributeType.GRAPH:
-            bodies.append(attribute.as_graph())
+            found.append(attribute.as_graph())
         elif attribute.type == onnx_ir.AttributeType.GRAPHS:
-            bodies.extend(attribute.as_graphs())
-    return bodies
+            found.extend(attribute.as_graphs())
+    return found

@@ -157,6 +157,7 @@ class Facts:
         zeroed: quantised values in which zero stands where zero stood before.
         scales: names of scales and zero points, which nobody counts as parameters.
         copies: first label of each axis whose positions are all alike.
+        closed: nodes that run graphs of their own and lock what they touch, and why.
         rigid: by the name of a value that is read as plain numbers, why all of its positions stay.
         inexact: operator and name, and an axis that it mixes along and that may shrink nevertheless.
     """
@@ -180,5 +181,6 @@ class Facts:
     zeroed: set[str] = field(default_factory=set)
     scales: set[str] = field(default_factory=set)
     copies: set[int] = field(default_factory=set)
+    closed: list[tuple[onnx_ir.Node, str]] = field(default_factory=list)
     rigid: dict[str, str] = field(default_factory=dict)
     inexact: list[tuple[str, LabelArray]] = field(default_factory=list)

@@ -12,7 +12,6 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 
 _MICROSOFT = "com.microsoft"
 _TIES_SCALES = "ties channels to scales and zero points per channel"
-_TAKES_SCALE = "takes its scale from all of it"
 
 
 def _tie_scale(visit: Visit, axis: Axis, index: int) -> Axis:
@@ -57,10 +56,20 @@ def quantise(visit: Visit) -> None:
     visit.set_result(axes)
 
 
-@rule("DynamicQuantizeLinear", effect="inexact", quantises=True, note="takes its scale from all positions, which locks")
+def _take_scale(visit: Visit, data: Operand) -> None:
+    """State that the node takes its scale from an operand: the least and the largest number in it, or zero.
+
+    Zero is always in that range, so a position that is zero adds nothing to it, as to a sum.
+    """
+    for axis in range(data.rank):
+        visit.mark_summed(data, axis)
+
+
+@rule("DynamicQuantizeLinear", quantises=True, note="takes its scale from all positions: a gate hides those that go")
 def quantise_dynamically(visit: Visit) -> None:
     data = visit.operand(0)
-    visit.set_result([visit.lock_unless_inexact(axis, _TAKES_SCALE) for axis in data.axes])
+    _take_scale(visit, data)
+    visit.set_result(data.axes)
     for result in (1, 2):
         visit.set_result([], index=result)
 
@@ -164,14 +173,12 @@ def quantised_gemm(visit: Visit) -> None:
 
 
 @rule(
-    "DynamicQuantizeMatMul", domain=_MICROSOFT, effect="inexact", multiplies_bytes=(1, 3),
-    shape=foreign_shapes.float_product,
-    note="takes its scale from all positions, which locks the input",
+    "DynamicQuantizeMatMul", domain=_MICROSOFT, multiplies_bytes=(1, 3), shape=foreign_shapes.float_product,
+    note="as MatMul; takes its scale from all positions of the input: a gate hides those that go",
 )  # fmt: skip
 def dynamic_product(visit: Visit) -> None:
     """a (float), b, scale of b, zero point of b, bias."""
-    for axis in visit.operand(0).axes:
-        visit.lock_unless_inexact(axis, _TAKES_SCALE)
+    _take_scale(visit, visit.operand(0))
     _add_bias(visit, 4, _product(visit, second=1, points=(None, 3), columns=(2, 3)))
 
 

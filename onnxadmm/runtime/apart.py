@@ -98,11 +98,19 @@ class Child:
             raise RefusedError(result)
         return result
 
+    def current(self) -> int:
+        """Return the number of the process, another one than before where it has ended meanwhile."""
+        if self._process is not None and self._process.poll() is not None:
+            self.end()
+        return self.generation
+
     def end(self) -> None:
         """End the process, whatever it does."""
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
             return
+        # Sessions that were opened in it have to be opened anew.
+        self.generation += 1
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout, self._complaints):
@@ -117,10 +125,10 @@ class Child:
         if self._owner != os.getpid():
             # Forked: the pipes are the parent's.
             self._process, self._complaints, self._owner = None, None, os.getpid()
+            self.generation += 1
         if self._process is None or self._process.poll() is not None:
             self.end()
             self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-            self.generation += 1
             # A session of its own: Ctrl-C is for this process, which ends the child.
             self._process = subprocess.Popen(
                 command(_PROGRAM),
@@ -146,6 +154,38 @@ class Child:
         if status < 0:
             return f"a crash of onnxruntime ({signal_name(-status)})"
         return f"an end of onnxruntime with exit status {status}" + (f" ({lines[-1][:200]})" if lines else "")
+
+
+def run_apart(program: str, *words: str, patience: float = PATIENCE) -> None:
+    """Run a Python program to its end in a child of its own.
+
+    Args:
+        program: its text.
+        words: its arguments.
+        patience: seconds it may take.
+
+    Raises:
+        CrashError: it crashed, took too long, or ended with another status than 0; the message says how.
+    """
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            done = subprocess.run(
+                command("-c", program, *words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                env=environment(),
+                timeout=patience,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CrashError(f"no end within {patience:g} s", slow=True) from error
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+    if done.returncode < 0:
+        raise CrashError(f"a crash ({signal_name(-done.returncode)})")
+    if done.returncode > 0:
+        raise CrashError(lines[-1][:200] if lines else f"exit status {done.returncode}")
 
 
 _child = Child()
@@ -193,14 +233,14 @@ class ApartSession:
         Raises:
             CrashError, RefusedError: as when it was opened.
         """
-        if self._generation != _child.generation:
+        if self._generation != _child.current():
             self._open()
         result: list[Any] = _child.order("run", self._key, list(names), dict(feed))
         return result
 
     def close(self) -> None:
         """Free the model."""
-        if self._generation == _child.generation:
+        if self._generation == _child.current():
             try:
                 _child.order("close", self._key)
             except (CrashError, RefusedError):

@@ -20,6 +20,7 @@ from onnxadmm.rules.edit import Kept
 from onnxadmm.rules.facts import CostTerm, Facts, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.balance import Blocks, settle_balances
+from onnxadmm.units.bodies import inner_weights
 from onnxadmm.units.occupancy import AxisName, Occupancy, find_occupancy
 from onnxadmm.units.origins import Origin, resolve_reads
 from onnxadmm.units.rehearsal import refusals
@@ -218,6 +219,7 @@ class _Numbering:
         self._ignore = ignore
         self._used: dict[str, int] = {}  # how often a name was given, the last number behind it
         self._matched: set[str] = set()
+        self._inner = inner_weights(facts, _WEIGHT_TYPES)
         self._units = np.full(facts.labels.count, -1, dtype=np.int64)
 
     def number(self) -> Units:
@@ -238,6 +240,12 @@ class _Numbering:
             self._units[members] = np.arange(count, count + members.size)
             groups.append(Group(name, count, members.size, blocks, layers, tensors))
             count += members.size
+        # No labels lead into a body: what stays there is told by its longest axis.
+        locked += [
+            LockedGroup(weight.name, max(weight.shape), (weight.layer,), (), weight.reason)
+            for weight in self._inner
+            if sum(size > 1 for size in weight.shape) > 1
+        ]
         unmatched = [pattern for pattern in self._ignore if pattern not in self._matched]
         if unmatched:
             raise OptionError(
@@ -330,6 +338,7 @@ class _Numbering:
                 continue
             whole = [size for size, axis in zip(shape, axes, strict=True) if axis is None]
             terms.append(CostTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
+        terms += [CostTerm(weight.name, float(np.prod(weight.shape)), ()) for weight in self._inner]
         return terms
 
 

@@ -53,6 +53,47 @@ def network(body: str, weights: str) -> onnx.ModelProto:
     )
 
 
+#: A weight that is bytes times scales, written without DequantizeLinear.
+IN_BYTES = {
+    "a scale per column": ("f = Cast <to: int = 1> (q) W = Mul (f, scale)", "float[1,4] scale"),
+    "a scale for all, the other way round": ("f = Cast <to: int = 1> (q) W = Mul (scale, f)", "float scale = {0.25}"),
+    "a scale per row": ("f = Cast <to: int = 1> (q) W = Mul (f, scale)", "float[5,1] scale"),
+    "turned afterwards": (
+        "f = Cast <to: int = 1> (q) o = Mul (f, scale) t = Transpose (o) W = Transpose (t)",
+        "float[1,4] scale",
+    ),
+}
+BYTES = "int8[5,4] q = {3, -7, 12, -1, 9, 25, -31, 8, 6, -5, 4, -3, 2, 1, -9, 17, -20, 22, 13, -14}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", IN_BYTES)
+def test_bytes_times_scales_are_cut_in_their_bytes(name: str, kind: str) -> None:
+    body, weights = IN_BYTES[name]
+    original = network(body, f"{BYTES}, {weights}")
+    model = load(original)
+    assert inline(model) is model
+    held = (laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, laws.law_removed_units_cannot_be_seen)
+    for case in laws.hold(original, *held, kinds=[kind], seeds=range(2)):
+        assert sorted(group.count for group in case.units.groups) == [4, 5], case.units.locked
+    units = laws.units_of(original)[1]
+    keep = np.ones(units.count, np.bool_)
+    keep[[group.start for group in units.groups]] = False
+    small = shrink(model, units, keep).ir.graph.initializers
+    assert small["q"].shape == (4, 3)
+    assert small["q"].dtype is not None
+    assert small["q"].dtype.name == "INT8"
+    assert "W" not in small
+
+
+def test_bytes_with_a_zero_point_to_take_off_are_computed() -> None:
+    """Zero bytes are not zero there, so no mask could be written at the origin."""
+    body = "f = Cast <to: int = 1> (q) o = Sub (f, point) W = Mul (o, scale)"
+    original = network(body, f"{BYTES}, float[1,4] scale, float point = {{3}}")
+    assert "W" in inline(load(original)).ir.graph.initializers
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", COMPUTED)
 def test_a_layer_whose_weight_is_computed_loses_units_on_both_sides(name: str, kind: str) -> None:
@@ -280,7 +321,7 @@ def test_a_table_of_positions_is_cut_where_it_is_computed_and_not_written_out() 
         return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
 
     assert stored(to_proto(small).graph) < stored(original.graph)
-    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(1))
 
 
 def test_a_weight_that_would_make_the_model_much_larger_is_left_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_heads_of_two_layers_do_not_tie_through_a_mask_that_is_repeated(name: st
     original = two_attentions(MASKS[name])
     _, units = laws.units_of(original)
     assert {"Q1", "Q2"} <= {group.name for group in units.groups}
-    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(1))
 
 
 def test_copies_come_back_where_both_layers_keep_equally_many_heads() -> None:
@@ -72,6 +72,22 @@ def test_a_mask_that_one_layer_reads_stays_as_it_is() -> None:
         <float[3,4] W1, float[1,1,1] m, int64[3] sizes = {1, 5, 4}>
         { h = MatMul (x, W1)
           e = Expand (m, sizes)
+          y = Add (h, e) }"""
+    model = load(parse_sample(text))
+    assert inline(model) is model
+
+
+def test_sizes_that_are_filled_in_are_not_copied() -> None:
+    """Exporters write an Expand with as many numbers of -1 as there are axes, which two nodes read."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        sizes (float[1,5,3] x) => (float[1,5,4] y)
+        <float[3,4] W1, float[1,1,4] m, int64[3] sizes = {1, 5, 4}, int64[1] three = {3}, int64 minus = {-1}>
+        { h = MatMul (x, W1)
+          o = ConstantOfShape <value: tensor = int64[1] {1}> (three)
+          k = Mul (o, minus)
+          q = Equal (sizes, k)
+          w = Where (q, o, sizes)
+          e = Expand (m, w)
           y = Add (h, e) }"""
     model = load(parse_sample(text))
     assert inline(model) is model

@@ -50,6 +50,20 @@ def test_a_length_that_is_only_repeated_is_not_taken_for_the_only_one() -> None:
     assert infer(model).dynamic("x") == (True, False, True, True)
 
 
+def test_a_window_has_room_at_the_sizes_that_are_found() -> None:
+    """Rounded towards zero, a window of four moves once over two rows; the two here need 32 of them."""
+    model = picture(
+        """m = MaxPool <kernel_shape: ints = [8,1], strides: ints = [8,1]> (h)
+        p = MaxPool <kernel_shape: ints = [4,1], strides: ints = [4,1]> (m)
+        q = Squeeze (p, rows)
+        z = Unsqueeze (q, rows)""",
+        "int64[1] rows = {2},",
+    )
+    assert infer(model).sizes["x"] == (1, 3, 32, 32)
+    assert infer(model).dynamic("x") == (True, False, True, True)
+    pruned_and_proven(model)
+
+
 def test_the_only_size_that_a_table_of_positions_allows_is_found_and_is_a_constant() -> None:
     """What is computed from it is known, and locks nothing."""
     model = picture("z = Add (h, P)", "float[1,4,224,224] P,")

@@ -14,6 +14,7 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.harmless import doubtful_nodes, is_harmless
 from onnxadmm.graph.model import load
 from onnxadmm.graph.runtime import open_session
+from onnxadmm.graph.simplify import simplify
 from tests.hostile.crashers import CRASHERS
 
 #: Models that onnxruntime merely refuses, in a sentence of its own.
@@ -89,3 +90,24 @@ def test_the_checker_does_not_ask_onnxruntime_in_this_process() -> None:
     broken.graph.ClearField("name")
     with pytest.raises(oa.OnnxAdmmError, match="crash of onnxruntime"):
         load(broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["division_by_0", "modulo_0", "max_pool_strides_0"])
+def test_a_model_that_onnxsim_crashes_on_is_not_simplified(name: str) -> None:
+    proto = CRASHERS[name]()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2  # sizes that are known, and are computed with
+    model = load(proto)
+    result = simplify(model)
+    assert result.model is model
+    assert "not simplified" in result.note
+    assert "SIGFPE" in result.note
+
+
+@pytest.mark.slow
+def test_a_model_is_simplified_apart_as_in_this_process() -> None:
+    proto = CRASHERS["roi_align_with_junk_indices"]()
+    proto.graph.node.add(op_type="Identity", input=["y"], output=["z"])
+    proto.graph.output[0].name = "z"
+    result = simplify(load(proto))
+    assert "not simplified" not in result.note

@@ -186,4 +186,15 @@ SUMMING: dict[str, Variant] = {
         _SQUARE,
         read=9,
     ),
+    "quantised with the scale that all of it asks for": Variant(
+        "DynamicQuantizeLinear",
+        """q, scale, point = DynamicQuantizeLinear (h)
+        z = DequantizeLinear (q, scale, point)""",
+    ),
+    "quantised behind an activation that maps zero elsewhere": Variant(
+        "DynamicQuantizeLinear",
+        """e = Exp (h)
+        q, scale, point = DynamicQuantizeLinear (e)
+        z = DequantizeLinear (q, scale, point)""",
+    ),
 }

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxadmm.errors import NothingToPruneError
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.surgery import rank
@@ -224,3 +225,23 @@ def test_a_plan_names_weights_of_branches_and_its_budget_counts_them() -> None:
     keep = plan.keep(model, units)
     assert [int((~keep[group.start : group.start + group.count]).sum()) for group in units.groups] == [2, 2, 2]
     assert Cost(units, "params").dense() == 6 * 4 + 4 + 4 * 4 + 4 * 5 + 5 * 2
+
+
+def test_weights_in_the_branches_of_an_unknown_condition_are_named_and_counted() -> None:
+    """As a network that is written once per sampling rate: every weight stands in a branch."""
+    weight = f"own = Constant <value = float[4,4] {SQUARE}> ()"
+    original = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        rates (float[N,4] x, bool fast) => (float[N,4] y) <float[4] bias> {{
+           y = If (fast) <
+              then_branch = t () => (float[N,4] a) {{{weight} h = MatMul (x, own) a = Add (h, bias)}},
+              else_branch = e () => (float[N,4] b) <float[4,4] stored = {SQUARE}> {{b = MatMul (x, stored)}}>
+        }}"""
+    )
+    units = laws.units_of(original)[1]
+    within = [group for group in units.locked if not group.tensors]
+    assert sorted((group.name, group.count) for group in within) == [("own", 4), ("stored", 4)]
+    assert {group.reason for group in units.locked} == {"If (y) chooses its branch while running"}
+    assert Cost(units, "params").dense() == 4 + 16 + 16
+    with pytest.raises(NothingToPruneError, match=r"If \(y\) chooses its branch while running"):
+        rank(load(original), ratio=0.5)

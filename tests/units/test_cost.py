@@ -3,10 +3,13 @@
 import math
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxadmm.graph.model import to_proto
-from onnxadmm.units.cost import Cost
+from onnxadmm.surgery import find_groups
+from onnxadmm.units.cost import Cost, CostKind
+from tests.hostile.seeds import seeds
 from tests.rewrite import laws
 from tests.rules.heads import HEADS
 from tests.samples_text import parse_sample
@@ -91,3 +94,17 @@ def test_a_cost_at_a_batch_of_two_would_be_found() -> None:
         axis.type.tensor_type.shape.dim[0].dim_value = 2
     _, units = laws.units_of(original)
     assert np.isclose(Cost(units, "macs").dense(), 2 * NETWORKS["tokens in the batch"][0])
+
+
+@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("sample", ["Conv", "Concat", "Gemm", "LSTM", "Add", "Split", "MultiHeadAttention"])
+def test_what_a_group_saves_is_the_difference_between_two_totals(sample: str, kind: CostKind) -> None:
+    known = {name.rpartition("/")[2]: content for name, content in seeds()}
+    units = find_groups(onnx.ModelProto.FromString(known[sample]))
+    cost = Cost(units, kind)
+    assert units.groups
+    for group in units.groups:
+        without = np.ones(units.count, dtype=np.bool_)
+        without[group.start : group.start + group.count] = False
+        saved = cost.saved(group.start, group.count)
+        assert saved == pytest.approx(cost.dense() - cost.total(without), rel=1e-9)

@@ -11,6 +11,7 @@ from onnxadmm.graph.simplify import Simplified
 from onnxadmm.units.removable import frees_less, removable_parameters
 from onnxadmm.units.units import find_units
 from tests.samples_text import parse_sample
+from tests.shared import needs_training
 
 NETWORK = """<ir_version: 8, opset_import: ["" : 17]>
     plain (float[N,6] x) => (float[N,3] y)
@@ -37,6 +38,8 @@ def test_a_model_that_locks_more_frees_less() -> None:
     assert not frees_less(free, free)
 
 
+@needs_training
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_latency")
 def test_a_run_keeps_the_model_as_given_where_simplifying_locks_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

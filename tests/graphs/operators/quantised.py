@@ -133,7 +133,7 @@ def integer_product(b: GraphBuilder, x: Port) -> Value:
 
 
 @block("DynamicQuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", steps=True, on=("tokens", "flat"),
-       opsets=RUNTIME_OPSET, passes=False)  # fmt: skip
+       opsets=RUNTIME_OPSET)  # fmt: skip
 def dynamic_product(b: GraphBuilder, x: Port) -> Value:
     """As the runtime's dynamic quantisation writes a layer."""
     q, scale, zero = b.node("DynamicQuantizeLinear", [x], outputs=3)
@@ -262,7 +262,7 @@ def integer_product_to_float(b: GraphBuilder, x: Port) -> Value:
     return _foreign(b, "MatMulIntegerToFloat", operands, (*x.shape[:-1], count), TensorProto.FLOAT)
 
 
-@block("DynamicQuantizeMatMul", "com.microsoft.DynamicQuantizeMatMul", steps=True, on=("flat", "tokens"), passes=False)
+@block("DynamicQuantizeMatMul", "com.microsoft.DynamicQuantizeMatMul", steps=True, on=("flat", "tokens"))
 def dynamic_fused_product(b: GraphBuilder, x: Port) -> Value:
     count = _outer(b, x)
     weight = _integers(b, [x.channels, count], np.uint8)
