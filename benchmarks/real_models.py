@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
@@ -208,10 +208,25 @@ def examine(candidate: Candidate, folder: Path, *, ratio: float, limit: float) -
                 row.trouble = f"{verb} ended with status {step.status}: {_without_paths(step.said, path, results)}"
                 return row
         proof = json.loads(text)
-        row.snr_db, row.within_rounding = float(proof["snr_db"]), tuple(proof["within_noise"])
+        row.snr_db, row.within_rounding = (
+            float(proof["snr_db"]),
+            tuple(_about_rounding(each) for each in proof["within_noise"]),
+        )
         row.file_bytes = (row.file_bytes[0], small.stat().st_size)
         row.parameters = (row.parameters[0], inspected(small, limit=limit).get("parameters", 0))
     return row
+
+
+def _about_rounding(found: Mapping[str, Any]) -> str:
+    return (
+        f"output {found['output']}, {found['snr_db']:.0f} dB, differs by {found['difference']:.2g}; rounding alone "
+        f"changes it by {found['floor']:.2g}"
+        + (
+            f", and before it saturates it agrees to {found['unsaturated_db']:.0f} dB"
+            if found["unsaturated_db"]
+            else ""
+        )
+    )
 
 
 def _without_paths(said: str, path: Path, folder: str) -> str:
@@ -240,12 +255,13 @@ def render(rows: Sequence[Row], *, command: str, ratio: float, limit: float) -> 
     machine, versions = this_machine(), package_versions()
     shrunk = [row for row in rows if not row.trouble]
     nothing = [row for row in rows if row.trouble and row.right]
+    others = len(rows) - len(shrunk) - len(nothing)
     runtime = next((f"{name} {version}" for name, version in versions.items() if "onnxruntime" in name), "no runtime")
     lines = [
         "# Models out of packages",
         "",
         f"{len(rows)} models that packages of the Python Package Index bring along: {len(shrunk)} shrunk and proven, "
-        f"{len(nothing)} where rightly nothing goes, {len(rows) - len(shrunk) - len(nothing)} others. Of every group "
+        f"{len(nothing)} of which nothing can go{f', {others} without a result' if others else ''}. Of every group "
         f"that may shrink {ratio:.0%} of the units go, by magnitude, without any retraining: this is about structure "
         "and proof, not about accuracy.",
         "",
