@@ -20,6 +20,15 @@ from tests.conftest import Command
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
+
+@pytest.fixture(autouse=True)
+def _hung_up_as_usual() -> Iterator[None]:
+    """Tests that ``nohup`` started would pass its ignored SIGHUP on to their children."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What is run, and the place in it at which the signal comes: a function that is called then.
 _VERBS = {
