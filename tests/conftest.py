@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutants", type=int, default=2000, help="mutated models that are analysed")
     parser.addoption("--kills", type=int, default=20, help="whole runs that are killed at a random moment")
     parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")
+
+
+def pytest_configure() -> None:
+    """Signals are as a terminal leaves them: what starts tests in the background has its children ignore them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,15 +20,6 @@ from tests.conftest import Command
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
-
-@pytest.fixture(autouse=True)
-def _hung_up_as_usual() -> Iterator[None]:
-    """Tests that ``nohup`` started would pass its ignored SIGHUP on to their children."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 ROOT = Path(__file__).resolve().parents[2]
 #: What is run, and the place in it at which the signal comes: a function that is called then.
 _VERBS = {
@@ -51,10 +42,10 @@ from onnxadmm.cli import main
 from onnxadmm.train.preflight import preflight
 real = preflight._run
 if place == "onnxadmm.run.steps.preflight":
-    # The child is under way when the signal comes.
+    # The child is under way when the signal comes: it takes longer than this to import what it needs.
     import threading
     def run(folder, order, timeout):
-        threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
+        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
         return real(folder, order, timeout)
     preflight._run = run
 else:
