@@ -14,6 +14,7 @@ from tests.hostile.places import (
     names_of,
     nodes_of,
     one_node,
+    spoil_lengths,
 )
 
 
@@ -162,15 +163,7 @@ def absurd_attribute(draw: random.Random, model: onnx.ModelProto) -> None:
     elif attribute.type == AttributeProto.STRING:
         attribute.s = draw.choice([b"", b"NOTHING", b"\xff\xfe", b"x" * 5000, b"...,->", b"ij,jk->ik", b"SAME_UPPER"])
     elif attribute.type == AttributeProto.INTS:
-        way = draw.randrange(4)
-        if way == 0 and attribute.ints:
-            attribute.ints[draw.randrange(len(attribute.ints))] = draw.choice(ABSURD_LENGTHS)
-        elif way == 1:
-            attribute.ints.append(draw.choice(ABSURD_LENGTHS))
-        elif way == 2 and attribute.ints:
-            attribute.ints.pop()
-        else:
-            del attribute.ints[:]
+        spoil_lengths(draw, attribute.ints)
     elif attribute.type == AttributeProto.FLOATS and attribute.floats:
         attribute.floats[draw.randrange(len(attribute.floats))] = draw.choice(ABSURD_FLOATS)
 

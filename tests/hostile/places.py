@@ -68,3 +68,16 @@ def values_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def one_node(draw: random.Random, model: onnx.ModelProto) -> tuple[Any, onnx.NodeProto] | None:
     nodes = nodes_of(model)
     return draw.choice(nodes) if nodes else None
+
+
+def spoil_lengths(draw: random.Random, lengths: Any) -> None:
+    """One of the integers of a repeated field is absurd, or there is one more, one less, or none."""
+    way = draw.randrange(4)
+    if way == 0 and lengths:
+        lengths[draw.randrange(len(lengths))] = draw.choice(ABSURD_LENGTHS)
+    elif way == 1:
+        lengths.append(draw.choice(ABSURD_LENGTHS))
+    elif way == 2 and lengths:
+        lengths.pop()
+    else:
+        del lengths[:]

@@ -12,6 +12,7 @@ from tests.hostile.places import (
     TYPES,
     graphs,
     names_of,
+    spoil_lengths,
     tensors_of,
     values_of,
 )
@@ -24,17 +25,8 @@ def _one_tensor(draw: random.Random, model: onnx.ModelProto) -> TensorProto | No
 
 def lying_dims(draw: random.Random, model: onnx.ModelProto) -> None:
     """Other lengths than there are numbers."""
-    if (tensor := _one_tensor(draw, model)) is None:
-        return
-    way = draw.randrange(4)
-    if way == 0 and tensor.dims:
-        tensor.dims[draw.randrange(len(tensor.dims))] = draw.choice(ABSURD_LENGTHS)
-    elif way == 1:
-        tensor.dims.append(draw.choice(ABSURD_LENGTHS))
-    elif way == 2 and tensor.dims:
-        tensor.dims.pop()
-    else:
-        del tensor.dims[:]
+    if (tensor := _one_tensor(draw, model)) is not None:
+        spoil_lengths(draw, tensor.dims)
 
 
 def reshaped_dims(draw: random.Random, model: onnx.ModelProto) -> None:
