@@ -15,8 +15,8 @@ from onnxadmm.runtime.apart import ApartSession, RefusedError
 from onnxadmm.runtime.apart_child import build_options
 from onnxadmm.runtime.custom_ops import libraries_in_use
 
-# onnxruntime's log level: what goes wrong is raised, and need not be on stderr as well.
-_LOG_ERROR: Final = 3
+#: onnxruntime's log level: what goes wrong is raised, and need not be on stderr as well.
+LOG_ERROR: Final = 3
 #: How onnxruntime says that nobody computes an operator: while loading, without a schema, and with one.
 _NO_KERNEL: Final = (
     re.compile(r"Fatal error: (?P<domain>[^\s:]*):(?P<operator>\w+)\(-?\d+\) is not a registered function/op"),
@@ -76,7 +76,7 @@ def import_runtime() -> ModuleType:
         runtime = importlib.import_module("onnxruntime")
         # Two providers that overwrote each other can leave a package that imports and holds nothing.
         runtime.InferenceSession  # noqa: B018
-        runtime.set_default_logger_severity(_LOG_ERROR)
+        runtime.set_default_logger_severity(LOG_ERROR)
     except (ImportError, AttributeError, OSError) as error:
         raise InputError(
             "onnxruntime",

@@ -18,7 +18,15 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
-from onnxadmm.runtime.session import SessionOptions, Spinning, failures, import_runtime, open_inference, session_options
+from onnxadmm.runtime.session import (
+    LOG_ERROR,
+    SessionOptions,
+    Spinning,
+    failures,
+    import_runtime,
+    open_inference,
+    session_options,
+)
 
 AnyArray = NDArray[Any]
 
@@ -31,7 +39,6 @@ REQUIREMENT = (
     "onnxruntime-training-cpu 1.19.2 (wheels for CPython 3.9 to 3.12 on Linux x86-64, macOS and Windows) "
     "as the only provider of the module onnxruntime"
 )
-_SEVERITY_ERROR = 3
 
 
 def providers(
@@ -164,7 +171,7 @@ class BoundSession:
         self._session = inference_session(model, threads=threads, spinning=spinning)
         self._binding = self._session.io_binding()
         self._run_options = runtime.RunOptions()
-        self._run_options.log_severity_level = _SEVERITY_ERROR
+        self._run_options.log_severity_level = LOG_ERROR
         self._held: dict[str, AnyArray] = {}
 
     def bind_input(self, name: str, array: AnyArray) -> None:
