@@ -1,20 +1,44 @@
-"""The part of a graph that some of its results need."""
+"""Parts of a graph: what some of its results need, from the inputs on or from values that are known."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+import onnx_ir
 
 from onnxadmm.graph.model import Model, clone
 
 
 def up_to(model: Model, names: Collection[str]) -> Model:
     """Return a copy that computes the named tensors of the main graph, and holds no node or weight they do not need."""
+    return between(model, {}, names)
+
+
+def between(model: Model, given: Mapping[str, onnx_ir.DataType], names: Collection[str]) -> Model:
+    """Return a copy that computes the named tensors of the main graph from others, which become its inputs.
+
+    It holds no node, weight or input that they do not need.
+
+    Args:
+        model: it is not changed.
+        given: element types of the values that are fed, by name, beside the inputs of the model.
+        names: results of nodes of the main graph, none of them given.
+    """
     copy = clone(model)
     graph = copy.ir.graph
-    graph.outputs[:] = [value for node in graph for value in node.outputs if value.name in names]
-    wanted = set(graph.outputs)
+    wanted = [value for node in graph for value in node.outputs if value.name in names]
+    for value in [value for node in graph for value in node.outputs if value.name in given]:
+        name, value.name = value.name, f"{value.name}/computed"
+        assert name is not None  # it was found by its name
+        fed = onnx_ir.Value(name=name, type=onnx_ir.TensorType(given[name]))
+        value.replace_all_uses_with(fed)
+        graph.inputs.append(fed)
+    graph.outputs[:] = wanted
+    kept = set(wanted)
     for node in reversed(graph):
-        if not any(value.uses() or value in wanted for value in node.outputs):
+        if not any(value.uses() or value in kept for value in node.outputs):
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in wanted:
+        if not value.uses() and value not in kept:
             del graph.initializers[name]
+    if given:
+        graph.inputs[:] = [value for value in graph.inputs if value.uses()]
     return copy
