@@ -106,7 +106,8 @@ def rank(
         model: path or model.
         budget: what the result may cost; only ``macs`` or ``params``. A dict of its fields will do, as for limits.
         ratio: share of the units of every group that goes, ``0.3`` or ``"30%"``; instead of a budget.
-        by: ``"magnitude"`` or ``"random"``.
+        by: ``"magnitude"`` (of the weights that write and read a unit, relative to its group) or ``"random"``; see
+            docs/method.md for what such plans are good for.
         limits: how far a group may shrink.
         ignore, inexact: as for ``find_groups``.
         seed: of the random ranking.
