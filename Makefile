@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # make test TESTS=tests/test_cli.py
 TESTS ?= tests
+# How many processes test side by side: as many as there are cores, four at the most.
+JOBS ?= auto
+PARALLEL := -n $(JOBS) --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test quick lint types clean
 
@@ -19,11 +22,11 @@ demo: $(VENV)/.package
 	$(BIN)/onnxadmm demo --out out/demo --force
 
 test: $(VENV)/.developer
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 # While one works: no slow test, and of each test with many cases two.
 quick: $(VENV)/.developer
-	$(BIN)/python -m pytest -q -m "not slow" --cases 2 $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -q -m "not slow" --cases 2 $(TESTS)
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

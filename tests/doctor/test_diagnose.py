@@ -238,6 +238,7 @@ def test_byte_products_are_really_tried_here() -> None:
     assert try_training().exact_bytes is not None
 
 
+@pytest.mark.slow
 def test_training_is_really_tried_here() -> None:
     diagnosis = diagnose()
     reason = engine.unavailable_reason()

@@ -161,6 +161,7 @@ def test_a_simplified_model_can_be_saved_and_loaded(tmp_path: Path) -> None:
     assert len(load(tmp_path / "m.onnx").ir.graph) == 3
 
 
+@pytest.mark.slow
 def test_what_is_computed_from_little_is_not_stored() -> None:
     """Three numbers become a table of 200 000: the file would be larger than what was given."""
     model = from_proto(

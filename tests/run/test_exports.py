@@ -15,7 +15,7 @@ from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Task
 from tests.shared import needs_training
 
-pytestmark = [needs_training, pytest.mark.usefixtures("quick_latency")]
+pytestmark = [needs_training, pytest.mark.slow, pytest.mark.usefixtures("quick_latency")]
 
 ZOO = Path(__file__).parent.parent / "zoo"
 SAMPLES = 64

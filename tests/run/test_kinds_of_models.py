@@ -16,7 +16,7 @@ from onnxadmm.report.report import Report
 from tests.conftest import Command
 from tests.shared import needs_training
 
-pytestmark = [needs_training, pytest.mark.usefixtures("quick_latency")]
+pytestmark = [needs_training, pytest.mark.slow, pytest.mark.usefixtures("quick_latency")]
 
 Array = NDArray[Any]
 SHORT = {"epochs": 1, "retrain_epochs": 1, "batch_size": 16, "workers": 1}
