@@ -3,7 +3,8 @@
 A convolution reads patches, a matrix product rows. Here, and only here, stands how each of them is laid out.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -47,6 +48,7 @@ class Layer:
         blocks: groups of a convolution; 1 otherwise.
         taps: rows of the matrix per position of the reading axis: the size of a kernel, or 1.
         offset: what can make up for a constant error of its outputs; None where nothing can.
+        limits: between which values what follows tells its outputs (with the offset) apart; None: it tells them all.
     """
 
     node: str
@@ -57,6 +59,7 @@ class Layer:
     blocks: int
     taps: int
     offset: Offset | None
+    limits: tuple[float, float] | None
     _rows: Callable[[FloatArray, int, np.random.Generator], FloatArray]
     _to_matrix: Callable[[Array], Array]
     _to_weight: Callable[[Array, tuple[int, ...]], Array]
@@ -142,6 +145,30 @@ def _offset_behind(node: onnx_ir.Node, outputs: int, axis: int) -> Offset | None
     return Offset(other.name or "", 1.0) if fits else None
 
 
+def _limits_behind(node: onnx_ir.Node, offset: Offset | None) -> tuple[float, float] | None:
+    """Between which values the only reader of the outputs, with their offset, tells them apart."""
+    result = node.outputs[0]
+    if offset is not None and all(value is None or value.name != offset.tensor for value in node.inputs):
+        ((adding, _),) = result.uses()  # it was found there
+        if adding.op_type != "Add":
+            return None  # a normalisation stands between
+        result = adding.outputs[0]
+    uses = tuple(result.uses())
+    if len(uses) != 1 or result.is_graph_output():
+        return None
+    reader = uses[0][0]
+    if reader.op_type == "Relu":
+        return 0.0, math.inf
+    if reader.op_type != "Clip":
+        return None
+    given = [constant(value) if value is not None else None for value in reader.inputs[1:3]]
+    found = [None if array is None or array.size != 1 else float(array.reshape(-1)[0]) for array in given]
+    low, high = [*found, None, None][:2]
+    return reader.attributes.get_float("min", -math.inf if low is None else low), reader.attributes.get_float(
+        "max", math.inf if high is None else high
+    )
+
+
 def _some(count: int, most: int, generator: np.random.Generator) -> NDArray[np.int64] | slice:
     return slice(None) if count <= most else np.sort(generator.choice(count, most, replace=False))
 
@@ -184,6 +211,7 @@ def _gemm(node: onnx_ir.Node, index: int) -> Layer | None:
         offset=offset,
         rows=_turned_rows if node.attributes.get_int("transA", 0) else _last_axis_rows,
         turned=turned,
+        limited=alpha == 1.0,
     )
 
 
@@ -209,6 +237,7 @@ def _product(
     offset: Offset | None,
     rows: Callable[[FloatArray, int, np.random.Generator], FloatArray],
     turned: bool,
+    limited: bool = True,
 ) -> Layer:
     data, weight = node.inputs[operand], node.inputs[1 - operand]
     assert data is not None  # an operand of a product
@@ -222,6 +251,7 @@ def _product(
         blocks=1,
         taps=1,
         offset=offset,
+        limits=_limits_behind(node, offset) if limited else None,
         _rows=rows,
         _to_matrix=_turned if turned else _as_is,
         _to_weight=(lambda matrix, shape: matrix[0].T) if turned else (lambda matrix, shape: matrix[0]),
@@ -242,6 +272,7 @@ def _recurrent(node: onnx_ir.Node, index: int) -> Layer | None:
         blocks=1,
         taps=1,
         offset=None,
+        limits=None,
         _rows=_last_axis_rows,
         _to_matrix=lambda weight: weight.reshape(-1, weight.shape[2]).T[None],
         _to_weight=lambda matrix, shape: matrix[0].T.reshape(shape),
@@ -276,6 +307,7 @@ def _convolution(node: onnx_ir.Node, index: int) -> Layer | None:
         blocks=window.blocks,
         taps=prod(window.kernel),
         offset=offset,
+        limits=_limits_behind(node, offset),
         _rows=window.rows,
         _to_matrix=window.matrix,
         _to_weight=window.weight,
@@ -347,8 +379,3 @@ _FORMS: Final[Mapping[tuple[str, str], Callable[[onnx_ir.Node, int], Layer | Non
     ("", "GRU"): _recurrent,
     ("", "RNN"): _recurrent,
 }
-
-
-def in_order(layers: Mapping[str, Layer]) -> Iterator[Layer]:
-    """Yield layers as they stand in the graph."""
-    return iter(sorted(layers.values(), key=lambda layer: layer.index))
