@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import free_name, new_initializer
+from onnxadmm.graph.constants import constant, free_name, new_initializer, set_constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.node import NodeView
@@ -152,6 +152,10 @@ class Edit(NodeView):
         """Change an attribute that lists integers."""
         self._node.attributes[name] = onnx_ir.AttrInt64s(name, list(values))
 
+    def set_number(self, name: str, value: float) -> None:
+        """Change a floating-point attribute."""
+        self._node.attributes[name] = onnx_ir.AttrFloat32(name, value)
+
     def set_operand(self, index: int, values: Sequence[int | None] | NDArray[np.int64]) -> None:
         """Replace an operand by a new constant of integers, of the type it had; int64 where it was absent.
 
@@ -224,6 +228,40 @@ class Edit(NodeView):
         result.name = free_name(f"{name}_unscaled", self._names)
         scaled.outputs[0].name = name
 
+    def scale_operand(self, index: int, factor: float) -> None:
+        """Multiply an operand, of floating-point numbers, by a constant.
+
+        A weight is replaced by one that is multiplied. Other readers keep the one they have; the last that changes
+        takes the name over, so that a weight which all of its readers multiply alike keeps it. What is computed while
+        running is multiplied in front of the node.
+        """
+        old = self._node.inputs[index]
+        dtype = None if old is None else self._shapes.dtype(old.name or "")
+        if old is None or dtype is None or not dtype.is_floating_point():
+            raise LookupError(f"operand {index} of {self.where} is of no floating-point type")
+        array = constant(old)
+        if array is None:
+            share = self._constant(f"{old.name}_share", np.asarray(factor).astype(dtype.numpy()))
+            scaled = onnx_ir.Node("", "Mul", inputs=[old, share])
+            scaled.outputs[0].name = free_name(f"{old.name}_scaled", self._names)
+            self._node.prepend(scaled)
+            self._node.replace_input_with(index, scaled.outputs[0])
+            return
+        product = (array.astype(np.float64) * factor).astype(array.dtype)
+        key = (f"{old.name} times {factor!r}", array.shape, b"")
+        others = [use for use in old.uses() if use.node is not self._node or use.idx != index]
+        if others or old.is_graph_output():
+            if key not in self._made:
+                self._made[key] = new_initializer(self._model, f"{old.name}_pruned", product, taken=self._names)
+            self._node.replace_input_with(index, self._made[key])
+            return
+        set_constant(self._model, old, product)
+        shared = self._made.pop(key, None)
+        if shared is not None:
+            for use in tuple(shared.uses()):
+                use.node.replace_input_with(use.idx, old)
+            self._drop(shared)
+
     def gather_operand(self, index: int, axis: int, positions: Sequence[int] | Positions) -> None:
         """Let the node read only some positions of an axis of an operand, counted after removal, in this order."""
         old = self._node.inputs[index]
@@ -234,6 +272,15 @@ class Edit(NodeView):
         picked.outputs[0].name = free_name(f"{old.name}_picked", self._names)
         self._node.prepend(picked)
         self._node.replace_input_with(index, picked.outputs[0])
+
+    def _drop(self, unused: onnx_ir.Value) -> None:
+        """Take a constant out of the graph."""
+        node = unused.producer()
+        if node is not None and node.graph is not None:
+            node.graph.remove(node, safe=True)
+        else:
+            self._model.ir.graph.initializers.pop(unused.name or "")
+        self._names.discard(unused.name or "")
 
     def _integers(self, name: str | None) -> type[np.signedinteger[Any]]:
         """Return the type of integers of a value: operands that go together have to have the same."""

@@ -17,8 +17,6 @@ declare("MatMulNBits", domain=_DOMAIN, shape=foreign_shapes.blocked_product)
 declare("QLinearWhere", domain=_DOMAIN, shape=foreign_shapes.quantised_where)
 declare("Binarizer", "Imputer", "Scaler", domain="ai.onnx.ml", shape=shape_of(0))
 declare("Normalizer", domain="ai.onnx.ml", shape=shape_of(0, dtype=TensorProto.FLOAT))
-# onnxruntime knows it in every operator set of the default domain, onnx in none.
-declare("SimplifiedLayerNormalization", shape=foreign_shapes.normalization)
 
 
 @rule(
@@ -78,8 +76,7 @@ def fused_product(visit: Visit) -> None:
 
 
 @rule(
-    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_DOMAIN, normalises=True,
-    shape=foreign_shapes.skip_normalization,
+    "SkipLayerNormalization", domain=_DOMAIN, normalises=True, shape=foreign_shapes.skip_normalization,
     note="mixes along the last axis, which locks; the others are tied",
 )  # fmt: skip
 def skip_layer_normalization(visit: Visit) -> None:

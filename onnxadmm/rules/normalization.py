@@ -43,14 +43,6 @@ def layer_normalization(visit: Visit) -> None:
 
 
 @rule(
-    "RMSNormalization", effect="inexact", normalises=True, vectors=(1,),
-    note="normalises over its last axes, which lock; passes the others",
-)  # fmt: skip
-def root_mean_square_normalization(visit: Visit) -> None:
-    _feature_normalization(visit, (1,))
-
-
-@rule(
     "InstanceNormalization", normalises=True, vectors=(1, 2),
     note="ties the channels to scale and shift; normalises over space, which locks",
 )  # fmt: skip

@@ -154,6 +154,86 @@ SUMMING: dict[str, Variant] = {
         z = Div (h, r)""",
         "float[1] positive",
     ),
+    "root mean square in one operator": Variant(
+        "RMSNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = RMSNormalization <epsilon: float = 0.5> (t, scale)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale",
+        opset=23,
+    ),
+    "root mean square over channels, rows and columns": Variant(
+        "RMSNormalization",
+        "z = RMSNormalization <axis: int = 1, epsilon: float = 0.5> (h, scale)",
+        "float[4,1,1] scale",
+        opset=23,
+    ),
+    "root mean square with one number as scale": Variant(
+        "RMSNormalization",
+        "z = RMSNormalization <axis: int = -3, epsilon: float = 0.5> (h, scale)",
+        "float[1] scale",
+        opset=23,
+    ),
+    "root mean square of onnxruntime": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, scale)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale",
+    ),
+    "root mean squares that share a scale, which is added as well": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, scale)
+        a = Add (t, scale)
+        m = SimplifiedLayerNormalization <epsilon: float = 0.25> (a, scale)
+        s = Sub (n, m)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (s)""",
+        "float[4] scale",
+    ),
+    "root mean squares of one scale": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, scale)
+        a = Sigmoid (n)
+        m = SimplifiedLayerNormalization <epsilon: float = 0.25> (a, scale)
+        s = Sub (n, m)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (s)""",
+        "float[4] scale",
+    ),
+    "root mean square whose scale is computed": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        m = ReduceMax <axes: ints = [0, 1, 2], keepdims: int = 0> (t)
+        e = Exp (m)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, e)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        batch="2",
+    ),
+    "root mean square of a sum, which is read as well": Variant(
+        "SkipSimplifiedLayerNormalization",
+        """k = Conv (x, W3, B3)
+        f = Reshape (h, flat)
+        g = Reshape (k, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        t = Transpose <perm: ints = [0, 2, 1]> (g)
+        n, , , a = com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = 0.5> (s, t, scale)
+        b = Sub (n, a)
+        u = Transpose <perm: ints = [0, 2, 1]> (b)
+        z = Reshape (u, square)""",
+        "float[4] scale, " + _FLAT,
+        domain="com.microsoft",
+    ),
+    "root mean square of a sum with a constant": Variant(
+        "SkipSimplifiedLayerNormalization",
+        """f = Reshape (h, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        n = com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = 0.5> (s, table, scale)
+        u = Transpose <perm: ints = [0, 2, 1]> (n)
+        z = Reshape (u, square)""",
+        "float[4] scale, float[1,9,4] table, " + _SQUARE,
+        domain="com.microsoft",
+    ),
     "layer normalisation over channels, written out": Variant(
         "ReduceMean",
         """m = ReduceMean <axes: ints = [1]> (h)
