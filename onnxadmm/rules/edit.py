@@ -14,6 +14,9 @@ from onnxadmm.rules.node import NodeView
 
 Positions = NDArray[np.int64]
 Kept = Callable[[str], tuple[Positions | None, ...] | None]
+AttributeValue = int | Sequence[int]
+#: What ``Edit.write`` takes and gives.
+Written = onnx_ir.Value
 Made = dict[tuple[str, tuple[int, ...], bytes], onnx_ir.Value]
 
 
@@ -133,6 +136,18 @@ class Edit(NodeView):
         values = [value.name for value in (*self._node.inputs, *self._node.outputs) if value is not None]
         return any(self._pruned(name, "it").shrinks for name in values if name)
 
+    def dtype(self, index: int) -> np.dtype[Any]:
+        """Return the type of the numbers of an operand.
+
+        Raises:
+            LookupError: it is not known.
+        """
+        name = self._operand_name(index)
+        dtype = None if name is None else self._shapes.dtype(name)
+        if dtype is None:
+            raise LookupError(f"the type of operand {index} of {self.where} is not known")
+        return np.dtype(dtype.numpy())
+
     def _pruned(self, name: str | None, what: str) -> PrunedValue:
         if not name:
             raise LookupError(f"{what} of {self.where} is absent")
@@ -215,18 +230,67 @@ class Edit(NodeView):
             raise LookupError(f"the result of {self.where} is of no floating-point type")
         share = self._constant(f"{result.name}_share", np.asarray(factor).astype(dtype.numpy()))
         scaled = onnx_ir.Node("", "Mul", inputs=[result, share])
-        scaled.outputs[0].shape, scaled.outputs[0].type = result.shape, result.type
         self._node.append(scaled)
-        for use in tuple(result.uses()):
-            if use.node is not scaled:
-                use.node.replace_input_with(use.idx, scaled.outputs[0])
-        outputs = scaled.graph.outputs if isinstance(scaled.graph, onnx_ir.Graph) else []
+        self._take_over(result, scaled.outputs[0])
+
+    def write(self, operator: str, *operands: Written | NDArray[Any], **attributes: AttributeValue) -> Written:
+        """Put a node of the default domain in front of this one, for ``replace_by``.
+
+        Args:
+            operator: such as ``"Mul"``.
+            operands: results of other such nodes, what ``value_of_operand`` gives, or arrays, which become constants.
+            attributes: integers, or lists of integers.
+
+        Returns:
+            the first result.
+        """
+        inputs = [
+            operand if isinstance(operand, onnx_ir.Value) else self._constant("number", operand) for operand in operands
+        ]
+        node = onnx_ir.node(operator, inputs, attributes)
+        # Short: in a small file the names of many such nodes would weigh more than the weights that go.
+        node.outputs[0].name = free_name(operator.lower(), self._names)
+        self._node.prepend(node)
+        return node.outputs[0]
+
+    def value_of_operand(self, index: int) -> Written:
+        """Return an operand for ``write``.
+
+        Raises:
+            LookupError: it is absent, see ``has_operand``.
+        """
+        value = self._node.inputs[index] if index < len(self._node.inputs) else None
+        if value is None:
+            raise LookupError(f"operand {index} of {self.where} is absent")
+        return value
+
+    def replace_by(self, *results: Written | None) -> None:
+        """Take the node out of the graph: what was written gives its results, which keep their names.
+
+        Args:
+            results: for each result of the node; None, or nothing at the end, for one that nobody reads.
+        """
+        for old, new in zip(self._node.outputs, results, strict=False):
+            if new is not None and old.name:
+                self._take_over(old, new)
+        if self._node.graph is not None:
+            self._node.graph.remove(self._node, safe=True)
+
+    def _take_over(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:
+        """Let whoever reads a result read another, which gets its name; the node that computes the other may go on."""
+        new.shape, new.type = old.shape, old.type
+        node = new.producer()
+        for use in tuple(old.uses()):
+            if use.node is not node:
+                use.node.replace_input_with(use.idx, new)
+        graph = self._node.graph
+        outputs = graph.outputs if isinstance(graph, onnx_ir.Graph) else []
         for index, value in enumerate(outputs):
-            if value is result:
-                outputs[index] = scaled.outputs[0]
-        name, result.name = result.name, None
-        result.name = free_name(f"{name}_unscaled", self._names)
-        scaled.outputs[0].name = name
+            if value is old:
+                outputs[index] = new
+        name, old.name = old.name, None
+        old.name = free_name(f"{name}_unscaled", self._names)
+        new.name = name
 
     def scale_operand(self, index: int, factor: float) -> None:
         """Multiply an operand, of floating-point numbers, by a constant.

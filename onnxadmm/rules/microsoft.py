@@ -76,23 +76,6 @@ def fused_product(visit: Visit) -> None:
 
 
 @rule(
-    "SkipLayerNormalization", domain=_DOMAIN, normalises=True, shape=foreign_shapes.skip_normalization,
-    note="mixes along the last axis, which locks; the others are tied",
-)  # fmt: skip
-def skip_layer_normalization(visit: Visit) -> None:
-    data, skip = visit.operand(0), visit.operand(1)
-    axes = visit.tie_broadcast([data, skip], data.shape)
-    for index in range(2, visit.operand_count):
-        if visit.has_operand(index):
-            visit.lock(visit.operand(index).axes[0], "mixes along it")
-    visit.lock(axes[-1], "mixes along it")
-    axes[-1] = None
-    for result in range(visit.result_count):
-        if visit.has_result(result) and len(visit.result_shape(result)) == len(axes):
-            visit.set_result(axes, index=result)
-
-
-@rule(
     "EmbedLayerNormalization", domain=_DOMAIN, normalises=True, shape=foreign_shapes.embed,
     lookups=(Lookup(0, 2, "rows"), Lookup(1, 4, "rows")), note="mixes along the embedding, which locks",
 )  # fmt: skip

@@ -234,6 +234,61 @@ SUMMING: dict[str, Variant] = {
         "float[4] scale, float[1,9,4] table, " + _SQUARE,
         domain="com.microsoft",
     ),
+    "layer normalisation in one operator": Variant(
+        "LayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = LayerNormalization <epsilon: float = 0.5> (t, scale, shift)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale, float[4] shift",
+    ),
+    "layer normalisation without shift, axes of its means as operand": Variant(
+        "LayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = LayerNormalization <epsilon: float = 0.5> (t, scale)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale",
+        opset=18,
+    ),
+    "layer normalisation over channels, rows and columns": Variant(
+        "LayerNormalization",
+        "z = LayerNormalization <axis: int = 1, epsilon: float = 0.5> (h, scale, shift)",
+        "float[4,3,3] scale, float[4,3,3] shift",
+    ),
+    "layer normalisation of layer normalisation, as in a post-norm": Variant(
+        "LayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = LayerNormalization <epsilon: float = 0.5> (t, scale, shift)
+        a = Exp (n)
+        m = Add (n, a)
+        o = LayerNormalization <epsilon: float = 0.25> (m, scale, shift)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (o)""",
+        "float[4] scale, float[4] shift",
+    ),
+    "layer normalisation of a sum, which is read as well": Variant(
+        "SkipLayerNormalization",
+        """k = Conv (x, W3, B3)
+        f = Reshape (h, flat)
+        g = Reshape (k, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        t = Transpose <perm: ints = [0, 2, 1]> (g)
+        n, , , a = com.microsoft.SkipLayerNormalization <epsilon: float = 0.5> (s, t, scale, shift, bias)
+        b = Sub (n, a)
+        u = Transpose <perm: ints = [0, 2, 1]> (b)
+        z = Reshape (u, square)""",
+        "float[4] scale, float[4] shift, float[4] bias, " + _FLAT,
+        domain="com.microsoft",
+    ),
+    "layer normalisation of a sum in an old file": Variant(
+        "SkipLayerNormalization",
+        """f = Reshape (h, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        n = com.microsoft.SkipLayerNormalization <epsilon: float = 0.5> (s, table, scale)
+        u = Transpose <perm: ints = [0, 2, 1]> (n)
+        z = Reshape (u, square)""",
+        "float[4] scale, float[1,9,4] table, " + _SQUARE,
+        domain="com.microsoft",
+        opset=12,
+    ),
     "layer normalisation over channels, written out": Variant(
         "ReduceMean",
         """m = ReduceMean <axes: ints = [1]> (h)

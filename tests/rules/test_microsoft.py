@@ -16,10 +16,10 @@ DOMAIN = "com.microsoft"
 #: What follows ties again what the fault has untied, by the scales that both share.
 RETIED = {"QuantizeLinear"}
 #: Their results have no axis that could shrink in the sample.
-LOCKING = {"EmbedLayerNormalization", "SkipLayerNormalization"}
+LOCKING = {"EmbedLayerNormalization"}
 NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
 #: Their rewrite makes up for a mean over fewer positions.
-AVERAGES = ("SkipSimplifiedLayerNormalization",)
+AVERAGES = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
 def test_every_rule_has_a_sample() -> None:

@@ -99,7 +99,7 @@ def perceptron(b: GraphBuilder, x: Port) -> Value:
     return b.one("Add", [x, weighted.matmul(b, y, x.channels)])
 
 
-@block("LayerNormalization", "LayerNormalization", "MatMul", on=_FEATURES, opsets=(17, 24), passes=False)
+@block("LayerNormalization", "LayerNormalization", "MatMul", on=_FEATURES, opsets=(17, 24))
 def layer_normalization(b: GraphBuilder, x: Port) -> Value:
     """Pre-norm: x + f(norm x); inside of f units are free."""
     attributes: dict[str, Attribute] = {"axis": -1} if b.choices.chance(50) else {}

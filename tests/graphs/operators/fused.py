@@ -72,8 +72,8 @@ def fused_attention(b: GraphBuilder, x: Port) -> Value:
     return b.foreign(MICROSOFT, "FusedMatMul", [y, value], value.shape, declared=False)
 
 
-def _register_skip(name: str, count: int, *, passes: bool) -> None:
-    @block(name, f"{MICROSOFT}.{name}", on=("tokens",), passes=passes)
+def _register_skip(name: str, count: int) -> None:
+    @block(name, f"{MICROSOFT}.{name}", on=("tokens",))
     def skip(b: GraphBuilder, x: Port) -> Value:
         """Normalised sum of x and a layer's result; the sum itself is read as well."""
         y = weighted.matmul(b, b.one("Relu", [weighted.matmul(b, x, b.choices.integer(3, 6))]), x.channels)
@@ -89,8 +89,8 @@ def _register_skip(name: str, count: int, *, passes: bool) -> None:
         return b.one("Add", [normal, b.one("Tanh", [total])])
 
 
-_register_skip("SkipLayerNormalization", 5, passes=False)
-_register_skip("SkipSimplifiedLayerNormalization", 3, passes=True)
+_register_skip("SkipLayerNormalization", 5)
+_register_skip("SkipSimplifiedLayerNormalization", 3)
 
 
 @block("EmbedLayerNormalization", "com.microsoft.EmbedLayerNormalization", "ArgMax", on=("tokens",), passes=False,

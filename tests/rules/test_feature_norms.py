@@ -1,4 +1,4 @@
-"""Division by the root of the mean square: what is made up for wrongly is found, and scales keep their readers."""
+"""Norms over features: what is made up for wrongly is found, and scales keep their readers."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ import pytest
 from onnxadmm.graph.constants import constant, set_constant
 from onnxadmm.graph.model import to_proto
 from onnxadmm.operators.table import Operator
+from onnxadmm.rules import feature_norms
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.visit import Visit
 from tests.rewrite import laws
@@ -76,6 +77,52 @@ def test_a_sum_of_which_one_part_is_not_hidden_is_found(operand: int) -> None:
     assert caught(SUMMING[name].model(), seeds=range(1))
 
 
+def without_removed(edit: Edit, operator: str, *operands: object, **attributes: object) -> object:
+    """The zeros that were removed are taken for as far from the mean as the others."""
+    first = operands[0]
+    if operator == "Mul" and first is operands[1] and first.producer().op_type == "Mul":  # type: ignore[attr-defined]
+        operator = "Sub"
+    return WRITE(edit, operator, *operands, **attributes)  # type: ignore[arg-type]
+
+
+LAYERS = [name for name in SUMMING if SUMMING[name].operator in ("LayerNormalization", "SkipLayerNormalization")]
+WRITE, SHARE = Edit.write, feature_norms._share
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_normalisation_that_is_written_out_wrongly_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SUMMING[name].model()
+    with monkeypatch.context() as patch:
+        patch.setattr(Edit, "write", without_removed)
+        assert caught(original, seeds=range(1))
+    for wrong in (lambda share: share**0.5, lambda share: 1 / share):
+        with monkeypatch.context() as patch:
+            patch.setattr(feature_norms, "_share", lambda edit, axes, wrong=wrong: wrong(SHARE(edit, axes)))
+            assert caught(original, seeds=range(1))
+    plant(not_rewritten, SUMMING[name].operator, domain=SUMMING[name].domain)
+    assert caught(original, seeds=range(1))
+
+
+@pytest.mark.parametrize("operator", ["LayerNormalization", "com.microsoft.SkipLayerNormalization"])
+def test_a_layer_normalisation_that_loses_nothing_stays_one_operator(operator: str) -> None:
+    sum_of = "h" if operator == "LayerNormalization" else "h, h"
+    original = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        kept (float[N,5,3] x) => (float[N,5,2] y)
+        <float[3,4] W1, float[4] scale, float[4,4] W3, float[4,2] W2>
+        {{ h = MatMul (x, W1)
+          n = {operator} ({sum_of}, scale)
+          k = MatMul (n, W3)
+          y = MatMul (k, W2) }}"""
+    )
+    model, units = laws.units_of(original)
+    (behind,) = [group for group in units.groups if "W1" not in group.tensors]
+    keep = np.ones(units.count, np.bool_)
+    keep[behind.start] = False
+    small = to_proto(laws.prune(original, model, units, keep).shrunk)
+    assert [node.op_type for node in small.graph.node] == [node.op_type for node in original.graph.node]
+
+
 def test_the_bias_of_a_sum_is_hidden_and_cut_with_its_parts() -> None:
     """Read off the file: the kernel of onnxruntime 1.19 leaves the bias out."""
     original = parse_sample(
@@ -125,4 +172,4 @@ def test_who_reads_the_root_that_a_norm_divides_by_keeps_its_width() -> None:
           y = MatMul (m, W2) }"""
     )
     (locked,) = [group for group in laws.units_of(original)[1].locked if "W1" in group.tensors]
-    assert "SimplifiedLayerNormalization (n) shows the root that it divides by" in locked.reason
+    assert "SimplifiedLayerNormalization (n) shows what it normalises with" in locked.reason

@@ -1,4 +1,4 @@
-"""The width of the residual stream behind norms of root mean squares shrinks exactly, in every form of the norm."""
+"""The width of the residual stream between norms shrinks exactly, in every form of the norm."""
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ from onnxadmm.graph.runtime import open_session
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 from tests.graphs import feeds
-from tests.graphs.llama import NORMS, WIDTH, Norm, llama
+from tests.graphs.decoder import NORMS, WIDTH, Norm, decoder
 from tests.rewrite import laws
 
 
@@ -24,7 +24,7 @@ def stream_of(units: Units) -> NDArray[np.int64]:
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_width_of_a_llama_like_decoder_is_pruned_exactly(norm: Norm) -> None:
     """A ratio of 0.3 takes 7 of 24 positions of the stream out of every weight that meets it."""
-    original = llama(norm)
+    original = decoder(norm)
     plan = oa.rank(original, ratio=0.3)
     proof = oa.verify(original, oa.shrink(original, plan), plan)
     assert proof.passed
@@ -46,22 +46,23 @@ def test_the_width_of_a_llama_like_decoder_is_pruned_exactly(norm: Norm) -> None
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_random_plans_of_a_llama_like_decoder_are_exact(norm: Norm) -> None:
-    laws.hold(llama(norm, seed=1), laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk)
+    laws.hold(decoder(norm, seed=1), laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_position_of_the_stream_that_nothing_writes_is_what_is_removed(norm: Norm) -> None:
-    """An oracle without gates and readers: columns of zeros in the table and in the layers that add to the stream."""
-    original = llama(norm, seed=2)
+    """An oracle without gates and readers: zeros in the table, in layers that add to the stream, and behind norms."""
+    original = decoder(norm, seed=2)
     model, units = laws.units_of(original)
     keep = np.ones(units.count, np.bool_)
     gone = np.array([1, 2, 11, 23])
     keep[stream_of(units)[gone]] = False
     emptied = onnx.ModelProto.FromString(original.SerializeToString())
     arrays = laws.constants(emptied.graph)
-    for name in ("words", "Wo0", "Wd0", "Wo1", "Wd1"):
-        arrays[name] = arrays[name].copy()
-        arrays[name][:, gone] = 0
+    for name, array in arrays.items():
+        if name in ("words", "Wo0", "Wd0", "Wo1", "Wd1") or name.startswith(("scale_", "shift_")):
+            arrays[name] = array.copy()
+            arrays[name][..., gone] = 0
     laws.replace_constants(emptied.graph, arrays)
     results = []
     for proto in (emptied, to_proto(laws.prune(original, model, units, keep).shrunk)):
@@ -72,7 +73,7 @@ def test_a_position_of_the_stream_that_nothing_writes_is_what_is_removed(norm: N
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_most_parameters_of_a_decoder_go_with_the_width(norm: Norm) -> None:
-    original = llama(norm)
+    original = decoder(norm)
     _, units = laws.units_of(original)
     cost = Cost(units, "params")
     everything = np.ones(units.count, np.bool_)
@@ -84,4 +85,4 @@ def test_most_parameters_of_a_decoder_go_with_the_width(norm: Norm) -> None:
             keep[group.start : group.start + going] = False
         shares.append(1 - cost.total(keep) / cost.total(everything))
     assert shares[0] < 0.22  # what goes where the width stays
-    assert shares[1] > 0.44
+    assert shares[1] > 0.43

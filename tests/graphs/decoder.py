@@ -1,10 +1,10 @@
-"""Decoders as Llama has them, as ONNX text: the residual stream between a table of tokens and a layer of logits.
+"""Decoders as Llama, GPT and BERT have them: a residual stream between a table of tokens and a layer of logits.
 
 Tokens ``[N, 6]`` become logits ``[N, 40, 6]``. A block is a norm, attention of four heads with rotary positions, an
-addition, a norm, a gated linear unit and an addition.
+addition, a norm, a gated linear unit and an addition; norms may stand behind the additions instead.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import onnx
@@ -13,41 +13,53 @@ from onnx import numpy_helper
 from tests.samples_text import parse_sample
 
 #: How a norm is written: operators of the file, or one operator.
-Norm = Literal["Div", "Reciprocal and Cast", "RMSNormalization", "SimplifiedLayerNormalization", "with the addition"]
-NORMS: tuple[Norm, ...] = (
-    "Div", "Reciprocal and Cast", "RMSNormalization", "SimplifiedLayerNormalization", "with the addition",
-)  # fmt: skip
+Norm = Literal[
+    "Div",
+    "Reciprocal and Cast",
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "LayerNormalization",
+    "SkipLayerNormalization",
+    "LayerNormalization behind the addition",
+]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 WIDTH, HEADS, SIZE, INNER, TOKENS, WORDS = 24, 4, 6, 32, 6, 40
 EPSILON = 0.01
 
 
-def llama(norm: Norm, *, blocks: int = 2, seed: int = 0) -> onnx.ModelProto:
+def decoder(norm: Norm, *, blocks: int = 2, seed: int = 0) -> onnx.ModelProto:
     """A decoder; the stream's width is that of ``words``."""
-    weights = {"words": [WORDS, WIDTH], "logits": [WIDTH, WORDS], "scale_end": [WIDTH]}
+    weights = {"words": [WORDS, WIDTH], "logits": [WIDTH, WORDS]}
+    weights |= {f"{kind}_end": [WIDTH] for kind in ("scale", "shift")}
     lines = ["s0 = Gather (words, tokens)"]
-    stream, total = "s0", ""  # what is added to the stream by the next norm, where that adds
+    stream, total = "s0", ""  # the latter is added to the stream by the next norm, where that adds
+    behind = "behind" in norm
     for number in range(blocks):
         weights |= {f"W{part}{number}": [WIDTH, WIDTH] for part in "qkvo"}
         weights |= {f"W{part}{number}": [WIDTH, INNER] for part in "gu"} | {f"Wd{number}": [INNER, WIDTH]}
-        weights |= {f"scale_{place}{number}": [WIDTH] for place in "ab"}
-        for place, part, body in (("a", "attended", _attention), ("b", "fed", _feed_forward)):
-            lines += _norm(norm, stream, total, f"{place}{number}")
-            if total:
-                stream = f"t_{place}{number}"
-            lines += body(number)
-            if norm == "with the addition":
-                total = f"{part}{number}"
-            else:
-                lines.append(f"s_{place}{number} = Add ({stream}, {part}{number})")
-                stream = f"s_{place}{number}"
+        weights |= {f"{kind}_{place}{number}": [WIDTH] for kind in ("scale", "shift") for place in "ab"}
+        for place, part, body in ((f"a{number}", "attended", _attention), (f"b{number}", "fed", _feed_forward)):
+            if not behind:
+                lines += _norm(norm, stream, total, place)
+                stream = f"t_{place}" if total else stream
+            lines += body(number, stream if behind else f"n_{place}")
+            total = f"{part}{number}"
+            if not norm.startswith("Skip"):
+                lines.append(f"s_{place} = Add ({stream}, {total})")
+                stream, total = f"s_{place}", ""
+            if behind:
+                lines += _norm(norm, stream, "", place)
+                stream = f"n_{place}"
     lines += [*_norm(norm, stream, total, "end"), "all = MatMul (n_end, logits)"]
     lines.append("y = Transpose <perm: ints = [0, 2, 1]> (all)")
     opset = 23 if norm == "RMSNormalization" else 17
+    weights = {name: shape for name, shape in weights.items() if _shifts(norm) or not name.startswith("shift")}
     declared = ", ".join(f"float[{','.join(map(str, shape))}] {name}" for name, shape in weights.items())
     body = "\n".join(lines)
     model = parse_sample(
         f"""<ir_version: {11 if opset > 17 else 8}, opset_import: ["" : {opset}, "com.microsoft" : 1]>
-        llama (int64[N,{TOKENS}] tokens) => (float[N,{WORDS},{TOKENS}] y)
+        decoder (int64[N,{TOKENS}] tokens) => (float[N,{WORDS},{TOKENS}] y)
         <{declared}, float[{TOKENS},{SIZE}] cosine, float[{TOKENS},{SIZE}] sine, float[{TOKENS},{TOKENS}] causal,
         int64[4] cut = {{0, 0, {HEADS}, {SIZE}}}, int64[3] flat = {{0, 0, -1}}, float shrunk = {{{SIZE**-0.5}}},
         float two = {{2.0}}, float epsilon = {{{EPSILON}}}, int64[1] first = {{0}}, int64[1] middle = {{{SIZE // 2}}},
@@ -60,15 +72,22 @@ def llama(norm: Norm, *, blocks: int = 2, seed: int = 0) -> onnx.ModelProto:
     return model
 
 
+def _shifts(norm: Norm) -> bool:
+    """Whether it takes the mean out and has a shift."""
+    return norm in ("LayerNormalization", "SkipLayerNormalization", "LayerNormalization behind the addition")
+
+
 def _norm(norm: Norm, stream: str, total: str, name: str) -> list[str]:
     """``n_<name>``, the normed stream; where something is to be added before, ``t_<name>`` is the sum."""
     scale = f"scale_{name}"
+    operator = norm.removesuffix(" behind the addition")
+    vectors = f"{scale}, shift_{name}" if _shifts(norm) else scale
     if total:
-        node = f"com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = {EPSILON}>"
-        return [f"n_{name}, , , t_{name} = {node} ({stream}, {total}, {scale})"]
-    if norm in ("RMSNormalization", "SimplifiedLayerNormalization", "with the addition"):
-        operator = "SimplifiedLayerNormalization" if norm == "with the addition" else norm
-        return [f"n_{name} = {operator} <axis: int = -1, epsilon: float = {EPSILON}> ({stream}, {scale})"]
+        node = f"com.microsoft.{operator} <epsilon: float = {EPSILON}>"
+        return [f"n_{name}, , , t_{name} = {node} ({stream}, {total}, {vectors})"]
+    if operator.endswith("Normalization"):
+        node = f"{operator.removeprefix('Skip')} <axis: int = -1, epsilon: float = {EPSILON}>"
+        return [f"n_{name} = {node} ({stream}, {vectors})"]
     wide = f"c_{name}" if "Cast" in norm else stream
     lines = [f"{wide} = Cast <to: int = 1> ({stream})"] if "Cast" in norm else []
     lines += [
@@ -88,11 +107,11 @@ def _norm(norm: Norm, stream: str, total: str, name: str) -> list[str]:
     ]
 
 
-def _attention(number: int) -> list[str]:
+def _attention(number: int, given: str) -> list[str]:
     lines: list[str] = []
     for part in "qkv":
         own = f"{part}{number}"
-        lines += [f"{own}0 = MatMul (n_a{number}, W{own})", f"{own}1 = Reshape ({own}0, cut)"]
+        lines += [f"{own}0 = MatMul ({given}, W{own})", f"{own}1 = Reshape ({own}0, cut)"]
         lines.append(f"{own}2 = Transpose <perm: ints = [0, 2, 1, 3]> ({own}1)")
         if part != "v":
             lines += [
@@ -118,12 +137,12 @@ def _attention(number: int) -> list[str]:
     ]
 
 
-def _feed_forward(number: int) -> list[str]:
+def _feed_forward(number: int, given: str) -> list[str]:
     return [
-        f"g{number} = MatMul (n_b{number}, Wg{number})",
+        f"g{number} = MatMul ({given}, Wg{number})",
         f"o{number} = Sigmoid (g{number})",
         f"h{number} = Mul (g{number}, o{number})",
-        f"u{number} = MatMul (n_b{number}, Wu{number})",
+        f"u{number} = MatMul ({given}, Wu{number})",
         f"w{number} = Mul (h{number}, u{number})",
         f"fed{number} = MatMul (w{number}, Wd{number})",
     ]
