@@ -42,6 +42,8 @@ def _normalise(visit: Visit, parts: Sequence[Operand], parameters: Sequence[int]
         shown: results with what it normalises with, ``[..., 1...]``. Who reads them is not told of what goes.
     """
     data = parts[0]
+    if first == data.rank:
+        raise LockNodeError("names no axis to normalise over")
     tied = [*parts, *(visit.operand(index) for index in parameters if visit.has_operand(index))]
     axes = visit.tie_broadcast(tied, data.shape)
     read = any(visit.is_result_read(index) or visit.is_graph_output(index) for index in shown)

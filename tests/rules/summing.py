@@ -131,6 +131,20 @@ SUMMING: dict[str, Variant] = {
     "mean over channels with its axes as operand": Variant(
         "ReduceMean", "z = ReduceMean (h, one)", "int64[1] one = {1}", read=1, opset=18
     ),
+    "mean over what the operator takes for space": Variant(
+        "GlobalAveragePool",
+        """t = Transpose <perm: ints = [0, 2, 1, 3]> (h)
+        m = GlobalAveragePool (t)
+        s = Sub (t, m)
+        z = Transpose <perm: ints = [0, 2, 1, 3]> (s)""",
+    ),
+    "norm over what the operator takes for space": Variant(
+        "GlobalLpPool",
+        """t = Transpose <perm: ints = [0, 2, 1, 3]> (h)
+        m = GlobalLpPool <p: int = 2> (t)
+        s = Div (t, m)
+        z = Transpose <perm: ints = [0, 2, 1, 3]> (s)""",
+    ),
     "mean over everything": Variant(
         "ReduceMean",
         """s = ReduceMean (h)

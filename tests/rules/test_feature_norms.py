@@ -161,6 +161,21 @@ def test_a_scale_that_all_norms_read_stays_one_by_its_name_and_others_keep_their
             np.testing.assert_array_equal(arrays["scale"], before)
 
 
+@pytest.mark.parametrize("operator", ["LayerNormalization", "SimplifiedLayerNormalization"])
+def test_a_norm_over_no_axis_locks(operator: str) -> None:
+    original = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        empty (float[N,5,3] x) => (float[N,5,2] y)
+        <float[3,4] W1, float[4] scale, float[4,2] W2>
+        {{ h = MatMul (x, W1)
+          n = {operator} <axis: int = 3> (h, scale)
+          y = MatMul (n, W2) }}"""
+    )
+    _, units = laws.units_of(original)
+    assert not units.groups
+    assert any("names no axis to normalise over" in group.reason for group in units.locked)
+
+
 def test_who_reads_the_root_that_a_norm_divides_by_keeps_its_width() -> None:
     original = parse_sample(
         """<ir_version: 8, opset_import: ["" : 17]>
