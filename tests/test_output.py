@@ -163,7 +163,7 @@ def test_what_a_killed_run_without_a_checkpoint_left_is_cleared_away(tmp_path: P
 @pytest.mark.slow
 def test_a_plan_through_mixing_operators_is_written_and_says_that_it_is_not_equal(tmp_path: Path) -> None:
     source = tmp_path / "source.onnx"
-    onnx.save(load_sample("LayerNormalization"), source)
+    onnx.save(load_sample("LRN"), source)
     plan = onnxadmm.rank(source, ratio=0.4, inexact=True)
     assert plan.removed_count > onnxadmm.rank(source, ratio=0.4).removed_count
     _, proof = surgery.shrink_to_file(source, plan, tmp_path / "small.onnx")

@@ -24,10 +24,7 @@ ZOO = Path(__file__).parent / "zoo"
 MODELS = tuple(sorted(path.stem for path in ZOO.glob("*.onnx")))
 
 # Models of which more than nine tenths of the parameters stay when 30 % of the units of every group go, and why.
-HARDLY_SHRINK = {
-    "torch_dynamo_encoder_decoder": "LayerNormalization",
-    "torch_script_encoder_decoder": "LayerNormalization",
-}
+HARDLY_SHRINK: dict[str, str] = {}
 
 # Models that onnxruntime 1.19.2 does not load or run, for their opset; they are verified all the same.
 NOT_FOR_THIS_RUNTIME = {
@@ -135,7 +132,7 @@ def test_shrunk_model_is_valid_smaller_and_computes_what_its_mask_computes(name:
 
     bytes_written = [save(item, tmp_path / f"{number}.onnx") for number, item in enumerate((model, masked, small))]
     assert bytes_written[2] < bytes_written[0]
-    assert bytes_written[1] <= bytes_written[0] + 4_096
+    assert bytes_written[1] <= bytes_written[0] + 4_096 + 256 * len(groups_of(name).gates)
     if checker_complaint(onnx.load(ZOO / f"{name}.onnx")) is None:
         assert checker_complaint(onnx.load(tmp_path / "1.onnx")) is None
         assert checker_complaint(onnx.load(tmp_path / "2.onnx")) is None

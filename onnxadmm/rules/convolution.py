@@ -149,8 +149,7 @@ def _write_blocks(visit: Visit, weight: Operand, groups: int) -> tuple[Axis, Axi
 
 @rule("MaxPool", "AveragePool", windowed=True, gradient="engine", note=_POOLS)
 @rule("LpPool", windowed=True, note=_POOLS)
-@rule("GlobalAveragePool", gradient="engine", note=_POOLS)
-@rule("GlobalMaxPool", "GlobalLpPool", note=_POOLS)
+@rule("GlobalMaxPool", note=_POOLS)
 def pool(visit: Visit) -> None:
     data = visit.operand(0)
     if visit.is_result_read(1):

@@ -7,13 +7,16 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import free_name, new_initializer
+from onnxadmm.graph.constants import constant, free_name, new_initializer, set_constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.node import NodeView
 
 Positions = NDArray[np.int64]
 Kept = Callable[[str], tuple[Positions | None, ...] | None]
+AttributeValue = int | Sequence[int]
+#: What ``Edit.write`` takes and gives.
+Written = onnx_ir.Value
 Made = dict[tuple[str, tuple[int, ...], bytes], onnx_ir.Value]
 
 
@@ -133,6 +136,18 @@ class Edit(NodeView):
         values = [value.name for value in (*self._node.inputs, *self._node.outputs) if value is not None]
         return any(self._pruned(name, "it").shrinks for name in values if name)
 
+    def dtype(self, index: int) -> np.dtype[Any]:
+        """Return the type of the numbers of an operand.
+
+        Raises:
+            LookupError: it is not known.
+        """
+        name = self._operand_name(index)
+        dtype = None if name is None else self._shapes.dtype(name)
+        if dtype is None:
+            raise LookupError(f"the type of operand {index} of {self.where} is not known")
+        return np.dtype(dtype.numpy())
+
     def _pruned(self, name: str | None, what: str) -> PrunedValue:
         if not name:
             raise LookupError(f"{what} of {self.where} is absent")
@@ -151,6 +166,10 @@ class Edit(NodeView):
     def set_integers(self, name: str, values: Sequence[int]) -> None:
         """Change an attribute that lists integers."""
         self._node.attributes[name] = onnx_ir.AttrInt64s(name, list(values))
+
+    def set_number(self, name: str, value: float) -> None:
+        """Change a floating-point attribute."""
+        self._node.attributes[name] = onnx_ir.AttrFloat32(name, value)
 
     def set_operand(self, index: int, values: Sequence[int | None] | NDArray[np.int64]) -> None:
         """Replace an operand by a new constant of integers, of the type it had; int64 where it was absent.
@@ -211,18 +230,101 @@ class Edit(NodeView):
             raise LookupError(f"the result of {self.where} is of no floating-point type")
         share = self._constant(f"{result.name}_share", np.asarray(factor).astype(dtype.numpy()))
         scaled = onnx_ir.Node("", "Mul", inputs=[result, share])
-        scaled.outputs[0].shape, scaled.outputs[0].type = result.shape, result.type
         self._node.append(scaled)
-        for use in tuple(result.uses()):
-            if use.node is not scaled:
-                use.node.replace_input_with(use.idx, scaled.outputs[0])
-        outputs = scaled.graph.outputs if isinstance(scaled.graph, onnx_ir.Graph) else []
+        self._take_over(result, scaled.outputs[0])
+
+    def write(self, operator: str, *operands: Written | NDArray[Any], **attributes: AttributeValue) -> Written:
+        """Put a node of the default domain in front of this one, for ``replace_by``.
+
+        Args:
+            operator: such as ``"Mul"``.
+            operands: results of other such nodes, what ``value_of_operand`` gives, or arrays, which become constants.
+            attributes: integers, or lists of integers.
+
+        Returns:
+            the first result.
+        """
+        inputs = [
+            operand if isinstance(operand, onnx_ir.Value) else self._constant("number", operand) for operand in operands
+        ]
+        node = onnx_ir.node(operator, inputs, attributes)
+        # Short: in a small file the names of many such nodes would weigh more than the weights that go.
+        node.outputs[0].name = free_name(operator.lower(), self._names)
+        self._node.prepend(node)
+        return node.outputs[0]
+
+    def value_of_operand(self, index: int) -> Written:
+        """Return an operand for ``write``.
+
+        Raises:
+            LookupError: it is absent, see ``has_operand``.
+        """
+        value = self._node.inputs[index] if index < len(self._node.inputs) else None
+        if value is None:
+            raise LookupError(f"operand {index} of {self.where} is absent")
+        return value
+
+    def replace_by(self, *results: Written | None) -> None:
+        """Take the node out of the graph: what was written gives its results, which keep their names.
+
+        Args:
+            results: for each result of the node; None, or nothing at the end, for one that nobody reads.
+        """
+        for old, new in zip(self._node.outputs, results, strict=False):
+            if new is not None and old.name:
+                self._take_over(old, new)
+        if self._node.graph is not None:
+            self._node.graph.remove(self._node, safe=True)
+
+    def _take_over(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:
+        """Let whoever reads a result read another, which gets its name; the node that computes the other may go on."""
+        new.shape, new.type = old.shape, old.type
+        node = new.producer()
+        for use in tuple(old.uses()):
+            if use.node is not node:
+                use.node.replace_input_with(use.idx, new)
+        graph = self._node.graph
+        outputs = graph.outputs if isinstance(graph, onnx_ir.Graph) else []
         for index, value in enumerate(outputs):
-            if value is result:
-                outputs[index] = scaled.outputs[0]
-        name, result.name = result.name, None
-        result.name = free_name(f"{name}_unscaled", self._names)
-        scaled.outputs[0].name = name
+            if value is old:
+                outputs[index] = new
+        name, old.name = old.name, None
+        old.name = free_name(f"{name}_unscaled", self._names)
+        new.name = name
+
+    def scale_operand(self, index: int, factor: float) -> None:
+        """Multiply an operand, of floating-point numbers, by a constant.
+
+        A weight is replaced by one that is multiplied. Other readers keep the one they have; the last that changes
+        takes the name over, so that a weight which all of its readers multiply alike keeps it. What is computed while
+        running is multiplied in front of the node.
+        """
+        old = self._node.inputs[index]
+        dtype = None if old is None else self._shapes.dtype(old.name or "")
+        if old is None or dtype is None or not dtype.is_floating_point():
+            raise LookupError(f"operand {index} of {self.where} is of no floating-point type")
+        array = constant(old)
+        if array is None:
+            share = self._constant(f"{old.name}_share", np.asarray(factor).astype(dtype.numpy()))
+            scaled = onnx_ir.Node("", "Mul", inputs=[old, share])
+            scaled.outputs[0].name = free_name(f"{old.name}_scaled", self._names)
+            self._node.prepend(scaled)
+            self._node.replace_input_with(index, scaled.outputs[0])
+            return
+        product = (array.astype(np.float64) * factor).astype(array.dtype)
+        key = (f"{old.name} times {factor!r}", array.shape, b"")
+        others = [use for use in old.uses() if use.node is not self._node or use.idx != index]
+        if others or old.is_graph_output():
+            if key not in self._made:
+                self._made[key] = new_initializer(self._model, f"{old.name}_pruned", product, taken=self._names)
+            self._node.replace_input_with(index, self._made[key])
+            return
+        set_constant(self._model, old, product)
+        shared = self._made.pop(key, None)
+        if shared is not None:
+            for use in tuple(shared.uses()):
+                use.node.replace_input_with(use.idx, old)
+            self._drop(shared)
 
     def gather_operand(self, index: int, axis: int, positions: Sequence[int] | Positions) -> None:
         """Let the node read only some positions of an axis of an operand, counted after removal, in this order."""
@@ -234,6 +336,15 @@ class Edit(NodeView):
         picked.outputs[0].name = free_name(f"{old.name}_picked", self._names)
         self._node.prepend(picked)
         self._node.replace_input_with(index, picked.outputs[0])
+
+    def _drop(self, unused: onnx_ir.Value) -> None:
+        """Take a constant out of the graph."""
+        node = unused.producer()
+        if node is not None and node.graph is not None:
+            node.graph.remove(node, safe=True)
+        else:
+            self._model.ir.graph.initializers.pop(unused.name or "")
+        self._names.discard(unused.name or "")
 
     def _integers(self, name: str | None) -> type[np.signedinteger[Any]]:
         """Return the type of integers of a value: operands that go together have to have the same."""

@@ -17,8 +17,6 @@ declare("MatMulNBits", domain=_DOMAIN, shape=foreign_shapes.blocked_product)
 declare("QLinearWhere", domain=_DOMAIN, shape=foreign_shapes.quantised_where)
 declare("Binarizer", "Imputer", "Scaler", domain="ai.onnx.ml", shape=shape_of(0))
 declare("Normalizer", domain="ai.onnx.ml", shape=shape_of(0, dtype=TensorProto.FLOAT))
-# onnxruntime knows it in every operator set of the default domain, onnx in none.
-declare("SimplifiedLayerNormalization", shape=foreign_shapes.normalization)
 
 
 @rule(
@@ -75,24 +73,6 @@ def fused_product(visit: Visit) -> None:
     visit.set_result(result)
     samples = visit.rows_per_sample()
     visit.add_macs([samples, *shape[1:], first.shape[first_inner]], [*result, inner])
-
-
-@rule(
-    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=_DOMAIN, normalises=True,
-    shape=foreign_shapes.skip_normalization,
-    note="mixes along the last axis, which locks; the others are tied",
-)  # fmt: skip
-def skip_layer_normalization(visit: Visit) -> None:
-    data, skip = visit.operand(0), visit.operand(1)
-    axes = visit.tie_broadcast([data, skip], data.shape)
-    for index in range(2, visit.operand_count):
-        if visit.has_operand(index):
-            visit.lock(visit.operand(index).axes[0], "mixes along it")
-    visit.lock(axes[-1], "mixes along it")
-    axes[-1] = None
-    for result in range(visit.result_count):
-        if visit.has_result(result) and len(visit.result_shape(result)) == len(axes):
-            visit.set_result(axes, index=result)
 
 
 @rule(

@@ -116,6 +116,15 @@ class NodeView:
         attribute = self._attribute(name, onnx_ir.AttributeType.INTS)
         return None if attribute is None else list(attribute.as_ints())
 
+    def number(self, name: str, default: float) -> float:
+        """Return a floating-point attribute.
+
+        Raises:
+            LockNodeError: it is of another type.
+        """
+        attribute = self._attribute(name, onnx_ir.AttributeType.FLOAT)
+        return default if attribute is None else attribute.as_float()
+
     def numbers(self, name: str) -> list[float] | None:
         """Return an attribute that lists floating-point numbers, or None when it is absent.
 

@@ -2,52 +2,11 @@
 
 import numpy as np
 
-from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.edit import Edit
-from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import LockNodeError, Visit
 
 _MIXES = "normalises over it"
-
-
-def _tie_trailing(visit: Visit, data: Operand, axes: list[Axis], index: int) -> None:
-    """Tie a scale or shift, which is broadcast against the last axes of the data."""
-    if not visit.has_operand(index):
-        return
-    parameter = visit.operand(index)
-    for back in range(1, parameter.rank + 1):
-        if parameter.shape[-back] == data.shape[-back] and parameter.shape[-back] > 1:
-            axes[-back] = visit.tie(axes[-back], parameter.axes[-back], "normalises positions that stay")
-
-
-def _feature_normalization(visit: Visit, parameters: tuple[int, ...]) -> None:
-    """x ``[..., n...]`` normalised over its axes from ``axis`` on."""
-    data = visit.operand(0)
-    first = visit.axis_attribute("axis", -1, data.rank)
-    axes = list(data.axes)
-    for index in parameters:
-        _tie_trailing(visit, data, axes, index)
-    axes = [visit.lock_unless_inexact(axis, _MIXES) if index >= first else axis for index, axis in enumerate(axes)]
-    visit.set_result(axes)
-    for result in (1, 2):
-        visit.set_result([*axes[:first], *([None] * (data.rank - first))], index=result)
-
-
-@rule(
-    "LayerNormalization", effect="inexact", normalises=True, vectors=(1, 2), gradient="engine",
-    shape=foreign_shapes.normalization, note="normalises over its last axes, which lock; passes the others",
-)  # fmt: skip
-def layer_normalization(visit: Visit) -> None:
-    _feature_normalization(visit, (1, 2))
-
-
-@rule(
-    "RMSNormalization", effect="inexact", normalises=True, vectors=(1,),
-    note="normalises over its last axes, which lock; passes the others",
-)  # fmt: skip
-def root_mean_square_normalization(visit: Visit) -> None:
-    _feature_normalization(visit, (1,))
 
 
 @rule(

@@ -1,6 +1,6 @@
 """Operators that work along axes: reductions, softmax, sorting, running sums."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis
@@ -49,12 +49,20 @@ def reduction(visit: Visit) -> None:
 
 def _rewrite_mean(edit: Edit) -> None:
     """What is left is divided by fewer: the sum is the same, the mean is kept / all times too large."""
-    data = edit.operand(0)
-    if not data.shrinks:
+    if not edit.operand(0).shrinks:
         return
     axes = edit.operand_integers(1) if edit.has_operand(1) else edit.integers("axes")
+    _scale_mean(edit, _positive(edit, axes, edit.operand(0).rank))
+
+
+def _rewrite_mean_of_space(edit: Edit) -> None:
+    _scale_mean(edit, range(2, edit.operand(0).rank))
+
+
+def _scale_mean(edit: Edit, axes: Iterable[int]) -> None:
+    data = edit.operand(0)
     factor = 1.0
-    for axis in _positive(edit, axes, data.rank):
+    for axis in axes:
         if data.positions(axis) is not None:
             factor *= data.size(axis) / data.shape[axis]
     if factor != 1:
@@ -73,6 +81,19 @@ def total(visit: Visit) -> None:
         else:
             visit.mark_summed(data, index)
     _set_reduced(visit, data.axes, reduced)
+
+
+@rule("GlobalAveragePool", rewrite=_rewrite_mean_of_space, gradient="engine", note=_AVERAGES)
+@rule("GlobalLpPool", note=_SUMS)
+def total_of_space(visit: Visit) -> None:
+    """``[N, C, ...]`` -> ``[N, C, 1...]``; behind a transposition what is space here are features."""
+    data = visit.operand(0)
+    for index in range(2, data.rank):
+        if data.constant:
+            visit.lock_unless_inexact(data.axes[index])
+        else:
+            visit.mark_summed(data, index)
+    visit.set_result([*data.axes[:2], *([None] * (data.rank - 2))])
 
 
 def _reduced(visit: Visit, rank: int) -> set[int]:

@@ -26,13 +26,6 @@ LOCKING: dict[str, Variant] = {
     "MeanVarianceNormalization": Variant(
         "MeanVarianceNormalization", "z = MeanVarianceNormalization <axes: ints = [0, 1, 2, 3]> (h)"
     ),
-    "LayerNormalization": Variant(
-        "LayerNormalization",
-        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
-        l = LayerNormalization (t, positive_scale, shift)
-        z = Transpose <perm: ints = [0, 3, 1, 2]> (l)""",
-        "float[4] positive_scale, float[4] shift",
-    ),
     "GatherElements": Variant(
         "GatherElements",
         "z = GatherElements <axis: int = 1> (h, indices)",

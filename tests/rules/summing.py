@@ -131,6 +131,20 @@ SUMMING: dict[str, Variant] = {
     "mean over channels with its axes as operand": Variant(
         "ReduceMean", "z = ReduceMean (h, one)", "int64[1] one = {1}", read=1, opset=18
     ),
+    "mean over what the operator takes for space": Variant(
+        "GlobalAveragePool",
+        """t = Transpose <perm: ints = [0, 2, 1, 3]> (h)
+        m = GlobalAveragePool (t)
+        s = Sub (t, m)
+        z = Transpose <perm: ints = [0, 2, 1, 3]> (s)""",
+    ),
+    "norm over what the operator takes for space": Variant(
+        "GlobalLpPool",
+        """t = Transpose <perm: ints = [0, 2, 1, 3]> (h)
+        m = GlobalLpPool <p: int = 2> (t)
+        s = Div (t, m)
+        z = Transpose <perm: ints = [0, 2, 1, 3]> (s)""",
+    ),
     "mean over everything": Variant(
         "ReduceMean",
         """s = ReduceMean (h)
@@ -153,6 +167,141 @@ SUMMING: dict[str, Variant] = {
         r = Sqrt (e)
         z = Div (h, r)""",
         "float[1] positive",
+    ),
+    "root mean square in one operator": Variant(
+        "RMSNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = RMSNormalization <epsilon: float = 0.5> (t, scale)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale",
+        opset=23,
+    ),
+    "root mean square over channels, rows and columns": Variant(
+        "RMSNormalization",
+        "z = RMSNormalization <axis: int = 1, epsilon: float = 0.5> (h, scale)",
+        "float[4,1,1] scale",
+        opset=23,
+    ),
+    "root mean square with one number as scale": Variant(
+        "RMSNormalization",
+        "z = RMSNormalization <axis: int = -3, epsilon: float = 0.5> (h, scale)",
+        "float[1] scale",
+        opset=23,
+    ),
+    "root mean square of onnxruntime": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, scale)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale",
+    ),
+    "root mean squares that share a scale, which is added as well": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, scale)
+        a = Add (t, scale)
+        m = SimplifiedLayerNormalization <epsilon: float = 0.25> (a, scale)
+        s = Sub (n, m)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (s)""",
+        "float[4] scale",
+    ),
+    "root mean squares of one scale": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, scale)
+        a = Sigmoid (n)
+        m = SimplifiedLayerNormalization <epsilon: float = 0.25> (a, scale)
+        s = Sub (n, m)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (s)""",
+        "float[4] scale",
+    ),
+    "root mean square whose scale is computed": Variant(
+        "SimplifiedLayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        m = ReduceMax <axes: ints = [0, 1, 2], keepdims: int = 0> (t)
+        e = Exp (m)
+        n = SimplifiedLayerNormalization <epsilon: float = 0.5> (t, e)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        batch="2",
+    ),
+    "root mean square of a sum, which is read as well": Variant(
+        "SkipSimplifiedLayerNormalization",
+        """k = Conv (x, W3, B3)
+        f = Reshape (h, flat)
+        g = Reshape (k, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        t = Transpose <perm: ints = [0, 2, 1]> (g)
+        n, , , a = com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = 0.5> (s, t, scale)
+        b = Sub (n, a)
+        u = Transpose <perm: ints = [0, 2, 1]> (b)
+        z = Reshape (u, square)""",
+        "float[4] scale, " + _FLAT,
+        domain="com.microsoft",
+    ),
+    "root mean square of a sum with a constant": Variant(
+        "SkipSimplifiedLayerNormalization",
+        """f = Reshape (h, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        n = com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = 0.5> (s, table, scale)
+        u = Transpose <perm: ints = [0, 2, 1]> (n)
+        z = Reshape (u, square)""",
+        "float[4] scale, float[1,9,4] table, " + _SQUARE,
+        domain="com.microsoft",
+    ),
+    "layer normalisation in one operator": Variant(
+        "LayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = LayerNormalization <epsilon: float = 0.5> (t, scale, shift)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale, float[4] shift",
+    ),
+    "layer normalisation without shift, axes of its means as operand": Variant(
+        "LayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = LayerNormalization <epsilon: float = 0.5> (t, scale)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (n)""",
+        "float[4] scale",
+        opset=18,
+    ),
+    "layer normalisation over channels, rows and columns": Variant(
+        "LayerNormalization",
+        "z = LayerNormalization <axis: int = 1, epsilon: float = 0.5> (h, scale, shift)",
+        "float[4,3,3] scale, float[4,3,3] shift",
+    ),
+    "layer normalisation of layer normalisation, as in a post-norm": Variant(
+        "LayerNormalization",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        n = LayerNormalization <epsilon: float = 0.5> (t, scale, shift)
+        a = Exp (n)
+        m = Add (n, a)
+        o = LayerNormalization <epsilon: float = 0.25> (m, scale, shift)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (o)""",
+        "float[4] scale, float[4] shift",
+    ),
+    "layer normalisation of a sum, which is read as well": Variant(
+        "SkipLayerNormalization",
+        """k = Conv (x, W3, B3)
+        f = Reshape (h, flat)
+        g = Reshape (k, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        t = Transpose <perm: ints = [0, 2, 1]> (g)
+        n, , , a = com.microsoft.SkipLayerNormalization <epsilon: float = 0.5> (s, t, scale, shift, bias)
+        b = Sub (n, a)
+        u = Transpose <perm: ints = [0, 2, 1]> (b)
+        z = Reshape (u, square)""",
+        "float[4] scale, float[4] shift, float[4] bias, " + _FLAT,
+        domain="com.microsoft",
+    ),
+    "layer normalisation of a sum in an old file": Variant(
+        "SkipLayerNormalization",
+        """f = Reshape (h, flat)
+        s = Transpose <perm: ints = [0, 2, 1]> (f)
+        n = com.microsoft.SkipLayerNormalization <epsilon: float = 0.5> (s, table, scale)
+        u = Transpose <perm: ints = [0, 2, 1]> (n)
+        z = Reshape (u, square)""",
+        "float[4] scale, float[1,9,4] table, " + _SQUARE,
+        domain="com.microsoft",
+        opset=12,
     ),
     "layer normalisation over channels, written out": Variant(
         "ReduceMean",

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxadmm.graph.model import load, to_proto
+from onnxadmm.graph.runtime import open_session
 from onnxadmm.rewrite.gates import open_gates
 from tests.graphs import feeds
+from tests.graphs.checking import check
 from tests.rewrite import laws
 from tests.rules.faults import Fault, caught, gated_elsewhere, not_rewritten, plant, ungated
 from tests.rules.summing import SUMMING
@@ -20,6 +22,9 @@ EXACT = (
     laws.law_masked_differs_only_in_zeros,
     laws.law_removed_units_cannot_be_seen,
 )
+
+
+MEANS = [name for name in SUMMING if SUMMING[name].operator in ("ReduceMean", "GlobalAveragePool")]
 
 
 def check_laws(original: onnx.ModelProto) -> None:
@@ -42,13 +47,13 @@ def test_units_that_are_summed_up_go_exactly(name: str) -> None:
 def test_a_missing_or_wrong_gate_is_found(name: str, fault: Fault) -> None:
     original = SUMMING[name].model()
     assert not caught(original, seeds=range(1))
-    plant(fault, SUMMING[name].operator)
+    plant(fault, SUMMING[name].operator, domain=SUMMING[name].domain)
     assert caught(original)
 
 
-@pytest.mark.parametrize("name", [name for name in SUMMING if SUMMING[name].operator == "ReduceMean"])
+@pytest.mark.parametrize("name", MEANS)
 def test_a_mean_that_is_divided_by_too_few_is_found(name: str) -> None:
-    plant(not_rewritten, "ReduceMean")
+    plant(not_rewritten, SUMMING[name].operator)
     assert caught(SUMMING[name].model())
 
 
@@ -68,15 +73,19 @@ def test_open_gates_change_nothing_and_are_read_by_every_unit_of_theirs(name: st
     original = SUMMING[name].model()
     model, units = laws.units_of(original)
     gated = to_proto(open_gates(model, units))
-    onnx.checker.check_model(gated, full_check=True)
+    check(gated)
     arrays = laws.constants(gated.graph)
     for gate in units.gates:
         assert (arrays[gate.reader.tensor] == 1).all()
         assert arrays[gate.reader.tensor].shape == gate.shape
         assert gate.reader.units.shape == gate.shape[:1]
     feed = feeds(original, seed=1)
-    for before, after in zip(laws.run(original, feed), laws.run(gated, feed), strict=True):
-        assert laws.snr_db(before, after) > 100
+    results = []
+    for proto in (original, gated):
+        with open_session(load(proto), as_written=True) as session:  # by onnx where onnxruntime is too old
+            results.append(session.run(feed))
+    for name, expected in results[0].items():
+        assert laws.snr_db(expected, results[1][name]) > 100
 
 
 def test_a_model_without_such_sums_is_its_own_gated_model() -> None:

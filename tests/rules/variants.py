@@ -23,13 +23,15 @@ class Variant:
     opset: int = 17
     batch: str = "N"
     image: str = "3,3"
+    domain: str = ""
 
     def model(self) -> onnx.ModelProto:
         """The network, with weights."""
         lines = "\n".join(line.strip() for line in self.body.strip().splitlines())
         weights = f"{self.weights.strip().rstrip(',')}," if self.weights else ""
+        version = 11 if self.opset > 22 else 10 if self.opset > 19 else 8 if self.opset > 9 else 4
         return parse_sample(
-            f"""<ir_version: {10 if self.opset > 19 else 8 if self.opset > 9 else 4}, opset_import: ["" : {self.opset}]>
+            f"""<ir_version: {version}, opset_import: ["" : {self.opset}, "com.microsoft" : 1]>
             variant (float[{self.batch},3,{self.image}] x) => (float[b,2,p,q] y)
             <{weights} float[{self.channels},3,1,1] W1, float[{self.channels}] B1,
             float[2,{self.read},1,1] W2, float[2] B2>

@@ -7,6 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from tests.graphs import feeds
+from tests.graphs.checking import check
 from tests.samples_text import load_sample, sample_names
 
 #: Newest opset of the default domain that the oldest supported onnxruntime runs.
@@ -20,7 +21,7 @@ def test_there_are_samples() -> None:
 @pytest.mark.parametrize("operator", sample_names())
 def test_sample_is_valid_and_contains_its_operator(operator: str) -> None:
     model = load_sample(operator)
-    onnx.checker.check_model(model, full_check=True)
+    check(model)
     assert operator in {node.op_type for node in model.graph.node}
     assert model.graph.name == f"{operator.lower()}_sample"
     assert not any(

@@ -4,7 +4,17 @@ import math
 
 from tests.graphs import weighted
 from tests.graphs.builder import Attribute, GraphBuilder, Value
-from tests.graphs.operators.registry import Kind, Port, block, divisible, number, per_channel, project, reduced
+from tests.graphs.operators.registry import (
+    Kind,
+    Port,
+    block,
+    divisible,
+    number,
+    per_channel,
+    port,
+    project,
+    reduced,
+)
 
 _FEATURES: tuple[Kind, ...] = ("last", "tokens", "flat", "sequence")
 
@@ -89,7 +99,7 @@ def perceptron(b: GraphBuilder, x: Port) -> Value:
     return b.one("Add", [x, weighted.matmul(b, y, x.channels)])
 
 
-@block("LayerNormalization", "LayerNormalization", "MatMul", on=_FEATURES, opsets=(17, 24), passes=False)
+@block("LayerNormalization", "LayerNormalization", "MatMul", on=_FEATURES, opsets=(17, 24))
 def layer_normalization(b: GraphBuilder, x: Port) -> Value:
     """Pre-norm: x + f(norm x); inside of f units are free."""
     attributes: dict[str, Attribute] = {"axis": -1} if b.choices.chance(50) else {}
@@ -105,9 +115,47 @@ def space_normalization(b: GraphBuilder, x: Port) -> Value:
     return b.one("LayerNormalization", [x, b.positive(x.shape[axis:], "scale")], {"axis": axis})
 
 
-@block("RMSNormalization", "RMSNormalization", on=_FEATURES, opsets=(23, 24), passes=False)
-def root_mean_square(b: GraphBuilder, x: Port) -> Value:
-    y = b.one("RMSNormalization", [x, b.positive([x.channels], "scale")])
+def _register_root_mean_square(name: str, opsets: tuple[int, int]) -> None:
+    @block(name, name, on=_FEATURES, opsets=opsets)
+    def root_mean_square(b: GraphBuilder, x: Port) -> Value:
+        """Pre-norm twice over, the scale shared by both, one of each or computed."""
+        scales = [b.positive([x.channels], "scale")] * 2
+        if b.choices.chance(50):
+            scales[1] = b.positive([x.channels], "scale")
+        elif b.choices.chance(30):
+            means = reduced(b, "ReduceMean", x, [axis for axis in range(x.rank) if axis != x.axis], keep=False)
+            scales[1] = b.one("Exp", [b.one("Tanh", [means])])
+        for scale in scales:
+            attributes = b.choices.pick(({}, {"axis": -1, "epsilon": 0.1}, {"axis": x.rank - 1, "epsilon": 0.01}))
+            (y,) = b.stated(name, [x, scale], [(x.shape, x.dtype)], attributes=attributes)
+            y = weighted.matmul(b, b.one("Relu", [weighted.matmul(b, y, 5)]), x.channels)
+            x = port(x.kind, b.one("Add", [x, y]))
+        return x
+
+
+_register_root_mean_square("RMSNormalization", (23, 24))
+_register_root_mean_square("SimplifiedLayerNormalization", (13, 21))
+
+
+@block("RMSNormalization over several axes", "RMSNormalization", on=("image",), opsets=(23, 24))
+def wide_root_mean_square(b: GraphBuilder, x: Port) -> Value:
+    scale = b.positive([x.channels, *([1] * len(x.sizes))], "scale")
+    return b.one("RMSNormalization", [x, scale], {"axis": 1, "epsilon": 0.1})
+
+
+@block("root mean square written out", "ReduceMean", "Sqrt", "Mul", on=_FEATURES)
+def written_root_mean_square(b: GraphBuilder, x: Port) -> Value:
+    """As exporters write it: a square by Pow or Mul, the root divided by or its reciprocal multiplied in."""
+    squares = b.one("Pow", [x, b.scalar(2.0)]) if b.choices.chance(50) else b.one("Mul", [x, x])
+    root = b.one("Sqrt", [b.one("Add", [reduced(b, "ReduceMean", squares, [-1], keep=True), b.scalar(0.01)])])
+    form = b.choices.pick(("Div", "Reciprocal", "one by it"))
+    if form == "Div":
+        y = b.one("Div", [x, root])
+    elif form == "Reciprocal":
+        y = b.one("Mul", [x, b.one("Reciprocal", [root])])
+    else:
+        y = b.one("Mul", [x, b.one("Div", [b.scalar(1.0), root])])
+    y = b.one("Mul", [b.positive([x.channels], "scale"), y])
     return b.one("Add", [x, weighted.matmul(b, b.one("Relu", [weighted.matmul(b, y, 5)]), x.channels)])
 
 

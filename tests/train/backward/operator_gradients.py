@@ -68,9 +68,8 @@ def outcome_of(rule: Operator) -> Outcome:
 
 def forms_of(rule: Operator) -> list[Case]:
     """Graphs of the lowering and expansion tests that are about this operator."""
-    if rule.domain:
-        return EXPANDED.get((rule.domain, rule.name), [])
-    return [*LOWERED.get(rule.name, []), *OWN.get(rule.name, [])]
+    expanded = EXPANDED.get((rule.domain, rule.name), [])
+    return expanded if rule.domain else [*LOWERED.get(rule.name, []), *OWN.get(rule.name, []), *expanded]
 
 
 def _with_neighbours(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
