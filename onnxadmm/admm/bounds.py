@@ -97,8 +97,12 @@ def _holders(problem: Problem, ladders: Sequence[Ladder], bound: Bound, keep: Ke
     held = [float(marginal[ladder.steps].sum()) for ladder in ladders]
     largest = sorted(range(len(held)), key=lambda group: -held[group])[:_MOST_NAMED]
     names = [
-        f"{problem.groups[group].name} ({int(keep[ladders[group].steps].sum())} of {problem.groups[group].count} stay)"
+        f"{_brief(problem.groups[group].name)} ({int(keep[ladders[group].steps].sum())} of {problem.groups[group].count} stay)"
         for group in largest
         if held[group] > 0
     ]
     return f"; the groups that bind it are {', '.join(names)}" if names else ""
+
+
+def _brief(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."
