@@ -297,7 +297,7 @@ def test_a_budget_out_of_reach_is_refused_before_training(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path
 ) -> None:
     for budget in (oa.Budget(params=20), oa.Budget(macs=0.5, size=1000)):
-        with pytest.raises(BudgetError, match="the groups that bind it are .*_weight"):
+        with pytest.raises(BudgetError, match=r"the groups that bind it are .*_weight"):
             oa.compress(digits.model, data=few_digits, budget=budget, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

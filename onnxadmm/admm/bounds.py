@@ -96,11 +96,11 @@ def _holders(problem: Problem, ladders: Sequence[Ladder], bound: Bound, keep: Ke
     marginal = bound.cost.marginal(keep) * keep
     held = [float(marginal[ladder.steps].sum()) for ladder in ladders]
     largest = sorted(range(len(held)), key=lambda group: -held[group])[:_MOST_NAMED]
-    names = [
-        f"{_brief(problem.groups[group].name)} ({int(keep[ladders[group].steps].sum())} of {problem.groups[group].count} stay)"
-        for group in largest
-        if held[group] > 0
-    ]
+    names = []
+    for place in largest:
+        group, stay = problem.groups[place], int(keep[ladders[place].steps].sum())
+        if held[place] > 0:
+            names.append(f"{_brief(group.name)} ({stay} of {group.count} stay)")
     return f"; the groups that bind it are {', '.join(names)}" if names else ""
 
 
