@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.bounds import refuse_below
 from onnxadmm.admm.exchange import Exchange
 from onnxadmm.admm.knapsack import choose
-from onnxadmm.admm.ladder import Ladder, keep_counts, make_ladder, unreachable
+from onnxadmm.admm.ladder import Ladder, make_ladder
 from onnxadmm.admm.levels import DoubleArray, IndexArray, Levels
 from onnxadmm.admm.problem import KeepArray, Problem, UnitArray
 from onnxadmm.errors import OptionError
@@ -87,9 +88,7 @@ def allocate_levels(
 
     Returns, Raises: as ``allocate``.
     """
-    least = problem.cost.total(keep_counts(problem, ladders, [ladder.fewest for ladder in ladders]))
-    if least > budget:
-        raise unreachable(problem, budget, least)
+    refuse_below(problem, ladders, [ladder.fewest for ladder in ladders], budget=budget)
     levels = Levels(problem, ladders, losses)
     if problem.cost.total(levels.keep(levels.top)) <= budget:
         return levels.keep(levels.top)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.bounds import Bounds
 from onnxadmm.admm.levels import DoubleArray, IndexArray, Levels
 
 #: Levels of a group that one exchange may go up or down.
@@ -21,6 +22,9 @@ class Exchange:
     def __init__(self, levels: Levels, budget: float) -> None:
         self._levels = levels
         self._budget = budget
+        cost = levels.problem.cost
+        # Marginal costs of several bounds are a mean over them, and say nothing for certain about the fullest.
+        self._certain = not isinstance(cost, Bounds) or len(cost.bounds) == 1
 
     def fitted(self, chosen: IndexArray) -> IndexArray:
         """Return the choice with levels taken down until it fits, the least loss per cost first, then up."""
@@ -38,7 +42,8 @@ class Exchange:
         closed = chosen >= self._levels.top
         while not closed.all():
             paid, won = (moves[:, 0] for moves in self._moves(chosen, up=True, reach=1))
-            closed |= paid > room
+            if self._certain:
+                closed |= paid > room
             worth = np.where(paid > 0, won / np.where(paid > 0, paid, 1.0), np.inf)
             best = int(np.lexsort((paid, -worth, closed))[0])  # among equals the cheapest
             if closed[best]:

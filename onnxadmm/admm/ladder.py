@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from onnxadmm.admm.problem import GateGroup, KeepArray, Problem, UnitArray
-from onnxadmm.errors import BudgetError, OptionError
+from onnxadmm.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,3 @@ def keep_counts(problem: Problem, ladders: Sequence[Ladder], kept: Sequence[int]
     for ladder, count in zip(ladders, kept, strict=True):
         keep[ladder.steps[: ladder.steps.shape[0] - count]] = False
     return keep
-
-
-def unreachable(problem: Problem, limit: float, least: float) -> BudgetError:
-    """Return the error about a budget below the least cost that the groups can reach."""
-    return BudgetError(
-        f"the budget of {limit:g}",
-        expected=f"at least {least:g}, the least cost the groups can reach",
-        found=f"{limit:g} of {problem.cost.total(np.ones(problem.unit_count, dtype=np.bool_)):g}",
-        way_out="raise the budget or let more units go",
-    )

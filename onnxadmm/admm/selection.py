@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.allocation import allocate_levels
-from onnxadmm.admm.ladder import Ladder, keep_counts, make_ladder, unreachable
+from onnxadmm.admm.bounds import refuse_below
+from onnxadmm.admm.ladder import Ladder, keep_counts, make_ladder
 from onnxadmm.admm.problem import GateGroup, KeepArray, Problem
 from onnxadmm.errors import OptionError
 
@@ -12,15 +13,13 @@ DoubleArray = NDArray[np.float64]
 
 
 def refuse_unreachable(problem: Problem) -> None:
-    """Raise BudgetError when no choice of units can meet the problem's budget.
+    """Raise BudgetError when no choice of units can meet the problem's budget; the message names what binds it.
 
     What keeps the fewest units of every group allowed by ``keep_at_least``, ``keep_at_most_removed``, blocks and
     multiples costs least.
     """
     ladders = _ladders(np.zeros(problem.unit_count), problem)
-    least = problem.cost.total(keep_counts(problem, ladders, [ladder.fewest for ladder in ladders]))
-    if least > problem.budget:
-        raise unreachable(problem, problem.budget, least)
+    refuse_below(problem, ladders, [ladder.fewest for ladder in ladders], budget=problem.budget)
 
 
 def select(score: DoubleArray, problem: Problem, *, budget: float | None = None) -> KeepArray:
@@ -59,8 +58,7 @@ def select_per_group(score: DoubleArray, problem: Problem, *, budget: float | No
     if problem.keep_counts is not None:
         counts = zip(ladders, problem.keep_counts, strict=True)
         least = [max(ladder.fewest, min(n // ladder.steps.shape[1], len(ladder.steps))) for ladder, n in counts]
-    if problem.cost.total(keep_counts(problem, ladders, least)) > limit:
-        raise unreachable(problem, limit, problem.cost.total(keep_counts(problem, ladders, least)))
+    refuse_below(problem, ladders, least, budget=limit)
     # Shares at which some group's count changes: the exact candidates, searched by halves.
     shares = np.unique(np.concatenate([[0.0], *(np.arange(1, size + 1) / size for size in _sizes(ladders))]))
     low, high = 0, shares.size

@@ -17,6 +17,7 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, refuse_nothing_to_prune, state_problem
+from onnxadmm.units.cost import FileSize
 from onnxadmm.units.units import Units
 
 Ranking = Literal["magnitude", "random"]
@@ -27,7 +28,7 @@ PROTECTED = 0.1
 
 
 def rank_by_budget(
-    model: Model, units: Units, budget: Budget, *, by: Ranking, limits: Limits, seed: int
+    model: Model, units: Units, budget: Budget, *, by: Ranking, limits: Limits, seed: int, file: FileSize | None = None
 ) -> NDArray[np.bool_]:
     """Return which units stay under a budget: bool ``[units.count]``.
 
@@ -40,6 +41,8 @@ def rank_by_budget(
     further, and none shrinks far while another is whole. At least a tenth of every group stays, unless the budget
     cannot be met so.
 
+    ``file`` is needed where the budget counts bytes of the file.
+
     Norms know nothing of the loss: this is a baseline to compare with, and a network to retrain, not one to use.
 
     Raises:
@@ -47,15 +50,23 @@ def rank_by_budget(
         NothingToPruneError: no group may shrink.
     """
     with analysing(model, "a ranking of units"):
-        problem = state_problem(model, units, budget, limits)
         scores = score(model, units, by=by, seed=seed)
-        orders = [_order(scores, group) for group in problem.groups]
-        marginal = problem.cost.marginal(np.ones(units.count, dtype=np.bool_))
-        curves = [_curve(scores[order].sum(axis=1), weight=float(marginal[order].sum())) for order in orders]
-        try:
-            return allocate(curves, orders, _protecting(problem))
-        except BudgetError:
-            return allocate(curves, orders, problem)
+        keep = _allocated(state_problem(model, units, budget, limits, file=file), scores)
+        if file is None or "size" not in budget.amounts:
+            return keep
+        # What a file holds beside its weights depends a little on what goes, and is known better now.
+        nearer = _allocated(state_problem(model, units, budget, limits, file=file, near=keep), scores)
+        return nearer if file.written(nearer) <= budget.resolve("size", file.original) else keep
+
+
+def _allocated(problem: Problem, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    orders = [_order(scores, group) for group in problem.groups]
+    marginal = problem.cost.marginal(np.ones(problem.unit_count, dtype=np.bool_))
+    curves = [_curve(scores[order].sum(axis=1), weight=float(marginal[order].sum())) for order in orders]
+    try:
+        return allocate(curves, orders, _protecting(problem))
+    except BudgetError:
+        return allocate(curves, orders, problem)
 
 
 def _order(scores: NDArray[np.float64], group: GateGroup) -> NDArray[np.int64]:
