@@ -1,12 +1,14 @@
 """In which order the units of a group go: the one whose loss the layers that read it make up for best goes first.
 
-Optimal brain surgery by blocks (Hassibi and Stork, 1993; Frantar and Alistarh, "Optimal brain compression", 2022): the
-error of the outputs when rows j of a weight W are forced to zero and the others take over as well as they can is
-tr(W_j^T [(H^-1)_jj]^-1 W_j), with H the second moments of what the layer reads.
+Optimal brain surgery by blocks (Hassibi and Stork, "Second order derivatives for network pruning: optimal brain
+surgeon", 1992; by blocks as in Kurtic et al., "ZipLM", 2023, equation 3): the error of the outputs when rows j of a
+weight W are forced to zero and the others take over as well as they can is tr(W_j^T [(H^-1)_jj]^-1 W_j), with H the
+second moments of what the layer reads.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +18,53 @@ UnitArray = NDArray[np.int64]
 OnStop = Callable[[int], None]
 
 
+class Reading(Protocol):
+    """Something that reads units of a group, and loses when they go."""
+
+    def losses(self) -> DoubleArray:
+        """Return what is lost when each unit goes by itself, relative to all there is: float64 ``[count]``."""
+        ...
+
+    def remove(self, gone: UnitArray) -> None:
+        """Take units out."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedReading:
+    """What reads units and is not known as a matrix: the same score for each unit, whatever else goes.
+
+    Attributes:
+        scores: float64 ``[count]``, relative to their sum.
+    """
+
+    scores: DoubleArray
+
+    def losses(self) -> DoubleArray:
+        """Return the scores."""
+        return self.scores
+
+    def remove(self, gone: UnitArray) -> None:
+        """Nothing takes over."""
+
+
 @dataclass
-class Reading:
-    """One product that reads units of a group.
+class LayerReading:
+    """One product that reads units of a group; its other rows take over as units go.
 
     Attributes:
         weight: float64 ``[width, outputs]``; rows that have gone are zero.
         inverse: of the second moments of its rows, float64 ``[width, width]``.
         units: unit of each row, counted from the group's first; -1 where it is of no unit of the group. int64
             ``[width]``.
-        scale: what its error counts for, in units of its own outputs.
+        count: units of the group.
+        scale: what its error counts for.
     """
 
     weight: DoubleArray
     inverse: DoubleArray
     units: UnitArray
+    count: int
     scale: float
     _rows: list[tuple[UnitArray, UnitArray]] = field(init=False)
 
@@ -44,22 +78,38 @@ class Reading:
             for size in np.unique(counts)
         ]
 
-    def losses(self, count: int) -> DoubleArray:
-        """Error of the outputs when each unit goes by itself, float64 ``[count]``."""
-        losses = np.zeros(count)
+    @staticmethod
+    def of(
+        second: DoubleArray, weight: DoubleArray, units: UnitArray, *, count: int, ridge: float
+    ) -> "LayerReading":
+        """Return the reading of a product.
+
+        Args:
+            second: second moments of its rows, float64 ``[width, width]``, about their means where it has an offset.
+            weight: float64 ``[width, outputs]``.
+            units, count: as in the attributes.
+            ridge: added to the diagonal, relative to its mean.
+        """
+        energy = float(np.einsum("wo,wo->", weight, second @ weight))
+        strength = ridge * float(np.trace(second)) / max(1, len(second)) or 1.0
+        inverse = np.linalg.inv(second + strength * np.eye(len(second)))
+        return LayerReading(
+            np.array(weight), (inverse + inverse.T) / 2, units, count, 1.0 / energy if energy > 0 else 0.0
+        )
+
+    def losses(self) -> DoubleArray:
+        """Return the error of the outputs when each unit goes by itself."""
+        losses = np.zeros(self.count)
         for units, rows in self._rows:
-            alive = np.any(self.inverse[rows, rows] > 0, axis=1)
-            units, rows = units[alive], rows[alive]
-            if not units.size:
-                continue
-            inner = self.inverse[rows[:, :, None], rows[:, None, :]]
-            weights = self.weight[rows]
-            losses[units] += np.einsum("nbo,nbo->n", weights, np.linalg.solve(inner, weights))
+            here = self.inverse[rows, rows].min(axis=1) > 0  # those that have gone are zero
+            inner = self.inverse[rows[here][:, :, None], rows[here][:, None, :]]
+            weights = self.weight[rows[here]]
+            losses[units[here]] += np.einsum("nbo,nbo->n", weights, np.linalg.solve(inner, weights))
         return self.scale * losses
 
     def remove(self, gone: UnitArray) -> None:
         """Take the rows of units out, and let those that are left take over."""
-        rows = np.flatnonzero(np.isin(self.units, gone) & (np.diag(self.inverse) > 0))
+        rows = np.flatnonzero(np.isin(self.units, gone))
         if not rows.size:
             return
         step = np.linalg.solve(self.inverse[np.ix_(rows, rows)], self.inverse[rows]).T
@@ -70,64 +120,44 @@ class Reading:
         self.inverse[:, rows] = 0.0
 
 
-def reading_of(
-    second: DoubleArray, weight: DoubleArray, units: UnitArray, *, ridge: float, absent: NDArray[np.bool_] | None = None
-) -> Reading:
-    """Return what ``removal_order`` needs of a product.
-
-    Args:
-        second: second moments of its rows, float64 ``[width, width]``, about their means where it has an offset.
-        weight: float64 ``[width, outputs]``.
-        units: as in ``Reading``.
-        ridge: added to the diagonal, in its mean.
-        absent: rows that have gone before, bool ``[width]``.
-    """
-    energy = float(np.einsum("wo,wo->", weight, second @ weight))
-    mean = float(np.trace(second)) / max(1, len(second)) or 1.0
-    inverse = np.linalg.inv(second + ridge * mean * np.eye(len(second)))
-    return Reading(np.array(weight), (inverse + inverse.T) / 2, units, 1.0 / energy if energy > 0 else 0.0)
-
-
 def removal_order(
-    readings: Sequence[Reading], blocks: UnitArray, *, fewest: int, share: float, stops: Sequence[int], on_stop: OnStop
+    readings: Sequence[Reading],
+    blocks: UnitArray,
+    *,
+    fewest: int,
+    share: float,
+    stops: Sequence[int] = (),
+    on_stop: OnStop = lambda left: None,
 ) -> UnitArray:
     """Return the steps in which units go, best first: int64 ``[steps, blocks]``, counted from the group's first unit.
 
     Every step takes one unit of each block. What is left below ``fewest`` stays in the order of the last losses.
 
     Args:
-        readings: the products that read them; they are changed.
-        blocks: block of each unit, int64 ``[count]``.
+        readings: what reads the units; they are changed.
+        blocks: block of each unit, int64 ``[count]``, equally many of each.
         fewest: steps that are left in the end.
         share: of the steps that are left, which may go at a time; the smaller, the more often losses are computed.
         stops: numbers of steps left at which ``on_stop`` is called.
         on_stop: given a number of steps left; the readings then hold the weights that have taken over.
     """
-    count, number = len(blocks), int(blocks.max()) + 1
-    members = [np.flatnonzero(blocks == block) for block in range(number)]
-    size = members[0].size
-    left = np.ones(count, np.bool_)
+    members = np.stack([np.flatnonzero(blocks == block) for block in range(int(blocks.max()) + 1)])
+    remaining = members.shape[1]
+    pending = sorted({stop for stop in stops if fewest <= stop < remaining}, reverse=True)
     steps: list[UnitArray] = []
-    remaining = size
-    pending = sorted({stop for stop in stops if fewest <= stop < size}, reverse=True)
     while True:
-        losses = np.zeros(count)
-        for reading in readings:
-            losses += reading.losses(count)
-        losses[~left] = np.inf
-        ranked = np.stack([each[np.argsort(losses[each], kind="stable")] for each in members], axis=1)
+        losses = np.sum([reading.losses() for reading in readings], axis=0)
+        ranked = np.take_along_axis(members, np.argsort(losses[members], axis=1, kind="stable"), axis=1)
         if remaining <= fewest:
-            steps.extend(ranked[:remaining])
-            break
+            return np.stack([*steps, *ranked.T])
         chunk = max(1, min(int(remaining * share), remaining - fewest))
         if pending:
             chunk = min(chunk, remaining - pending[0])
-        going = ranked[:chunk]
+        going = ranked[:, :chunk]
         for reading in readings:
             reading.remove(going.reshape(-1))
-        left[going.reshape(-1)] = False
-        steps.extend(going)
+        steps.extend(going.T)
+        members = np.sort(ranked[:, chunk:], axis=1)
         remaining -= chunk
         if pending and remaining == pending[0]:
             on_stop(pending.pop(0))
-    return np.stack(steps)

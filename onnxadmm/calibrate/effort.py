@@ -1,0 +1,86 @@
+"""How much work a calibration takes upon itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.calibrate.layers import Layer
+from onnxadmm.errors import OptionError
+
+Array = NDArray[Any]
+EffortName = Literal["quick", "normal", "best"]
+
+#: Columns above which second moments are not kept, as they would take gigabytes.
+WIDEST: Final = 6000
+#: Bytes of the rows that one layer is fitted to.
+_ROW_BYTES: Final = 400e6
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is looked at, and how closely.
+
+    Attributes:
+        rows: rows of each sample that a layer is looked at with: places of an image, steps of a sequence.
+        levels: shares of a group at which its loss is measured.
+        macs: multiply-accumulates that measuring losses may take, which says how many samples are looked at.
+        share: of the units left in a group, which go at a time while their order is found.
+        order_ridge: of the second moments by which units are ordered, relative to their mean.
+        ridges: of the fits, to choose from.
+        rounds: how often a fit is made again in front of an activation that cuts off.
+        threads: of one operator.
+        memory: bytes that statistics and activations may take.
+    """
+
+    rows: int
+    levels: tuple[float, ...]
+    macs: float
+    share: float = 1 / 64
+    order_ridge: float = 1e-2
+    ridges: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    rounds: int = 3
+    threads: int = 1
+    memory: int = 4 << 30
+
+    def rows_of(self, layer: Layer, data: Array, feed: Mapping[str, Array], number: int) -> NDArray[np.float32]:
+        """Return rows of what goes into a layer, the same places for the same batch: ``[blocks, rows, width]``.
+
+        Args:
+            data: what goes in.
+            feed: the batch that it was computed from.
+            number: of the batch.
+        """
+        samples = max((len(array) for array in feed.values() if array.ndim), default=1)
+        return layer.rows(data, self.rows * samples, np.random.default_rng([layer.index, number]))
+
+    def fewer_rows(self, layer: Layer, width: int, samples: int) -> "Effort":
+        """Return the effort for fitting a layer with so many columns in memory that is bounded."""
+        most = int(_ROW_BYTES / (4 * layer.blocks * width * max(1, samples)))
+        return self if self.rows <= most else _with_rows(self, max(1, most))
+
+
+def _with_rows(effort: Effort, rows: int) -> Effort:
+    from dataclasses import replace
+
+    return replace(effort, rows=rows)
+
+
+_EFFORTS: Final[Mapping[str, Effort]] = {
+    "quick": Effort(rows=32, levels=(0.75, 0.5, 0.25), macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1),
+    "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125), macs=4e12),
+    "best": Effort(rows=128, levels=(0.9375, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0625), macs=2e13, rounds=8),
+}
+
+
+def effort_of(name: str) -> Effort:
+    """Return an effort by its name.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    if name not in _EFFORTS:
+        raise OptionError("--effort", expected=" or ".join(_EFFORTS), found=repr(name), way_out="choose one of them")
+    return _EFFORTS[name]

@@ -1,0 +1,100 @@
+"""The network that is calibrated: its layers, what of them reads which units, and their constants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import UnitArray
+from onnxadmm.calibrate.fit import Bounds
+from onnxadmm.calibrate.layers import Layer, find_layers
+from onnxadmm.graph.constants import constant, constants_by_name, with_constants
+from onnxadmm.graph.model import Model
+from onnxadmm.rewrite.mask import mask
+from onnxadmm.units.units import Units
+
+Array = NDArray[Any]
+DoubleArray = NDArray[np.float64]
+KeepArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model, its units, and the layers of it that can be fitted.
+
+    Attributes:
+        model: as given; never changed.
+        units: its units.
+    """
+
+    model: Model
+    units: Units
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers that read units, in the order of the graph."""
+        return tuple(layer for layer in find_layers(self.model) if layer.weight in self._readers)
+
+    @cached_property
+    def reads(self) -> Mapping[str, UnitArray]:
+        """For each layer, by node, the unit of each row, -1 where there is none: int64 ``[blocks, width]``."""
+        return {layer.node: layer.units_of_rows(self._readers[layer.weight]) for layer in self.layers}
+
+    @cached_property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Units that something reads which is no layer here: bool ``[units.count]``."""
+        known = {layer.weight for layer in self.layers}
+        others = [reader.units for reader in self.units.readers if reader.tensor not in known]
+        others += [gate.reader.units for gate in self.units.gates]
+        found = np.zeros(self.units.count + 1, np.bool_)  # the last element takes what belongs to no unit
+        for units in others:
+            found[units] = True
+        return found[:-1]
+
+    @cached_property
+    def _readers(self) -> Mapping[str, UnitArray]:
+        """Units along the reading axis, of each weight that a layer reads them with."""
+        axes = {layer.weight: layer.reading for layer in find_layers(self.model)}
+        return {
+            reader.tensor: reader.units for reader in self.units.readers if axes.get(reader.tensor) == reader.axis
+        }
+
+    @cached_property
+    def _constants(self) -> Mapping[str, Array]:
+        values = constants_by_name(self.model)
+        names = [layer.weight for layer in self.layers]
+        names += [layer.offset.tensor for layer in self.layers if layer.offset is not None]
+        arrays = ((name, constant(values[name])) for name in names)
+        return {name: array for name, array in arrays if array is not None}
+
+    def matrix(self, layer: Layer) -> DoubleArray:
+        """Return the weight of a layer, float64 ``[blocks, width, outputs]``."""
+        return layer.matrix(self._constants[layer.weight])
+
+    def with_matrix(self, layer: Layer, matrix: DoubleArray, shift: DoubleArray) -> dict[str, Array]:
+        """Return the constants of a layer for a matrix, and a shift of its outputs ``[blocks, outputs]``."""
+        constants = {layer.weight: layer.weight_of(matrix, self._constants[layer.weight])}
+        if layer.offset is not None:
+            before = self._constants[layer.offset.tensor]
+            after = before.astype(np.float64) + shift.reshape(before.shape) / layer.offset.factor
+            constants[layer.offset.tensor] = after.astype(before.dtype)
+        return constants
+
+    def bounds(self, layer: Layer) -> Bounds | None:
+        """Return the limits of a layer's outputs without their offset; None where there are none."""
+        if layer.limits is None:
+            return None
+        matrix = self.matrix(layer)
+        offset = np.zeros((matrix.shape[0], 1, matrix.shape[2]), np.float32)
+        if layer.offset is not None:
+            constants = self._constants[layer.offset.tensor].astype(np.float32)
+            offset = constants.reshape(offset.shape) * np.float32(layer.offset.factor)
+        low, high = (np.float32(limit) for limit in layer.limits)
+        return Bounds(low - offset, high - offset)
+
+    def masked(self, constants: Mapping[str, Array], keep: KeepArray) -> Model:
+        """Return the model with some constants replaced that cannot see the units that go."""
+        return mask(with_constants(self.model, constants), self.units, keep)

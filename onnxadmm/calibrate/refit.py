@@ -1,0 +1,86 @@
+"""The layers behind what goes, fitted anew in the order of the graph: inputs of the cut network, outputs of the whole.
+
+As in Luo, Wu and Lin, "ThiNet", 2017, section 3.2.3, with inputs of the network cut so far (He, Zhang and Sun, 2017,
+section 3.1): each layer makes up for the errors of those before it as well as for what it does not see any more.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.calibrate.effort import Effort
+from onnxadmm.calibrate.fit import Fit, Sample, fit
+from onnxadmm.calibrate.frontier import Feed, Frontier
+from onnxadmm.calibrate.layers import Layer
+from onnxadmm.calibrate.network import Network
+from onnxadmm.graph.constants import set_constants
+
+Array = NDArray[Any]
+KeepArray = NDArray[np.bool_]
+
+
+
+
+def refit(
+    network: Network,
+    keep: KeepArray,
+    batches: Sequence[Feed],
+    effort: Effort,
+    *,
+    on_layer: Callable[[Layer], None] = lambda layer: None,
+) -> dict[str, Array]:
+    """Return constants of the whole network under which it loses little when units go.
+
+    Rows of units that go are zero; nothing has been cut.
+
+    Args:
+        keep: which units stay, bool ``[units.count]``.
+        batches: inputs.
+        on_layer: told of each layer that is done.
+    """
+    stays = np.append(keep, True)  # unit -1 is the last element: it always stays
+    current = network.masked({}, keep)
+    whole, cut = (Frontier(batches, threads=effort.threads, room=effort.memory // 4) for _ in range(2))
+    fitted: dict[str, Array] = {}
+    for layer in network.layers:
+        rows_stay = stays[network.reads[layer.node]]
+        if not rows_stay.all() or fitted:  # in front of the first that loses rows nothing is to be made up for
+            sample = _sample(network, layer, batches, (whole, cut), current, effort)
+            found = fit(
+                sample,
+                network.matrix(layer),
+                rows_stay,
+                with_shift=layer.offset is not None,
+                ridges=effort.ridges,
+                bounds=network.bounds(layer),
+                rounds=effort.rounds,
+            )
+            constants = network.with_matrix(layer, found.matrix, found.shift)
+            set_constants(current, constants)
+            fitted.update(constants)
+        on_layer(layer)
+    return fitted
+
+
+def _sample(
+    network: Network,
+    layer: Layer,
+    batches: Sequence[Feed],
+    frontiers: tuple[Frontier, Frontier],
+    current: Any,
+    effort: Effort,
+) -> Sample:
+    """What a layer reads in the cut network, and what it puts out in the whole one for the same places."""
+    matrix = network.matrix(layer).astype(np.float32)
+    samples = sum(max((len(array) for array in feed.values() if array.ndim), default=1) for feed in batches)
+    bounded = effort.fewer_rows(layer, matrix.shape[1], samples)
+    whole, cut = frontiers
+    models = (network.model, current)
+    runs = [run.advance(model, [layer.data], layer.index) for run, model in zip((whole, cut), models, strict=True)]
+    parts = []
+    for number, (before, after) in enumerate(zip(*runs, strict=True)):
+        rows = [bounded.rows_of(layer, values[layer.data], batches[number], number) for values in (before, after)]
+        parts.append(Sample(rows[1], np.asarray(rows[0] @ matrix, np.float32)))
+    return Sample.joined(parts)
