@@ -18,6 +18,7 @@ from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
+from onnxadmm.run.calibrations import CalibrationOptions
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Timing
@@ -57,7 +58,8 @@ class Compressed(Report):
 def compress(
     model: Source,
     *,
-    data: object,
+    data: object = None,
+    calibrate: object = None,
     budget: Budget | Mapping[str, Any] | None = None,
     targets: Mapping[str, Share] | None = None,
     out: str | Path | None = None,
@@ -65,6 +67,7 @@ def compress(
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     inputs: Mapping[str, object] | None = None,
+    calibration: CalibrationOptions | Mapping[str, Any] | None = None,
     limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
@@ -84,9 +87,14 @@ def compress(
 ) -> Compressed:
     """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
 
+    With ``calibrate`` instead of ``data`` nothing trains and no labels are needed: units are chosen by what the layers
+    that read them can make up for, and those layers are fitted to the outputs of the original. It takes minutes, any
+    onnxruntime, and any operator. Where the recipe names epochs, the small network learns from the original afterwards.
+
     Args:
         model: path or model.
         data: training data, see ``onnxadmm.train.data.sources.read_source``: a path, arrays or an iterable of batches.
+        calibrate: samples, labelled or not, in the same forms; some hundreds are enough.
         budget: what the result may cost; may be left out when targets are given. A dict of its fields will do, here
             as for recipe, preprocessing and limits.
         targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
@@ -98,6 +106,7 @@ def compress(
         preprocessing: what is done to stored values.
         inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
             has no batch must have its value here or in the data.
+        calibration: how to calibrate.
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
@@ -136,6 +145,9 @@ def compress(
     shares = {pattern: parse_share(share, option="--target") for pattern, share in (targets or {}).items()}
     chosen = _given(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
     prepared = _given(Preprocessing, preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])")
+    calibrating = None
+    if calibrate is not None or data is None:
+        chosen, calibrating = _calibrating(data, calibrate, chosen, calibration)
     bounds = _given(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(bench_batch, bench_threads) if bench else None
     refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
@@ -147,6 +159,7 @@ def compress(
             inputs=dict(inputs or {}),
             limits=_with_simd_block(bounds),
             preprocessing=prepared,
+            calibration=calibrating,
             recipe=chosen,
             ignore=tuple(ignore),
             inexact=inexact,
@@ -159,6 +172,7 @@ def compress(
         told: dict[str, Option] = {
             "model": describe_source(model),
             "data": describe_source(data),
+            "calibrate": describe_source(calibrate),
             "test": describe_source(test),
             "out": None if out is None else str(out),
             "sparse": sparse,
@@ -171,20 +185,41 @@ def compress(
         }
         ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
         run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
-        require_training()
+        if calibrating is None or chosen.retrain_epochs:
+            require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = (
             None
             if out is None
-            else stack.enter_context(OutputFolder(out, force=force, resume=resume, inputs=(model, data, test)))
+            else stack.enter_context(OutputFolder(out, force=force, resume=resume, inputs=(model, data, calibrate, test)))
         )
         if folder is not None and resume:
             run.resume(folder.checkpoint)
         run.find()
-        run.read(data, test)
+        run.read(data if calibrating is None else calibrate, test)
         run.try_training()
         finished = run.finish(folder)
         return Compressed(finished.report, model=finished.model, plan=finished.plan)
+
+
+def _calibrating(
+    data: object, calibrate: object, recipe: Recipe, options: CalibrationOptions | Mapping[str, Any] | None
+) -> tuple[Recipe, CalibrationOptions]:
+    """Return recipe and options of a run that calibrates: the original is the only teacher, after the cut if at all."""
+    if data is not None or calibrate is None:
+        raise OptionError(
+            "the data",
+            expected="--data to train with, or --calibrate with samples alone",
+            found="both" if data is not None else "none",
+            way_out="give one of them",
+        )
+    if recipe.mode == "joint":
+        raise OptionError(
+            "--mode", expected="holistic with --calibrate", found="joint", way_out="leave --mode and --target out"
+        )
+    epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
+    chosen = _given(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
+    return replace(recipe, distillation=1.0, retrain_epochs=epochs), chosen
 
 
 def describe_source(source: object) -> str | None:

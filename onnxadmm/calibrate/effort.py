@@ -1,8 +1,8 @@
 """How much work a calibration takes upon itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from onnxadmm.calibrate.layers import Layer
 from onnxadmm.errors import OptionError
 
 Array = NDArray[Any]
-EffortName = Literal["quick", "normal", "best"]
 
 #: Columns above which second moments are not kept, as they would take gigabytes.
 WIDEST: Final = 6000
@@ -59,16 +58,11 @@ class Effort:
     def fewer_rows(self, layer: Layer, width: int, samples: int) -> "Effort":
         """Return the effort for fitting a layer with so many columns in memory that is bounded."""
         most = int(_ROW_BYTES / (4 * layer.blocks * width * max(1, samples)))
-        return self if self.rows <= most else _with_rows(self, max(1, most))
+        return self if self.rows <= most else replace(self, rows=max(1, most))
 
 
-def _with_rows(effort: Effort, rows: int) -> Effort:
-    from dataclasses import replace
 
-    return replace(effort, rows=rows)
-
-
-_EFFORTS: Final[Mapping[str, Effort]] = {
+EFFORTS: Final[Mapping[str, Effort]] = {
     "quick": Effort(rows=32, levels=(0.75, 0.5, 0.25), macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1),
     "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125), macs=4e12),
     "best": Effort(rows=128, levels=(0.9375, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0625), macs=2e13, rounds=8),
@@ -81,6 +75,6 @@ def effort_of(name: str) -> Effort:
     Raises:
         OptionError: there is none of that name.
     """
-    if name not in _EFFORTS:
-        raise OptionError("--effort", expected=" or ".join(_EFFORTS), found=repr(name), way_out="choose one of them")
-    return _EFFORTS[name]
+    if name not in EFFORTS:
+        raise OptionError("--effort", expected=" or ".join(EFFORTS), found=repr(name), way_out="choose one of them")
+    return EFFORTS[name]

@@ -5,13 +5,14 @@ section 3.1): each layer makes up for the errors of those before it as well as f
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.calibrate.effort import Effort
-from onnxadmm.calibrate.fit import Fit, Sample, fit
+from onnxadmm.calibrate.fit import Sample, fit
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.network import Network
@@ -23,6 +24,19 @@ KeepArray = NDArray[np.bool_]
 
 
 
+@dataclass
+class Fitted:
+    """What was fitted.
+
+    Attributes:
+        constants: by name, of the whole network; rows of units that go are zero.
+        sizes: for each layer that was fitted, by node, how many rows it was fitted to, and how many it reads.
+    """
+
+    constants: dict[str, Array] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
 def refit(
     network: Network,
     keep: KeepArray,
@@ -30,7 +44,7 @@ def refit(
     effort: Effort,
     *,
     on_layer: Callable[[Layer], None] = lambda layer: None,
-) -> dict[str, Array]:
+) -> Fitted:
     """Return constants of the whole network under which it loses little when units go.
 
     Rows of units that go are zero; nothing has been cut.
@@ -43,10 +57,10 @@ def refit(
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     current = network.masked({}, keep)
     whole, cut = (Frontier(batches, threads=effort.threads, room=effort.memory // 4) for _ in range(2))
-    fitted: dict[str, Array] = {}
+    fitted = Fitted()
     for layer in network.layers:
         rows_stay = stays[network.reads[layer.node]]
-        if not rows_stay.all() or fitted:  # in front of the first that loses rows nothing is to be made up for
+        if not rows_stay.all() or fitted.constants:  # in front of the first that loses rows nothing is to be made up for
             sample = _sample(network, layer, batches, (whole, cut), current, effort)
             found = fit(
                 sample,
@@ -59,7 +73,8 @@ def refit(
             )
             constants = network.with_matrix(layer, found.matrix, found.shift)
             set_constants(current, constants)
-            fitted.update(constants)
+            fitted.constants.update(constants)
+            fitted.sizes[layer.node] = (sample.rows.shape[1], int(rows_stay.sum(axis=1).max()))
         on_layer(layer)
     return fitted
 

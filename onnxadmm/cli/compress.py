@@ -32,15 +32,27 @@ from onnxadmm.cli.options import (
 from onnxadmm.cli.report import print_next_steps, print_report
 from onnxadmm.console import progress_of
 from onnxadmm.errors import OptionError
+from onnxadmm.run.calibrations import CalibrationOptions
 from onnxadmm.run.recipe import Preprocessing, Recipe
 
 
 @counts
 def run(
     model: ModelArgument,
-    data: Annotated[str, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")],
     out: OutOption,
     amounts: Amounts,
+    data: Annotated[
+        str | None, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option("--calibrate", help="samples without labels, instead of --data: nothing trains")
+    ] = None,
+    effort: Annotated[
+        str, typer.Option("--effort", help="of a calibration: quick, normal or best")
+    ] = CalibrationOptions.effort,
+    memory: Annotated[
+        str, typer.Option("--memory", help="that a calibration may take for statistics and activations")
+    ] = CalibrationOptions.memory,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     connections: Annotated[
         str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
@@ -145,6 +157,8 @@ def run(
         report = compress(
             model,
             data=data,
+            calibrate=calibrate,
+            calibration=CalibrationOptions(effort, memory) if calibrate is not None else None,
             test=test,
             budget=read_budget(amounts, connections),
             targets=_targets(target),

@@ -6,12 +6,16 @@ from typing import Any
 
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits
+from onnxadmm.run.calibrations import CalibrationOptions
 from onnxadmm.run.checkpoint import options_as_text
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.train.norm_restore import ENOUGH
 
-#: What an interrupted run may go on with in another way: more or fewer processes. Everything else decides the result.
-FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate"})
+#: What an interrupted run may go on with in another way: more or fewer processes, more or less memory. Everything else decides the result.
+FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate", "memory"})
+
+#: Fields that may be None, and the options that are missing then.
+_ABSENT = {"budget": Budget, "calibration": CalibrationOptions}
 
 Option = str | int | float | bool | None
 
@@ -29,6 +33,7 @@ class Choices:
         limits: how far a group may shrink.
         inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
+        calibration: how to calibrate; None where the network is pruned while it trains.
         recipe: how to train.
         ignore: patterns of what must stay.
         inexact: prune through operators that mix along the removed axis as well.
@@ -44,6 +49,7 @@ class Choices:
     inputs: Mapping[str, object]
     limits: Limits
     preprocessing: Preprocessing
+    calibration: CalibrationOptions | None
     recipe: Recipe
     ignore: tuple[str, ...]
     inexact: bool
@@ -75,8 +81,8 @@ class Choices:
     def _options(self) -> Iterator[tuple[str, Any]]:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name == "budget" and value is None:
-                yield from ((amount.name, None) for amount in fields(Budget))
+            if value is None and item.name in _ABSENT:
+                yield from ((option.name, None) for option in fields(_ABSENT[item.name]))
             elif is_dataclass(value) and not isinstance(value, type):
                 yield from asdict(value).items()
             else:

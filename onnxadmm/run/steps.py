@@ -31,6 +31,7 @@ from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
+from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.doubts import find_doubts
@@ -179,6 +180,8 @@ class Compression:
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
         recipe = self.choices.recipe
+        if not self._trains():
+            return
         with self.journal.stage("preflight"):
             found = preflight(
                 self.training.shown(open_gates(self.ready, self.units)),
@@ -227,13 +230,21 @@ class Compression:
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
-        gated = open_gates(self.ready, self.units)
         keep, begun = checkpoints.keep, self._begun
-        pruned = self.training.prune(gated, self.problem, keep_state=keep, resume=begun)
+        if self.choices.calibration is not None:
+            calibration = Calibration(self.training, self.choices.calibration)
+            pruned = calibration.prune(self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun)
+        else:
+            gated = open_gates(self.ready, self.units)
+            pruned = self.training.prune(gated, self.problem, keep_state=keep, resume=begun)
         checkpoints.flush()
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
+
+    def _trains(self) -> bool:
+        """Whether the training engine is needed."""
+        return self.choices.calibration is None or self.choices.recipe.retrain_epochs != 0
 
     def _header(self) -> Header:
         return Header(

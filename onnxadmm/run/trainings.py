@@ -117,7 +117,7 @@ class Training:
             settings = replace(settings, divergence_floor=floor)
         rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
         with self.journal.stage("prune", total=rounds):
-            pruned = _pruned_of(part(resume, "pruned"))
+            pruned = pruned_of(part(resume, "pruned"))
             if pruned is None:
                 network = self._network(model)
                 with self._trainer(network, epochs=settings.epochs, weight_decay=0.0) as trainer:
@@ -302,7 +302,8 @@ class Training:
             yield self.teacher.label(batch) if self.teacher is not None and self.loss.needs_teacher else batch
 
 
-def _pruned_of(state: State) -> Pruned | None:
+def pruned_of(state: State) -> Pruned | None:
+    """Return what ``Pruned.state`` gave; None for an empty state."""
     return Pruned(state["keep"], part(state, "zeros"), part(state, "weights")) if state else None
 
 

@@ -1,8 +1,6 @@
-"""The walk of a calibration: order and curves of every group, allocation under the budget, refit."""
+"""Which units stay: order and curve of every group, and the allocation of the budget among them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +12,6 @@ from onnxadmm.calibrate.curves import Distance, Shrinking, measure
 from onnxadmm.calibrate.effort import Effort
 from onnxadmm.calibrate.frontier import Feed
 from onnxadmm.calibrate.network import Network
-from onnxadmm.calibrate.refit import refit
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """What a calibration decided.
-
-    Attributes:
-        keep: units that stay, bool ``[units.count]``.
-        constants: of the whole network, fitted; rows of units that go are zero.
-    """
-
-    keep: KeepArray
-    constants: Mapping[str, Array]
 
 
 def choose(
@@ -60,19 +42,6 @@ def choose(
         done.append(shrinking)
         on_group(_state(done))
     return allocate([each.curve for each in done], [each.order for each in done], problem)
-
-
-def calibrate(
-    network: Network,
-    problem: Problem,
-    batches: Sequence[Feed],
-    scores: NDArray[np.float64],
-    distance: Distance,
-    effort: Effort,
-) -> Calibrated:
-    """Choose units and fit the layers that read them; see ``choose`` and ``refit``."""
-    keep = choose(network, problem, batches, scores, distance, effort)
-    return Calibrated(keep, refit(network, keep, batches, effort))
 
 
 def _state(done: Sequence[Shrinking]) -> State:

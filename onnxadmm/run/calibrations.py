@@ -1,0 +1,199 @@
+"""The calibration of a run: units chosen and layers fitted with unlabelled samples, in plain sessions."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.state import State, part, under
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch
+from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
+from onnxadmm.calibrate.expect import Work, expected_work
+from onnxadmm.calibrate.network import Network
+from onnxadmm.calibrate.refit import Fitted, refit
+from onnxadmm.errors import DataError, OptionError
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
+from onnxadmm.plan.rank import score
+from onnxadmm.run.checkpoint import Checkpoints
+from onnxadmm.run.trainings import Pruned, Training, pruned_of
+from onnxadmm.runtime.cores import usable_cores
+from onnxadmm.train.data.batches import ArrayDataset
+from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.losses import Loss
+from onnxadmm.units.cost import Cost
+from onnxadmm.units.units import Units
+
+Array = NDArray[Any]
+
+#: Samples that run together, where the model leaves the batch free.
+_BATCH: Final = 32
+#: Fewest samples by which a loss is measured, where there are so many.
+_FEWEST: Final = 32
+_FACTORS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How a calibration works.
+
+    Attributes:
+        effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
+        memory: bytes that statistics and activations may take, such as ``"4GB"``.
+
+    Raises:
+        OptionError: there is no such effort, or the memory is not a number of bytes.
+    """
+
+    effort: str = "normal"
+    memory: str = "4GB"
+
+    def __post_init__(self) -> None:
+        effort_of(self.effort)
+        _ = self.memory_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory`` as a number."""
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kMG]?)B?\s*", str(self.memory))
+        size = 0 if match is None else int(float(match[1]) * _FACTORS[match[2]])
+        if size < 10**8:
+            raise OptionError(
+                "--memory", expected="at least 100MB", found=repr(self.memory), way_out="write a size such as 4GB"
+            )
+        return size
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Samples and options of a run that calibrates.
+
+    Attributes:
+        training: the data, and what they are fitted to; nothing trains.
+        options: how much is looked at.
+    """
+
+    training: Training
+    options: CalibrationOptions
+
+    def prune(self, model: Model, units: Units, problem: Problem, *, checkpoints: Checkpoints, resume: State) -> Pruned:
+        """Choose units and connections, and fit the layers that read them.
+
+        Args:
+            model: without gates on activations.
+            resume: the last state of an equal run that was interrupted; empty without.
+
+        Raises:
+            BudgetError: the budget cannot be met.
+            DataError: the samples are all alike.
+        """
+        begun = pruned_of(part(resume, "pruned"))
+        if begun is not None:
+            return begun
+        journal = self.training.journal
+        network = Network(model, units)
+        effort = replace(
+            effort_of(self.options.effort), memory=self.options.memory_bytes, threads=usable_cores()
+        )  # fmt: skip
+        batches = self._batches(model)
+        _refuse_all_alike(batches)
+        self._tell(network, problem, batches, effort)
+        with journal.stage("calibrate", total=len(problem.groups)):
+
+            def keep_groups(state: State) -> None:
+                checkpoints.keep(under("calibrate", state))
+                journal.progress.advance()
+
+            done = part(resume, "calibrate")
+            journal.progress.advance(sum(name.endswith("/order") for name in done))
+            keep = choose(
+                network,
+                problem,
+                batches,
+                score(model, units, by="magnitude", seed=0),
+                self._distance(model, units, problem, effort),
+                effort,
+                on_group=keep_groups,
+                resume=done,
+            )
+        checkpoints.flush()
+        with journal.stage("refit", total=len(network.layers)):
+            fitted = refit(network, keep, batches, effort, on_layer=lambda _: journal.progress.advance())
+        self._warn_of_few(fitted, len(self.training.samples))
+        pruned = Pruned(keep, {}, fitted.constants)
+        checkpoints.keep(under("pruned", pruned.state()))
+        return pruned
+
+    def _batches(self, model: Model) -> list[dict[str, Array]]:
+        samples = self.training.samples
+        size = _BATCH if batch_is_free(model) else fixed_batch(model)
+        return [{**batch.inputs, **samples.held} for batch in samples.batches(size, pad_last=not batch_is_free(model))]
+
+    def _distance(self, model: Model, units: Units, problem: Problem, effort: Effort) -> "_Distance":
+        macs = max(1.0, Cost(units, "macs").dense()) * len(problem.groups) * len(effort.levels)
+        count = int(np.clip(effort.macs / macs, _FEWEST, len(self.training.samples)))
+        loss = Loss(task=self.training.loss.task, distillation=1.0)
+        data = self.training.samples.take(np.arange(min(count, len(self.training.samples))))
+        return _Distance(self.training, model, replace(data, labels=None), loss, effort.threads)
+
+    def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
+        """Say before it begins how long it will take, and how much memory."""
+        session = open_session(network.model, threads=effort.threads)
+        with session:
+            session.run(batches[0])
+            start = time.perf_counter()
+            session.run(batches[0])
+            seconds = (time.perf_counter() - start) * len(batches)
+        macs = max(1.0, Cost(network.units, "macs").dense())
+        samples = len(self.training.samples)
+
+        def work(each: Effort) -> Work:
+            shown = np.clip(each.macs / (macs * len(problem.groups) * len(each.levels)), _FEWEST, samples)
+            return expected_work(network, problem.groups, each, samples=samples, pass_seconds=seconds, shown=int(shown))
+
+        others = ", ".join(
+            f"{name}: {work(each).seconds:.0f} s" for name, each in EFFORTS.items() if name != self.options.effort
+        )
+        expected = work(effort)
+        self.training.journal.say(
+            f"Calibration with {samples} samples at --effort {self.options.effort} will take about "
+            f"{expected.seconds:.0f} s ({others}) and up to {min(expected.megabytes, effort.memory / 1e6):.0f} MB."
+        )
+
+    def _warn_of_few(self, fitted: Fitted, samples: int) -> None:
+        short = [(name, rows, width) for name, (rows, width) in fitted.sizes.items() if rows < width]
+        if short:
+            name, rows, width = max(short, key=lambda each: each[2] / each[1])
+            needed = int(np.ceil(samples * width / rows))
+            self.training.journal.warn(
+                f"{len(short)} layers, among them {name}, read more numbers than the samples have rows for ({width} "
+                f"against {rows}): they stay near what they were; {needed} samples would determine them."
+            )
+
+
+class _Distance:
+    """How far a model's outputs are from the original's, as the loss of a student from its teacher."""
+
+    def __init__(self, training: Training, model: Model, data: ArrayDataset, loss: Loss, threads: int) -> None:
+        self._training, self._data, self._loss, self._threads = training, data, loss, threads
+        self._teacher = Teacher(training.shown(model), loss=loss, threads=threads)
+
+    def __call__(self, model: Model) -> float:
+        shown = self._training.shown(model)
+        found = evaluate(shown, self._data, loss=self._loss, threads=self._threads, teacher=self._teacher)
+        return found.loss
+
+
+def _refuse_all_alike(batches: Sequence[Mapping[str, Array]]) -> None:
+    first = {name: array[:1] for name, array in batches[0].items() if array.ndim}
+    alike = all((batch[name] == array).all() for batch in batches for name, array in first.items())
+    if alike:
+        raise DataError(
+            "the samples", expected="samples that differ", found="all alike", way_out="give samples of the real kind"
+        )
