@@ -191,7 +191,9 @@ def compress(
         folder = (
             None
             if out is None
-            else stack.enter_context(OutputFolder(out, force=force, resume=resume, inputs=(model, data, calibrate, test)))
+            else stack.enter_context(
+                OutputFolder(out, force=force, resume=resume, inputs=(model, data, calibrate, test))
+            )
         )
         if folder is not None and resume:
             run.resume(folder.checkpoint)
