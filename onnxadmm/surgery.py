@@ -29,6 +29,7 @@ from onnxadmm.plan.given import given, given_budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
+from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
@@ -104,9 +105,10 @@ def rank(
 
     Args:
         model: path or model.
-        budget: what the result may cost; only ``macs`` or ``params``. A dict of its fields will do, as for limits.
+        budget: what the result may cost, without ``connections``. A dict of its fields will do, as for limits.
         ratio: share of the units of every group that goes, ``0.3`` or ``"30%"``; instead of a budget.
-        by: ``"magnitude"`` or ``"random"``.
+        by: ``"magnitude"`` (of the weights that write and read a unit, relative to its group) or ``"random"``; see
+            docs/method.md for what such plans are good for.
         limits: how far a group may shrink.
         ignore, inexact: as for ``find_groups``.
         seed: of the random ranking.
@@ -140,7 +142,8 @@ def rank(
         loaded = opened(model, input_shapes)
         units = find(loaded, inexact=inexact, ignore=ignore)
         if goal is not None:
-            keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed)
+            file = file_size(loaded, units, original=loaded.file_bytes)
+            keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed, file=file)
             note = f"{goal.describe()} by {by}"
         else:
             keep = rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)

@@ -281,42 +281,31 @@ def test_a_gradient_of_the_page_is_the_slope(tmp_path: Path) -> None:
 def test_a_budget_of_the_page_is_kept(tmp_path: Path) -> None:
     follow("budget", tmp_path)
     model, plan, small = (tmp_path / name for name in ("model.onnx", "plan.json", "small.onnx"))
-    onnx.save(half_in_half_precision(), model)
-    child(tmp_path, "-m", "onnxadmm.cli", "plan", model, "--bytes", "12K", "-o", plan)
+    onnx.save(wide_and_narrow(), model)
+    child(tmp_path, "-m", "onnxadmm.cli", "plan", model, "--activations", "200", "--params", "0.9", "-o", plan)
     child(tmp_path, "-m", "onnxadmm.cli", "shrink", model, plan, "-o", small)
-    assert bytes_of(model) == 24_576
-    assert 11_000 < bytes_of(small) <= 12_000  # as many parameters would be more than there are
-    assert "--bytes" in child(tmp_path, "-m", "onnxadmm.cli", "compress", "--help")
-    with pytest.raises(AssertionError, match="expected one amount, found both --macs and --bytes"):
-        child(
-            tmp_path,
-            "-m",
-            "onnxadmm.cli",
-            "plan",
-            model,
-            "--bytes",
-            "0.5",
-            "--macs",
-            "0.5",
-            "-o",
-            small.with_suffix(""),
-        )
+    assert activations_of(model) == 8 + 3 * 64 + 3 * 16 + 8
+    assert 190 < activations_of(small) <= 200
+    assert "--activations" in child(tmp_path, "-m", "onnxadmm.cli", "compress", "--help")
 
 
-def half_in_half_precision() -> onnx.ModelProto:
-    """Two layers of as many numbers, the first in float32 and the second in float16."""
+def wide_and_narrow() -> onnx.ModelProto:
+    """Three layers: what the first writes is seen three times."""
     generator = np.random.default_rng(0)
-    text = """<ir_version: 8, opset_import: ["" : 17]> network (float[N, 64] x) => (float[N, 64] y)
-        { a = MatMul (x, A) b = Relu (a) c = Cast <to = 10> (b) d = MatMul (c, B) y = Cast <to = 1> (d) }"""
+    text = """<ir_version: 8, opset_import: ["" : 17]> network (float[N, 8] x) => (float[N, 8] y) {
+        a = MatMul (x, A) b = Relu (a) c = Sigmoid (b)
+        d = MatMul (c, B) e = Relu (d) f = Tanh (e) y = MatMul (f, C) }"""
     model = onnx.parser.parse_model(text)
-    for name, dtype in (("A", np.float32), ("B", np.float16)):
-        array = generator.standard_normal((64, 64)).astype(dtype)
+    for name, shape in (("A", (8, 64)), ("B", (64, 16)), ("C", (16, 8))):
+        array = generator.standard_normal(shape).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return model
 
 
-def bytes_of(path: Path) -> int:
-    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(path).graph.initializer)
+def activations_of(path: Path) -> int:
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return sum(int(np.prod([dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]])) for value in values)
 
 
 @pytest.mark.slow

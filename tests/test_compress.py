@@ -52,12 +52,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(digits: DemoFiles, few_digits: Digits, out: Path, quick_latency: None) -> Report:
-    """A short compression to 30 % of the parameters, and half of the weights that remain."""
+    """A short compression to 30 % of the parameters and fewer bytes than these, and half of the weights that remain."""
     return oa.compress(
         digits.model,
         data=few_digits,
         test=few_digits,
-        budget=oa.Budget(params=0.3, connections=0.5),
+        budget=oa.Budget(params=0.3, size="140kB", connections=0.5),
         out=out,
         recipe=SHORT,
         limits=oa.Limits(round_to=1),
@@ -79,10 +79,14 @@ def test_report_counts_what_the_file_holds(report: Report, out: Path) -> None:
 
 
 def test_budgets_are_met_and_reported(report: Report) -> None:
-    parameters, connections = report.budgets
+    parameters, size, connections = report.budgets
     assert (parameters.kind, parameters.asked, parameters.original) == ("params", "0.3", 124_778)
     assert parameters.reached == report.after.parameters
     assert parameters.reached <= parameters.limit == pytest.approx(0.3 * 124_778)
+    assert (size.kind, size.asked, size.limit, size.original) == ("size", "140kB", 140_000, report.before.file_bytes)
+    assert size.reached == report.after.file_bytes <= 140_000
+    # Dense, as bytes are counted before connections go, the file would be nearly as large as allowed.
+    assert 0.95 * 140_000 < 4 * parameters.reached < 140_000
     assert connections.kind == "connections"
     assert connections.reached <= connections.limit == 0.5
     assert all(budget.met for budget in report.budgets)
@@ -292,8 +296,9 @@ def test_dense_and_sparse_files_compute_the_same(digits: DemoFiles, few_digits: 
 def test_a_budget_out_of_reach_is_refused_before_training(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path
 ) -> None:
-    with pytest.raises(BudgetError):
-        oa.compress(digits.model, data=few_digits, budget=oa.Budget(params=20), out=tmp_path / "out")
+    for budget in (oa.Budget(params=20), oa.Budget(macs=0.5, size=1000)):
+        with pytest.raises(BudgetError, match=r"the groups that bind it are .*_weight"):
+            oa.compress(digits.model, data=few_digits, budget=budget, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,6 +26,7 @@ NO_COUNTERPART = {
     "test_readme": "the README and the pages beside it",
     "test_samples": "samples/",
     "test_zoo": "the whole rewriter, on exported networks",
+    "plan/test_spending": "how much of a budget admm/selection.py spends on exported networks",
     "graph/test_memory": "what loading and saving a large file takes in memory",
     "graph/test_refusals": "what loading refuses, whichever file of the room finds it",
     "rewrite/test_all_operators": "laws of the whole room, on networks of all operators",

@@ -78,9 +78,12 @@ def counts(run: Callable[..., None]) -> Callable[..., None]:
             kind,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=None,
-            annotation=Annotated[str | None, typer.Option(f"--{kind}", help=f"{words} that may stay: 0.3, 30% or 20M")],
+            annotation=Annotated[
+                str | None,
+                typer.Option(f"--{kind}", help=f"{counted.words} that may stay: 0.3, 30% or {counted.example}"),
+            ],
         )
-        for kind, words in COUNTED.items()
+        for kind, counted in COUNTED.items()
     ]
 
     @functools.wraps(run)

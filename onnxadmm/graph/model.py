@@ -177,6 +177,15 @@ def save(
     return store.write(model.ir, extras, Path(path), sparse=sparse, force=force)
 
 
+def written_size(model: Model, *, single_file: bool = False) -> int:
+    """Return the bytes that ``save`` would write, external data included, with no more sparse weights than before.
+
+    Args:
+        single_file: as for ``save``.
+    """
+    return store.written_size(model.ir, replace(model.extras, external_data=False) if single_file else model.extras)
+
+
 def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | None, whole: Path | bytes) -> Model:
     proto = _parse(data, thing=thing)
     check_header(proto, thing=thing)

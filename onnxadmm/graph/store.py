@@ -5,8 +5,9 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import onnx
 import onnx_ir
@@ -150,6 +151,34 @@ def write(ir: onnx_ir.Model, extras: Extras, path: Path, *, sparse: bool | Colle
                 way_out="keep large constants in initializers",
             ) from error
     return written
+
+
+class _Counted(BytesIO):
+    """A file that forgets what is written and knows how much that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._size += size
+        return size
+
+    def tell(self) -> int:
+        return self._size
+
+
+def written_size(ir: onnx_ir.Model, extras: Extras) -> int:
+    """Return the bytes that ``write`` would write where no more weights are asked to be sparse.
+
+    External data is included; each large weight that lies there names the file, here taken to be ``model.onnx.data``.
+    """
+    skeleton = _skeleton(ir, extras)
+    _store_sparse(skeleton, ir, extras, asked=frozenset())
+    external = bool(skeleton.weights) and (extras.external_data or skeleton.weight_bytes > LARGEST_MESSAGE)
+    data = _write_external(skeleton, _Counted(), location="model.onnx.data") if external else 0
+    return data + _write_message(skeleton, _Counted(), weights_inside=not external)
 
 
 def _refuse_target(path: Path, *, force: bool) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnxadmm.errors import OptionError
 
@@ -11,9 +11,22 @@ if TYPE_CHECKING:
 
 Amount = float | int | str
 Share = float | str
-#: What a budget may count: the name of its field and option, and the words for it.
-COUNTED: "dict[CostKind, str]" = {"macs": "multiply-accumulates", "params": "parameters"}
-_FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+class Counted(NamedTuple):
+    """The words for what is counted, and an absolute amount of it as an example."""
+
+    words: str
+    example: str
+
+
+#: What a budget may count, by the name of its field and option.
+COUNTED: "dict[CostKind, Counted]" = {
+    "macs": Counted("multiply-accumulates", "20M"),
+    "params": Counted("parameters", "20K"),
+    "size": Counted("bytes of the file", "2MB"),
+}
+_FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True)
@@ -23,25 +36,23 @@ class Budget:
     Attributes:
         macs: multiply-accumulates of one sample; a share of the original (``0.3`` or ``"30%"``) or a number
             (``"20M"``).
-        params: parameters, likewise. One amount at the most.
+        params: parameters, likewise.
+        size: bytes of the file as it is written, external data included: a share, or a number (``"2MB"``, ``"500kB"``).
+            Several amounts are all met.
         connections: share of the remaining weights that stay non-zero, in (0, 1], read as a number where it is given
             as ``"50%"``; None leaves them alone.
 
     Raises:
-        OptionError: an amount is zero, negative or not a number; both or none are given.
+        OptionError: an amount is zero, negative or not a number; none is given.
     """
 
     macs: Amount | None = None
     params: Amount | None = None
+    size: Amount | None = None
     connections: Share | None = None
 
     def __post_init__(self) -> None:
-        given = [f"--{kind}" for kind in COUNTED if getattr(self, kind) is not None]
-        if len(given) > 1:
-            raise OptionError(
-                "the budget", expected="one amount", found=f"both {' and '.join(given)}", way_out="give one of them"
-            )
-        if not given and self.connections is None:
+        if not self.amounts and self.connections is None:
             raise OptionError(
                 "the budget", expected="an amount", found="none", way_out=f"give {amount_options()} or --connections"
             )
@@ -55,8 +66,8 @@ class Budget:
                     way_out="give the share of the remaining weights that stay, such as 0.5",
                 )
             object.__setattr__(self, "connections", share)  # frozen from here on
-        if self.amount is not None:
-            parse_amount(self.amount, option=f"--{self.kind}")
+        for kind, amount in self.amounts.items():
+            parse_amount(amount, option=f"--{kind}")
 
     def __repr__(self) -> str:
         given = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -68,26 +79,20 @@ class Budget:
         return 1.0 if self.connections is None else float(self.connections)
 
     @property
-    def kind(self) -> "CostKind":
-        """What is counted; parameters where only connections go."""
-        return next((kind for kind in COUNTED if getattr(self, kind) is not None), "params")
+    def amounts(self) -> "dict[CostKind, Amount]":
+        """The amounts that are given, by what they count; none where only connections go."""
+        return {kind: amount for kind in COUNTED if (amount := getattr(self, kind)) is not None}
 
-    @property
-    def amount(self) -> Amount | None:
-        """The amount as given, None where only connections go."""
-        amount: Amount | None = getattr(self, self.kind)
-        return amount
-
-    def resolve(self, dense: float) -> float:
-        """Return the absolute budget for a model that costs ``dense``."""
-        if self.amount is None:
+    def resolve(self, kind: "CostKind", dense: float) -> float:
+        """Return the absolute budget for a model that costs ``dense``; that where no amount of the kind is given."""
+        if kind not in self.amounts:
             return dense
-        number = parse_amount(self.amount, option=f"--{self.kind}")
+        number = parse_amount(self.amounts[kind], option=f"--{kind}")
         return number * dense if number <= 1 else min(number, dense)
 
     def describe(self) -> str:
         """Return the budget in words, as given."""
-        parts = [] if self.amount is None else [f"{self.kind} {self.amount}"]
+        parts = [f"{kind} {amount}" for kind, amount in self.amounts.items()]
         if self.connections is not None:
             parts.append(f"connections {self.connection_share:g}")
         return ", ".join(parts)
@@ -101,16 +106,22 @@ def amount_options() -> str:
 def parse_amount(amount: Amount, *, option: str) -> float:
     """Return a share (at most 1) or an absolute number (above 1) from ``0.3``, ``"30%"``, ``431080`` or ``"20M"``.
 
+    ``--size`` takes bytes: ``"2MB"``, ``"500kB"``.
+
     Raises:
         OptionError: it is not a number, or not above zero.
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([KMG%]?)\s*", str(amount))
-    percent = match is not None and match[2] == "%"
-    number = 0.0 if match is None else float(match[1]) / 100 if percent else float(match[1]) * _FACTORS[match[2]]
-    if number <= 0 or (percent and number > 1):
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([kKMG]?B?|%)\s*", str(amount))
+    unit = "" if match is None else match[2]
+    understood = unit in _FACTORS and (option == "--size" or not unit.endswith("B"))
+    number = 0.0
+    if match is not None and (understood or unit == "%"):
+        number = float(match[1]) / 100 if unit == "%" else float(match[1]) * _FACTORS[unit]
+    if number <= 0 or (unit == "%" and number > 1):
+        example = next((counted.example for kind, counted in COUNTED.items() if option == f"--{kind}"), "20M")
         raise OptionError(
             option,
-            expected="a share of the original such as 0.3 or 30%, or a number such as 20M",
+            expected=f"a share of the original such as 0.3 or 30%, or a number such as {example}",
             found=repr(amount),
             way_out="give an amount above zero, and at most 100%",
         )

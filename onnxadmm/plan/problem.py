@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.bounds import Bound, Bounds
 from onnxadmm.admm.problem import GateGroup, Problem, Reader
 from onnxadmm.errors import NothingToPruneError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
-from onnxadmm.units.cost import Cost
+from onnxadmm.units.cost import Cost, CostKind, FileSize
 from onnxadmm.units.units import Group, Units
 
 
@@ -66,11 +67,15 @@ def state_problem(
     limits: Limits,
     *,
     targets: Mapping[str, float] | None = None,
+    file: FileSize | None = None,
+    near: NDArray[np.bool_] | None = None,
 ) -> Problem:
     """State the optimisation problem of a model.
 
     Args:
         budget: what the result may cost; with targets it may be None, and is then what the targets cost.
+        file: how large the model is as a file; only asked where the budget counts that.
+        near: units that about stay, bool ``[units.count]``, where that is known (see ``Cost``).
         targets: share of the units that stays, by pattern of group, layer or weight names; groups that no pattern
             matches stay whole. The first pattern that matches counts.
 
@@ -79,23 +84,37 @@ def state_problem(
         OptionError: a pattern matches nothing, or a share is out of range.
     """
     refuse_nothing_to_prune(units)
-    cost = Cost(units, "params" if budget is None else budget.kind)
     keep_counts = None if not targets else _keep_counts(units, targets)
-    amount = cost.dense() if budget is None else budget.resolve(cost.dense())
-    if keep_counts is not None and (budget is None or budget.amount is None):
-        amount = cost.total(_first_units(units, keep_counts))
+    kinds = tuple(budget.amounts) if budget is not None else ()
+    bounds = [_bound(units, kind, budget, file, near) for kind in kinds or ("params",)]
+    if keep_counts is not None and not kinds:
+        bounds = [replace(bound, limit=bound.cost.total(_first_units(units, keep_counts))) for bound in bounds]
+    cost = Bounds(bounds)
     return Problem(
         unit_count=units.count,
         groups=tuple(limits.of(group) for group in units.groups),
         readers=(*units.readers, *(gate.reader for gate in units.gates)),
         writers=units.writers,
         cost=cost,
-        budget=amount,
+        budget=cost.limit,
         keep_counts=keep_counts,
         held=frozenset(gate.reader.tensor for gate in units.gates),
         connections=connection_weights(model),
         connection_share=1.0 if budget is None else budget.connection_share,
     )
+
+
+def _bound(
+    units: Units, kind: CostKind, budget: Budget | None, file: FileSize | None, near: NDArray[np.bool_] | None
+) -> Bound:
+    """Return what a budget allows of one kind; all there is where it does not count that."""
+    cost = Cost(units, kind, file=file if kind == "size" else None, near=near)
+    dense = float(file.original) if kind == "size" and file is not None else cost.dense()
+    if budget is None or kind not in budget.amounts:
+        return Bound("", cost, dense)
+    limit = budget.resolve(kind, dense)
+    # A file that may be as large as it was may lose nothing, though what tells of a loss would make it larger.
+    return Bound(f"--{kind} {budget.amounts[kind]}", cost, cost.dense() if limit >= dense else limit)
 
 
 def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *, layer_wise: bool) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnxadmm.report.report import BudgetLine, Column, GroupLine, LatencyLine, Score, VerificationLine
-from onnxadmm.report.words import large, percent, plural
+from onnxadmm.report.words import amount, percent, plural
 
 # A drop that is worth a sentence: more than one point of accuracy.
 _NOTABLE_DROP: Final = 0.01
@@ -86,8 +86,8 @@ def _about_budgets(budgets: Sequence[BudgetLine]) -> Iterator[str]:
     for budget in budgets:
         if not budget.met:
             yield (
-                f"The budget --{budget.kind} {budget.asked} was not met: {large(budget.limit)} allowed, "
-                f"{large(budget.reached)} left."
+                f"The budget --{budget.kind} {budget.asked} was not met: {amount(budget.kind, budget.limit)} allowed, "
+                f"{amount(budget.kind, budget.reached)} left."
             )
 
 

@@ -6,7 +6,7 @@ from onnxadmm.report.escaping import for_markdown
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.report import Report
 from onnxadmm.report.rows import comparison_rows, residual_words, verification_sentence
-from onnxadmm.report.words import decibels, duration, large
+from onnxadmm.report.words import amount, decibels, duration, large
 
 
 def to_markdown(report: Report) -> str:
@@ -52,9 +52,9 @@ def _budgets(report: Report) -> Iterator[str]:
             [
                 line.kind,
                 line.asked,
-                large(line.limit),
-                large(line.original),
-                large(line.reached),
+                amount(line.kind, line.limit),
+                amount(line.kind, line.original),
+                amount(line.kind, line.reached),
                 "yes" if line.met else "no",
             ]
             for line in report.budgets

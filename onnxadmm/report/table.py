@@ -10,7 +10,7 @@ from onnxadmm.report.findings import find_notes
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.report import Report, too_noisy
 from onnxadmm.report.rows import comparison_rows, verification_sentence
-from onnxadmm.report.words import duration, large, milliseconds, plural, times
+from onnxadmm.report.words import amount, duration, milliseconds, plural, times
 
 
 def report_view(report: Report) -> RenderableType:
@@ -22,9 +22,8 @@ def report_view(report: Report) -> RenderableType:
     ]
     for line in report.budgets:
         verdict = "met" if line.met else "NOT met"
-        budget = (
-            f"Budget --{line.kind} {line.asked}: {large(line.limit)} allowed, {large(line.reached)} left, {verdict}."
-        )
+        limit, reached = amount(line.kind, line.limit), amount(line.kind, line.reached)
+        budget = f"Budget --{line.kind} {line.asked}: {limit} allowed, {reached} left, {verdict}."
         parts.append(shown(budget, style="" if line.met else "bold red"))
     parts += [shown(f"Warning: {sentence}", style="yellow") for sentence in report.warnings]
     parts += [shown(f"Note: {sentence}") for sentence in find_notes(report.groups)]

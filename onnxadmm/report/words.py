@@ -23,6 +23,11 @@ def size_in_bytes(value: int) -> str:
     return f"{value} B"
 
 
+def amount(kind: str, value: float) -> str:
+    """What a budget of some kind counts: bytes as a size, all else as a count."""
+    return size_in_bytes(round(value)) if kind == "size" else large(value)
+
+
 def percent(share: float) -> str:
     """A share in [0, 1] as ``"99.42 %"``."""
     return f"{100 * share:.2f} %"

@@ -48,7 +48,7 @@ class Outcome:
         result: the model as written.
         units, keep: the units of the analysed model, and which of them stayed: bool ``[units.count]``.
         zeros: pruned connections by weight.
-        budget, limit: the budget as asked, and as an absolute number.
+        budget: as asked.
         verification: of the shrunk model against the masked original, before retraining.
     """
 
@@ -58,7 +58,6 @@ class Outcome:
     keep: NDArray[np.bool_]
     zeros: Mapping[str, NDArray[np.bool_]]
     budget: Budget | None
-    limit: float
     verification: Verification
 
 
@@ -196,17 +195,13 @@ def _budgets(outcome: Outcome) -> list[BudgetLine]:
     lines: list[BudgetLine] = []
     if outcome.budget is None:
         return lines
-    if outcome.budget.amount is not None:
-        kind = outcome.budget.kind
-        lines.append(
-            BudgetLine(
-                kind=kind,
-                asked=str(outcome.budget.amount),
-                limit=outcome.limit,
-                original=Cost(outcome.units, kind).dense(),
-                reached=Cost(find_units(outcome.result), kind).dense(),
-            )
-        )
+    for kind, amount in outcome.budget.amounts.items():
+        if kind == "size":
+            original, reached = float(outcome.original.file_bytes), float(outcome.result.file_bytes)
+        else:
+            original, reached = Cost(outcome.units, kind).dense(), Cost(find_units(outcome.result), kind).dense()
+        limit = outcome.budget.resolve(kind, original)
+        lines.append(BudgetLine(kind=kind, asked=str(amount), limit=limit, original=original, reached=reached))
     if outcome.budget.connections is not None:
         values = constants_by_name(outcome.result)
         kept = [values[name] for name in outcome.zeros if name in values]

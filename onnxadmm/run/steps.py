@@ -26,6 +26,7 @@ from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.report import Report
 from onnxadmm.report.words import plural
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
+from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
@@ -160,7 +161,11 @@ class Compression:
         given = self.ready
         self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
         self._tell_written_out(given)
-        self.problem = state_problem(self.ready, self.units, choices.budget, choices.limits, targets=choices.targets)
+        single_file = self.ending.single_file
+        file = file_size(self.ready, self.units, original=self.model.file_bytes, single_file=single_file)
+        self.problem = state_problem(
+            self.ready, self.units, choices.budget, choices.limits, targets=choices.targets, file=file
+        )
         refuse_unreachable(self.problem)
 
     def _tell_written_out(self, given: Model) -> None:
@@ -293,7 +298,6 @@ class Compression:
                 keep=pruned.keep,
                 zeros=pruned.zeros,
                 budget=self.choices.budget,
-                limit=self.problem.budget,
                 verification=verification,
             )
             held_out = self._quality(saved, self.training.held_out)

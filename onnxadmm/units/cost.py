@@ -1,35 +1,63 @@
-"""What kept units cost, in MACs or parameters: sums of products of kept lengths."""
+"""What kept units cost, in MACs, parameters or bytes: sums of products of kept lengths."""
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.rules.facts import CostTerm
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.units import Units
 
-CostKind = Literal["macs", "params"]
+CostKind = Literal["macs", "params", "size"]
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """How many bytes a model takes as it is written.
+
+    Attributes:
+        original: bytes of the file that was given, with its external data.
+        written: bytes of the file without the units that go, given those that stay: bool ``[units.count]``.
+    """
+
+    original: int
+    written: Callable[[NDArray[np.bool_]], int]
 
 
 class Cost:
     """Exact cost of a set of kept units, for one sample.
 
     A term is ``constant * product of kept lengths``; an axis of ``[blocks, n]`` counts the mean of its blocks.
+
+    Args:
+        file: for ``"size"`` what tells how much else than weights is written; without it their bytes alone are counted.
+        near: with ``file``, where that is measured: bool ``[unit count]``. None: where it is most, so that no file is
+            larger than it costs.
     """
 
-    def __init__(self, units: Units, kind: CostKind) -> None:
-        terms = units.mac_terms if kind == "macs" else units.parameter_terms
+    def __init__(
+        self, units: Units, kind: CostKind, *, file: FileSize | None = None, near: NDArray[np.bool_] | None = None
+    ) -> None:
         self.kind = kind
+        self._constant = 0.0
         self._count = units.count
         self._axes: list[LabelArray] = []
         self._scales: list[float] = []
         self._terms: list[tuple[float, list[int]]] = []
         known: dict[bytes, int] = {}
-        for term in terms:
+        for term in _terms(units, kind):
             self._terms.append((term.constant, [self._index(axis, known) for axis in term.axes]))
         # Per axis: the units on it and how many positions each has; unit -1 stands first and stays.
         self._occupancy = [np.unique(axis, return_counts=True) for axis in self._axes]
         self._readers: _Readers | None = None
+        if file is not None:
+            whole = np.ones(self._count, dtype=np.bool_)
+            samples = [whole, *(_part_of(units, share) for share in (0.0, 0.5, 1.0))] if near is None else [near]
+            self._constant = max(file.written(keep) - self.total(keep) for keep in samples)
 
     def _index(self, axis: LabelArray, known: dict[bytes, int]) -> int:
         key = axis.shape[0].to_bytes(8, "little") + axis.tobytes() if axis.ndim > 1 else axis.tobytes()
@@ -42,7 +70,8 @@ class Cost:
     def total(self, keep: NDArray[np.bool_]) -> float:
         """Return the cost when the units where ``keep`` is True stay: bool ``[unit count]``."""
         lengths = self._lengths(keep)
-        return float(sum(constant * np.prod([lengths[index] for index in axes]) for constant, axes in self._terms))
+        products = (constant * math.prod([lengths[index] for index in axes]) for constant, axes in self._terms)
+        return float(sum(products)) + self._constant
 
     def dense(self) -> float:
         """Return the cost of the whole model."""
@@ -64,8 +93,8 @@ class Cost:
         saved = 0.0
         for number in sorted({number for axis in lengths for number in readers.terms_of.get(axis, ())}):
             constant, axes = self._terms[number]
-            whole = np.prod([readers.lengths[axis] for axis in axes])
-            saved += constant * float(whole - np.prod([lengths.get(axis, readers.lengths[axis]) for axis in axes]))
+            whole = math.prod([readers.lengths[axis] for axis in axes])
+            saved += constant * float(whole - math.prod([lengths.get(axis, readers.lengths[axis]) for axis in axes]))
         return saved
 
     def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -74,7 +103,7 @@ class Cost:
         slopes = np.zeros(len(self._axes))
         for constant, axes in self._terms:
             for place, index in enumerate(axes):
-                slopes[index] += constant * np.prod([lengths[other] for other in axes[:place] + axes[place + 1 :]])
+                slopes[index] += constant * math.prod([lengths[other] for other in axes[:place] + axes[place + 1 :]])
         result = np.zeros(self._count + 1)
         for (units, counts), slope, scale in zip(self._occupancy, slopes, self._scales, strict=True):
             result[units] += slope * scale * counts
@@ -86,6 +115,27 @@ class Cost:
             float(counts[stays[units]].sum()) * scale
             for (units, counts), scale in zip(self._occupancy, self._scales, strict=True)
         ]
+
+
+def _terms(units: Units, kind: CostKind) -> tuple[CostTerm, ...]:
+    """Return what is summed up: for bytes the parameters, each times the bytes of its weight's numbers."""
+    if kind == "macs":
+        return units.mac_terms
+    if kind == "params":
+        return units.parameter_terms
+    dtypes = [units.shapes.dtype(term.name) for term in units.parameter_terms]
+    sizes = [4.0 if dtype is None else float(dtype.itemsize) for dtype in dtypes]
+    terms = zip(units.parameter_terms, sizes, strict=True)
+    return tuple(replace(term, constant=term.constant * size) for term, size in terms)
+
+
+def _part_of(units: Units, share: float) -> NDArray[np.bool_]:
+    """Keep the first units of every group, about a share, at least one unit of each block and never all of them."""
+    keep = np.ones(units.count, dtype=np.bool_)
+    for group in units.groups:
+        for members in group.members:
+            keep[members[max(1, min(round(share * members.size), members.size - 1)) :]] = False
+    return keep
 
 
 class _Readers:

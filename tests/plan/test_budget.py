@@ -21,6 +21,21 @@ def test_an_amount_that_is_none_is_refused(text: str) -> None:
         parse_amount(text, option="--params")
 
 
+@pytest.mark.parametrize(
+    ("text", "number"), [("2MB", 2e6), ("500kB", 5e5), ("1.5 GB", 1.5e9), ("900B", 900), ("20K", 2e4)]
+)
+def test_bytes_have_units(text: str, number: float) -> None:
+    assert parse_amount(text, option="--size") == number
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--params", "2MB"), ("--macs", "20k"), ("--size", "2MM"), ("--size", "MB")]
+)
+def test_units_that_do_not_fit_are_refused(option: str, text: str) -> None:
+    with pytest.raises(OptionError, match=f"{option}: expected a share"):
+        parse_amount(text, option=option)
+
+
 @pytest.mark.parametrize(("text", "number"), [("30%", 0.3), ("0.3", 0.3), (0.3, 0.3), (1, 1.0), (" 7 % ", 0.07)])
 def test_a_share_is_a_number_or_a_percentage(text: str | float, number: float) -> None:
     assert parse_share(text, option="--ratio") == number
@@ -38,6 +53,15 @@ def test_every_share_may_be_a_percentage() -> None:
         oa.Budget(connections="150%")
     with pytest.raises(OptionError, match="--max-ratio"):
         oa.Limits(max_ratio="150%")
+
+
+def test_several_amounts_are_a_budget() -> None:
+    budget = oa.Budget(macs=0.5, params="20K", size="1MB")
+    assert budget.amounts == {"macs": 0.5, "params": "20K", "size": "1MB"}
+    assert budget.describe() == "macs 0.5, params 20K, size 1MB"
+    assert [budget.resolve(kind, 5e6) for kind in budget.amounts] == [2.5e6, 2e4, 1e6]
+    with pytest.raises(OptionError, match="give --macs, --params, --size or --connections"):
+        oa.Budget()
 
 
 def test_a_budget_shows_what_was_given() -> None:

@@ -19,7 +19,9 @@ def test_anything_else_is_refused_in_one_sentence_with_the_way_out(value: object
     with pytest.raises(OptionError) as refused:
         given_budget(value)
     message = str(refused.value)
-    assert message.startswith("the budget: expected onnxadmm.Budget, or a dict of macs, params, connections, found ")
+    assert message.startswith(
+        "the budget: expected onnxadmm.Budget, or a dict of macs, params, size, connections, found "
+    )
     assert "onnxadmm.Budget(params=0.3)" in message
     assert "\n" not in message
 
