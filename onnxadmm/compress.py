@@ -18,11 +18,10 @@ from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
-from onnxadmm.run.calibrations import CalibrationOptions
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Timing
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened

@@ -36,7 +36,9 @@ def in_python() -> set[str]:
     functions = (oa.bench, oa.compress, oa.find_groups, oa.rank, oa.save, oa.verify, measure_latency)
     names = {name for function in functions for name in inspect.signature(function).parameters}
     return names | {
-        field.name for kind in (oa.Budget, oa.Limits, oa.Preprocessing, oa.Recipe) for field in fields(kind)
+        field.name
+        for kind in (oa.Budget, oa.CalibrationOptions, oa.Limits, oa.Preprocessing, oa.Recipe)
+        for field in fields(kind)
     }
 
 
