@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
+from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_inputs
 from onnxadmm.bench.latency import Latencies, measure_latency
-from onnxadmm.errors import ModelFileError, OptionError, PlanError
+from onnxadmm.errors import OptionError, PlanError
 from onnxadmm.files import refuse_input
 from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
@@ -306,13 +306,7 @@ def _prove(
 
     if not isinstance(inputs, Mapping):
         return compared(inputs)
-    try:
-        return compared(trial_inputs(planned.model, seed=seed, inputs=inputs))
-    except ModelFileError:
-        other = with_sizes_that_run(planned.model)
-        if other is None:
-            raise
-        return compared(trial_inputs(other, seed=seed, inputs=inputs))
+    return at_sizes_that_run(planned.model, lambda sized: compared(trial_inputs(sized, seed=seed, inputs=inputs)))
 
 
 def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan) -> Verification:

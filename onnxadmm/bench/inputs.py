@@ -1,8 +1,8 @@
 """Deterministic random inputs that a model accepts: right shapes, right types, safe indices."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import onnx_ir
@@ -19,6 +19,7 @@ from onnxadmm.graph.stated import leaves_sizes_open, with_input_shapes
 from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 # Integers without a known meaning stay in 0..1: masks, flags, and indices into anything that is not empty.
 _DEFAULT_RANGE: Final = 2
@@ -110,6 +111,21 @@ def with_sizes_that_run(model: Model) -> Model | None:
                 continue
             return tried
     return None
+
+
+def at_sizes_that_run(model: Model, attempt: Callable[[Model], T]) -> T:
+    """Return what an attempt that runs a model gives; where it fails, at other sizes of what the file leaves free.
+
+    Raises:
+        ModelFileError: no size that is tried runs.
+    """
+    try:
+        return attempt(model)
+    except ModelFileError:
+        other = with_sizes_that_run(model)
+        if other is None:
+            raise
+        return attempt(other)
 
 
 def index_range(value: onnx_ir.Value, shapes: Shapes) -> int | None:
