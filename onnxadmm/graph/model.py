@@ -21,7 +21,15 @@ from onnxadmm.graph import store
 from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.unsized import free_unsized
-from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file, refuse_special
+from onnxadmm.graph.weights import (
+    WeightFiles,
+    all_tensors,
+    external_tensors,
+    mapped_tensor,
+    read_file,
+    refuse_short,
+    refuse_special,
+)
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
 
 # It warns on stderr of what a model lacks; what matters of that is refused here, in a sentence.
@@ -184,6 +192,8 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
     check_text(proto, thing=thing)
     files = WeightFiles(thing, data, folder)
     sparse_names = densify(proto, thing=thing, files=files)
+    for tensor in all_tensors(proto):
+        refuse_short(thing, tensor)
     slices = [files.slice(tensor) for tensor in external_tensors(proto)]
     in_order = passes_checker(proto, thing=thing, whole=whole)
     free_unsized(proto)

@@ -203,6 +203,33 @@ def byte_count(thing: str, tensor: onnx.TensorProto) -> int:
     return (prod(int(length) for length in tensor.dims) * int(width) + 7) // 8
 
 
+def refuse_short(thing: str, tensor: onnx.TensorProto) -> None:
+    """Refuse a tensor of less than a byte per element that holds fewer than its shape says.
+
+    Those of whole bytes are refused when they are read; these would be filled up, to whatever length they claim.
+
+    Raises:
+        ModelFileError: there are fewer.
+    """
+    if not _is_packed(tensor.data_type) or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    stored = len(tensor.raw_data) if tensor.HasField("raw_data") else len(tensor.int32_data)
+    if stored < byte_count(thing, tensor):
+        raise ModelFileError(
+            thing,
+            expected=f"{byte_count(thing, tensor)} bytes of data in {tensor.name!r} of shape {list(tensor.dims)}",
+            found=f"{stored} bytes",
+            way_out="copy or export the model again",
+        )
+
+
+def _is_packed(data_type: int) -> bool:
+    try:
+        return int(onnx_ir.DataType(data_type).bitwidth) < 8
+    except (TypeError, ValueError):
+        return False
+
+
 def mapped_tensor(tensor: onnx.TensorProto, data: Buffer) -> onnx_ir.TensorProtocol:
     """Return a tensor over ``data``, without a copy; shape and data type come from ``tensor``.
 
