@@ -1,6 +1,7 @@
 """Deterministic random inputs that a model accepts: right shapes, right types, safe indices."""
 
 from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 # Integers without a known meaning stay in 0..1: masks, flags, and indices into anything that is not empty.
 _DEFAULT_RANGE: Final = 2
+_MOST_ELEMENTS: Final = 2**29  # of an input; four gigabytes while they are drawn
 
 
 def required_inputs(model: Model) -> tuple[onnx_ir.Value, ...]:
@@ -80,6 +82,13 @@ def random_inputs(
             drawn[name] = fixed[name]
             continue
         shape = _shape(value, shapes, batch=batch, batch_names=batch_names)
+        if prod(shape) > _MOST_ELEMENTS:
+            raise ModelFileError(
+                f"input {name}",
+                expected=f"at most {_MOST_ELEMENTS:,} elements",
+                found=f"shape {list(shape)}",
+                way_out=f"give a smaller shape with --input-shape {name}:..., if the file leaves it free",
+            )
         if name in fixed:
             drawn[name] = np.array(np.broadcast_to(fixed[name], (shape[0], *fixed[name].shape)))
             continue
