@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir
 from onnx_ir.convenience import replace_all_uses_with
 
+from onnxadmm.graph.by_hand import divides_by_constant, shift_of
 from onnxadmm.graph.constants import FLOATS, Array, constant, new_initializer, value_names
 from onnxadmm.graph.fold import Known, fold
 from onnxadmm.graph.model import Model, clone
@@ -109,12 +110,15 @@ class _Search:
 def _is_cut_in_bytes(value: onnx_ir.Value) -> bool:
     """Whether a weight is bytes times scales, as a Cast and a Mul write what DequantizeLinear is for.
 
-    It is cut where it stands in its eight bits. That takes operators that leave zeros zeros: with a zero point to take
-    off it is computed like any other.
+    It is cut where it stands in its eight bits. That takes operators that leave zeros zeros, or a zero point to take
+    off, which a byte is equal to.
     """
     behind = _behind(value)
     steps = [node for each in behind if (node := each.producer()) is not None and node.op_type != "Constant"]
-    if not all(find(node.domain, node.op_type).keeps_zero for node in steps):
+    if not all(
+        find(node.domain, node.op_type).keeps_zero or shift_of(node) is not None or divides_by_constant(node)
+        for node in steps
+    ):
         return False
     stored = [each.const_value for each in behind if each.const_value is not None]
     in_bytes = sum(tensor.size for tensor in stored if tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8)
