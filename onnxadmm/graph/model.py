@@ -22,9 +22,11 @@ from onnxadmm.graph.check import check_functions, check_header, check_text, desc
 from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.unsized import free_unsized
 from onnxadmm.graph.weights import (
+    ListedTensor,
     WeightFiles,
     all_tensors,
     external_tensors,
+    is_listed,
     mapped_tensor,
     read_file,
     refuse_short,
@@ -282,6 +284,8 @@ def _place_weights(graph: onnx_ir.Graph, tensors: Mapping[str, onnx_ir.TensorPro
 def _place(tensor: onnx_ir.TensorProtocol, tensors: Mapping[str, onnx_ir.TensorProtocol]) -> onnx_ir.TensorProtocol:
     if isinstance(tensor, onnx_ir.ExternalTensor):
         placed = tensors[str(tensor.location)]
+    elif isinstance(tensor, onnx_ir.TensorProtoTensor) and is_listed(tensor.raw):
+        return ListedTensor(tensor.raw)
     elif isinstance(tensor, onnx_ir.TensorProtoTensor):
         # Reading from protobuf copies at every access; an array of the values does not.
         array = tensor.numpy()

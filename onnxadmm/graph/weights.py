@@ -17,6 +17,7 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.wire import IN_FILE, Buffer
 
 # A mapped file must not be truncated by others while the model lives, so only what is worth it is mapped.
+_LISTED = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.UINT64, onnx.TensorProto.UINT32)
 _LONGEST_QUOTED = 200  # characters
 SMALLEST_MAPPED = 64 * 2**20  # bytes
 
@@ -242,6 +243,28 @@ def mapped_tensor(tensor: onnx.TensorProto, data: Buffer) -> onnx_ir.TensorProto
     element = np.dtype(dtype.numpy()).newbyteorder("<")
     array = np.frombuffer(data, dtype=element) if len(data) else np.empty(0, dtype=element)
     return onnx_ir.Tensor(array.reshape(tuple(tensor.dims)), dtype=dtype, shape=shape, name=tensor.name)
+
+
+class ListedTensor(onnx_ir.serde.TensorProtoTensor):
+    """Whole numbers that a file lists one by one: small ones take a byte each, and eight as raw data.
+
+    They are written as they were read.
+    """
+
+    def __init__(self, proto: onnx.TensorProto) -> None:
+        own = onnx.TensorProto()
+        own.CopyFrom(proto)
+        super().__init__(own)
+        self._array = super().numpy()
+
+    def numpy(self) -> np.ndarray:
+        """Return the numbers, without reading the message again."""
+        return self._array
+
+
+def is_listed(tensor: onnx.TensorProto) -> bool:
+    """Whether whole numbers of more than a byte are stored one by one."""
+    return tensor.data_type in _LISTED and not tensor.HasField("raw_data")
 
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

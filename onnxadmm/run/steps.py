@@ -13,7 +13,7 @@ from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
-from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.constants import stored_bytes, with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
@@ -273,6 +273,12 @@ class Compression:
                 warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
             if verification.held_still:
                 warnings.append(about_drawing(verification.held_still))
+            more = stored_bytes(small) - stored_bytes(self.model)
+            if more > 0:
+                warnings.append(
+                    f"The weights need {more:,} bytes more than the original's: some that the graph computes were "
+                    "written out to be cut. --ignore leaves their groups to the graph."
+                )
             if not verification.passed and self.units.inexact:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
