@@ -41,6 +41,7 @@ from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
+from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units, find_units
 
@@ -125,6 +126,7 @@ class Compression:
 
         Where the file leaves sizes free and nobody has stated them, they are those of the data, which come first.
         """
+        refuse_time_major(self.model)
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
             if not leaves_sizes_open(self.model):

@@ -289,3 +289,14 @@ def test_weights_that_grow_since_they_are_written_out_are_a_warning(tmp_path: Pa
     options: dict[str, Any] = {"recipe": {**SHORT, "loss": "mse", "distillation": 1.0}, "simplified": False}
     report = oa.compress(model, data=data, budget={"params": 0.9}, bench=False, **options)
     assert [line for line in report.warnings if "bytes more than the original's" in line]
+
+
+def test_an_output_that_has_no_samples_is_one_sentence() -> None:
+    model = parse_sample(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        averaged (float[N, T, 6] x) => (float[T, 4] y) <float[6, 16] W1, float[16, 4] W2>
+        { a = MatMul (x, W1)  b = MatMul (a, W2)  y = ReduceMean <axes = [0], keepdims = 0> (b) }"""
+    )
+    data = RANDOM.standard_normal((64, 10, 6)).astype(np.float32), RANDOM.integers(0, 4, 64)
+    with pytest.raises(NotTrainableError, match=r"output y: expected an answer for each of \d+ samples.*, found shape"):
+        oa.compress(model, data=data, budget={"params": 0.5}, recipe=SHORT)
