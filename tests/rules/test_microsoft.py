@@ -16,7 +16,12 @@ DOMAIN = "com.microsoft"
 #: What follows ties again what the fault has untied, by the scales that both share.
 RETIED = {"QuantizeLinear"}
 #: Their results have no axis that could shrink in the sample.
-LOCKING = {"EmbedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+LOCKING = {
+    "DynamicQuantizeLSTM",
+    "EmbedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+}
 NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
 
 
