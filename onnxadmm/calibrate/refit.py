@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.calibrate.connections import Allotment, thin
 from onnxadmm.calibrate.effort import Effort
-from onnxadmm.calibrate.fit import Sample, fit
+from onnxadmm.calibrate.fit import Fit, Sample, fit
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.network import Network
-from onnxadmm.graph.constants import set_constants
+from onnxadmm.graph.constants import constant, constants_by_name, set_constants
 
 Array = NDArray[Any]
 KeepArray = NDArray[np.bool_]
@@ -30,10 +31,13 @@ class Fitted:
 
     Attributes:
         constants: by name, of the whole network; rows of units that go are zero.
+        zeros: entries of connection weights that are zero, those of units that go as well, bool by name; empty when
+            connections were left alone.
         sizes: for each layer that was fitted, by node, how many rows it was fitted to, and how many it reads.
     """
 
     constants: dict[str, Array] = field(default_factory=dict)
+    zeros: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -43,34 +47,57 @@ def refit(
     batches: Sequence[Feed],
     effort: Effort,
     *,
+    connections: Allotment | None = None,
     on_layer: Callable[[Layer], None] = lambda layer: None,
 ) -> Fitted:
-    """Return constants of the whole network under which it loses little when units go.
+    """Return constants of the whole network under which it loses little when units and connections go.
 
     Rows of units that go are zero; nothing has been cut.
 
     Args:
         keep: which units stay, bool ``[units.count]``.
         batches: inputs.
+        connections: how many entries of each weight stay; every layer that has such a weight is fitted then. None
+            leaves connections alone.
         on_layer: told of each layer that is done.
     """
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     current = network.masked({}, keep)
     whole, cut = (Frontier(batches, threads=effort.threads, room=effort.memory // 4) for _ in range(2))
     fitted = Fitted()
-    for layer in network.layers:
+    if connections is not None:
+        fitted.zeros.update({name: ~mask for name, mask in connections.kept.items()})
+        fitted.constants.update(_without_layer(network, connections))
+        set_constants(current, fitted.constants)
+    thinned = connections.kept if connections is not None else {}
+    for layer in network.layers if connections is None else network.every_layer:
         rows_stay = stays[network.reads[layer.node]]
-        if not rows_stay.all() or fitted.constants:  # in front of the first that loses rows nothing is to be made up for
+        # In front of the first that loses something nothing is to be made up for.
+        if layer.weight in thinned or not rows_stay.all() or fitted.constants:
             sample = _sample(network, layer, batches, (whole, cut), current, effort)
-            found = fit(
-                sample,
-                network.matrix(layer),
-                rows_stay,
-                with_shift=layer.offset is not None,
-                ridges=effort.ridges,
-                bounds=network.bounds(layer),
-                rounds=effort.rounds,
-            )
+            if connections is not None and layer.weight in connections.kept:
+                remaining, first = (layer.matrix(each[layer.weight]) > 0 for each in (connections.remaining, connections.kept))
+                thin_result = thin(
+                    sample,
+                    network.matrix(layer),
+                    remaining,
+                    int(np.count_nonzero(first)),
+                    with_shift=layer.offset is not None,
+                    ridges=effort.ridges,
+                    first=first,
+                )
+                found = thin_result.fit
+                fitted.zeros[layer.weight] = ~layer.weight_of(thin_result.kept, fitted.zeros[layer.weight])
+            else:
+                found = fit(
+                    sample,
+                    network.matrix(layer),
+                    rows_stay,
+                    with_shift=layer.offset is not None,
+                    ridges=effort.ridges,
+                    bounds=network.bounds(layer),
+                    rounds=effort.rounds,
+                )
             constants = network.with_matrix(layer, found.matrix, found.shift)
             set_constants(current, constants)
             fitted.constants.update(constants)
@@ -99,3 +126,15 @@ def _sample(
         rows = [bounded.rows_of(layer, values[layer.data], batches[number], number) for values in (before, after)]
         parts.append(Sample(rows[1], np.asarray(rows[0] @ matrix, np.float32)))
     return Sample.joined(parts)
+
+
+def _without_layer(network: Network, connections: Allotment) -> dict[str, Array]:
+    """Weights that no layer reads, with the entries that are left."""
+    read = {layer.weight for layer in network.every_layer}
+    values = constants_by_name(network.model)
+    arrays = {name: constant(values[name]) for name in connections.kept if name not in read}
+    return {
+        name: np.where(connections.kept[name], array, np.zeros((), array.dtype))
+        for name, array in arrays.items()
+        if array is not None
+    }
