@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.calibrate.connections import Allotment, thin
+from onnxadmm.calibrate.allotment import Allotment
 from onnxadmm.calibrate.effort import Effort
-from onnxadmm.calibrate.fit import Fit, Sample, fit
+from onnxadmm.calibrate.fit import Sample, fit
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.network import Network
-from onnxadmm.graph.constants import constant, constants_by_name, set_constants
+from onnxadmm.graph.constants import set_constants
 
 Array = NDArray[Any]
 KeepArray = NDArray[np.bool_]
-
-
 
 
 @dataclass
@@ -67,27 +65,16 @@ def refit(
     fitted = Fitted()
     if connections is not None:
         fitted.zeros.update({name: ~mask for name, mask in connections.kept.items()})
-        fitted.constants.update(_without_layer(network, connections))
+        fitted.constants.update(connections.without_layer(network))
         set_constants(current, fitted.constants)
-    thinned = connections.kept if connections is not None else {}
     for layer in network.layers if connections is None else network.every_layer:
         rows_stay = stays[network.reads[layer.node]]
-        # In front of the first that loses something nothing is to be made up for.
-        if layer.weight in thinned or not rows_stay.all() or fitted.constants:
+        thinned = layer.weight in fitted.zeros
+        if thinned or fitted.constants or not rows_stay.all():  # before that nothing is to be made up for
             sample = _sample(network, layer, batches, (whole, cut), current, effort)
-            if connections is not None and layer.weight in connections.kept:
-                remaining, first = (layer.matrix(each[layer.weight]) > 0 for each in (connections.remaining, connections.kept))
-                thin_result = thin(
-                    sample,
-                    network.matrix(layer),
-                    remaining,
-                    int(np.count_nonzero(first)),
-                    with_shift=layer.offset is not None,
-                    ridges=effort.ridges,
-                    first=first,
-                )
-                found = thin_result.fit
-                fitted.zeros[layer.weight] = ~layer.weight_of(thin_result.kept, fitted.zeros[layer.weight])
+            if connections is not None and thinned:
+                found, zeros = connections.thin(layer, network.matrix(layer), sample, effort.ridges)
+                fitted.zeros[layer.weight] = zeros
             else:
                 found = fit(
                     sample,
@@ -126,15 +113,3 @@ def _sample(
         rows = [bounded.rows_of(layer, values[layer.data], batches[number], number) for values in (before, after)]
         parts.append(Sample(rows[1], np.asarray(rows[0] @ matrix, np.float32)))
     return Sample.joined(parts)
-
-
-def _without_layer(network: Network, connections: Allotment) -> dict[str, Array]:
-    """Weights that no layer reads, with the entries that are left."""
-    read = {layer.weight for layer in network.every_layer}
-    values = constants_by_name(network.model)
-    arrays = {name: constant(values[name]) for name in connections.kept if name not in read}
-    return {
-        name: np.where(connections.kept[name], array, np.zeros((), array.dtype))
-        for name, array in arrays.items()
-        if array is not None
-    }
