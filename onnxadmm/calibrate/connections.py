@@ -160,7 +160,7 @@ def choose_entries(second: DoubleArray, products: DoubleArray, competing: MaskAr
     total = int(np.count_nonzero(competing))
     if count >= total:
         return competing
-    rows = competing.any(axis=2)
+    rows: MaskArray = np.asarray(competing.any(axis=2))
     held = second * rows[:, :, None] * rows[:, None, :]  # what does not compete stays where it is, at zero
     lengths = np.sqrt(np.diagonal(held, axis1=1, axis2=2))
     lengths = np.where(lengths > 0, lengths, 1.0)

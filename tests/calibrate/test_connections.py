@@ -38,8 +38,8 @@ def correlated(
     data = generator.standard_normal((blocks, rows, width // 2)) @ patterns + 1.0
     data += 0.3 * generator.standard_normal(data.shape)
     weight = generator.standard_t(4, (blocks, width, outputs))
-    data = data.astype(np.float32)
-    return Sample(data, (data @ weight).astype(np.float32)), weight
+    rows_read = data.astype(np.float32)
+    return Sample(rows_read, (rows_read @ weight).astype(np.float32)), weight
 
 
 def error(sample: Sample, matrix: Array, shift: Array) -> float:
@@ -48,7 +48,7 @@ def error(sample: Sample, matrix: Array, shift: Array) -> float:
 
 
 def largest(scores: Array, count: int) -> Array:
-    return scores >= np.sort(scores, axis=None)[-count]
+    return np.asarray(scores >= np.sort(scores, axis=None)[-count])
 
 
 # -- one layer ---------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def best_error(second: Array, weight: Array, count: int) -> float:
     return float(total[count])
 
 
-def test_most_choices_are_the_best_of_all_and_the_others_are_near_it():
+def test_most_choices_are_the_best_of_all_and_the_others_are_near_it() -> None:
     ratios = []
     for seed in range(40):
         sample, weight = correlated(seed, width=6, outputs=2)
@@ -90,7 +90,7 @@ def test_most_choices_are_the_best_of_all_and_the_others_are_near_it():
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25, 0.1])
-def test_fewer_errors_than_the_largest_entries_even_with_least_squares(share: float):
+def test_fewer_errors_than_the_largest_entries_even_with_least_squares(share: float) -> None:
     gains = []
     for seed in range(5):
         sample, weight = correlated(seed)
@@ -112,7 +112,7 @@ def test_fewer_errors_than_the_largest_entries_even_with_least_squares(share: fl
 
 @pytest.mark.parametrize("with_shift", [False, True])
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_no_entry_that_stays_could_be_better(blocks: int, with_shift: bool):
+def test_no_entry_that_stays_could_be_better(blocks: int, with_shift: bool) -> None:
     sample, weight = correlated(3, blocks=blocks)
     first = largest(np.abs(weight), 60)
     found, kept = thin(sample, weight, np.ones(weight.shape, bool), first=first, with_shift=with_shift, ridges=(1e-3,))
@@ -127,7 +127,7 @@ def test_no_entry_that_stays_could_be_better(blocks: int, with_shift: bool):
     assert np.abs(off.mean(axis=1)).max() < 1e-3 or not with_shift
 
 
-def test_blocks_compete_for_the_entries_of_one_layer():
+def test_blocks_compete_for_the_entries_of_one_layer() -> None:
     sample, weight = correlated(5, blocks=2)
     rows, targets = sample.rows.copy(), sample.targets.copy()
     rows[1] *= 10
@@ -139,7 +139,7 @@ def test_blocks_compete_for_the_entries_of_one_layer():
     assert np.count_nonzero(kept[1]) > 1.5 * np.count_nonzero(kept[0])
 
 
-def test_what_does_not_compete_stays_zero_and_the_others_make_up_for_it():
+def test_what_does_not_compete_stays_zero_and_the_others_make_up_for_it() -> None:
     sample, weight = correlated(7)
     competing = np.ones(weight.shape, bool)
     competing[:, 4:12], competing[:, :, 5] = False, False
@@ -154,7 +154,7 @@ def test_what_does_not_compete_stays_zero_and_the_others_make_up_for_it():
     assert error(sample, every.matrix, every.shift) < 0.9 * error(sample, kept_weight, shift)
 
 
-def test_rows_that_are_equal_or_zero_or_few_do_no_harm():
+def test_rows_that_are_equal_or_zero_or_few_do_no_harm() -> None:
     sample, weight = correlated(9, rows=10)
     rows = sample.rows.copy()
     rows[:, :, 1] = rows[:, :, 0]
@@ -171,19 +171,19 @@ def test_rows_that_are_equal_or_zero_or_few_do_no_harm():
     np.testing.assert_allclose(found.matrix, np.where(kept, weight, 0.0))
 
 
-def test_the_ridge_is_the_one_that_holds_on_rows_not_seen():
-    sample, weight = correlated(2, rows=30)
-    noisy = sample.targets + np.random.default_rng(0).normal(0, 20, sample.targets.shape).astype(np.float32)
-    first = largest(np.abs(weight), 100)
-    options = {"first": first, "with_shift": True, "ridges": (1e-6, 1.0)}
-    competing = np.ones(weight.shape, bool)
-    assert thin(Sample(sample.rows, noisy), weight, competing, **options)[0].ridge == 1.0
-    many, weight = correlated(2, rows=2000)
-    options["first"] = largest(np.abs(weight), 100)
-    assert thin(many, weight, competing, **options)[0].ridge == 1e-6
+def test_the_ridge_is_the_one_that_holds_on_rows_not_seen() -> None:
+    def chosen(sample: Sample, weight: Array) -> float:
+        first = largest(np.abs(weight), 100)
+        every = np.ones(weight.shape, bool)
+        return thin(sample, weight, every, first=first, with_shift=True, ridges=(1e-6, 1.0))[0].ridge
+
+    few, weight = correlated(2, rows=30)
+    noise = np.random.default_rng(0).normal(0, 20, few.targets.shape).astype(np.float32)
+    assert chosen(Sample(few.rows, few.targets + noise), weight) == 1.0
+    assert chosen(*correlated(2, rows=2000)) == 1e-6
 
 
-def test_conjugate_gradients_solve_the_same_equations():
+def test_conjugate_gradients_solve_the_same_equations() -> None:
     sample, weight = correlated(1, blocks=2)
     second = (np.swapaxes(sample.rows, 1, 2) @ sample.rows).astype(np.float64) + 10 * np.eye(24)
     products = second @ weight
@@ -194,7 +194,7 @@ def test_conjugate_gradients_solve_the_same_equations():
     np.testing.assert_allclose(found, solve(second, products, kept), rtol=1e-5, atol=1e-6)
 
 
-def test_a_layer_too_wide_keeps_the_first_guess_fitted(monkeypatch: pytest.MonkeyPatch):
+def test_a_layer_too_wide_keeps_the_first_guess_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     sample, weight = correlated(4)
     first = largest(np.abs(weight), 60)
     wanted, _ = thin(sample, weight, first, first=first, with_shift=True, ridges=(1e-2,))
@@ -266,7 +266,7 @@ def weights(model: Model) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("share", [0.7, 0.33, 0.05])
-def test_the_share_of_what_remains_is_met_to_the_entry(share: float):
+def test_the_share_of_what_remains_is_met_to_the_entry(share: float) -> None:
     network, problem = stated(made(), share)
     assert set(problem.connections) == CONNECTIONS
     keep = np.ones(network.units.count, bool)
@@ -286,7 +286,7 @@ def test_the_share_of_what_remains_is_met_to_the_entry(share: float):
             assert np.count_nonzero(~zeros) >= int(0.2 * share * left)
 
 
-def test_how_a_layer_is_scaled_against_the_next_is_all_one():
+def test_how_a_layer_is_scaled_against_the_next_is_all_one() -> None:
     found = []
     for scale in (1.0, 64.0):
         network, problem = stated(made(scale=scale), 0.3)
@@ -296,7 +296,7 @@ def test_how_a_layer_is_scaled_against_the_next_is_all_one():
         np.testing.assert_array_equal(found[0][name], found[1][name])
 
 
-def test_a_weight_that_no_layer_reads_keeps_its_largest_entries_as_they_are():
+def test_a_weight_that_no_layer_reads_keeps_its_largest_entries_as_they_are() -> None:
     model = made()
     network, problem = stated(model, 0.4)
     keep = np.ones(network.units.count, bool)
@@ -307,7 +307,7 @@ def test_a_weight_that_no_layer_reads_keeps_its_largest_entries_as_they_are():
     np.testing.assert_array_equal(fitted.constants["table"], np.where(stays, table, 0))
 
 
-def test_a_fitted_network_is_nearer_to_the_original_than_its_largest_weights():
+def test_a_fitted_network_is_nearer_to_the_original_than_its_largest_weights() -> None:
     model = made()
     network, problem = stated(model, 0.4)
     keep = np.ones(network.units.count, bool)
@@ -320,7 +320,7 @@ def test_a_fitted_network_is_nearer_to_the_original_than_its_largest_weights():
     assert off < 0.5 * np.square(outputs(zero_connections(model, zeros)) - before).mean()
 
 
-def test_units_and_connections_go_together():
+def test_units_and_connections_go_together() -> None:
     model = made()
     network, problem = stated(model, 0.5)
     keep = np.ones(network.units.count, bool)
@@ -335,7 +335,7 @@ def test_units_and_connections_go_together():
     assert fitted.constants.keys() >= CONNECTIONS
 
 
-def test_a_wide_layer_is_looked_at_in_runs(monkeypatch: pytest.MonkeyPatch):
+def test_a_wide_layer_is_looked_at_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     network, problem = stated(made(), 0.3)
     keep = np.ones(network.units.count, bool)
     usual = allot(network, problem, keep, feeds(), EFFORT).kept
