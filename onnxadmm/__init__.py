@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from onnxadmm.plan.problem import Limits
     from onnxadmm.progress import Iteration, Progress, Residuals
     from onnxadmm.report.report import Report
-    from onnxadmm.run.recipe import Preprocessing, Recipe
+    from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
     from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "CalibrationOptions",
     "Compressed",
     "Iteration",
     "Limits",
@@ -59,7 +60,7 @@ _HOMES: Final = {
     "onnxadmm.plan.problem": ("Limits",),
     "onnxadmm.progress": ("Iteration", "Progress", "Residuals"),
     "onnxadmm.report.report": ("Report",),
-    "onnxadmm.run.recipe": ("Preprocessing", "Recipe"),
+    "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

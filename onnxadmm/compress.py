@@ -18,11 +18,10 @@ from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
-from onnxadmm.run.calibrations import CalibrationOptions
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import Timing
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
@@ -191,7 +190,9 @@ def compress(
         folder = (
             None
             if out is None
-            else stack.enter_context(OutputFolder(out, force=force, resume=resume, inputs=(model, data, calibrate, test)))
+            else stack.enter_context(
+                OutputFolder(out, force=force, resume=resume, inputs=(model, data, calibrate, test))
+            )
         )
         if folder is not None and resume:
             run.resume(folder.checkpoint)

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": {"errors", "graph", "operators", "rules", "admm"},
     "plan": {"errors", "graph", "units", "admm"},
     "rewrite": {"errors", "graph", "operators", "rules", "units", "plan"},
+    "calibrate": {"errors", "graph", "units", "admm", "rewrite"},
     "bench": {"errors", "graph", "operators", "progress", "runtime"},
     "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
@@ -68,6 +69,7 @@ MAY_IMPORT["run"] = (
     {
         "admm",
         "bench",
+        "calibrate",
         "errors",
         "files",
         "graph",

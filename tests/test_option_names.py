@@ -35,9 +35,8 @@ def in_python() -> set[str]:
     """The parameters of the public functions, and the fields of what is given to them."""
     functions = (oa.bench, oa.compress, oa.find_groups, oa.rank, oa.save, oa.verify, measure_latency)
     names = {name for function in functions for name in inspect.signature(function).parameters}
-    return names | {
-        field.name for kind in (oa.Budget, oa.Limits, oa.Preprocessing, oa.Recipe) for field in fields(kind)
-    }
+    kinds = (oa.Budget, oa.CalibrationOptions, oa.Limits, oa.Preprocessing, oa.Recipe)
+    return names | {field.name for kind in kinds for field in fields(kind)}
 
 
 def texts() -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 The cost is a sum of products of kept counts. It is linearised at the counts of the moment, where the problem is one
 of levels and prices (``knapsack``), and linearised anew at what that gives; on the way down from the whole network the
 budget falls in small steps, so that every linearisation is near. What remains is settled on the exact cost: levels go
-up while they fit, then one level of one group is exchanged for levels of another while that lowers the loss. So the
+up while they fit, then levels of one group are exchanged for levels of another while that lowers the loss. So the
 result never exceeds the budget, and no single group could keep one level more.
 """
 
@@ -94,8 +94,8 @@ def allocate_levels(
         return levels.keep(levels.top)
     exchange = Exchange(levels, budget)
     starts = (_descended(levels, budget), np.zeros_like(levels.top))
-    settled = [exchange.fitted(_settled(levels, start, budget)) for start in starts]
-    return levels.keep(exchange.improved(min(settled, key=levels.loss)))
+    settled = (exchange.fitted(_settled(levels, start, budget)) for start in starts)
+    return levels.keep(min(map(exchange.improved, settled), key=levels.loss))
 
 
 def _descended(levels: Levels, budget: float) -> IndexArray:

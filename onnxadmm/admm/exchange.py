@@ -8,6 +8,10 @@ from onnxadmm.admm.levels import DoubleArray, IndexArray, Levels
 
 #: Levels of a group that one exchange may go up or down.
 _REACH = 16
+#: Levels of the other group that it is exchanged for.
+_STRIDES = (1, 2, 4, 8)
+#: Exchanges that are tried before a choice stands. Many groups need no far ones: their single levels are fine enough.
+_MOST_MOVES = 128
 #: An exchange that lowers the loss by a smaller share of what it moves is rounding.
 _LEAST_GAIN = 1e-9
 
@@ -58,8 +62,9 @@ class Exchange:
         return chosen
 
     def improved(self, chosen: IndexArray) -> IndexArray:
-        """Return the choice after all exchanges, of one level of a group for levels of another, that lower the loss."""
-        moves = [(group, way) for group in range(chosen.size) for way in (-1, 1)]
+        """Return the choice after all exchanges, of levels of a group for levels of another, that lower the loss."""
+        strides = _STRIDES[: max(1, _MOST_MOVES // max(1, 2 * chosen.size))]
+        moves = [(group, way * far) for far in strides for group in range(chosen.size) for way in (-1, 1)]
         place, idle = 0, 0
         while idle < len(moves):
             better = self._exchanged(chosen, *moves[place])
@@ -69,7 +74,7 @@ class Exchange:
         return chosen
 
     def _exchanged(self, chosen: IndexArray, group: int, way: int) -> IndexArray | None:
-        """Return a better choice with ``group`` one level up or down and another the other way, None without one.
+        """Return a better choice with ``group`` so many levels up or down and another the other way, None without one.
 
         The other group goes up as far as there is room, or down as far as there must be.
         """
@@ -79,17 +84,18 @@ class Exchange:
         losses = self._levels.losses[group]
         gained = float(losses[chosen[group]] - losses[moved[group]])
         room = self._budget - self._cost(moved)
-        costs, changes = self._moves(moved, up=way < 0, reach=_REACH)
-        steps = np.count_nonzero(costs <= room, axis=1) if way < 0 else np.count_nonzero(costs < -room, axis=1) + 1
+        up = way < 0
+        costs, changes = self._moves(moved, up=up, reach=_REACH)
+        steps = np.count_nonzero(costs <= room, axis=1) if up else np.count_nonzero(costs < -room, axis=1) + 1
         steps[group] = 0
         others = np.flatnonzero((steps > 0) & (steps <= _REACH))
         others = others[np.isfinite(costs[others, steps[others] - 1])]
         change = changes[others, steps[others] - 1]
-        gains = gained + change if way < 0 else gained - change
+        gains = gained + change if up else gained - change
         for place in np.argsort(-gains, kind="stable"):
             if gains[place] <= _LEAST_GAIN * abs(gained):
                 return None
-            better = _moved(moved, int(others[place]), -way * int(steps[others[place]]))
+            better = _moved(moved, int(others[place]), int(steps[others[place]]) * (1 if up else -1))
             if self._cost(better) <= self._budget:
                 return better
         return None

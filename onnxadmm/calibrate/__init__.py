@@ -5,3 +5,5 @@ layers that read them, fitted anew. It runs models in plain sessions of any onnx
 know is the matrix form of the layers whose weights it changes (``layers``). It knows nothing of labels, losses or
 training: who calls it says how far a model is from the original.
 """
+
+import onnxadmm.graph.light  # noqa: F401  # before anything imports onnx_ir

@@ -157,9 +157,7 @@ def _shrinking(
     return Shrinking(order, Curve(np.array(counts), np.array([losses[count] for count in counts])))
 
 
-def _readings(
-    network: Network, layer: Layer, group: GateGroup, moments: Moments, effort: Effort
-) -> list[LayerReading]:
+def _readings(network: Network, layer: Layer, group: GateGroup, moments: Moments, effort: Effort) -> list[LayerReading]:
     second = moments.about_the_mean() if layer.offset is not None else moments.second
     matrix, units = network.matrix(layer), _local(network, layer, group)
     return [

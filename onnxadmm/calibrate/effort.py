@@ -61,7 +61,6 @@ class Effort:
         return self if self.rows <= most else replace(self, rows=max(1, most))
 
 
-
 EFFORTS: Final[Mapping[str, Effort]] = {
     "quick": Effort(rows=32, levels=(0.75, 0.5, 0.25), macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1),
     "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125), macs=4e12),

@@ -82,8 +82,9 @@ def fit(
     min over A of  sum |x A - y|^2 + lambda |A - W|^2,  rows that do not stay being zero, lambda = ridge times the mean
     square of the rows: ridge regression about the weight as it was (reconstruction as in He, Zhang and Sun, "Channel
     pruning for accelerating very deep neural networks", 2017, section 3.1). Where an activation behind cuts the outputs
-    off, targets beyond the bound are met by any output beyond it: those rows are fitted again towards the nearest such
-    output, as often as ``rounds`` says (each lowers the error of the outputs behind the bound).
+    off, a target beyond the bound is met by any output beyond it: such rows are fitted again towards the nearest output
+    that will do, as often as ``rounds`` says. Each round lowers the sum of squares in which they count so; it bounds
+    the error behind the activation from above.
 
     Args:
         weight: W, float64 ``[blocks, width, outputs]``.

@@ -124,14 +124,18 @@ def _offset_operand(node: onnx_ir.Node, operand: int, outputs: int, factor: floa
     return Offset(node.inputs[operand].name or "", factor)  # type: ignore[union-attr]  # it has a weight
 
 
-def _offset_behind(node: onnx_ir.Node, outputs: int, axis: int) -> Offset | None:
-    """A constant that the only reader of the result adds along the axis of its outputs, or subtracts as a mean."""
+def _offset_behind(node: onnx_ir.Node, outputs: int, behind: int) -> Offset | None:
+    """A constant that the only reader of the result adds along the axis of its outputs, or subtracts as a mean.
+
+    Args:
+        behind: axes behind that of the outputs.
+    """
     result = node.outputs[0]
     uses = tuple(result.uses())
     if len(uses) != 1 or result.is_graph_output():
         return None
     reader, operand = uses[0]
-    if reader.op_type == "BatchNormalization" and operand == 0 and axis == 1:
+    if reader.op_type == "BatchNormalization" and operand == 0:
         return _offset_operand(reader, 3, outputs, -1.0)
     if reader.op_type != "Add" or len(reader.inputs) != 2:
         return None
@@ -139,7 +143,6 @@ def _offset_behind(node: onnx_ir.Node, outputs: int, axis: int) -> Offset | None
     array = _own_weight(reader, 1 - operand)
     if other is None or array is None or array.size != outputs:
         return None
-    behind = 0 if axis < 0 else (len(result.shape) - 1 - axis if result.shape is not None else -1)
     along = array.ndim - 1 - behind
     fits = 0 <= along < array.ndim and array.shape[along] == outputs
     return Offset(other.name or "", 1.0) if fits else None
@@ -202,7 +205,7 @@ def _gemm(node: onnx_ir.Node, index: int) -> Layer | None:
     outputs = weight.shape[0 if turned else 1]
     offset = _offset_operand(node, 2, outputs, beta / alpha) if len(node.inputs) > 2 and alpha * beta else None
     if offset is None and (len(node.inputs) < 3 or node.inputs[2] is None) and alpha == 1.0:
-        offset = _offset_behind(node, outputs, 1)
+        offset = _offset_behind(node, outputs, 0)
     return _product(
         node,
         index,
@@ -218,7 +221,7 @@ def _gemm(node: onnx_ir.Node, index: int) -> Layer | None:
 def _matmul(node: onnx_ir.Node, index: int) -> Layer | None:
     second = _own_weight(node, 1)
     if second is not None and second.ndim == 2:
-        offset = _offset_behind(node, second.shape[1], -1)
+        offset = _offset_behind(node, second.shape[1], 0)
         return _product(node, index, operand=0, reading=0, offset=offset, rows=_last_axis_rows, turned=False)
     first = _own_weight(node, 0)
     if first is not None and first.ndim == 2:
@@ -295,9 +298,11 @@ def _convolution(node: onnx_ir.Node, index: int) -> Layer | None:
         auto_pad=node.attributes.get_string("auto_pad", "NOTSET"),
         blocks=node.attributes.get_int("group", 1),
     )
+    if window.auto_pad.startswith("SAME") and any(a < b for a, b in zip(window.kernel, window.strides, strict=True)):
+        return None  # some versions of onnxruntime pad by less than nothing there, and others do not
     outputs = weight.shape[0]
     absent = len(node.inputs) < 3 or node.inputs[2] is None
-    offset = _offset_behind(node, outputs, 1) if absent else _offset_operand(node, 2, outputs)
+    offset = _offset_behind(node, outputs, spatial) if absent else _offset_operand(node, 2, outputs)
     return Layer(
         node=node.outputs[0].name or "",
         index=index,

@@ -58,9 +58,7 @@ class Network:
     def _readers(self) -> Mapping[str, UnitArray]:
         """Units along the reading axis, of each weight that a layer reads them with."""
         axes = {layer.weight: layer.reading for layer in find_layers(self.model)}
-        return {
-            reader.tensor: reader.units for reader in self.units.readers if axes.get(reader.tensor) == reader.axis
-        }
+        return {reader.tensor: reader.units for reader in self.units.readers if axes.get(reader.tensor) == reader.axis}
 
     @cached_property
     def _constants(self) -> Mapping[str, Array]:

@@ -79,9 +79,7 @@ class LayerReading:
         ]
 
     @staticmethod
-    def of(
-        second: DoubleArray, weight: DoubleArray, units: UnitArray, *, count: int, ridge: float
-    ) -> "LayerReading":
+    def of(second: DoubleArray, weight: DoubleArray, units: UnitArray, *, count: int, ridge: float) -> "LayerReading":
         """Return the reading of a product.
 
         Args:

@@ -22,8 +22,6 @@ Array = NDArray[Any]
 KeepArray = NDArray[np.bool_]
 
 
-
-
 @dataclass
 class Fitted:
     """What was fitted.
@@ -60,7 +58,8 @@ def refit(
     fitted = Fitted()
     for layer in network.layers:
         rows_stay = stays[network.reads[layer.node]]
-        if not rows_stay.all() or fitted.constants:  # in front of the first that loses rows nothing is to be made up for
+        # In front of the first that loses rows nothing is to be made up for.
+        if not rows_stay.all() or fitted.constants:
             sample = _sample(network, layer, batches, (whole, cut), current, effort)
             found = fit(
                 sample,

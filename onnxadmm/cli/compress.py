@@ -32,8 +32,7 @@ from onnxadmm.cli.options import (
 from onnxadmm.cli.report import print_next_steps, print_report
 from onnxadmm.console import progress_of
 from onnxadmm.errors import OptionError
-from onnxadmm.run.calibrations import CalibrationOptions
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 
 
 @counts

@@ -1,6 +1,5 @@
 """The calibration of a run: units chosen and layers fitted with unlabelled samples, in plain sessions."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +16,12 @@ from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Work, expected_work
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, refit
-from onnxadmm.errors import DataError, OptionError
+from onnxadmm.errors import DataError
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.rank import score
 from onnxadmm.run.checkpoint import Checkpoints
+from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset
@@ -36,38 +36,6 @@ Array = NDArray[Any]
 _BATCH: Final = 32
 #: Fewest samples by which a loss is measured, where there are so many.
 _FEWEST: Final = 32
-_FACTORS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """How a calibration works.
-
-    Attributes:
-        effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
-        memory: bytes that statistics and activations may take, such as ``"4GB"``.
-
-    Raises:
-        OptionError: there is no such effort, or the memory is not a number of bytes.
-    """
-
-    effort: str = "normal"
-    memory: str = "4GB"
-
-    def __post_init__(self) -> None:
-        effort_of(self.effort)
-        _ = self.memory_bytes
-
-    @property
-    def memory_bytes(self) -> int:
-        """``memory`` as a number."""
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kMG]?)B?\s*", str(self.memory))
-        size = 0 if match is None else int(float(match[1]) * _FACTORS[match[2]])
-        if size < 10**8:
-            raise OptionError(
-                "--memory", expected="at least 100MB", found=repr(self.memory), way_out="write a size such as 4GB"
-            )
-        return size
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits
-from onnxadmm.run.calibrations import CalibrationOptions
 from onnxadmm.run.checkpoint import options_as_text
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.train.norm_restore import ENOUGH
 
-#: What an interrupted run may go on with in another way: more or fewer processes, more or less memory. Everything else decides the result.
+#: What an interrupted run may go on with in another way: more or fewer processes, more or less memory. Everything else
+#: decides the result.
 FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate", "memory"})
 
 #: Fields that may be None, and the options that are missing then.

@@ -1,6 +1,7 @@
 """How a compression trains: every choice the user may make, with the defaults that measured best."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ _RETRAIN_STEPS = 8500
 _MOST_EPOCHS = 300
 # Of retraining; see docs/method.md for the measurements.
 _RATE, _DEEP_RATE = 5e-3, 2e-3
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 @dataclass(frozen=True)
@@ -183,3 +185,37 @@ class Preprocessing:
 
 def _epochs(steps: int, steps_per_epoch: int) -> int:
     return min(_MOST_EPOCHS, max(3, math.ceil(steps / steps_per_epoch)))
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How a calibration works.
+
+    Attributes:
+        effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
+        memory: bytes that statistics and activations may take, such as ``"4GB"``.
+
+    Raises:
+        OptionError: there is no such effort, or the memory is not a number of bytes.
+    """
+
+    effort: str = "normal"
+    memory: str = "4GB"
+
+    def __post_init__(self) -> None:
+        # Imported late, as above.
+        from onnxadmm.calibrate.effort import effort_of
+
+        effort_of(self.effort)
+        _ = self.memory_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory`` as a number."""
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kMG]?)B?\s*", str(self.memory))
+        size = 0 if match is None else int(float(match[1]) * _FACTORS[match[2]])
+        if size < 10**8:
+            raise OptionError(
+                "--memory", expected="at least 100MB", found=repr(self.memory), way_out="write a size such as 4GB"
+            )
+        return size

@@ -13,7 +13,7 @@ from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
-from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.constants import stored_bytes, with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
@@ -46,6 +46,7 @@ from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
+from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units, find_units
 
@@ -130,6 +131,7 @@ class Compression:
 
         Where the file leaves sizes free and nobody has stated them, they are those of the data, which come first.
         """
+        refuse_time_major(self.model)
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
             if not leaves_sizes_open(self.model):
@@ -299,6 +301,12 @@ class Compression:
                 warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
             if verification.held_still:
                 warnings.append(about_drawing(verification.held_still))
+            more = stored_bytes(small) - stored_bytes(self.model)
+            if more > 0:
+                warnings.append(
+                    f"The weights need {more:,} bytes more than the original's: some that the graph computes were "
+                    "written out to be cut. --ignore leaves their groups to the graph."
+                )
             if not verification.passed and self.units.inexact:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")

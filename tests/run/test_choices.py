@@ -17,6 +17,7 @@ CHOICES = Choices(
     inputs={},
     limits=Limits(),
     preprocessing=oa.Preprocessing(),
+    calibration=oa.CalibrationOptions(),
     recipe=oa.Recipe(),
     ignore=(),
     inexact=False,
@@ -27,8 +28,8 @@ CHOICES = Choices(
     rules=None,
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
-OTHER_PARAMETERS = {"model", "data", "test", "out", "sparse", "single_file", "force", "resume", "progress", "options"}
-OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads"}
+OTHER_PARAMETERS = {"model", "data", "calibrate", "test", "out", "sparse", "single_file", "force", "resume", "progress"}
+OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads", "options"}
 
 
 def with_a_new_field(kind: type, value: int, **given: Any) -> Any:
@@ -44,6 +45,7 @@ def with_a_new_field(kind: type, value: int, **given: Any) -> Any:
         ("limits", Limits, {}),
         ("preprocessing", oa.Preprocessing, {}),
         ("recipe", oa.Recipe, {}),
+        ("calibration", oa.CalibrationOptions, {}),
     ],
 )
 def test_a_field_that_is_added_to_an_option_decides_the_result(name: str, kind: type, given: dict[str, Any]) -> None:
@@ -79,6 +81,11 @@ def test_parts_too_small_for_batch_statistics_train_another_network() -> None:
     batch_size = 2 * (ENOUGH - 1)
     whole, cut = (replace(CHOICES, recipe=oa.Recipe(batch_size=batch_size, accumulate=n)) for n in (1, 2))
     assert whole.deciding()["--norm"] != cut.deciding()["--norm"]
+
+
+def test_without_calibration_its_options_are_none() -> None:
+    none = replace(CHOICES, calibration=None).deciding()
+    assert none == {**CHOICES.deciding(), "--effort": "none"}
 
 
 def test_without_a_budget_its_amounts_are_none() -> None:

@@ -1,0 +1,106 @@
+"""The choice of units by measured losses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxadmm.admm.state import State
+from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.effort import EFFORTS
+from onnxadmm.calibrate.network import Network
+from onnxadmm.errors import BudgetError
+from onnxadmm.graph.constants import constant, constants_by_name, with_constants
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.problem import Limits, state_problem
+from onnxadmm.plan.rank import score
+from onnxadmm.units.units import find_units
+from tests.calibrate.networks import batches, convolutional
+
+EFFORT = EFFORTS["normal"]
+
+
+class Asked:
+    """A problem, with what calibration needs of it."""
+
+    def __init__(self, model: Model, *, params: float = 0.6) -> None:
+        self.model = model
+        self.units = find_units(model)
+        self.network = Network(model, self.units)
+        self.problem = state_problem(model, self.units, Budget(params=params), Limits())
+        self.batches = batches(model)
+        self.scores = score(model, self.units, by="magnitude", seed=0)
+        self.measured = 0
+        self._reference = self._outputs(model)
+
+    def _outputs(self, model: Model) -> np.ndarray:
+        with open_session(model, threads=1) as session:
+            return np.concatenate([session.run(feed)["y"] for feed in self.batches])
+
+    def distance(self, model: Model) -> float:
+        self.measured += 1
+        return float(np.square(self._outputs(model) - self._reference).mean())
+
+    def kept(self, **named: object) -> np.ndarray:
+        given = (self.network, self.problem, self.batches, self.scores, self.distance, EFFORT)
+        return choose(*given, **named)  # type: ignore[arg-type]  # on_group and resume, as the tests give them
+
+
+def test_the_budget_is_met_and_used_up() -> None:
+    asked = Asked(convolutional())
+    cost = asked.problem.cost.total(asked.kept())
+    # One step of the dearest group is a tenth of so small a network.
+    assert 0.9 * asked.problem.budget < cost <= asked.problem.budget
+
+
+def test_units_that_others_can_stand_for_go_first() -> None:
+    model = convolutional()
+    values = constants_by_name(model)
+    weight, bias = (np.array(constant(values[name])) for name in ("w1", "b1"))
+    weight[8:], bias[8:] = 2 * weight[:8], 2 * bias[:8]
+    asked = Asked(with_constants(model, {"w1": weight, "b1": bias}), params=0.72)
+    (group,) = (group for group in asked.units.groups if "w1" in group.tensors)
+    gone = set(np.flatnonzero(~asked.kept()[group.start : group.start + group.count]))
+    assert len(gone) >= 5
+    assert not any({unit, unit + 8} <= gone for unit in range(8))
+
+
+def test_going_on_measures_only_what_is_left_and_chooses_alike() -> None:
+    whole = Asked(convolutional())
+    states: list[State] = []
+    keep = whole.kept(on_group=states.append)
+    assert len(states) == len(whole.problem.groups)
+    for state in states:
+        rest = Asked(convolutional())
+        np.testing.assert_array_equal(rest.kept(resume=state), keep)
+        assert rest.measured < whole.measured
+    assert rest.measured == 0
+
+
+def test_a_small_room_for_moments_chooses_alike() -> None:
+    asked = Asked(convolutional())
+    given = (asked.network, asked.problem, asked.batches, asked.scores, asked.distance)
+    few, many = (choose(*given, replace(EFFORT, memory=memory)) for memory in (1000, 10**9))
+    np.testing.assert_array_equal(few, many)
+
+
+def test_a_group_that_may_not_shrink_costs_nothing_and_stays() -> None:
+    asked = Asked(convolutional(), params=0.9)
+    groups = tuple(replace(group, keep_at_most_removed=0) for group in asked.problem.groups[1:])
+    asked.problem = replace(asked.problem, groups=(asked.problem.groups[0], *groups))
+    keep = asked.kept()
+    assert asked.measured == len(EFFORT.levels)
+    assert all(keep[group.start : group.start + group.count].all() for group in groups)
+
+
+def test_a_budget_out_of_reach_is_refused() -> None:
+    with pytest.raises(BudgetError, match="at least"):
+        Asked(convolutional(), params=0.001).kept()
+
+
+def test_outputs_that_are_not_finite_count_as_far() -> None:
+    asked = Asked(convolutional())
+    asked.distance = lambda model: float("nan")  # type: ignore[method-assign]
+    assert asked.problem.cost.total(asked.kept()) <= asked.problem.budget

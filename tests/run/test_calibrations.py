@@ -1,0 +1,114 @@
+"""Whole runs that calibrate: on the embedded digits, from Python and from the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onnxadmm as oa
+from onnxadmm.demo import DemoFiles
+from onnxadmm.errors import DataError, OptionError
+from tests.conftest import Command
+from tests.shared import needs_training
+
+Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_latency")]
+
+
+def _run(digits: DemoFiles, samples: Any, **named: Any) -> oa.Compressed:
+    given: dict[str, Any] = {"budget": oa.Budget(macs=0.5), "bench": False, "limits": oa.Limits(round_to=1)}
+    return oa.compress(digits.model, calibrate=samples, **{**given, **named})
+
+
+def test_half_of_the_work_goes_without_labels(digits: DemoFiles, few_digits: Samples) -> None:
+    images, labels = few_digits
+    result = _run(digits, images[:256], test=(images[256:], labels[256:]))
+    assert result.verification.passed
+    (line,) = result.budgets
+    assert 0.95 * line.limit < line.reached <= line.limit
+    assert result.before.heldout is not None
+    assert result.before.heldout.metric == "agreement"
+    assert result.before.test is not None
+    assert result.after.test is not None
+    assert result.after.test.metric == "accuracy"
+    assert result.after.test.value > result.before.test.value - 0.02
+
+
+def test_cutting_without_a_fit_would_lose_far_more(digits: DemoFiles, few_digits: Samples) -> None:
+    images, labels = few_digits
+    result = _run(digits, images[:256], budget=oa.Budget(macs=0.3), test=(images[256:], labels[256:]))
+    bare = oa.shrink(digits.model, result.plan)
+    from onnxadmm.graph.runtime import open_session
+
+    with open_session(bare) as session:
+        answers = session.run({session.inputs[0]: images[256:]})[session.outputs[0]].argmax(axis=1)
+    assert result.after.test is not None
+    assert result.after.test.value > float((answers == labels[256:]).mean()) + 0.05
+
+
+def test_the_command_line_writes_a_result(
+    digits: DemoFiles, few_digits: Samples, command: Command, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "samples.npy", few_digits[0][:200])
+    out = tmp_path / "out"
+    ran = command(
+        "compress", digits.model, "--calibrate", tmp_path / "samples.npy", "--macs", "0.6", "--effort", "quick",
+        "--out", out,
+    )  # fmt: skip
+    assert ran.status == 0, ran.stderr
+    assert "will take about" in ran.stdout + ran.stderr
+    assert oa.verify(digits.model, out / "model.onnx", oa.Plan.read(out / "plan.json")).retrained
+
+
+def test_a_run_that_was_interrupted_goes_on(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = few_digits[0][:200]
+    whole = _run(digits, images, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxadmm.run.calibrations.refit", lambda *given, **named: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _run(digits, images, out=tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxadmm.calibrate.curves._shrinking", lambda *given: 1 / 0)  # all groups were measured
+        _run(digits, images, out=tmp_path / "cut", resume=True)
+    assert whole.model is not None
+    for name in ("plan.json", "model.onnx"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@needs_training
+def test_epochs_let_the_result_learn_from_the_original(digits: DemoFiles, few_digits: Samples) -> None:
+    images = few_digits[0][:320]
+    result = _run(digits, images, budget=oa.Budget(macs=0.2), recipe={"epochs": 4, "batch_size": 32})
+    assert [stage.name for stage in result.stages].count("retrain") == 1
+    assert len(result.history) == 4
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [({}, "both"), ({"data": None, "calibrate": None}, "none"), ({"data": None, "recipe": {"mode": "joint"}}, "joint"),
+     ({"data": None, "calibration": {"effort": "much"}}, "'much'"),
+     ({"data": None, "calibration": {"memory": "much"}}, "'much'"),
+     ({"data": None, "calibration": {"memory": "1MB"}}, "'1MB'")],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_refused(
+    digits: DemoFiles, few_digits: Samples, named: dict[str, Any], found: str
+) -> None:
+    given: dict[str, Any] = {"data": few_digits, "calibrate": few_digits[0], "budget": oa.Budget(macs=0.5)}
+    with pytest.raises(OptionError, match=found):
+        oa.compress(digits.model, **{**given, **named})
+
+
+def test_samples_that_are_all_alike_are_refused(digits: DemoFiles, few_digits: Samples) -> None:
+    with pytest.raises(DataError, match="all alike"):
+        _run(digits, np.repeat(few_digits[0][:1], 50, axis=0))
+
+
+def test_too_few_samples_are_said_with_how_many_would_do(digits: DemoFiles, few_digits: Samples) -> None:
+    result = _run(digits, few_digits[0][:6])
+    assert any("samples would determine them" in warning for warning in result.warnings)
+    assert result.verification.passed
