@@ -47,7 +47,12 @@ def fixed_batch(model: Model) -> int:
 
 
 def random_inputs(
-    model: Model, *, batch: int, seed: int, inputs: Mapping[str, object] = MappingProxyType({})
+    model: Model,
+    *,
+    batch: int,
+    seed: int,
+    inputs: Mapping[str, object] = MappingProxyType({}),
+    rows: int | None = None,
 ) -> dict[str, Array]:
     """Draw one random array per required input; the same arguments give the same arrays.
 
@@ -59,6 +64,7 @@ def random_inputs(
         batch: length of axis 0 where it is free, and of every other axis with the same symbolic name.
         seed: seed of the draw.
         inputs: values of some inputs by name, the same for every sample; see ``fixed_values``.
+        rows: length of axis 0 of inputs that hold samples, also where the file fixes how many run together.
 
     Returns:
         Input name -> array in the input's own dtype.
@@ -82,6 +88,8 @@ def random_inputs(
             drawn[name] = fixed[name]
             continue
         shape = _shape(value, shapes, batch=batch, batch_names=batch_names)
+        if rows is not None and name in batched:
+            shape = (rows, *shape[1:])
         if prod(shape) > _MOST_ELEMENTS:
             raise ModelFileError(
                 f"input {name}",
