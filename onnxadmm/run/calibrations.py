@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.problem import GateGroup, Problem
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
@@ -72,8 +72,11 @@ class Calibration:
         )  # fmt: skip
         batches = self._batches(model)
         _refuse_all_alike(batches)
-        self._tell(network, problem, batches, effort)
-        with journal.stage("calibrate", total=len(problem.groups)):
+        # Where only connections go, no unit has to.
+        choosing = problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
+        groups = problem.groups if choosing else ()
+        self._tell(network, groups, batches, effort)
+        with journal.stage("calibrate", total=len(groups)):
 
             def keep_groups(state: State) -> None:
                 checkpoints.keep(under("calibrate", state))
@@ -81,16 +84,18 @@ class Calibration:
 
             done = part(resume, "calibrate")
             journal.progress.advance(sum(name.endswith("/order") for name in done))
-            keep = choose(
-                network,
-                problem,
-                batches,
-                score(model, units, by="magnitude", seed=0),
-                self._distance(model, units, problem, effort),
-                effort,
-                on_group=keep_groups,
-                resume=done,
-            )
+            keep = np.ones(problem.unit_count, np.bool_)
+            if choosing:
+                keep = choose(
+                    network,
+                    problem,
+                    batches,
+                    score(model, units, by="magnitude", seed=0),
+                    self._distance(model, units, problem, effort),
+                    effort,
+                    on_group=keep_groups,
+                    resume=done,
+                )
         checkpoints.flush()
         thinned = problem.connection_share < 1
         with journal.stage("refit", total=len(network.every_layer if thinned else network.layers)):
@@ -120,7 +125,9 @@ class Calibration:
         data = self.training.samples.take(np.arange(min(count, len(self.training.samples))))
         return _Distance(self.training, model, replace(data, labels=None), loss, effort.threads)
 
-    def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
+    def _tell(
+        self, network: Network, groups: Sequence[GateGroup], batches: Sequence[Mapping[str, Array]], effort: Effort
+    ) -> None:
         """Say before it begins how long it will take, and how much memory."""
         session = open_session(network.model, threads=effort.threads)
         with session:
@@ -132,8 +139,8 @@ class Calibration:
         samples = len(self.training.samples)
 
         def work(each: Effort) -> Work:
-            shown = np.clip(each.macs / (macs * len(problem.groups) * len(each.levels)), _FEWEST, samples)
-            return expected_work(network, problem.groups, each, samples=samples, pass_seconds=seconds, shown=int(shown))
+            shown = np.clip(each.macs / (macs * max(1, len(groups)) * len(each.levels)), _FEWEST, samples)
+            return expected_work(network, groups, each, samples=samples, pass_seconds=seconds, shown=int(shown))
 
         others = ", ".join(
             f"{name}: {work(each).seconds:.0f} s" for name, each in EFFORTS.items() if name != self.options.effort

@@ -87,7 +87,7 @@ def test_budgets_are_kept_and_spent():
 @pytest.mark.slow
 def test_sixty_budgets_are_kept_and_spent():
     near = check(60)
-    assert min(near.values()) > 0.75, near
+    assert min(near.values()) > 0.6, near
 
 
 def test_a_unit_that_could_stay_is_noticed():

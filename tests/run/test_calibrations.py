@@ -80,6 +80,27 @@ def test_a_run_that_was_interrupted_goes_on(
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_connections_go_without_labels_too(digits: DemoFiles, few_digits: Samples) -> None:
+    images, labels = few_digits
+    result = _run(digits, images[:256], budget=oa.Budget(connections=0.3), test=(images[256:], labels[256:]))
+    assert result.after.parameters == result.before.parameters
+    (line,) = result.budgets
+    assert line.kind == "connections"
+    assert 0.29 < line.reached <= 0.3
+    assert result.before.test is not None
+    assert result.after.test is not None
+    assert result.after.test.value > result.before.test.value - 0.02
+
+
+def test_units_and_connections_go_together(digits: DemoFiles, few_digits: Samples) -> None:
+    images = few_digits[0][:256]
+    result = _run(digits, images, budget=oa.Budget(macs=0.6, connections=0.5))
+    assert result.verification.passed
+    reached = {line.kind: line.reached / line.limit for line in result.budgets}
+    assert set(reached) == {"macs", "connections"}
+    assert all(0.95 < share <= 1 for share in reached.values())
+
+
 @needs_training
 def test_epochs_let_the_result_learn_from_the_original(digits: DemoFiles, few_digits: Samples) -> None:
     images = few_digits[0][:320]
