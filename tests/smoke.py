@@ -1,7 +1,7 @@
 """A smoke test of an installed package, without pytest: ``python tests/smoke.py``, from outside the checkout.
 
-With a training engine: a training step and a small ``compress``. Without one: ``plan``, ``shrink``, ``verify`` and
-``bench``, and the refusal of ``compress`` in one sentence.
+Everywhere: ``plan``, ``shrink``, ``verify``, ``bench``, and a whole ``compress --calibrate``. With a training engine: a
+training step and a small ``compress`` that trains. Without one: its refusal in one sentence.
 """
 
 import contextlib
@@ -49,6 +49,27 @@ def without_training(folder: Path) -> None:
     check(bool(json.loads(table)), "bench measured nothing")
 
 
+def calibrating(folder: Path) -> None:
+    """A whole compression from images without labels."""
+    files, images, out = demo_files(), folder / "images.npy", folder / "calibrated"
+    with np.load(files.training) as archive:
+        np.save(images, archive["images"][:512])
+    words = ("--calibrate", images, "--scale", 1 / 16, "--test", files.test, "--params", "0.3", "--effort", "quick")
+    report, _ = run("compress", files.model, *words, "--out", out, "--json")
+    found: dict[str, Any] = json.loads(report)
+    check(found["verification"]["passed"], "verification of the calibrated network failed")
+    check(found["after"]["parameters"] <= 0.3 * found["before"]["parameters"], "the budget was not met")
+    held_out, test = found["after"]["heldout"], found["after"]["test"]
+    check((held_out["metric"], test["metric"]) == ("agreement", "accuracy"), f"measured {held_out} and {test}")
+    check(held_out["value"] >= 0.9, f"agreement with the original {held_out['value']}")
+    check(test["value"] >= found["before"]["test"]["value"] - 0.02, f"test accuracy {test['value']} after calibration")
+    check(found["options"]["output_error"] < 0.05, f"error of the outputs {found['options']['output_error']}")
+    plan = {group["name"]: len(group["removed"]) for group in json.loads((out / "plan.json").read_text())["groups"]}
+    lines = [line for line in found["groups"] if line["locked"] is None]
+    gone = {line["name"]: line["units_before"] - line["units_after"] for line in lines}
+    check(plan == gone, f"the plan removes {plan}, the report says {gone}")
+
+
 def training(folder: Path) -> None:
     """A step of training, and a small compression."""
     diagnosis, _ = run("doctor", "--json")
@@ -82,12 +103,13 @@ def everything() -> None:
     check(trains or not expected, f"training is missing on CPython {platform.python_version()}")
     with tempfile.TemporaryDirectory() as name:
         without_training(Path(name))
+        calibrating(Path(name))
         (training if trains else refusal)(Path(name))
     owners = ", ".join(f"{owner} {version}" for owner, version in providers().items())
     done = "a training step and a compression" if trains else "the refusal of compress"
     print(
         f"onnxadmm {onnxadmm.__version__} on CPython {platform.python_version()}, {owners}, numpy {np.__version__}: "
-        f"plan, shrink, verify, bench, {done}: all work"
+        f"plan, shrink, verify, bench, a calibration, {done}: all work"
     )
 
 
