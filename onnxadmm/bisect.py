@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.bench.inputs import random_inputs
+from onnxadmm.bench.inputs import at_sizes_that_run, random_inputs, required_inputs
 from onnxadmm.errors import ModelFileError, OnnxAdmmError
 from onnxadmm.files import cannot_write, refuse_existing
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
@@ -53,6 +53,7 @@ def bisect(
     plan: Plan,
     *,
     seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> Culprit | None:
@@ -65,6 +66,7 @@ def bisect(
         model: path or model.
         plan: the plan whose verification failed.
         seed: of the random inputs.
+        inputs: values of some inputs by name, the same for every sample.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
@@ -73,14 +75,15 @@ def bisect(
     """
     with custom_operators(custom_ops):
         applied = apply_plan(opened(model, input_shapes), plan)
+        trial = _Trial(seed, inputs)
         for group in applied.units.groups:
             inside = np.zeros(applied.units.count, dtype=np.bool_)
             inside[group.start : group.start + group.count] = True
             removed = np.flatnonzero(inside & ~applied.keep)
-            if removed.size and not _try(applied.model, applied.units, removed, seed).passed:
-                smallest = _smallest(applied.model, applied.units, group, removed, seed)
-                verification = _try(applied.model, applied.units, smallest, seed)
-                return _smallest_reproduction(applied.model, group, smallest - group.start, verification, plan, seed)
+            if removed.size and not trial.verify(applied.model, applied.units, removed).passed:
+                smallest = _smallest(applied.model, applied.units, group, removed, trial)
+                verification = trial.verify(applied.model, applied.units, smallest)
+                return _smallest_reproduction(applied.model, group, smallest - group.start, verification, plan, trial)
         return None
 
 
@@ -103,36 +106,49 @@ def write_culprit(culprit: Culprit, folder: Path, *, force: bool) -> tuple[Path,
     return model_path, plan_path
 
 
-def _try(model: Model, units: Units, removed: NDArray[np.int64], seed: int) -> Verification:
-    """Verify the removal of some units alone."""
-    keep = np.ones(units.count, dtype=np.bool_)
-    keep[removed] = False
-    feeds: list[Mapping[str, NDArray[Any]]] = [random_inputs(model, batch=1, seed=seed)]
-    try:
-        small = shrink(model, units, keep)
-        masked = mask(model, units, keep)
-        return verify(masked, small, feeds, kept=lambda name, shape: units.positions(name, keep, shape))
-    except OnnxAdmmError:
-        raise
-    except Exception as error:  # whatever a broken rule raises is what is being looked for
-        return Verification(
-            passed=False,
-            snr_db=float("-inf"),
-            max_abs_error=float("inf"),
-            outputs=(),
-            inputs_tried=0,
-            threshold_db=0.0,
-            exact_mismatch=0.0,
-            first_difference=f"the rewriter fails: {type(error).__name__}: {error}",
-        )
+@dataclass(frozen=True)
+class _Trial:
+    """How a removal is tried: with which random inputs, and what some inputs are held at."""
+
+    seed: int
+    inputs: Mapping[str, object]
+
+    def verify(self, model: Model, units: Units, removed: NDArray[np.int64]) -> Verification:
+        """Verify the removal of some units alone; a part of a graph has a part of the inputs."""
+        keep = np.ones(units.count, dtype=np.bool_)
+        keep[removed] = False
+        names = {value.name for value in required_inputs(model)}
+        held = {name: value for name, value in self.inputs.items() if name in names}
+        try:
+            small = shrink(model, units, keep)
+            masked = mask(model, units, keep)
+
+            def compared(sized: Model) -> Verification:
+                feeds = [random_inputs(sized, batch=1, seed=self.seed, inputs=held)]
+                return verify(masked, small, feeds, kept=lambda name, shape: units.positions(name, keep, shape))
+
+            return at_sizes_that_run(model, compared)
+        except OnnxAdmmError:
+            raise
+        except Exception as error:  # whatever a broken rule raises is what is being looked for
+            return Verification(
+                passed=False,
+                snr_db=float("-inf"),
+                max_abs_error=float("inf"),
+                outputs=(),
+                inputs_tried=0,
+                threshold_db=0.0,
+                exact_mismatch=0.0,
+                first_difference=f"the rewriter fails: {type(error).__name__}: {error}",
+            )
 
 
-def _smallest(model: Model, units: Units, group: Group, removed: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def _smallest(model: Model, units: Units, group: Group, removed: NDArray[np.int64], trial: _Trial) -> NDArray[np.int64]:
     """Halve the removed units of a group as long as one half still fails; whole rows where blocks stay equal."""
     rows = _rows(group, removed)
     while len(rows) > 1:
         halves = (rows[: len(rows) // 2], rows[len(rows) // 2 :])
-        failing = next((half for half in halves if not _try(model, units, np.concatenate(half), seed).passed), None)
+        failing = next((half for half in halves if not trial.verify(model, units, np.concatenate(half)).passed), None)
         if failing is None:
             break
         rows = failing
@@ -147,7 +163,7 @@ def _rows(group: Group, removed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _smallest_reproduction(
-    model: Model, group: Group, units: NDArray[np.int64], verification: Verification, plan: Plan, seed: int
+    model: Model, group: Group, units: NDArray[np.int64], verification: Verification, plan: Plan, trial: _Trial
 ) -> Culprit:
     """Return the smallest model without the user's weights in which the same removal fails."""
     best: tuple[Model, Plan, bool] | None = None
@@ -156,7 +172,7 @@ def _smallest_reproduction(
         same = found.group(group.name)
         if same is None or same.count != group.count:
             continue
-        fails = not _try(candidate, found, same.start + units, seed).passed
+        fails = not trial.verify(candidate, found, same.start + units).passed
         keep = np.ones(found.count, dtype=np.bool_)
         keep[same.start + units] = False
         if fails or best is None:

@@ -12,6 +12,7 @@ from typing import Final
 #: In the environment of a child: the process that started it.
 _PARENT: Final = "ONNXADMM_PARENT_PROCESS"
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
+_KILLED: Final = -9  # SIGKILL, which Windows does not name
 _SET_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -50,8 +51,26 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def signal_name(number: int) -> str:
-    """Name a signal."""
+def ending(status: int, said: bytes | str = b"", *, of: str = "") -> str:
+    """Say how a process has ended, as a noun for the middle of a sentence.
+
+    Args:
+        status: its exit status, negative for a signal.
+        said: what it wrote to stderr, of which the last line is quoted where it failed by itself.
+        of: whose end it was, such as ``onnxruntime``.
+    """
+    whose = f" of {of}" if of else ""
+    if status == _KILLED:
+        return "a kill by the system (SIGKILL), as when memory runs out"
+    if status < 0:
+        return f"a crash{whose} ({_signal_name(-status)})"
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    words = next((line.strip()[:300].rstrip(".") for line in reversed(text.splitlines()) if line.strip()), "")
+    end = f"a failure{whose} with exit status {status}" if status else f"an early end{whose}"
+    return end + (f" ({words})" if words else "")
+
+
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

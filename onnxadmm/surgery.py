@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxadmm.bench.inputs import batch_is_free, random_inputs, with_sizes_that_run
+from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_inputs
 from onnxadmm.bench.latency import Latencies, measure_latency
-from onnxadmm.errors import ModelFileError, OptionError, PlanError
+from onnxadmm.errors import OptionError, PlanError
 from onnxadmm.files import refuse_input
 from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
@@ -30,6 +30,7 @@ from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
 from onnxadmm.rewrite.file_size import file_size
+from onnxadmm.rewrite.growth import growing_groups, refuse_growth
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
@@ -103,6 +104,9 @@ def rank(
 ) -> Plan:
     """Make a plan without training, from a budget or from the share of every group that goes.
 
+    Groups that cut weights which the graph computes are left out where these would need more room as constants than the
+    plan saves: they are among what the plan ignores.
+
     Args:
         model: path or model.
         budget: what the result may cost, without ``connections``. A dict of its fields will do, as for limits.
@@ -140,15 +144,20 @@ def rank(
     bounds = Limits() if limits is None else given(Limits, limits, thing="the limits", way_out=_WAY_TO_LIMITS)
     with custom_operators(custom_ops):
         loaded = opened(model, input_shapes)
-        units = find(loaded, inexact=inexact, ignore=ignore)
-        if goal is not None:
-            file = file_size(loaded, units, original=loaded.file_bytes)
-            keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed, file=file)
-            note = f"{goal.describe()} by {by}"
-        else:
-            keep = rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
-            note = f"ratio {share:g} by {by}"
-        return make_plan(loaded, units, keep, inexact=inexact, ignored=tuple(ignore), note=note)
+        left = tuple(ignore)
+        while True:
+            units = find(loaded, inexact=inexact, ignore=left)
+            if goal is not None:
+                file = file_size(loaded, units, original=loaded.file_bytes)
+                keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed, file=file)
+                note = f"{goal.describe()} by {by}"
+            else:
+                keep = rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
+                note = f"ratio {share:g} by {by}"
+            growing = growing_groups(loaded, units, keep)
+            if not growing:
+                return make_plan(loaded, units, keep, inexact=inexact, ignored=left, note=note)
+            left += tuple(name.replace("[", "[[]").replace("?", "[?]").replace("*", "[*]") for name in growing)
 
 
 def mask(
@@ -238,6 +247,7 @@ def shrink_to_file(
             applied = apply_plan(opened(model, input_shapes), plan)
             inexact = applied.units.inexact
             small = shrink_units(applied.model, applied.units, applied.keep)
+            refuse_growth(applied.model, small)
             size = save(small, output.work, sparse=tuple(plan.zeros) if sparse else False, single_file=single_file)
             del small
             del applied
@@ -309,13 +319,7 @@ def _prove(
 
     if not isinstance(inputs, Mapping):
         return compared(inputs)
-    try:
-        return compared(trial_inputs(planned.model, seed=seed, inputs=inputs))
-    except ModelFileError:
-        other = with_sizes_that_run(planned.model)
-        if other is None:
-            raise
-        return compared(trial_inputs(other, seed=seed, inputs=inputs))
+    return at_sizes_that_run(planned.model, lambda sized: compared(trial_inputs(sized, seed=seed, inputs=inputs)))
 
 
 def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan) -> Verification:

@@ -84,6 +84,25 @@ def test_the_written_pair_shows_the_failure_again(
     assert not onnxadmm.verify(repeated, onnxadmm.shrink(repeated, again), again).passed
 
 
+def test_inputs_are_held_at_the_values_that_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shape that random numbers would not be: no trial runs without it."""
+    monkeypatch.setattr(reshaping, "_spread", _tile_for_repeat)
+    path, plan_path, small_path = (tmp_path / name for name in ("model.onnx", "plan.json", "small.onnx"))
+    text = TEXT.replace("x) =>", "x, int64[2] size) =>").replace("y = Gemm", "e = Gemm")
+    onnx.save(parse_sample(text.replace("\n}", "\n  y = Reshape (e, size)\n}")), path)
+    plan = onnxadmm.rank(path, ratio=0.5)
+    plan_path.write_text(plan.to_json())
+    onnxadmm.save(onnxadmm.shrink(path, plan), small_path)
+    words = ["verify", str(path), str(small_path), str(plan_path), "--input", "size=-1,5"]
+    assert main([*words, "--bisect", str(tmp_path / "report")]) == 4
+    assert "Group 'second' fails when unit" in capsys.readouterr().err
+    repeated, again = tmp_path / "report" / "reproduce.onnx", onnxadmm.Plan.read(tmp_path / "report" / "reproduce.json")
+    proof = onnxadmm.verify(repeated, onnxadmm.shrink(repeated, again), again, inputs={"size": [-1, 5]})
+    assert not proof.passed
+
+
 def test_nothing_is_overwritten_without_force(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reshaping, "_spread", _tile_for_repeat)
     culprit = bisect(model, onnxadmm.rank(model, ratio=0.5))

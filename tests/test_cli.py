@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -420,7 +421,13 @@ def test_demo_runs_from_the_installation_and_is_held_to_its_bar(
 
 @pytest.mark.slow
 def test_demo_meets_its_bar(tmp_path: Path, quick_latency: None) -> None:
-    assert run_command("demo", "--out", tmp_path / "demo").status == 0
+    ran = run_command("demo", "--out", tmp_path / "demo")
+    assert ran.status == 0, ran
+    assert [line.split("  ")[0] for line in ran.stdout.splitlines() if line.startswith(("original", "with"))] == [
+        "original",
+        "with training",
+        "without training",
+    ]
     report = read_report(tmp_path / "demo" / "report.json")
     assert report.before.parameters >= 5 * report.after.parameters
     assert report.before.macs is not None
@@ -430,6 +437,27 @@ def test_demo_meets_its_bar(tmp_path: Path, quick_latency: None) -> None:
     assert report.after.test is not None
     assert report.after.test.value >= report.before.test.value - 0.01
     assert run_command("demo", "--out", tmp_path / "demo").status == 2
+
+
+@pytest.mark.slow
+def test_demo_without_the_engine_shows_what_needs_none(
+    tmp_path: Path, command: Command, quick_latency: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "unavailable_reason", lambda: "no engine")
+    ran = command("demo", "--out", tmp_path / "demo")
+    assert ran.status == 0, ran
+    assert "Shown without training alone: no engine" in ran.stderr
+    assert "with training" not in ran.stdout
+    assert "without training" in ran.stdout
+    report = read_report(tmp_path / "demo" / "report.json")
+    assert report.before.test is not None
+    assert report.after.test is not None
+    assert report.after.test.value >= report.before.test.value - 0.03
+    assert report.before.parameters >= 9.9 * report.after.parameters
+    # The bar notices a network that lost more.
+    worse = replace(report, after=replace(report.after, test=replace(report.after.test, value=0.9)))
+    with pytest.raises(OnnxAdmmError, match="at most 3 points of test accuracy lost without training"):
+        require_bar(worse)
 
 
 def test_main_reads_the_words_of_the_process(

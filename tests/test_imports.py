@@ -101,7 +101,7 @@ MAY_IMPORT["compress"] = {
 }
 MAY_IMPORT["compress"] |= {"runtime"} | _train("engine")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
-MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"}
+MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "report", "run", "surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
 MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "report", "rewrite", "run", "runtime", "surgery"}

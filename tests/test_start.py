@@ -4,8 +4,9 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import pytest
 
@@ -18,12 +19,12 @@ if sys.platform != "win32":
     import resource
 
 
-def cpu_seconds(*words: object) -> float:
+def cpu_seconds(*words: object, variables: Mapping[str, str] = MappingProxyType({})) -> float:
     """CPU time of a Python process, the best of three: what others do on the machine counts for nothing."""
     best = float("inf")
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
         done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -31,9 +32,10 @@ def cpu_seconds(*words: object) -> float:
     return best
 
 
-def said_by(code: str, *words: object) -> str:
+def said_by(code: str, *words: object, variables: Mapping[str, str] = MappingProxyType({})) -> str:
     """What a fresh Python prints last."""
-    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **variables})
     return done.stdout.splitlines()[-1]
 
 
@@ -64,6 +66,10 @@ def test_commands_start_fast(digits: DemoFiles) -> None:
     assert cpu_seconds("-m", "onnxadmm", "--help") < 3 * numpy
     assert cpu_seconds("-m", "onnxadmm", "--version") < 3 * numpy
     assert cpu_seconds("-m", "onnxadmm", "inspect", digits.model) < 9 * numpy
+    command = "import sys; from onnxadmm.cli import main; sys.argv = ['onnxadmm']; sys.exit(main())"
+    asked = {"_ONNXADMM_COMPLETE": "complete_bash", "COMP_WORDS": "onnxadmm compress --para", "COMP_CWORD": "2"}
+    assert "--params" in said_by(command, variables=asked)
+    assert cpu_seconds("-c", command, variables=asked) < 3 * numpy
 
 
 # -- sympy, which onnx_ir imports and hardly ever needs ------------------------------------------------------

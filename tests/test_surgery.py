@@ -7,6 +7,8 @@ import onnx
 import pytest
 
 import onnxadmm
+from onnxadmm.errors import PlanError
+from onnxadmm.graph.constants import stored_bytes
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.plan.plan import make_plan
 from onnxadmm.surgery import shrink_to_file
@@ -43,6 +45,63 @@ def test_a_plan_for_a_simplified_model_fits_when_batch_normalization_is_fused_un
     small = onnxadmm.shrink(model, plan)
     assert onnxadmm.verify(model, small, plan).passed
     assert "BatchNormalization" in {node.op_type for node in small.ir.graph}
+
+
+FILLED = """
+<ir_version: 8, opset_import: ["" : 17]>
+filled (float[N, 6] x) => (float[N, 2] y)
+<float[6, 20] W1, float[20, 100] W2, float[100, 2] W3, int64[2] size = {100, 100}>
+{
+  a = MatMul (x, W1)
+  b = MatMul (a, W2)
+  F = ConstantOfShape <value = float[1] {0.01}> (size)
+  c = MatMul (b, F)
+  y = MatMul (c, W3)
+}
+"""
+
+
+def test_a_computed_weight_that_needs_more_room_than_the_cut_saves_is_left_to_the_graph(tmp_path: Path) -> None:
+    model = onnxadmm.load(parse_sample(FILLED))
+    plan = onnxadmm.rank(model, ratio=0.3)
+    assert plan.ignored == ("W2", "F")
+    small = onnxadmm.shrink(model, plan)
+    assert "F" not in small.ir.graph.initializers
+    assert stored_bytes(small) < stored_bytes(model)
+    assert onnxadmm.verify(model, small, plan).passed
+    # It pays where much goes: 100 x 100 are then 10 x 10.
+    assert onnxadmm.rank(model, ratio=0.9).ignored == ()
+
+
+def test_a_plan_that_would_make_the_weights_larger_is_refused(tmp_path: Path) -> None:
+    model = onnxadmm.load(parse_sample(FILLED))
+    units = find_units(model)
+    keep = np.ones(units.count, dtype=np.bool_)
+    keep[[group.start for group in units.groups]] = False
+    plan = make_plan(model, units, keep)
+    with pytest.raises(PlanError, match=r"at most 9,296 bytes.*since F is written out to be cut; make the plan anew"):
+        shrink_to_file(model, plan, tmp_path / "small.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_nobody_cuts_are_stored_as_they_were(tmp_path: Path) -> None:
+    """A table of small int64 numbers takes a byte each as protobuf packs them, and eight as raw data."""
+    proto = parse_sample(TEXT)
+    proto.graph.initializer.append(onnx.helper.make_tensor("table", onnx.TensorProto.INT64, [2000], range(2000)))
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["table"], ["t"]))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("t", onnx.TensorProto.INT64, [2000]))
+    onnx.save(proto, tmp_path / "model.onnx")
+    plan = onnxadmm.rank(tmp_path / "model.onnx", ratio=0.3)
+    size, _ = shrink_to_file(tmp_path / "model.onnx", plan, tmp_path / "small.onnx")
+    assert size < (tmp_path / "model.onnx").stat().st_size
+    tables = [each for each in onnx.load(tmp_path / "small.onnx").graph.initializer if each.name == "table"]
+    assert tables == [each for each in proto.graph.initializer if each.name == "table"]
+
+
+def test_a_model_that_loses_nothing_is_written_no_larger(tmp_path: Path) -> None:
+    path = Path(__file__).parent / "zoo" / "torch_script_resnet_basic.onnx"
+    size, _ = shrink_to_file(path, onnxadmm.rank(path, ratio=0.0), tmp_path / "small.onnx")
+    assert size <= path.stat().st_size
 
 
 def test_zeros_that_nobody_pruned_are_written_as_they_were(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_shrunk_model_is_valid_smaller_and_computes_what_its_mask_computes(name:
     masked, small = mask(model, plan), shrink(model, plan)
 
     bytes_written = [save(item, tmp_path / f"{number}.onnx") for number, item in enumerate((model, masked, small))]
-    assert bytes_written[2] < bytes_written[0]
+    assert bytes_written[2] < min(bytes_written[0], os.path.getsize(ZOO / f"{name}.onnx"))
     assert bytes_written[1] <= bytes_written[0] + 4_096 + 256 * len(groups_of(name).gates)
     if checker_complaint(onnx.load(ZOO / f"{name}.onnx")) is None:
         assert checker_complaint(onnx.load(tmp_path / "1.onnx")) is None

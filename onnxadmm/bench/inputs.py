@@ -1,8 +1,9 @@
 """Deterministic random inputs that a model accepts: right shapes, right types, safe indices."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import onnx_ir
@@ -19,9 +20,11 @@ from onnxadmm.graph.stated import leaves_sizes_open, with_input_shapes
 from onnxadmm.operators.table import find
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 # Integers without a known meaning stay in 0..1: masks, flags, and indices into anything that is not empty.
 _DEFAULT_RANGE: Final = 2
+_MOST_ELEMENTS: Final = 2**29  # of an input; four gigabytes while they are drawn
 
 
 def required_inputs(model: Model) -> tuple[onnx_ir.Value, ...]:
@@ -44,7 +47,12 @@ def fixed_batch(model: Model) -> int:
 
 
 def random_inputs(
-    model: Model, *, batch: int, seed: int, inputs: Mapping[str, object] = MappingProxyType({})
+    model: Model,
+    *,
+    batch: int,
+    seed: int,
+    inputs: Mapping[str, object] = MappingProxyType({}),
+    rows: int | None = None,
 ) -> dict[str, Array]:
     """Draw one random array per required input; the same arguments give the same arrays.
 
@@ -56,6 +64,7 @@ def random_inputs(
         batch: length of axis 0 where it is free, and of every other axis with the same symbolic name.
         seed: seed of the draw.
         inputs: values of some inputs by name, the same for every sample; see ``fixed_values``.
+        rows: length of axis 0 of inputs that hold samples, also where the file fixes how many run together.
 
     Returns:
         Input name -> array in the input's own dtype.
@@ -79,6 +88,15 @@ def random_inputs(
             drawn[name] = fixed[name]
             continue
         shape = _shape(value, shapes, batch=batch, batch_names=batch_names)
+        if rows is not None and name in batched:
+            shape = (rows, *shape[1:])
+        if prod(shape) > _MOST_ELEMENTS:
+            raise ModelFileError(
+                f"input {name}",
+                expected=f"at most {_MOST_ELEMENTS:,} elements",
+                found=f"shape {list(shape)}",
+                way_out=f"give a smaller shape with --input-shape {name}:..., if the file leaves it free",
+            )
         if name in fixed:
             drawn[name] = np.array(np.broadcast_to(fixed[name], (shape[0], *fixed[name].shape)))
             continue
@@ -110,6 +128,21 @@ def with_sizes_that_run(model: Model) -> Model | None:
                 continue
             return tried
     return None
+
+
+def at_sizes_that_run(model: Model, attempt: Callable[[Model], T]) -> T:
+    """Return what an attempt that runs a model gives; where it fails, at other sizes of what the file leaves free.
+
+    Raises:
+        ModelFileError: no size that is tried runs.
+    """
+    try:
+        return attempt(model)
+    except ModelFileError:
+        other = with_sizes_that_run(model)
+        if other is None:
+            raise
+        return attempt(other)
 
 
 def index_range(value: onnx_ir.Value, shapes: Shapes) -> int | None:

@@ -96,9 +96,9 @@ def fit(
     """
     ridge = ridges[0]
     if len(ridges) > 1 and sample.rows.shape[1] > 1:
-        first = _Solver(_every_other(sample, 0), weight, stays, with_shift=with_shift)
-        other = _every_other(sample, 1)
-        errors = [_error(first.solve(first.sample.targets, each), each, other) for each in ridges]
+        first = _Solver(every_other(sample, 0), weight, stays, with_shift=with_shift)
+        other = every_other(sample, 1)
+        errors = [squared_error(other, *first.solve(first.sample.targets, each)) for each in ridges]
         ridge = ridges[int(np.argmin(errors))]
     solver = _Solver(sample, weight, stays, with_shift=with_shift)
     matrix, shift = solver.solve(sample.targets, ridge)
@@ -109,7 +109,8 @@ def fit(
     return Fit(matrix, shift, ridge)
 
 
-def _every_other(sample: Sample, start: int) -> Sample:
+def every_other(sample: Sample, start: int) -> Sample:
+    """Return every other row, from the first or the second on."""
     return Sample(sample.rows[:, start::2], sample.targets[:, start::2])
 
 
@@ -117,8 +118,9 @@ def _outputs(rows: FloatArray, matrix: DoubleArray, shift: DoubleArray) -> Float
     return np.asarray(rows @ matrix.astype(np.float32) + shift.astype(np.float32)[:, None])
 
 
-def _error(found: tuple[DoubleArray, DoubleArray], ridge: float, sample: Sample) -> float:
-    return float(np.square(_outputs(sample.rows, *found) - sample.targets, dtype=np.float64).sum())
+def squared_error(sample: Sample, matrix: DoubleArray, shift: DoubleArray) -> float:
+    """Return how far a weight's outputs are from the targets, squared and summed up."""
+    return float(np.square(_outputs(sample.rows, matrix, shift) - sample.targets, dtype=np.float64).sum())
 
 
 class _Solver:

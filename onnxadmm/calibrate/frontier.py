@@ -41,16 +41,15 @@ class Frontier:
             names: values that nodes before ``index``, or the inputs, give.
             index: of the first node that is not run.
         """
-        kept = _read_from(model, index)
+        kept = _read_from(model, index) if self._room else set()
         given = self._live[0]
         types = {name: onnx_ir.DataType.from_numpy(array.dtype) for name, array in given.items()}
         fresh = {name for name in {*names, *kept} if name not in given}
         fed = {} if self._at_start else types
         part = between(model, fed, fresh) if fresh else None
         session = None if part is None else open_session(part, threads=self._threads)
-        live: list[Feed] = []
-        held, whole = 0, True
-        for before in self._live:
+        held, whole = 0, self._room > 0
+        for number, before in enumerate(self._live):
             results: dict[str, Any] = {}
             if session is not None:
                 results = session.run({name: before[name] for name in session.inputs})
@@ -60,20 +59,22 @@ class Frontier:
             whole = whole and all(isinstance(value, np.ndarray) for value in left.values())
             held += sum(value.nbytes for value in left.values()) if whole else 0
             whole = whole and held <= self._room
-            live.append(left if whole else {})
+            self._live[number] = left if whole else {}
         if session is not None:
             session.close()
-        if whole:
-            self._live, self._at_start = live, False
-        else:
-            self._live, self._at_start = list(self._batches), True
+        self._at_start = not whole
+        if not whole:
+            self._live = list(self._batches)
 
 
 def _read_from(model: Model, index: int) -> set[str]:
-    """Names of the values that nodes from ``index`` on read and that are not computed there, inputs included."""
+    """Names of the values that nodes from ``index`` on read and that are not computed there, inputs included.
+
+    Constants are left out: they stand wherever they are read.
+    """
     graph = model.ir.graph
     nodes = list(graph)
-    known = {value for node in nodes[:index] for value in node.outputs}
+    known = {value for node in nodes[:index] if node.op_type != "Constant" for value in node.outputs}
     known |= {value for value in graph.inputs if value.name not in graph.initializers}
     read = {value for node in nodes[index:] for value in _read_by(node)}
     return {value.name for value in known & read if value.name}

@@ -36,12 +36,21 @@ class Network:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Layers that read units, in the order of the graph."""
-        return tuple(layer for layer in find_layers(self.model) if layer.weight in self._readers)
+        return tuple(layer for layer in self.every_layer if layer.weight in self._readers)
+
+    @cached_property
+    def every_layer(self) -> tuple[Layer, ...]:
+        """Layers that can be fitted, those that read no units as well, in the order of the graph."""
+        return tuple(find_layers(self.model))
 
     @cached_property
     def reads(self) -> Mapping[str, UnitArray]:
         """For each layer, by node, the unit of each row, -1 where there is none: int64 ``[blocks, width]``."""
-        return {layer.node: layer.units_of_rows(self._readers[layer.weight]) for layer in self.layers}
+        found = {}
+        for layer in self.every_layer:
+            of_none = np.full(self._constants[layer.weight].shape[layer.reading], -1)
+            found[layer.node] = layer.units_of_rows(self._readers.get(layer.weight, of_none))
+        return found
 
     @cached_property
     def unknown(self) -> NDArray[np.bool_]:
@@ -57,14 +66,14 @@ class Network:
     @cached_property
     def _readers(self) -> Mapping[str, UnitArray]:
         """Units along the reading axis, of each weight that a layer reads them with."""
-        axes = {layer.weight: layer.reading for layer in find_layers(self.model)}
+        axes = {layer.weight: layer.reading for layer in self.every_layer}
         return {reader.tensor: reader.units for reader in self.units.readers if axes.get(reader.tensor) == reader.axis}
 
     @cached_property
     def _constants(self) -> Mapping[str, Array]:
         values = constants_by_name(self.model)
-        names = [layer.weight for layer in self.layers]
-        names += [layer.offset.tensor for layer in self.layers if layer.offset is not None]
+        names = [layer.weight for layer in self.every_layer]
+        names += [layer.offset.tensor for layer in self.every_layer if layer.offset is not None]
         arrays = ((name, constant(values[name])) for name in names)
         return {name: array for name, array in arrays if array is not None}
 

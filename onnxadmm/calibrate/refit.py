@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.calibrate.allotment import Allotment
 from onnxadmm.calibrate.effort import Effort
 from onnxadmm.calibrate.fit import Sample, fit
 from onnxadmm.calibrate.frontier import Feed, Frontier
@@ -28,10 +29,13 @@ class Fitted:
 
     Attributes:
         constants: by name, of the whole network; rows of units that go are zero.
+        zeros: entries of connection weights that are zero, those of units that go as well, bool by name; empty when
+            connections were left alone.
         sizes: for each layer that was fitted, by node, how many rows it was fitted to, and how many it reads.
     """
 
     constants: dict[str, Array] = field(default_factory=dict)
+    zeros: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -41,35 +45,46 @@ def refit(
     batches: Sequence[Feed],
     effort: Effort,
     *,
+    connections: Allotment | None = None,
     on_layer: Callable[[Layer], None] = lambda layer: None,
 ) -> Fitted:
-    """Return constants of the whole network under which it loses little when units go.
+    """Return constants of the whole network under which it loses little when units and connections go.
 
     Rows of units that go are zero; nothing has been cut.
 
     Args:
         keep: which units stay, bool ``[units.count]``.
         batches: inputs.
+        connections: how many entries of each weight stay; every layer that has such a weight is fitted then. None
+            leaves connections alone.
         on_layer: told of each layer that is done.
     """
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     current = network.masked({}, keep)
     whole, cut = (Frontier(batches, threads=effort.threads, room=effort.memory // 4) for _ in range(2))
     fitted = Fitted()
-    for layer in network.layers:
+    if connections is not None:
+        fitted.zeros.update({name: ~mask for name, mask in connections.kept.items()})
+        fitted.constants.update(connections.without_layer(network))
+        set_constants(current, fitted.constants)
+    for layer in network.layers if connections is None else network.every_layer:
         rows_stay = stays[network.reads[layer.node]]
-        # In front of the first that loses rows nothing is to be made up for.
-        if not rows_stay.all() or fitted.constants:
+        thinned = layer.weight in fitted.zeros
+        if thinned or fitted.constants or not rows_stay.all():  # before that nothing is to be made up for
             sample = _sample(network, layer, batches, (whole, cut), current, effort)
-            found = fit(
-                sample,
-                network.matrix(layer),
-                rows_stay,
-                with_shift=layer.offset is not None,
-                ridges=effort.ridges,
-                bounds=network.bounds(layer),
-                rounds=effort.rounds,
-            )
+            if connections is not None and thinned:
+                found, zeros = connections.thin(layer, network.matrix(layer), sample, effort.ridges)
+                fitted.zeros[layer.weight] = zeros
+            else:
+                found = fit(
+                    sample,
+                    network.matrix(layer),
+                    rows_stay,
+                    with_shift=layer.offset is not None,
+                    ridges=effort.ridges,
+                    bounds=network.bounds(layer),
+                    rounds=effort.rounds,
+                )
             constants = network.with_matrix(layer, found.matrix, found.shift)
             set_constants(current, constants)
             fitted.constants.update(constants)

@@ -63,7 +63,10 @@ def run(
     std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on stored values [1/255 for bytes]")] = None,
     augment: Annotated[str, typer.Option("--augment", help="flip,crop4 and the like")] = "",
-    loss: Annotated[str, typer.Option("--loss", help="cross-entropy, mse or bce")] = Recipe.loss,
+    loss: Annotated[
+        str | None,
+        typer.Option("--loss", help="cross-entropy, mse or bce [cross-entropy; with --calibrate by the outputs]"),
+    ] = None,
     distillation: Annotated[
         float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
     ] = Recipe.distillation,

@@ -11,7 +11,10 @@ from onnxadmm.cli.options import JsonOption
 from onnxadmm.console import print_json, print_line, stdout_console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnxadmm.compress import Compressed
+    from onnxadmm.demo import DemoLine
     from onnxadmm.report.report import Report
 
 
@@ -34,6 +37,15 @@ def print_report(report: "Report", *, as_json: bool) -> None:
         print_json(to_document(report))
     else:
         stdout_console().print(report_view(report))
+
+
+def print_demo_lines(lines: "Sequence[DemoLine]") -> None:
+    """Print to stdout the ways that the demo has gone, beside each other."""
+    from onnxadmm.report.fitting import Fitting, Rows
+
+    titles = ("", "parameters", "MACs per sample", "test accuracy", "took")
+    rows = [(line.way, line.parameters, line.macs, line.accuracy, line.took) for line in lines]
+    stdout_console().print(Fitting(Rows(titles, rows, folds=())))
 
 
 def print_next_steps(result: "Compressed", out: Path) -> None:

@@ -59,7 +59,7 @@ def run(
     if narrow is not None and not fits:
         from onnxadmm.bisect import bisect
 
-        culprit = bisect(model, planned, seed=seed, input_shapes=shapes, custom_ops=custom_ops or ())
+        culprit = bisect(model, planned, seed=seed, inputs=given, input_shapes=shapes, custom_ops=custom_ops or ())
         print_line(_narrowed(culprit, narrow, force=force), stderr_console())
     if as_json:
         print_json(verification)

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from onnxadmm.bench.simd import Machine, this_machine
 from onnxadmm.bench.versions import distribution_name, provides_runtime, versions_of
-from onnxadmm.child_process import command, environment, signal_name
+from onnxadmm.child_process import command, ending, environment
 from onnxadmm.report.codec import encode
 from onnxadmm.report.escaping import shown
 from onnxadmm.report.words import plural
@@ -192,7 +192,7 @@ def try_training(*, program: Sequence[str] = PROGRAM, seconds: float = _CHILD_SE
     if "found" in said and done.returncode == 0:
         return TrainingTrial(runtime, bool(said["training"]), str(said["found"]), said.get("exact_bytes"))
     what = "importing onnxruntime" if runtime is None else "the training step"
-    return TrainingTrial(runtime, False, f"{what} {_ending(done.returncode, done.stderr)}")
+    return TrainingTrial(runtime, False, f"{what} ended in {ending(done.returncode, done.stderr)}")
 
 
 def to_document(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -318,14 +318,3 @@ def _is_as_installed(file: PackagePath) -> bool:
     except OSError:
         return False
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value
-
-
-def _ending(status: int, stderr: str) -> str:
-    """How a child process ended, in words."""
-    lines = stderr.strip().splitlines()
-    last = lines[-1].strip() if lines else "without a word"
-    if status < 0:
-        return f"crashed ({signal_name(-status)})"
-    if status == 0:
-        return "ended early, without a word"
-    return f"failed with status {status}: {last[:300]}"

@@ -7,7 +7,8 @@ import numpy as np
 import onnx_ir
 from onnx_ir.convenience import replace_all_uses_with
 
-from onnxadmm.graph.constants import FLOATS, Array, constant, new_initializer, value_names
+from onnxadmm.graph.by_hand import divides_by_constant, shift_of
+from onnxadmm.graph.constants import FLOATS, Array, constant, new_initializer, stored_bytes, value_names
 from onnxadmm.graph.fold import Known, fold
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.shapes import Shapes, infer
@@ -15,8 +16,8 @@ from onnxadmm.graph.unread import drop_unread
 from onnxadmm.operators.table import find
 
 LARGEST_COMPUTED = 2**25  # elements of a weight and of everything that it is computed from
-_ALWAYS_PAYS = 2**16  # elements that a weight may have more than what it is computed from
-_LARGEST_SHARE = 0.5  # of all elements that the model stores: beyond that, it does not pay
+_ALWAYS_PAYS = 2**16  # bytes that all weights may need more than what they are computed from
+_LARGEST_SHARE = 0.1  # of all bytes that the model stores: what is cut saves more than that
 #: Elements of all computed weights together, and of what they are computed from; more only where the file is as large.
 MOST_COMPUTED = 2**26
 
@@ -27,8 +28,8 @@ def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> M
     Computed is a float operand that a layer or a normalisation uses as a weight, a vector or a statistic, if
     nothing but constants goes in and some operator on the way is no mere move: Mul of a weight and its scale,
     ConstantOfShape, Range, EyeLike. Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements
-    stay as they are, those that are bytes times scales among them, and those that would make the model half as large
-    again.
+    stay as they are, those that are bytes times scales among them, and those with which the model would store a tenth
+    more.
 
     Args:
         model: it is not changed.
@@ -45,11 +46,17 @@ def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> M
     values = {value.name: value for node in result.ir.graph for value in node.outputs}
     computed: dict[str, Array] = {}
     left = max(MOST_COMPUTED, model.file_bytes)
+    room = max(_ALWAYS_PAYS, int(_LARGEST_SHARE * stored_bytes(model)))
+    sources: dict[str, int] = {}
     for name in found:
         array = _evaluate(values[name], shapes, result, dict(computed), left)
-        if array is not None and _pays(model, values[name], array):
+        behind = {each.name or "": each.const_value.nbytes for each in _behind(values[name]) if each.const_value}
+        more = 0 if array is None else array.nbytes - sum(behind[each] for each in behind.keys() - sources.keys())
+        if array is not None and more <= room:
             computed[name] = array
             left -= array.size
+            room -= more
+            sources |= behind
     if not computed:
         return model
     for name, array in computed.items():
@@ -109,12 +116,15 @@ class _Search:
 def _is_cut_in_bytes(value: onnx_ir.Value) -> bool:
     """Whether a weight is bytes times scales, as a Cast and a Mul write what DequantizeLinear is for.
 
-    It is cut where it stands in its eight bits. That takes operators that leave zeros zeros: with a zero point to take
-    off it is computed like any other.
+    It is cut where it stands in its eight bits. That takes operators that leave zeros zeros, or a zero point to take
+    off, which a byte is equal to.
     """
     behind = _behind(value)
     steps = [node for each in behind if (node := each.producer()) is not None and node.op_type != "Constant"]
-    if not all(find(node.domain, node.op_type).keeps_zero for node in steps):
+    if not all(
+        find(node.domain, node.op_type).keeps_zero or shift_of(node) is not None or divides_by_constant(node)
+        for node in steps
+    ):
         return False
     stored = [each.const_value for each in behind if each.const_value is not None]
     in_bytes = sum(tensor.size for tensor in stored if tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8)
@@ -131,14 +141,6 @@ def _behind(value: onnx_ir.Value) -> list[onnx_ir.Value]:
                 found[operand] = None
                 pending.append(operand)
     return list(found)
-
-
-def _pays(model: Model, value: onnx_ir.Value, array: Array) -> bool:
-    """Whether a weight is small enough beside what it is computed from, and beside the model."""
-    stored = model.ir.graph.initializers.values()
-    total = sum(each.const_value.size for each in stored if each.const_value is not None)
-    sources = sum(each.const_value.size for each in _behind(value) if each.const_value is not None)
-    return array.size - sources <= max(_ALWAYS_PAYS, _LARGEST_SHARE * total)
 
 
 def _evaluate(value: onnx_ir.Value, shapes: Shapes, model: Model, known: dict[str, Array], left: int) -> Array | None:

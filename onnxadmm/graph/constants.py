@@ -66,6 +66,19 @@ def constants_by_name(model: Model) -> dict[str, onnx_ir.Value]:
     return found
 
 
+def stored_bytes(model: Model) -> int:
+    """Return how many bytes the constants of a model need: initializers and ``Constant`` nodes, at any depth."""
+    functions = [graph for each in model.ir.functions.values() for graph in (each.graph, *each.subgraphs())]
+    total = 0
+    for graph in (*model.ir.graphs(), *functions):
+        total += sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
+        for node in graph:
+            tensor = node.attributes.get("value") if node.op_type == "Constant" else None
+            if tensor is not None and not tensor.is_ref() and tensor.type == onnx_ir.AttributeType.TENSOR:
+                total += tensor.as_tensor().nbytes
+    return total
+
+
 def set_constants(model: Model, arrays: Mapping[str, Array]) -> None:
     """Replace constants of the main graph by name, as ``set_constant`` does.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import onnx_ir
 
+from onnxadmm.graph.harmless import doubtful_nodes
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.part import up_to
 from onnxadmm.runtime.apart import CrashError
@@ -15,6 +16,8 @@ Attempt = Callable[[Model, Mapping[str, Any]], object]
 def crashing_node(model: Model, feed: Mapping[str, Any], attempt: Attempt) -> onnx_ir.Node | None:
     """Find the first node, in the order of the graph, up to which a model crashes.
 
+    Only those that are not known to be harmless are looked at: every attempt loads the model anew.
+
     Args:
         model: what crashed.
         feed: what it was fed; empty where it crashed while it was opened.
@@ -23,7 +26,7 @@ def crashing_node(model: Model, feed: Mapping[str, Any], attempt: Attempt) -> on
     Returns:
         The node; None where no part crashes, or one takes too long.
     """
-    nodes = [node for node in model.ir.graph if any(value.name for value in node.outputs)]
+    nodes = [node for node in doubtful_nodes(model) if any(value.name for value in node.outputs)]
     clean, crashing = 0, len(nodes)
     if not nodes or not _crashes(model, nodes, feed, attempt):
         return None

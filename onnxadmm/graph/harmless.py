@@ -22,7 +22,7 @@ _CHECKING: Final = frozenset(
         "InstanceNormalization", "IsNaN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log",
         "LogSoftmax", "MatMul", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "PRelu", "Reciprocal", "ReduceMax",
         "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "Selu", "Shape", "Sigmoid", "Sign", "Sin", "Slice",
-        "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+        "Softmax", "Softplus", "Softsign", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
         "Where",
     )
 )  # fmt: skip
@@ -59,7 +59,20 @@ def _never(node: onnx_ir.Node) -> bool:
 def _convolution(node: onnx_ir.Node) -> bool:
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     array = None if weight is None else constant(weight)
-    return array is not None and array.size > 0 and node.attributes.get_int("group", 1) >= 1 and _window(node)
+    if array is None or array.size == 0 or array.ndim < 3:
+        return False
+    groups = node.attributes.get_int("group", 1)
+    divided = groups >= 1 and array.shape[0] % groups == 0
+    return divided and _has_rank(node, array.ndim) and _window(node)
+
+
+def _has_rank(node: onnx_ir.Node, rank: int) -> bool:
+    """Whether what is convolved has the axes of the kernel: shapes are inferred from the kernel's without a look."""
+    kernel: Sequence[int] | None = node.attributes.get_ints("kernel_shape")
+    if kernel is not None:
+        return len(kernel) == rank - 2
+    data = node.inputs[0]
+    return data is not None and data.shape is not None and len(data.shape) == rank
 
 
 def _window(node: onnx_ir.Node) -> bool:
@@ -104,4 +117,5 @@ _CHECKS: Final[dict[str, Callable[[onnx_ir.Node], bool]]] = {
     "MaxPool": _window,
     "ReduceL2": _of_floats,
     "ReduceMean": _of_floats,
+    "Split": lambda node: node.attributes.get_int("num_outputs", len(node.outputs)) == len(node.outputs),
 }

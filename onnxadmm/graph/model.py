@@ -21,7 +21,17 @@ from onnxadmm.graph import store
 from onnxadmm.graph.check import check_functions, check_header, check_text, describe_bytes, passes_checker
 from onnxadmm.graph.sparse import densify
 from onnxadmm.graph.unsized import free_unsized
-from onnxadmm.graph.weights import WeightFiles, external_tensors, mapped_tensor, read_file, refuse_special
+from onnxadmm.graph.weights import (
+    ListedTensor,
+    WeightFiles,
+    all_tensors,
+    external_tensors,
+    is_listed,
+    mapped_tensor,
+    read_file,
+    refuse_short,
+    refuse_special,
+)
 from onnxadmm.graph.wire import IN_FILE, Buffer, WireError, lift_weights, mark
 
 # It warns on stderr of what a model lacks; what matters of that is refused here, in a sentence.
@@ -193,6 +203,8 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
     check_text(proto, thing=thing)
     files = WeightFiles(thing, data, folder)
     sparse_names = densify(proto, thing=thing, files=files)
+    for tensor in all_tensors(proto):
+        refuse_short(thing, tensor)
     slices = [files.slice(tensor) for tensor in external_tensors(proto)]
     in_order = passes_checker(proto, thing=thing, whole=whole)
     free_unsized(proto)
@@ -281,6 +293,8 @@ def _place_weights(graph: onnx_ir.Graph, tensors: Mapping[str, onnx_ir.TensorPro
 def _place(tensor: onnx_ir.TensorProtocol, tensors: Mapping[str, onnx_ir.TensorProtocol]) -> onnx_ir.TensorProtocol:
     if isinstance(tensor, onnx_ir.ExternalTensor):
         placed = tensors[str(tensor.location)]
+    elif isinstance(tensor, onnx_ir.TensorProtoTensor) and is_listed(tensor.raw):
+        return ListedTensor(tensor.raw)
     elif isinstance(tensor, onnx_ir.TensorProtoTensor):
         # Reading from protobuf copies at every access; an array of the values does not.
         array = tensor.numpy()

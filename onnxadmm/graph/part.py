@@ -36,9 +36,9 @@ def between(model: Model, given: Mapping[str, onnx_ir.DataType], names: Collecti
     for node in reversed(graph):
         if not any(value.uses() or value in kept for value in node.outputs):
             graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in kept:
-            del graph.initializers[name]
-    if given:
-        graph.inputs[:] = [value for value in graph.inputs if value.uses()]
+    gone = {value for value in graph.initializers.values() if not value.uses() and value not in kept}
+    for value in gone:
+        del graph.initializers[value.name or ""]
+    # Old files list initializers among the inputs: one that is gone would have to be fed.
+    graph.inputs[:] = [value for value in graph.inputs if value not in gone and (value.uses() or not given)]
     return copy

@@ -1,6 +1,7 @@
 """Whether the lengths at a node fit together, as far as ONNX's inference does not look at that itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from math import prod
 
 import onnx
@@ -18,6 +19,34 @@ def lengths_of(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
     if not all(dim.HasField("dim_value") for dim in dims):
         return None
     return tuple(int(dim.dim_value) for dim in dims)
+
+
+def bears_inference(nodes: Iterable[onnx.NodeProto], opsets: Mapping[str, int]) -> bool:
+    """Whether ONNX's inference can look at nodes, and at those in their bodies.
+
+    It takes for granted that attributes are of the types that an operator asks for, and that a Split has as many
+    results as it says; it may end the process where that is not so.
+    """
+    pending = list(nodes)
+    while pending:
+        proto = pending.pop()
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        asked = _attribute_types(proto.op_type, opsets.get(domain, 0), domain)
+        for item in proto.attribute:
+            if asked.get(item.name, item.type) != item.type:
+                return False
+            if item.name == "num_outputs" and not item.ref_attr_name and item.i != len(proto.output):
+                return False
+            pending.extend(item.g.node)
+    return True
+
+
+@cache
+def _attribute_types(operator: str, version: int, domain: str) -> Mapping[str, int]:
+    if version < 1 or not onnx.defs.has(operator, version, domain):
+        return {}
+    schema = onnx.defs.get_schema(operator, version, domain)
+    return {name: int(item.type.value) for name, item in schema.attributes.items()}  # type: ignore[attr-defined]  # a stub
 
 
 def plausible(

@@ -20,7 +20,7 @@ from onnxadmm.graph.constants import constant
 from onnxadmm.graph.fold import Known, fold, small_enough
 from onnxadmm.graph.loops import loop_types
 from onnxadmm.graph.model import Model
-from onnxadmm.graph.plausible import lengths_of, plausible, runs
+from onnxadmm.graph.plausible import bears_inference, lengths_of, plausible, runs
 from onnxadmm.graph.probing import NOTHING, Observed, Probe, is_opaque
 from onnxadmm.graph.samples import FreeDimensions, Sample, free_dimensions, is_telling, samples, type_of
 from onnxadmm.graph.types import merge_types, standard_twin, type_of_array, weight_bytes
@@ -123,7 +123,7 @@ def infer(model: Model) -> Shapes:
     contradictions stand. What ``model.input_shapes`` states is not tried: it is so, and another length beside it.
     """
     free = free_dimensions(model)
-    protos: dict[str, onnx.NodeProto] = {}
+    protos: dict[str, onnx.NodeProto | None] = {}
     probe = Probe(model)
     best: Shapes | None = None
     fewest = (0, 0)
@@ -164,7 +164,7 @@ class _Walk:
         model: Model,
         free: FreeDimensions,
         sample: Sample,
-        protos: dict[str, onnx.NodeProto],
+        protos: dict[str, onnx.NodeProto | None],
         observed: Observed = NOTHING,
     ) -> None:
         self._model = model
@@ -266,7 +266,7 @@ class _Walk:
             self._fold(node, proto, inputs)
 
     def _proto(self, node: onnx_ir.Node, key: str) -> onnx.NodeProto | None:
-        """The node as a message, kept for the next try; None when its bodies are too large to copy."""
+        """The node as a message, kept for the next try; None when nobody can look at it, its bodies being too large."""
         if key not in self._protos:
             weight = 0
             for attribute in node.attributes.values():
@@ -274,8 +274,15 @@ class _Walk:
                     weight += weight_bytes(attribute.as_graph())
             if weight > _LARGEST_SUBGRAPH:
                 return None
-            self._protos[key] = onnx_ir.to_proto(node)
+            proto = onnx_ir.to_proto(node)
+            self._protos[key] = proto if self._bears_inference(node, proto) else None
         return self._protos[key]
+
+    def _bears_inference(self, node: onnx_ir.Node, proto: onnx.NodeProto) -> bool:
+        function = self._model.ir.functions.get(node.op_identifier())
+        if function is None:
+            return bears_inference([proto], self._model.ir.opset_imports)
+        return bears_inference(onnx_ir.to_proto(function).node, function.opset_imports)
 
     def _infer(
         self, node: onnx_ir.Node, proto: onnx.NodeProto, inputs: Sequence[_Info | None], number: int

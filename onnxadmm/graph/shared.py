@@ -1,12 +1,15 @@
 """Vectors of equal elements that several layers read: exporters store equal tensors once, be they related or not."""
 
 import onnx_ir
+from onnx_ir.convenience import replace_all_uses_with
 
 from onnxadmm.graph.constants import FLOATS, constant, new_initializer, value_names
 from onnxadmm.graph.model import Model, clone
+from onnxadmm.graph.unread import drop_unread
 from onnxadmm.operators.table import find
 
 _LARGEST_VECTOR = 2**16  # elements
+_MARK = "onnxadmm.copy"  # in ``meta``, which no file holds, of vectors that ``merge_shared`` may take back
 
 
 def write_out_shared(model: Model) -> Model:
@@ -27,9 +30,24 @@ def write_out_shared(model: Model) -> Model:
         assert array is not None  # it has been looked at
         for uses in list(readers.values())[1:]:
             copy = new_initializer(result, value.name or "", array, taken=taken)
+            value.meta[_MARK] = copy.meta[_MARK] = value.name
             for node, index in uses:
                 node.replace_input_with(index, copy)
     return result
+
+
+def merge_shared(model: Model) -> None:
+    """Take copies back, in place, that are still what they were copied from."""
+    seen: dict[object, onnx_ir.Value] = {}
+    for value in list(model.ir.graph.initializers.values()):
+        if value.meta.get(_MARK) is None or value.const_value is None:
+            continue
+        # Training may have changed one and not the other.
+        first = seen.setdefault((value.meta[_MARK], value.const_value.tobytes()), value)
+        if first is value:
+            continue
+        replace_all_uses_with(value, first)
+        drop_unread(model, [value])
 
 
 def _readers(value: onnx_ir.Value) -> dict[object, list[tuple[onnx_ir.Node, int]]]:

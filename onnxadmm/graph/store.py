@@ -15,6 +15,7 @@ import onnx_ir
 from onnxadmm.errors import ModelFileError, OutputError
 from onnxadmm.files import cannot_write, discard, hidden_beside, hold, put_in_place, refuse_existing, sweep
 from onnxadmm.graph.sparse import OLDEST_IR_VERSION, to_sparse
+from onnxadmm.graph.weights import ListedTensor
 from onnxadmm.graph.wire import (
     GRAPH_INITIALIZER,
     IN_FILE,
@@ -196,6 +197,8 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
         tensor = value.const_value
         if tensor is None or tensor.nbytes < SMALLEST_LIFTED or tensor.dtype == onnx_ir.DataType.STRING:
             continue
+        if isinstance(tensor, ListedTensor):
+            continue
         weights[name] = tensor
         value.const_value = onnx_ir.ExternalTensor(
             IN_FILE,
@@ -208,6 +211,9 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
             metadata_props=dict(tensor.metadata_props),
         )
     proto = onnx_ir.to_proto(copy)
+    for opset in proto.opset_import:
+        if not opset.domain:
+            opset.ClearField("domain")  # two bytes that most exporters do not write
     for serialised in extras.training_info:
         proto.training_info.add().ParseFromString(serialised)
     _drop_shapes_of(proto.graph, set(copy.graph.initializers))

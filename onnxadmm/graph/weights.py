@@ -17,6 +17,7 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.wire import IN_FILE, Buffer
 
 # A mapped file must not be truncated by others while the model lives, so only what is worth it is mapped.
+_LISTED = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.UINT64, onnx.TensorProto.UINT32)
 _LONGEST_QUOTED = 200  # characters
 SMALLEST_MAPPED = 64 * 2**20  # bytes
 
@@ -203,6 +204,33 @@ def byte_count(thing: str, tensor: onnx.TensorProto) -> int:
     return (prod(int(length) for length in tensor.dims) * int(width) + 7) // 8
 
 
+def refuse_short(thing: str, tensor: onnx.TensorProto) -> None:
+    """Refuse a tensor of less than a byte per element that holds fewer than its shape says.
+
+    Those of whole bytes are refused when they are read; these would be filled up, to whatever length they claim.
+
+    Raises:
+        ModelFileError: there are fewer.
+    """
+    if not _is_packed(tensor.data_type) or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    stored = len(tensor.raw_data) if tensor.HasField("raw_data") else len(tensor.int32_data)
+    if stored < byte_count(thing, tensor):
+        raise ModelFileError(
+            thing,
+            expected=f"{byte_count(thing, tensor)} bytes of data in {tensor.name!r} of shape {list(tensor.dims)}",
+            found=f"{stored} bytes",
+            way_out="copy or export the model again",
+        )
+
+
+def _is_packed(data_type: int) -> bool:
+    try:
+        return int(onnx_ir.DataType(data_type).bitwidth) < 8
+    except (TypeError, ValueError):
+        return False
+
+
 def mapped_tensor(tensor: onnx.TensorProto, data: Buffer) -> onnx_ir.TensorProtocol:
     """Return a tensor over ``data``, without a copy; shape and data type come from ``tensor``.
 
@@ -215,6 +243,28 @@ def mapped_tensor(tensor: onnx.TensorProto, data: Buffer) -> onnx_ir.TensorProto
     element = np.dtype(dtype.numpy()).newbyteorder("<")
     array = np.frombuffer(data, dtype=element) if len(data) else np.empty(0, dtype=element)
     return onnx_ir.Tensor(array.reshape(tuple(tensor.dims)), dtype=dtype, shape=shape, name=tensor.name)
+
+
+class ListedTensor(onnx_ir.serde.TensorProtoTensor):
+    """Whole numbers that a file lists one by one: small ones take a byte each, and eight as raw data.
+
+    They are written as they were read.
+    """
+
+    def __init__(self, proto: onnx.TensorProto) -> None:
+        own = onnx.TensorProto()
+        own.CopyFrom(proto)
+        super().__init__(own)
+        self._array = super().numpy()
+
+    def numpy(self) -> np.ndarray:
+        """Return the numbers, without reading the message again."""
+        return self._array
+
+
+def is_listed(tensor: onnx.TensorProto) -> bool:
+    """Whether whole numbers of more than a byte are stored one by one."""
+    return tensor.data_type in _LISTED and not tensor.HasField("raw_data")
 
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

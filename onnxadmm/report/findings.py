@@ -1,14 +1,18 @@
 """What the figures of a report say that a reader could miss: one plain sentence each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
-from onnxadmm.report.report import BudgetLine, Column, GroupLine, LatencyLine, Score, VerificationLine
+from onnxadmm.report.report import BudgetLine, Column, GroupLine, LatencyLine, Option, Score, VerificationLine
 from onnxadmm.report.words import amount, percent, plural
 
 # A drop that is worth a sentence: more than one point of accuracy.
 _NOTABLE_DROP: Final = 0.01
 _MOST_NAMES: Final = 8
+#: The option of a report that says how far a calibrated network's outputs are from the original's: the square of the
+#: difference over that of how far these are from their mean, summed over held-out samples.
+OUTPUT_ERROR: Final = "output_error"
 
 
 def find_warnings(
@@ -43,13 +47,19 @@ def find_warnings(
     )
 
 
-def find_notes(groups: Sequence[GroupLine]) -> tuple[str, ...]:
+def find_notes(
+    groups: Sequence[GroupLine], *, options: Mapping[str, Option] = MappingProxyType({}), held_out: Score | None = None
+) -> tuple[str, ...]:
     """Say what is as it should be, and may still surprise.
+
+    Args:
+        options: of the run; ``"output_error"`` among them is told.
+        held_out: what the result reaches on the samples that it was measured with.
 
     Returns:
         Sentences; empty when there is nothing to say.
     """
-    return tuple(_about_whole(groups))
+    return (*_about_error(options.get(OUTPUT_ERROR), held_out), *_about_whole(groups))
 
 
 def _about_proof(verification: VerificationLine | None) -> Iterator[str]:
@@ -65,11 +75,20 @@ def _about_proof(verification: VerificationLine | None) -> Iterator[str]:
 def _about_quality(data: str, before: Score | None, after: Score | None) -> Iterator[str]:
     if before is None or after is None or before.metric != after.metric:
         return
-    if before.is_share:
+    if before.metric == "agreement":
+        other = 1 - after.value
+        if other > _NOTABLE_DROP:
+            yield f"Without labels: on {data} data {percent(other)} of the answers are not those of the original."
+    elif before.is_share:
         drop = before.value - after.value
         if drop > _NOTABLE_DROP:
             was, now = percent(before.value), percent(after.value)
             yield f"The {data} {before.metric} fell by {100 * drop:.2f} points, from {was} to {now}."
+    elif before.value == 0 < after.value and before.metric == "mse against the original":
+        yield (
+            f"Without labels: on {data} data the mean square difference of the outputs from the original's is "
+            f"{after.value:.4g}."
+        )
     elif after.value > before.value * (1 + _NOTABLE_DROP):
         yield f"The {data} loss ({after.metric}) rose from {before.value:.4g} to {after.value:.4g}."
 
@@ -137,6 +156,14 @@ def _about_nothing(groups: Sequence[GroupLine]) -> Iterator[str]:
         yield "Every group is locked, so no unit was removed."
     elif free and len(whole) == len(free):
         yield "Nothing shrank: every group kept all its units."
+
+
+def _about_error(error: Option, held_out: Score | None) -> Iterator[str]:
+    if isinstance(error, float) and held_out is not None:
+        yield (
+            f"On {plural(held_out.samples, 'held-out sample')} the outputs differ from the original's by "
+            f"{percent(error)} of what these vary by, in squares."
+        )
 
 
 def _about_whole(groups: Sequence[GroupLine]) -> Iterator[str]:

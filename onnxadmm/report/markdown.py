@@ -32,7 +32,7 @@ def _lines(report: Report) -> Iterator[str]:
             "speed-up is a 95 % bootstrap interval of the median ratio."
         )
     yield from _list("Warnings", report.warnings)
-    yield from _list("Notes", find_notes(report.groups))
+    yield from _list("Notes", find_notes(report.groups, options=report.options, held_out=report.after.heldout))
     yield from _budgets(report)
     yield from _groups(report)
     yield from _list("Done before pruning", report.simplified)

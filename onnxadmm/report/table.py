@@ -26,7 +26,10 @@ def report_view(report: Report) -> RenderableType:
         budget = f"Budget --{line.kind} {line.asked}: {limit} allowed, {reached} left, {verdict}."
         parts.append(shown(budget, style="" if line.met else "bold red"))
     parts += [shown(f"Warning: {sentence}", style="yellow") for sentence in report.warnings]
-    parts += [shown(f"Note: {sentence}") for sentence in find_notes(report.groups)]
+    parts += [
+        shown(f"Note: {sentence}")
+        for sentence in find_notes(report.groups, options=report.options, held_out=report.after.heldout)
+    ]
     if report.stages:
         parts.append(Text(f"Took {duration(sum(stage.seconds for stage in report.stages))}.", style="dim"))
     return Group(*parts)

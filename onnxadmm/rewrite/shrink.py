@@ -9,6 +9,7 @@ from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.repeated import merge_repeated
+from onnxadmm.graph.shared import merge_shared
 from onnxadmm.rewrite.clean import remove_dead
 from onnxadmm.rewrite.record import add_record
 from onnxadmm.rules.adapt import adapt_nodes
@@ -50,6 +51,7 @@ def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             set_constant(small, value, cut(array, positions))
     adapt_nodes(small, units.shapes, kept.get)
     merge_repeated(small)
+    merge_shared(small)
     _restate_shapes(small, kept)
     remove_dead(small, used)
     add_record(small, model, units, keep)

@@ -47,6 +47,7 @@ def dropout(visit: Visit) -> None:
     elementwise=True, gradient="zero", note=_MEETS,
 )  # fmt: skip
 def arithmetic(visit: Visit) -> None:
+    visit.mark_steps_by_hand()
     visit.set_result(visit.tie_broadcast(visit.operands(), visit.result_shape()))
 
 

@@ -154,7 +154,7 @@ class Facts:
         whole: axes of weights, by name and number, that hold no units, such as those of a kernel.
         zero_points: by the name of a quantised weight, what stands for zero in it, None for 0.
         quantised: by the name of a value that a node quantises, the name of the zero point, None for 0.
-        zeroed: quantised values in which zero stands where zero stood before.
+        zeroed: values in which zero stands where zero stood in the first operand of their node.
         scales: names of scales and zero points, which nobody counts as parameters.
         copies: first label of each axis whose positions are all alike.
         closed: nodes that run graphs of their own and lock what they touch, and why.

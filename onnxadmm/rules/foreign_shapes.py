@@ -64,6 +64,14 @@ def quantised_concat(call: Call) -> Sequence[Result]:
     return [(call.dtype(2), tuple(joined))]
 
 
+def quantised_recurrence(call: Call) -> Sequence[Result]:
+    """X ``[T, B, I]``, W ``[D, I, 4 H]`` -> Y ``[T, D, B, H]``, and the last states ``[D, B, H]``."""
+    steps, batch, _ = call.lengths(0)
+    directions, _, gates = call.lengths(1)
+    state = (call.dtype(0), (directions, batch, gates // 4))
+    return [(call.dtype(0), (steps, directions, batch, gates // 4)), state, state]
+
+
 def global_pool(call: Call) -> Sequence[Result]:
     lengths = call.lengths(0)
     ones = (1,) * (len(lengths) - 2)

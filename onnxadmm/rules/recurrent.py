@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from onnxadmm.rules import foreign_shapes
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis
 from onnxadmm.rules.labels import LabelArray
@@ -10,6 +11,7 @@ from onnxadmm.rules.visit import LockNodeError, Visit
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _PEEPHOLES = 3
+_FIRST_SCALE = 8  # operands of DynamicQuantizeLSTM from here on are scales and zero points
 _BATCH = "takes it as the batch"
 
 
@@ -68,6 +70,31 @@ def recurrence(visit: Visit) -> None:
     steps = data.shape[0]
     visit.add_macs([steps * directions * gates, size, data.shape[2]], [None, hidden, reading])
     visit.add_macs([steps * directions * gates, size, size], [None, hidden, hidden])
+
+
+@rule(
+    "DynamicQuantizeLSTM", domain="com.microsoft", effect="locks", shape=foreign_shapes.quantised_recurrence,
+    note="takes scales from all of its input, and of its hidden state at every step, which locks both",
+)  # fmt: skip
+def quantised_recurrence(visit: Visit) -> None:
+    """As LSTM, with weights of bytes ``[D, I, 4 H]``, ``[D, H, 4 H]``; scale and zero point of both stand last.
+
+    A gate could hide features of the input from its scale, but nothing hides a hidden position.
+    """
+    data, weight, recurrent = visit.operand(0), visit.operand(1), visit.operand(2)
+    visit.lock_operand(data, "takes its scale from all of it")
+    for index in range(1, visit.operand_count):
+        if visit.has_operand(index):
+            visit.lock_operand(visit.operand(index), "takes a scale from the hidden state at every step")
+            if index >= _FIRST_SCALE:
+                visit.mark_scale(visit.operand(index))
+    visit.mark_weight(weight)
+    visit.mark_weight(recurrent)
+    for result in range(visit.result_count):
+        if visit.has_result(result):
+            visit.set_result([None] * len(visit.result_shape(result)), index=result)
+    directions, inner, gates = weight.shape
+    visit.add_macs([data.shape[0] * directions * gates, inner + recurrent.shape[1]], [None, None])
 
 
 def _tie_gates(visit: Visit, axis: Axis, hidden: LabelArray, count: int) -> None:

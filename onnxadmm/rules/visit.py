@@ -7,7 +7,7 @@ from onnxadmm.rules.facts import ActivationRead, Axis, CostTerm, Operand, Read, 
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.node import LockNodeError
 from onnxadmm.rules.operands import LabelledNode
-from onnxadmm.rules.zeros import state_zero_point
+from onnxadmm.rules.zeros import state_by_hand, state_zero_point
 
 __all__ = ["LockNodeError", "Visit"]
 
@@ -342,6 +342,10 @@ class Visit(LabelledNode):
         """
         point = self.operand(index) if index is not None and self.has_operand(index) else None
         state_zero_point(self._facts, weight, point, axis)
+
+    def mark_steps_by_hand(self) -> None:
+        """State which zeros stay zeros where a Sub and a Div turn the bytes of a weight into floats."""
+        state_by_hand(self._facts, self._node)
 
     def mark_quantised_result(self, index: int) -> None:
         """State that the first result is quantised, with the zero point in operand ``index``; 0 when absent."""

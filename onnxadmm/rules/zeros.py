@@ -1,10 +1,11 @@
-"""Which number stands for zero in a quantised weight."""
+"""Which number stands for zero in a quantised weight, and where zeros stay zeros."""
 
 from math import prod
 
 import numpy as np
 import onnx_ir
 
+from onnxadmm.graph.by_hand import divides_by_constant, shift_of
 from onnxadmm.graph.constants import constant
 from onnxadmm.rules.facts import Facts, Operand, ZeroPoint
 from onnxadmm.rules.node import LockNodeError
@@ -34,6 +35,21 @@ def state_zero_point(facts: Facts, weight: Operand, point: Operand | None, axis:
             _state(facts, name, stated)
         return
     _state(facts, weight.name, stated)
+
+
+def state_by_hand(facts: Facts, node: onnx_ir.Node) -> None:
+    """State what a Sub or a Div leaves zero on the way from bytes to floats; nothing for any other node.
+
+    Raises:
+        LockNodeError: the bytes have another zero point elsewhere.
+    """
+    shift = shift_of(node)
+    if shift is not None and shift.weight.name in facts.constants and shift.point.name in facts.constants:
+        _state(facts, shift.weight.name or "", ZeroPoint(shift.point.name or "", shift.axis))
+        facts.scales.add(shift.point.name or "")
+    elif not divides_by_constant(node):
+        return
+    facts.zeroed.add(node.outputs[0].name or "")
 
 
 def _state(facts: Facts, weight: str, stated: ZeroPoint | None) -> None:

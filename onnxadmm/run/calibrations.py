@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
+from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Work, expected_work
@@ -91,10 +92,19 @@ class Calibration:
                 resume=done,
             )
         checkpoints.flush()
-        with journal.stage("refit", total=len(network.layers)):
-            fitted = refit(network, keep, batches, effort, on_layer=lambda _: journal.progress.advance())
+        thinned = problem.connection_share < 1
+        with journal.stage("refit", total=len(network.every_layer if thinned else network.layers)):
+            connections = allot(network, problem, keep, batches, effort) if thinned else None
+            fitted = refit(
+                network,
+                keep,
+                batches,
+                effort,
+                connections=connections,
+                on_layer=lambda _: journal.progress.advance(),
+            )
         self._warn_of_few(fitted, len(self.training.samples))
-        pruned = Pruned(keep, {}, fitted.constants)
+        pruned = Pruned(keep, fitted.zeros, fitted.constants)
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
 

@@ -32,32 +32,43 @@ def read_training(
     inputs: Mapping[str, object],
     seed: int,
     journal: Journal,
+    trains: bool = True,
+    made: bool = False,
 ) -> Training:
     """Read the data, divide them, and take the model as the teacher where one is needed.
 
     Args:
         inputs: values of inputs by name, the same for every sample.
+        trains: whether something trains before the cut; if not, a loss that the recipe leaves open is what the outputs
+            look like.
+        made: whether the data are as the model reads them already, and only the test data have to be prepared.
 
     Raises:
         DataError: they cannot be read, do not fit the model, or are too few.
         NotTrainableError: several outputs, and nothing says which one the loss is taken of.
         OptionError: an option does not fit the model or the data.
     """
-    loss, signature, head = _aim(model, recipe, journal)
+    loss, signature, head = _aim(
+        model, recipe if trains else _with_loss(recipe, model, journal), journal, trains=trains
+    )
+    unlabelled = "the loss over several outputs is that against the original" if head.joined else None
+    if recipe.loss is None and not trains and loss.task is Task.MSE and not head.joined:
+        unlabelled = "--loss says what they mean"
 
     def load(source: object, *, split: Split, augment: str, class_axis: int | None) -> ArrayDataset:
+        prepared = Preprocessing() if made and split == "train" else preprocessing
         return load_data(
             source,
             signature=signature,
             loss=loss,
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-            scale=preprocessing.scale,
+            mean=prepared.mean,
+            std=prepared.std,
+            scale=prepared.scale,
             augment=augment,
             inputs=inputs,
             class_axis=class_axis,
             ignore_index=recipe.ignore_index,
-            unlabelled=head.joined,
+            unlabelled=unlabelled,
             split=split,
         )
 
@@ -92,7 +103,7 @@ def read_training(
     )
 
 
-def _aim(model: Model, recipe: Recipe, journal: Journal) -> tuple[Loss, Signature, Head]:
+def _aim(model: Model, recipe: Recipe, journal: Journal, *, trains: bool) -> tuple[Loss, Signature, Head]:
     """The loss, what data must fit, and the output or outputs it is taken of."""
     loss = recipe.objective()
     sigmoid = loss.task is Task.MSE
@@ -120,13 +131,46 @@ def _aim(model: Model, recipe: Recipe, journal: Journal) -> tuple[Loss, Signatur
         signature_of(model)  # says that one has to be chosen
     if loss.task is Task.CROSS_ENTROPY:
         loss = replace(loss, task=Task.MSE)
-    head, left_out = all_outputs(model, keep_sigmoid=loss.task is Task.MSE)
+    head, left_out = all_outputs(model, keep_sigmoid=loss.task is Task.MSE, trains=trains)
     way = "mean square difference" if loss.task is Task.MSE else "loss bce"
     journal.say(
         f"The {way} between this network and the original is taken over all elements of the outputs "
         f"{', '.join(head.orders)}{f', without {_and(left_out)}' if left_out else ''}; --output chooses one."
     )
     return loss, Signature(inputs_of(as_proto(model)), None), head
+
+
+def _with_loss(recipe: Recipe, model: Model, journal: Journal) -> Recipe:
+    """The recipe with the loss that the outputs look like, where it names none."""
+    if recipe.loss is not None:
+        return recipe
+    if recipe.class_axis is not None or recipe.ignore_index is not None or _are_scores(model, recipe.output):
+        journal.say(
+            "The outputs are taken for scores of classes, and compared by their probabilities; --loss says otherwise."
+        )
+        return replace(recipe, loss="cross-entropy")
+    journal.say(
+        "The outputs are taken for numbers, and compared by their mean square difference; --loss says otherwise."
+    )
+    return replace(recipe, loss="mse")
+
+
+def _are_scores(model: Model, output: str | None) -> bool:
+    """Whether the outputs say one thing, along an axis of at least two classes: behind a Softmax or ArgMax, or rows."""
+    starts = logits_of(as_proto(model), output=output)
+    if len(starts) != 1:
+        return False
+    signature = signature_of(model, output=output)
+    shape, axis = signature.logits, signature.class_axis
+    if shape is None or signature.batch_axis < 0:
+        return False
+    if axis is None:
+        between = {node.op_type for walks in starts.values() for walk in walks.values() for node in walk}
+        if not between <= {"Cast", "Identity"}:  # a Sigmoid, or a Reshape that lays all numbers in one column
+            return False
+        axis = 1 - signature.batch_axis if len(shape) == 2 else signature.batch_axis
+    count = shape[axis]
+    return axis != signature.batch_axis and (count is None or count > 1)
 
 
 def _is_same(data: object, test: object) -> bool:

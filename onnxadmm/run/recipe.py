@@ -29,7 +29,7 @@ class Recipe:
     """How a compression trains.
 
     Attributes:
-        loss: what the logits mean.
+        loss: what the logits mean; None: ``"cross-entropy"``, or where nothing trains what the outputs look like.
         distillation: weight of the original network as teacher, 0 to 1; 1 needs no labels.
         temperature: of the teacher's and student's probabilities.
         output: name of the output that the loss is taken of; None: the only one, or with ``distillation`` 1 all of
@@ -60,7 +60,7 @@ class Recipe:
         OptionError: a value is out of range.
     """
 
-    loss: LossName = "cross-entropy"
+    loss: LossName | None = None
     distillation: float = 0.9
     temperature: float = 4.0
     output: str | None = None
@@ -100,7 +100,7 @@ class Recipe:
         ):
             if rate is not None and not 0 < rate < math.inf:
                 raise OptionError(option, expected="above 0", found=f"{rate:g}", way_out="1e-3 is usual")
-        if self.loss not in ("cross-entropy", "mse", "bce"):
+        if self.loss not in (None, "cross-entropy", "mse", "bce"):
             raise OptionError(
                 "--loss", expected="cross-entropy, mse or bce", found=repr(self.loss), way_out="choose one of them"
             )
@@ -128,7 +128,9 @@ class Recipe:
         """
         from onnxadmm.train.losses import Loss, Task
 
-        return Loss(task=Task(self.loss), distillation=self.distillation, temperature=self.temperature)
+        return Loss(
+            task=Task(self.loss or "cross-entropy"), distillation=self.distillation, temperature=self.temperature
+        )
 
     @property
     def part_size(self) -> int:

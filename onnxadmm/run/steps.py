@@ -13,7 +13,7 @@ from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
-from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.constants import stored_bytes, with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
@@ -23,6 +23,7 @@ from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
+from onnxadmm.report.findings import OUTPUT_ERROR
 from onnxadmm.report.report import Report
 from onnxadmm.report.words import plural
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
@@ -36,6 +37,8 @@ from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
+from onnxadmm.run.likeness import output_error
+from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.trainings import Pruned, Training
@@ -43,6 +46,7 @@ from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
+from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units, find_units
 
@@ -127,6 +131,7 @@ class Compression:
 
         Where the file leaves sizes free and nobody has stated them, they are those of the data, which come first.
         """
+        refuse_time_major(self.model)
         with self.journal.stage("analyse"):
             self.ready = self._made_ready()
             if not leaves_sizes_open(self.model):
@@ -134,17 +139,22 @@ class Compression:
 
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
-        with self.journal.stage("read data"):
+        made = is_none(data) and self.choices.calibration is not None
+        with self.journal.stage("make samples" if made else "read data"):
             self.training = read_training(
                 self.ready,
-                data,
+                made_samples(self.ready, seed=self.choices.seed, inputs=self.choices.inputs) if made else data,
                 test,
                 recipe=self.choices.recipe,
                 preprocessing=self.choices.preprocessing,
+                made=made,
                 inputs=self.choices.inputs,
                 seed=self.choices.seed,
                 journal=self.journal,
+                trains=self.choices.calibration is None,
             )
+            if made:
+                self.journal.warn(WARNING)
             for sentence in find_doubts(self.training, self.model):
                 self.journal.warn(sentence)
             self._data = self.training.digest()
@@ -152,6 +162,8 @@ class Compression:
                 shapes = self.training.samples.sample_shapes
                 self.model, self.ready = with_samples(self.model, shapes), with_samples(self.ready, shapes)
                 self._analyse()
+            if made:
+                refuse_tight(self.choices.budget, self.units, file_bytes=self.model.file_bytes)
             if self._before is not None:
                 self._before.refuse_other_data(self._data)
 
@@ -289,6 +301,12 @@ class Compression:
                 warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
             if verification.held_still:
                 warnings.append(about_drawing(verification.held_still))
+            more = stored_bytes(small) - stored_bytes(self.model)
+            if more > 0:
+                warnings.append(
+                    f"The weights need {more:,} bytes more than the original's: some that the graph computes were "
+                    "written out to be cut. --ignore leaves their groups to the graph."
+                )
             if not verification.passed and self.units.inexact:
                 names = ", ".join(self.units.inexact)
                 warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
@@ -313,6 +331,7 @@ class Compression:
             )
             held_out = self._quality(saved, self.training.held_out)
             test = self._quality(saved, self.training.test)
+            error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
         return make_report(
             outcome,
             held_out=held_out,
@@ -321,6 +340,8 @@ class Compression:
                 **self.choices.options(),
                 **self.ending.options,
                 **self._sizes(),
+                "loss": self.training.loss.task.value,
+                OUTPUT_ERROR: error,
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },

@@ -8,7 +8,6 @@ import atexit
 import itertools
 import os
 import pickle
-import signal
 import subprocess
 import tempfile
 import threading
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from onnxadmm.child_process import command, environment, signal_name
+from onnxadmm.child_process import command, ending, environment
 
 #: Seconds for one order: to open a model, or to run it once.
 PATIENCE: Final = 900.0
@@ -147,13 +146,9 @@ class Child:
             process.kill()
             status = process.wait()
         self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        said = self._complaints.read()
         self.end()
-        if status == -signal.SIGKILL:
-            return "an end by the system (SIGKILL), as when memory runs out"
-        if status < 0:
-            return f"a crash of onnxruntime ({signal_name(-status)})"
-        return f"an end of onnxruntime with exit status {status}" + (f" ({lines[-1][:200]})" if lines else "")
+        return ending(status, said, of="onnxruntime")
 
 
 def run_apart(program: str, *words: str, patience: float = PATIENCE) -> None:
@@ -181,11 +176,9 @@ def run_apart(program: str, *words: str, patience: float = PATIENCE) -> None:
         except subprocess.TimeoutExpired as error:
             raise CrashError(f"no end within {patience:g} s", slow=True) from error
         complaints.seek(0)
-        lines = complaints.read().decode(errors="replace").strip().splitlines()
-    if done.returncode < 0:
-        raise CrashError(f"a crash ({signal_name(-done.returncode)})")
-    if done.returncode > 0:
-        raise CrashError(lines[-1][:200] if lines else f"exit status {done.returncode}")
+        said = complaints.read()
+    if done.returncode:
+        raise CrashError(ending(done.returncode, said))
 
 
 _child = Child()

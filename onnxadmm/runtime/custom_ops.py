@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from onnxadmm.child_process import command, environment, signal_name
+from onnxadmm.child_process import command, ending, environment
 from onnxadmm.errors import CustomOperatorError
 
 #: What tries a library out.
@@ -136,12 +136,11 @@ def _try(library: Library) -> None:
         )
     if done.returncode < 0:
         raise library.refusal(
-            f"a crash ({signal_name(-done.returncode)}) while registering",
+            f"{ending(done.returncode)} while registering",
             way_out="build it with headers no newer than the installed onnxruntime, and check its own code",
         )
     if not answer:
-        last = next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "")
-        raise library.refusal(last[:300] or f"exit status {done.returncode} while registering")
+        raise library.refusal(f"{ending(done.returncode, told)} while registering")
     if "symbol RegisterCustomOps" in error:
         raise library.refusal("a library without the entry point RegisterCustomOps")
     if error:

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from onnxadmm.errors import DataError, ModelFileError
+from onnxadmm.errors import DataError, ModelFileError, NotTrainableError
 from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.graph.model import Model
 from onnxadmm.runtime.session import SessionError, no_kernel
@@ -66,21 +66,32 @@ class Predictor:
 
         Args:
             constants: values of replaceable constants, where they are not those of the model.
+
+        Raises:
+            NotTrainableError: there are more or fewer answers than samples.
         """
         count = len(next(iter(inputs.values())))
         if self._fixed is None or self._fixed == count:
-            return self._run({**inputs, **constants})
+            return self._run({**inputs, **constants}, count)
         parts = []
         for start in range(0, count, self._fixed):
             part = {name: array[start : start + self._fixed] for name, array in inputs.items()}
             size = len(next(iter(part.values())))
             whole = {name: _padded(array, self._fixed) for name, array in part.items()}
-            parts.append(self._run({**whole, **constants})[:size])
+            parts.append(self._run({**whole, **constants}, self._fixed)[:size])
         return np.concatenate(parts)
 
-    def _run(self, inputs: dict[str, Array]) -> FloatArray:
+    def _run(self, inputs: dict[str, Array], count: int) -> FloatArray:
         (result,) = self._session.run([self.tail.logits], inputs)
-        return np.asarray(result, np.float32)
+        logits = np.asarray(result, np.float32)
+        if logits.shape[:1] != (count,):
+            raise NotTrainableError(
+                f"output {self.tail.logits}",
+                expected=f"an answer for each of {count} samples, along one of its axes",
+                found=f"shape {list(logits.shape)}",
+                way_out="export the model so that inputs and outputs have the samples on axis 0",
+            )
+        return logits
 
 
 def make_replaceable(model: onnx.ModelProto, names: Collection[str]) -> None:

@@ -49,7 +49,7 @@ def _trace(facts: Facts, read: Read) -> tuple[list[Origin], str | None]:
         keeps_zero = find(node.domain, node.op_type).keeps_zero
         if not (keeps_zero or node.outputs[0].name in facts.zeroed):
             return found, f"{node.op_type} ({node.name or node.outputs[0].name})"
-        for value in node.inputs:
+        for value in node.inputs if keeps_zero else node.inputs[:1]:
             if value is None or value.name is None or not _touches(facts, value, wanted):
                 continue
             if value.name in facts.derived:

@@ -256,14 +256,16 @@ class _Numbering:
             )
         roots = self._facts.labels.roots(np.arange(self._facts.labels.count, dtype=np.int64))
         number = self._units[roots]
+        zero_points = {name: point for name, point in self._facts.zero_points.items() if point is not None}
+        points = {point.tensor for point in zero_points.values()}
         return Units(
             count=count,
             groups=tuple(groups),
             locked=tuple(locked),
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
             gates=tuple(self._gates(number)),
-            writers=tuple(self._slices(number, self._occupancy.names)),
-            zero_points={name: point for name, point in self._facts.zero_points.items() if point is not None},
+            writers=tuple(self._slices(number, [place for place in self._occupancy.names if place[0] not in points])),
+            zero_points=zero_points,
             axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
             mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
             parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),

@@ -184,6 +184,14 @@ def test_an_input_without_a_shape_is_refused_by_name() -> None:
         random_inputs(model, batch=1, seed=0)
 
 
+def test_more_than_fits_into_memory_is_refused_by_name() -> None:
+    model = from_text(HEADER + "g (float[N, 1099511627776] x) => (float[N, k] y) { y = Relu (x) }")
+    with pytest.raises(
+        ModelFileError, match=r"input x: expected at most .* elements, found shape \[1, 1099511627776\]"
+    ):
+        random_inputs(model, batch=1, seed=0)
+
+
 def test_batch_zero_is_refused() -> None:
     with pytest.raises(OptionError, match="batch: expected at least 1, found 0"):
         random_inputs(dense(4), batch=0, seed=0)

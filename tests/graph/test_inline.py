@@ -58,6 +58,19 @@ IN_BYTES = {
     "a scale per column": ("f = Cast <to: int = 1> (q) W = Mul (f, scale)", "float[1,4] scale"),
     "a scale for all, the other way round": ("f = Cast <to: int = 1> (q) W = Mul (scale, f)", "float scale = {0.25}"),
     "a scale per row": ("f = Cast <to: int = 1> (q) W = Mul (f, scale)", "float[5,1] scale"),
+    "divided by a scale": ("f = Cast <to: int = 1> (q) W = Div (f, scale)", "float[1,4] scale"),
+    "a zero point": (
+        "f = Cast <to: int = 1> (q) o = Sub (f, point) W = Mul (o, scale)",
+        "float[1,4] scale, float point = {3}",
+    ),
+    "a zero point per column, in bytes": (
+        "f = Cast <to: int = 1> (q) p = Cast <to: int = 1> (point) o = Sub (f, p) W = Mul (scale, o)",
+        "float scale = {0.25}, int8[4] point = {3, 0, -7, 100}",
+    ),
+    "a zero point per row, taken off whole numbers": (
+        "i = Cast <to: int = 6> (q) o = Sub (i, point) f = Cast <to: int = 1> (o) W = Div (f, scale)",
+        "float[5,1] scale, int32[5,1] point = {3, 1, -7, 100, 0}",
+    ),
     "turned afterwards": (
         "f = Cast <to: int = 1> (q) o = Mul (f, scale) t = Transpose (o) W = Transpose (t)",
         "float[1,4] scale",
@@ -86,10 +99,11 @@ def test_bytes_times_scales_are_cut_in_their_bytes(name: str, kind: str) -> None
     assert "W" not in small
 
 
-def test_bytes_with_a_zero_point_to_take_off_are_computed() -> None:
-    """Zero bytes are not zero there, so no mask could be written at the origin."""
+@pytest.mark.parametrize("point", ["float point = {3.5}", "float point = {200}", "float[5,4] point"])
+def test_bytes_none_of_which_stands_for_zero_are_computed(point: str) -> None:
+    """No mask could be written at the origin."""
     body = "f = Cast <to: int = 1> (q) o = Sub (f, point) W = Mul (o, scale)"
-    original = network(body, f"{BYTES}, float[1,4] scale, float point = {{3}}")
+    original = network(body, f"{BYTES}, float[1,4] scale, {point}")
     assert "W" in inline(load(original)).ir.graph.initializers
     laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
 

@@ -1,5 +1,6 @@
 """Shapes, dynamic axes and small values, known without running; of shapes onnxruntime is the judge."""
 
+import subprocess
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxadmm.child_process import command, environment
 from onnxadmm.graph.model import from_proto, load
 from onnxadmm.graph.shapes import Shapes, infer
 from tests.graph.models import random_weight, small_network
@@ -315,6 +317,38 @@ def test_control_flow_functions_and_sequences_do_not_stop_the_walk() -> None:
     assert (shapes.shape("y"), shapes.dynamic("y")) == ((2, 4), (True, False))
     assert shapes.shape("z") == (2, 8)
     assert (shapes.shape("q"), shapes.dtype("q"), shapes.value("q")) == (None, None, None)
+
+
+UNBEARABLE = """
+import onnx
+from onnx import helper
+import onnxadmm.graph.check
+from onnxadmm.graph.model import from_proto
+from onnxadmm.graph.shapes import infer
+from tests.samples_text import parse_sample
+
+onnxadmm.graph.check._try_onnxruntime = lambda _: None
+NODES = {
+    "Conv": ("y = Conv (x, W)", helper.make_attribute("kernel_shape", helper.make_tensor("t", 1, [1], [1.0]))),
+    "Split": ("y, u, v = Split <axis = 1> (x)", helper.make_attribute("num_outputs", 2)),
+}
+for text, wrong in NODES.values():
+    for body in ("TEXT", "s, n = If (c) <then_branch = t () => (float[N] y, float[N] u) { TEXT },"
+                 " else_branch = e () => (float[N] y, float[N] x) { y = Identity (x) }>"):
+        model = parse_sample(
+            '<ir_version: 9, opset_import: ["": 20]> g (float[N, 3, 8, 8] x, bool c) => (float[N, 8, 6, 6] z)'
+            "<float[8, 3, 3, 3] W> {" + body.replace("TEXT", text) + " z = Relu (y) }"
+        )
+        node = model.graph.node[0]
+        (node if node.op_type != "If" else node.attribute[0].g.node[0]).attribute.append(wrong)
+        infer(from_proto(model))
+"""
+
+
+def test_no_node_on_which_inference_aborts_ends_the_process() -> None:
+    """Attributes of other types than the operator's, a Split with more results than it says; in bodies too."""
+    done = subprocess.run(command("-c", UNBEARABLE), capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_input_without_shape_is_unknown_and_its_successors_too() -> None:

@@ -140,6 +140,19 @@ def sparse(length: int) -> onnx.ModelProto:
     return model
 
 
+def lying_halves(length: int, *, raw: bool) -> onnx.ModelProto:
+    """A weight of four bits an element that says it is that long and holds two bytes."""
+    model = network([])
+    tensor = onnx.TensorProto(name="packed", data_type=TensorProto.INT4, dims=[length])
+    if raw:
+        tensor.raw_data = b"ab"
+    else:
+        tensor.int32_data.extend([1, 2])
+    model.opset_import[0].version, model.ir_version = 21, 10
+    model.graph.initializer.append(tensor)
+    return model
+
+
 def symbols(formula: str) -> onnx.ModelProto:
     """Free lengths, one of which is computed from another by a formula."""
     extra = [helper.make_tensor_value_info("p", _FLOAT, ["N", formula])]
@@ -213,6 +226,8 @@ COSTLY: dict[str, Callable[[], onnx.ModelProto]] = {
     "a filled weight of 2^24": lambda: grown_weight(2**24),
     "40 filled weights of 2^25": lambda: many_grown_weights(40),
     "a sparse weight of 1 GiB": lambda: sparse(2**28),
+    "a weight of 2^32 halves of bytes in two": lambda: lying_halves(2**32, raw=True),
+    "a weight of 2^32 halves of bytes in two numbers": lambda: lying_halves(2**32, raw=False),
     "a sparse weight of 2^60": lambda: sparse(2**60),
     "a tower of powers as a symbol": lambda: symbols("9**9**9**9"),
     "a tower of powers of a symbol": lambda: symbols("N**N**N**N"),

@@ -16,7 +16,11 @@ with atheris.instrument_imports(include=["onnxadmm"]):
     from tests.hostile.outcomes import judge
     from tests.hostile.seeds import seeds
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="onnxadmm-cover-"))
+    _FOLDER = Path(tempfile.mkdtemp(prefix="onnxadmm-cover-"))
+    # What the verbs import while they run is looked into as well.
+    for _name, _content in seeds():
+        (_FOLDER / "seed.onnx").write_bytes(_content)
+        judge(_FOLDER / "seed.onnx", _FOLDER / "out.onnx")
 
 
 def one_input(data: bytes) -> None:

@@ -78,6 +78,22 @@ def conv_transpose_group_0() -> onnx.ModelProto:
     return _behind_convolutions(helper.make_node("ConvTranspose", ["b", "W3"], ["y"], group=0), W3=_weight(4, 4, 3, 3))
 
 
+def conv_transpose_of_huge_groups() -> onnx.ModelProto:
+    node = helper.make_node("ConvTranspose", ["b", "W3"], ["y"], group=2**62)
+    return _behind_convolutions(node, W3=_weight(4, 4, 3, 3))
+
+
+def conv_of_more_axes_than_its_data() -> onnx.ModelProto:
+    """Inference in onnxruntime runs past the end of a list, already while the model is opened."""
+    return _behind_convolutions(helper.make_node("Conv", ["b", "W3"], ["y"]), W3=_weight(4, 4, 3, 3, 3))
+
+
+def split_into_more_than_it_says() -> onnx.ModelProto:
+    """As above, in onnxruntime and in onnx itself."""
+    node = helper.make_node("Split", ["b"], ["y", "z", "q"], axis=1, num_outputs=2)
+    return _behind_convolutions(node, opset=20)
+
+
 def max_pool_strides_0() -> onnx.ModelProto:
     return _behind_convolutions(helper.make_node("MaxPool", ["b"], ["y"], kernel_shape=[2, 2], strides=[0, 0]))
 
@@ -164,6 +180,9 @@ CRASHERS: Mapping[str, Callable[[], onnx.ModelProto]] = {
         conv_strides_0,
         conv_group_0,
         conv_transpose_group_0,
+        conv_transpose_of_huge_groups,
+        conv_of_more_axes_than_its_data,
+        split_into_more_than_it_says,
         max_pool_strides_0,
         average_pool_strides_0,
         division_by_0,

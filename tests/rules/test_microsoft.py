@@ -16,7 +16,7 @@ DOMAIN = "com.microsoft"
 #: What follows ties again what the fault has untied, by the scales that both share.
 RETIED = {"QuantizeLinear"}
 #: Their results have no axis that could shrink in the sample.
-LOCKING = {"EmbedLayerNormalization"}
+LOCKING = {"DynamicQuantizeLSTM", "EmbedLayerNormalization"}
 NAMES_SIZES = ("Attention", "FusedConv", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
 #: Their rewrite makes up for a mean over fewer positions.
 AVERAGES = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")

@@ -1,5 +1,9 @@
 """Files as the exporters of the README really write them, compressed from data to proof."""
 
+import importlib.util
+import re
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import onnxadmm as oa
+from benchmarks import recipes
 from onnxadmm.bench.inputs import random_inputs
 from onnxadmm.graph.model import load
 from onnxadmm.train.evaluate import Predictor
@@ -17,7 +22,8 @@ from tests.shared import needs_training
 
 pytestmark = [needs_training, pytest.mark.slow, pytest.mark.usefixtures("quick_latency")]
 
-ZOO = Path(__file__).parent.parent / "zoo"
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = ROOT / "tests" / "zoo"
 SAMPLES = 64
 
 #: Classifiers, whose labels are what they say themselves, and the width of what stands before their tail.
@@ -90,16 +96,38 @@ def test_an_exported_network_without_classes_follows_the_original(name: str) -> 
     assert report.before.heldout.value == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_recipe_for_scikit_learn_is_exported_and_trained(tmp_path: Path) -> None:
-    from skl2onnx import to_onnx  # type: ignore[import-not-found]
-    from sklearn.neural_network import MLPClassifier  # type: ignore[import-not-found]
+INSTALLED = [recipe for recipe in recipes.RECIPES if recipe.module and importlib.util.find_spec(recipe.module)]
 
-    random = np.random.default_rng(0)
-    samples = random.standard_normal((400, 10))
-    labels = (samples[:, 0] > 0).astype(int) + (samples[:, 1] > 0)
-    classifier = MLPClassifier((32, 32), max_iter=1000, random_state=0).fit(samples, labels)
-    onnx_model = to_onnx(classifier, samples[:1].astype("float32"), options={"zipmap": False})
-    (tmp_path / "model.onnx").write_bytes(onnx_model.SerializeToString())
-    report = compressed(tmp_path / "model.onnx", (samples.astype(np.float32), labels))
-    assert report.before.heldout is not None
-    assert report.before.heldout.value > 0.8
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", INSTALLED, ids=lambda recipe: recipe.name)
+def test_the_readmes_recipe_is_exported_compressed_and_run(recipe: recipes.Recipe, tmp_path: Path) -> None:
+    """The blocks of code as they stand; `python -m benchmarks.recipes` does so with exporters that are not here."""
+    outcome = recipes.cook(
+        recipe,
+        tmp_path,
+        bring=lambda folder: recipes.export(recipe, sys.executable, folder),
+        plain=sys.executable,
+        more=["--params", "0.5", "--epochs", "2", "--retrain-epochs", "1", "--no-bench"],
+    )
+    assert outcome.parameters[1] <= 0.5 * outcome.parameters[0]
+    assert outcome.snr_db >= 80
+    assert outcome.plain == outcome.test[1] > 0.8
+
+
+def test_every_recipe_of_the_readme_is_in_the_script() -> None:
+    (section,) = re.findall(r"## Bringing a model\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
+    titles = re.findall(r"^\*\*(.*?)\*\*", section, re.MULTILINE)
+    assert [recipe.title for recipe in recipes.RECIPES if recipe.title] == titles
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert {recipe.group for recipe in recipes.RECIPES if recipe.group} <= groups.keys()
+    assert "sklearn" in [recipe.name for recipe in INSTALLED], "it is in [dev]"
+
+
+def test_a_network_from_nowhere_learns_lines_of_text(tmp_path: Path) -> None:
+    """What the script does with a downloaded file, with one of the zoo: both classes, in the middle of the range."""
+    images, labels = recipes.lines_of_text(40, seed=0)
+    assert (images.shape, images.dtype, set(labels.tolist())) == ((40, 3, 48, 192), np.float32, {0, 1})
+    upright, turned = images[labels == 0].mean(0), images[labels == 1].mean(0)
+    assert -1.5 < images.min() < 0 < images.max() < 1.5
+    assert np.abs(upright - turned).max() > 0.1

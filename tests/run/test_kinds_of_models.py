@@ -14,6 +14,7 @@ import onnxadmm as oa
 from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.report.report import Report
 from tests.conftest import Command
+from tests.samples_text import parse_sample
 from tests.shared import needs_training
 
 pytestmark = [needs_training, pytest.mark.slow, pytest.mark.usefixtures("quick_latency")]
@@ -272,3 +273,30 @@ def test_an_archive_of_both_parts_is_no_data_given_twice(tmp_path: Path) -> None
     assert report.before.test is not None
     assert report.before.test.samples == 50
     assert not any("The test data are the training data" in sentence for sentence in report.warnings)
+
+
+def test_weights_that_grow_since_they_are_written_out_are_a_warning(tmp_path: Path) -> None:
+    model = parse_sample(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        filled (float[N, 6] x) => (float[N, 2] y)
+        <float[6, 100] W1, float[100, 2] W2, int64[2] size = {100, 100}>
+        { a = MatMul (x, W1)
+          F = ConstantOfShape <value = float[1] {0.01}> (size)
+          b = MatMul (a, F)
+          y = MatMul (b, W2) }"""
+    )
+    data = RANDOM.standard_normal((64, 6)).astype(np.float32)
+    options: dict[str, Any] = {"recipe": {**SHORT, "loss": "mse", "distillation": 1.0}, "simplified": False}
+    report = oa.compress(model, data=data, budget={"params": 0.9}, bench=False, **options)
+    assert [line for line in report.warnings if "bytes more than the original's" in line]
+
+
+def test_an_output_that_has_no_samples_is_one_sentence() -> None:
+    model = parse_sample(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        averaged (float[N, T, 6] x) => (float[T, 4] y) <float[6, 16] W1, float[16, 4] W2>
+        { a = MatMul (x, W1)  b = MatMul (a, W2)  y = ReduceMean <axes = [0], keepdims = 0> (b) }"""
+    )
+    data = RANDOM.standard_normal((64, 10, 6)).astype(np.float32), RANDOM.integers(0, 4, 64)
+    with pytest.raises(NotTrainableError, match=r"output y: expected an answer for each of \d+ samples.*, found shape"):
+        oa.compress(model, data=data, budget={"params": 0.5}, recipe=SHORT)

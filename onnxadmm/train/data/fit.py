@@ -1,6 +1,7 @@
 """Data that fit the model: layout, dtype, labels and their ranges, or a refusal with numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def load_data(
     inputs: Mapping[str, object] | None = None,
     class_axis: int | None = None,
     ignore_index: int | None = None,
-    unlabelled: bool = False,
+    unlabelled: str | None = None,
     split: Split = "train",
     memory_limit: int = MEMORY_LIMIT,
 ) -> ArrayDataset:
@@ -49,7 +50,7 @@ def load_data(
         inputs: values of inputs by name, the same for every sample and as the model reads them; an input without a
             batch has one from here or from the data.
         class_axis, ignore_index: as for ``fit_labels``.
-        unlabelled: leave labels alone, as for a loss over several outputs.
+        unlabelled: why labels are left alone, in words; None: they are not.
         split: which part of an archive is read that holds both, see ``read_source``.
         memory_limit: most bytes of samples kept in memory, see ``read_source``.
 
@@ -61,6 +62,8 @@ def load_data(
     images = [spec for spec in signature.inputs if spec.is_image and spec.name not in (inputs or {})]
     grey = any(spec.shape[spec.channel_axis or 1] == 1 for spec in images)
     raw = read_source(source, memory_limit=memory_limit, grey=grey, size=_image_size(images), split=split)
+    if raw.labels is not None and raw.label_name in {spec.name for spec in signature.inputs}:
+        raw = replace(raw, inputs={**raw.inputs, str(raw.label_name): raw.labels}, labels=None)
     given = fixed_values(signature.inputs, inputs or {})
     matched = _matched(raw, signature, given, split)
     held = {spec.name: given[spec.name] for spec in signature.inputs if not spec.batched and spec.name in given}
@@ -73,7 +76,7 @@ def load_data(
         if spec.batched and spec.name in given:
             stored[spec.name] = np.broadcast_to(given[spec.name], (count, *given[spec.name].shape))
     labels = fit_labels(
-        None if unlabelled else raw.labels,
+        raw.labels if unlabelled is None else None,
         name=raw.name,
         signature=signature,
         loss=loss,
@@ -81,7 +84,7 @@ def load_data(
         class_axis=class_axis,
         ignore_index=ignore_index,
     )
-    left = ("Labels were left alone: the loss over several outputs is that against the original.",)
+    left = () if unlabelled is None or raw.labels is None else (f"Labels were left alone: {unlabelled}.",)
     transforms: dict[str, Transform] = {}
     augmentation: dict[str, Augmentation] = {}
     for spec in signature.inputs:
@@ -120,7 +123,7 @@ def load_data(
         order=np.arange(count, dtype=np.int64),
         held=held,
         class_axis=labels.class_axis,
-        notes=(*raw.notes, *labels.notes, *(left if unlabelled and raw.labels is not None else ())),
+        notes=(*raw.notes, *labels.notes, *left),
     )
 
 

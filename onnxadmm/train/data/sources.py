@@ -35,6 +35,7 @@ class Raw:
         labels: None without labels.
         classes: names of the classes when a folder gave them.
         notes: sentences on what was done while reading.
+        label_name: name of the array that was taken for labels; None where they had none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Raw:
     labels: Array | None
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    label_name: str | None = None
 
 
 def read_source(
@@ -244,7 +246,7 @@ def _from_mapping(name: str, arrays: Mapping[str, Array], split: Split) -> Raw:
             found=", ".join(arrays) or "nothing",
             way_out="name them so",
         )
-    return Raw(name, inputs, None if labels is None else arrays[labels])
+    return Raw(name, inputs, None if labels is None else arrays[labels], label_name=labels)
 
 
 def _from_batches(source: Iterable[object], limit: int, split: Split) -> Raw:

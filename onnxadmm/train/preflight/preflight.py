@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from onnxadmm import errors
-from onnxadmm.child_process import command, environment, signal_name
+from onnxadmm.child_process import command, ending, environment
 from onnxadmm.errors import NotTrainableError, OnnxAdmmError, OutputError
 from onnxadmm.graph.model import Model
 from onnxadmm.operators.outside import sources
@@ -143,13 +143,7 @@ def _run(folder: Path, order: Mapping[str, Any], timeout: float) -> int | None:
 
 def _crash(folder: Path, order: Mapping[str, Any], status: int | None, timeout: float) -> NotTrainableError:
     stage = _read(folder / "stage.txt") or "starting"
-    if status is None:
-        end = f"no end within {timeout:g} s"
-    elif status < 0:
-        end = f"a crash ({signal_name(-status)})"
-    else:
-        lines = _read(folder / "stderr.txt").splitlines()
-        end = f"a failure ({lines[-1][:300] if lines else f'exit status {status}'})"
+    end = f"no end within {timeout:g} s" if status is None else ending(status, _read(folder / "stderr.txt"))
     culprit = ""
     if status is not None and stage != "running the original":
         (folder / "stage.txt").unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from onnxadmm.train.prepare.signature import layouts_of
 from onnxadmm.train.prepare.tail import cut_tail, logits_of
 
 _LOGITS = "onnxadmm.logits"
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Head:
         orders: for each output the axes of its logits in the order that training reads them, empty as they stand.
         joined: whether all elements of several outputs are laid side by side, ``[N, elements]``.
         keep_sigmoid: as for ``cut_tail``.
+        narrow: outputs that are joined and are floats of another type than float32.
     """
 
     orders: Mapping[str, tuple[int, ...]]
     joined: bool = False
     keep_sigmoid: bool = False
+    narrow: frozenset[str] = frozenset()
 
     def shown(self, model: Model) -> Model:
         """The model as it trains: the logits as its only output; the model itself where nothing is to be changed.
@@ -54,6 +57,8 @@ class Head:
                 result.graph.node.extend(node for node in copy.graph.node if node.output[0] not in known)
             if order:
                 name = _add(result.graph, "Transpose", name, f"{name}/samples first", perm=order)
+            if output in self.narrow:
+                name = _add(result.graph, "Cast", name, f"{name}/float32", to=TensorProto.FLOAT)
             if self.joined:
                 name = _add(result.graph, "Flatten", name, f"{name}/flat", axis=1)
             parts.append(name)
@@ -62,12 +67,17 @@ class Head:
             parts = [_LOGITS]
         if any(self.orders.values()) or self.joined:
             del result.graph.output[:]
-            result.graph.output.append(helper.make_tensor_value_info(parts[0], TensorProto.FLOAT, None))
+            rank = 2 if self.joined else max(map(len, self.orders.values()))
+            result.graph.output.append(helper.make_tensor_value_info(parts[0], TensorProto.FLOAT, [None] * rank))
         return from_proto(result)
 
 
-def all_outputs(model: Model, *, keep_sigmoid: bool) -> tuple[Head, tuple[str, ...]]:
+def all_outputs(model: Model, *, keep_sigmoid: bool, trains: bool = True) -> tuple[Head, tuple[str, ...]]:
     """The head that joins the logits of all float outputs that have a batch, and the outputs that are left out.
+
+    Args:
+        keep_sigmoid: as for ``cut_tail``.
+        trains: whether they have to be float32, as the engine wants them.
 
     Raises:
         NotTrainableError: no output is left.
@@ -78,22 +88,28 @@ def all_outputs(model: Model, *, keep_sigmoid: bool) -> tuple[Head, tuple[str, .
     kinds = _kinds(proto)
     orders: dict[str, tuple[int, ...]] = {}
     left_out: list[str] = []
+    narrow: set[str] = set()
+    usable = {TensorProto.FLOAT} if trains else _FLOATS
     for start, walks in starts.items():
         output = min(walks, key=lambda name: len(walks[name]))
         shape, batch_axis = layouts[start]
         kind = kinds.get(start, TensorProto.FLOAT)
-        if kind != TensorProto.FLOAT or batch_axis < 0:
+        if kind not in usable or batch_axis < 0:
             left_out += walks
             continue
+        if kind != TensorProto.FLOAT:
+            narrow.add(output)
         orders[output] = order_of(len(shape) if shape is not None else 0, batch_axis, None)
     if not orders:
         raise NotTrainableError(
             "loss",
-            expected="an output of float32 numbers with a batch",
+            expected=f"an output of {'float32' if trains else 'float'} numbers with a batch",
             found=", ".join(left_out),
             way_out="choose an output with --output NAME",
         )
-    return Head(orders, joined=len(orders) > 1, keep_sigmoid=keep_sigmoid), tuple(left_out)
+    joined = len(orders) > 1
+    head = Head(orders, joined=joined, keep_sigmoid=keep_sigmoid, narrow=frozenset(narrow if joined else ()))
+    return head, tuple(left_out)
 
 
 def order_of(rank: int, batch_axis: int, class_axis: int | None) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 import onnx
 
-from onnxadmm.child_process import command, environment, signal_name
+from onnxadmm.child_process import command, ending, environment
 from onnxadmm.errors import WorkerError
 from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.workers.memory import SharedBlock
@@ -67,11 +67,11 @@ class _Worker:
         self.process.stdin.close()
         self.stderr.close()
 
-    def last_words(self) -> str:
-        """The last line it wrote to stderr."""
+    def obituary(self) -> str:
+        """How it ended."""
+        status = self.process.wait(timeout=5.0)
         self.stderr.seek(0)
-        lines = self.stderr.read().decode(errors="replace").split("\n")
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        return ending(status, self.stderr.read())
 
 
 _Answers = queue.SimpleQueue[tuple[int, bytes]]
@@ -212,14 +212,9 @@ class WorkerPool:
         if answer:
             return self._error(number, answer.removeprefix(FAILED).decode(errors="replace")[:400])
         try:
-            status = worker.process.wait(timeout=5.0)
+            return self._error(number, worker.obituary())
         except subprocess.TimeoutExpired:
             return self._error(number, "a closed pipe")
-        found = f"its end by {signal_name(-status)}" if status < 0 else f"its end with exit status {status}"
-        if status == -9:
-            found += " (what systems do when memory runs out)"
-        words = worker.last_words()
-        return self._error(number, f"{found}; it last said: {words}" if words else found)
 
     def _error(self, number: int, found: str) -> WorkerError:
         return WorkerError(

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,13 +200,13 @@ def test_a_stopped_worker_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("program", "found"),
     [
-        ("import sys; sys.exit('no room in the inn')", "exit status 1; it last said: no room in the inn"),
+        ("import sys; sys.exit('no room in the inn')", "exit status 1 (no room in the inn)"),
         ("import os; os.write(1, b'failed MemoryError: too much')", "found MemoryError: too much"),
     ],
 )
 def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, program: str, found: str) -> None:
     monkeypatch.setattr(workers, "PROGRAM", ("-c", program))
-    with pytest.raises(WorkerError, match=found):
+    with pytest.raises(WorkerError, match=re.escape(found)):
         OrtTrainer(mlp(), loss=Loss(), batch_size=8, workers=2)
 
 
@@ -325,7 +326,7 @@ def test_a_compression_whose_worker_is_killed_ends_with_status_1_and_says_how_to
             process.kill()
     assert process.returncode == 1
     sentence = " ".join(stderr.split())
-    assert f"Error: worker 2 of 2 (process {worker}): expected an answer, found its end by SIGKILL" in sentence
+    assert f"Error: worker 2 of 2 (process {worker}): expected an answer, found a kill by the system" in sentence
     assert "--resume continues from the checkpoint; --workers 1 runs without them." in sentence
     assert not (tmp_path / "out" / "model.onnx").exists()
 

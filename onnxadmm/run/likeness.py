@@ -1,0 +1,31 @@
+"""How far the outputs of a result are from those of the original, where nothing else says what they are worth."""
+
+import numpy as np
+
+from onnxadmm.graph.model import Model
+from onnxadmm.run.trainings import Training
+from onnxadmm.train.evaluate import Predictor
+
+_BATCH = 256
+
+
+def output_error(training: Training, original: Model, result: Model) -> float | None:
+    """Return |y' - y|^2 / |y - mean y|^2 over held-out samples, y being what the loss is taken of.
+
+    Returns:
+        None where the original puts out the same for all of them, or there is one alone.
+    """
+    before, after = (
+        Predictor(training.shown(model), task=training.loss.task, threads=training.recipe.threads)
+        for model in (original, result)
+    )
+    error, squares, total, count = 0.0, 0.0, np.zeros(()), 0
+    for batch in training.held_out.batches(_BATCH):
+        inputs = dict(batch.inputs)
+        is_now, was = (predictor.logits(inputs).astype(np.float64) for predictor in (after, before))
+        error += float(np.square(is_now - was).sum())
+        squares += float(np.square(was).sum())
+        total = total + was.sum(axis=0)
+        count += len(was)
+    spread = squares - float(np.square(total).sum()) / max(1, count)
+    return error / spread if count > 1 and spread > 1e-12 * squares else None
