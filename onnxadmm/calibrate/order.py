@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 DoubleArray = NDArray[np.float64]
 UnitArray = NDArray[np.int64]
 OnStop = Callable[[int], None]
+#: Share of the rows that may have gone before the matrices are made smaller.
+_SPARE = 0.1
 
 
 class Reading(Protocol):
@@ -53,30 +55,22 @@ class LayerReading:
     """One product that reads units of a group; its other rows take over as units go.
 
     Attributes:
-        weight: float64 ``[width, outputs]``; rows that have gone are zero.
-        inverse: of the second moments of its rows, float64 ``[width, width]``.
         units: unit of each row, counted from the group's first; -1 where it is of no unit of the group. int64
             ``[width]``.
         count: units of the group.
         scale: what its error counts for.
     """
 
-    weight: DoubleArray
-    inverse: DoubleArray
     units: UnitArray
     count: int
     scale: float
-    _rows: list[tuple[UnitArray, UnitArray]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        # Units that have equally many rows are looked at together.
-        order = np.argsort(self.units, kind="stable")
-        order = order[self.units[order] >= 0]
-        found, starts, counts = np.unique(self.units[order], return_index=True, return_counts=True)
-        self._rows = [
-            (found[counts == size], np.stack([order[start : start + size] for start in starts[counts == size]]))
-            for size in np.unique(counts)
-        ]
+    # Rows that are still looked at, by number; the weight and the inverse of the second moments are of those alone, so
+    # that work falls with the square of what is left. The rows of ``_gone`` wait to be taken out with the next lot.
+    _rows: UnitArray
+    _gone: NDArray[np.bool_]
+    _weight: DoubleArray
+    _inverse: DoubleArray
+    _alike: list[tuple[UnitArray, UnitArray]] = field(default_factory=list)
 
     @staticmethod
     def of(second: DoubleArray, weight: DoubleArray, units: UnitArray, *, count: int, ridge: float) -> "LayerReading":
@@ -91,31 +85,70 @@ class LayerReading:
         energy = float(np.einsum("wo,wo->", weight, second @ weight))
         strength = ridge * float(np.trace(second)) / max(1, len(second)) or 1.0
         inverse = np.linalg.inv(second + strength * np.eye(len(second)))
-        return LayerReading(
-            np.array(weight), (inverse + inverse.T) / 2, units, count, 1.0 / energy if energy > 0 else 0.0
+        every = np.arange(len(second))
+        reading = LayerReading(
+            units=units,
+            count=count,
+            scale=1.0 / energy if energy > 0 else 0.0,
+            _rows=every,
+            _gone=np.zeros(len(every), np.bool_),
+            _weight=np.array(weight),
+            _inverse=(inverse + inverse.T) / 2,
         )
+        reading._take_stock()
+        return reading
+
+    @property
+    def weight(self) -> DoubleArray:
+        """The weight as it is now, float64 ``[width, outputs]``; rows that have gone are zero."""
+        weight = np.zeros((len(self.units), self._weight.shape[1]))
+        weight[self._rows] = self._weight
+        return weight
 
     def losses(self) -> DoubleArray:
         """Return the error of the outputs when each unit goes by itself."""
         losses = np.zeros(self.count)
-        for units, rows in self._rows:
-            here = self.inverse[rows, rows].min(axis=1) > 0  # those that have gone are zero
-            inner = self.inverse[rows[here][:, :, None], rows[here][:, None, :]]
-            weights = self.weight[rows[here]]
-            losses[units[here]] += np.einsum("nbo,nbo->n", weights, np.linalg.solve(inner, weights))
+        for units, rows in self._alike:
+            here = ~self._gone[rows[:, 0]]
+            units, rows = units[here], rows[here]
+            weights = self._weight[rows]
+            if rows.shape[1] == 1:
+                single = np.einsum("nbo,nbo->n", weights, weights)
+                losses[units] += single / self._inverse[rows[:, 0], rows[:, 0]]
+                continue
+            inner = self._inverse[rows[:, :, None], rows[:, None, :]]
+            losses[units] += np.einsum("nbo,nbo->n", weights, np.linalg.solve(inner, weights))
         return self.scale * losses
 
     def remove(self, gone: UnitArray) -> None:
         """Take the rows of units out, and let those that are left take over."""
-        rows = np.flatnonzero(np.isin(self.units, gone))
+        rows = np.flatnonzero(np.isin(self.units[self._rows], gone) & ~self._gone)
         if not rows.size:
             return
-        step = np.linalg.solve(self.inverse[np.ix_(rows, rows)], self.inverse[rows]).T
-        self.weight -= step @ self.weight[rows]
-        self.inverse -= step @ self.inverse[rows]
-        self.weight[rows] = 0.0
-        self.inverse[rows] = 0.0
-        self.inverse[:, rows] = 0.0
+        step = np.linalg.solve(self._inverse[np.ix_(rows, rows)], self._inverse[rows]).T
+        self._weight -= step @ self._weight[rows]
+        self._inverse -= step @ self._inverse[rows]
+        self._weight[rows] = 0.0
+        self._inverse[rows] = 0.0
+        self._inverse[:, rows] = 0.0
+        self._gone[rows] = True
+        if self._gone.mean() > _SPARE:
+            self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Take the rows that have gone out of the matrices, and put units with equally many rows side by side."""
+        if self._gone.any():
+            left = np.flatnonzero(~self._gone)
+            self._rows, self._gone = self._rows[left], self._gone[left]
+            self._weight, self._inverse = self._weight[left], self._inverse[np.ix_(left, left)]
+        units = self.units[self._rows]
+        order = np.argsort(units, kind="stable")
+        order = order[units[order] >= 0]
+        found, starts, counts = np.unique(units[order], return_index=True, return_counts=True)
+        self._alike = [
+            (found[counts == size], np.stack([order[start : start + size] for start in starts[counts == size]]))
+            for size in np.unique(counts)
+        ]
 
 
 def removal_order(
