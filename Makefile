@@ -33,8 +33,8 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.developer
-	$(BIN)/mypy onnxadmm samples benchmarks/base_models.py benchmarks/calibration.py benchmarks/calibration_table.py benchmarks/calibration_onnxsim.py \
-		benchmarks/lenet.py benchmarks/operators.py benchmarks/real_models.py \
+	$(BIN)/mypy onnxadmm samples benchmarks/base_models.py benchmarks/calibration.py benchmarks/calibration_table.py \
+		benchmarks/calibration_onnxsim.py benchmarks/lenet.py benchmarks/operators.py benchmarks/real_models.py benchmarks/recipes.py \
 		benchmarks/plain_runtime.py tests/smoke.py
 
 clean:

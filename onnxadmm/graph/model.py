@@ -215,6 +215,7 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
         mark(tensor, location, 0, len(content))
     training = tuple(info.SerializeToString(deterministic=True) for info in proto.training_info)
     map_types = store.take_map_types(proto.graph)
+    bare_opset = any(not opset.HasField("domain") for opset in proto.opset_import)
     try:
         ir = onnx_ir.from_proto(proto)
         for graph in _graphs(ir):
@@ -234,7 +235,11 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
         sha256=hashlib.sha256(data).hexdigest(),
         file_bytes=files.total_bytes,
         extras=store.Extras(
-            sparse_names=sparse_names, training_info=training, external_data=files.external, map_types=map_types
+            sparse_names=sparse_names,
+            training_info=training,
+            external_data=files.external,
+            bare_opset=bare_opset,
+            map_types=map_types,
         ),
     )
 

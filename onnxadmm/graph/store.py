@@ -40,12 +40,14 @@ class Extras:
         sparse_names: initializers that were stored sparse.
         training_info: serialised ``TrainingInfoProto`` messages.
         external_data: whether weights were stored outside of the ``.onnx`` file.
+        bare_opset: whether the version of ONNX's own operators stands without their empty domain.
         map_types: serialised ``TypeProto`` messages of values that hold maps, by name: what ZipMap puts out.
     """
 
     sparse_names: frozenset[str] = frozenset()
     training_info: tuple[bytes, ...] = ()
     external_data: bool = False
+    bare_opset: bool = False
     map_types: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -212,8 +214,8 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
         )
     proto = onnx_ir.to_proto(copy)
     for opset in proto.opset_import:
-        if not opset.domain:
-            opset.ClearField("domain")  # two bytes that most exporters do not write
+        if extras.bare_opset and not opset.domain:
+            opset.ClearField("domain")
     for serialised in extras.training_info:
         proto.training_info.add().ParseFromString(serialised)
     _drop_shapes_of(proto.graph, set(copy.graph.initializers))

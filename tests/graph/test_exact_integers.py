@@ -218,6 +218,8 @@ CASES = {
     ),
 }  # fmt: skip
 
+#: Never cut: both sides of a proof add up the same bytes.
+STAYING = {"DynamicQuantizeLSTM"}
 #: Operators that read matrices of bytes and add up no products of them.
 BYTE_BY_BYTE = {"DequantizeLinear", "QLinearAdd", "QLinearMul", "QLinearConcat"}
 
@@ -270,7 +272,7 @@ def test_every_operator_with_a_rule_that_reads_a_matrix_of_bytes_is_known() -> N
             (node.domain, node.op_type, index)
             for node in proto.graph.node
             for index, operand in enumerate(node.input)
-            if operand in bytes_ and node.op_type not in BYTE_BY_BYTE
+            if operand in bytes_ and node.op_type not in BYTE_BY_BYTE | STAYING
         }
     known = [(entry.domain, entry.name, entry.multiplies_bytes) for entry in operators() if entry.multiplies_bytes]
     assert seen == {(domain, name, factor) for domain, name, (factor, _) in known}
