@@ -10,10 +10,9 @@ from onnxadmm.compress import Compressed, compress
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import SILENT, Progress
-from onnxadmm.report.report import Report
+from onnxadmm.report.report import Column, Report
 from onnxadmm.report.words import duration, large, percent, plural
-from onnxadmm.run.calibrations import CalibrationOptions
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.train.engine import unavailable_reason
 
 #: Stored pixel values run from 0 to 16; the network reads them on the 0-1 scale.
@@ -145,7 +144,7 @@ class DemoLine:
 
 def demo_lines(trained: Report | None, untrained: Report) -> tuple[DemoLine, ...]:
     """Put the ways beside each other: the original, with training where it works, without training."""
-    ways = [("original", untrained.before, None)]
+    ways: list[tuple[str, Column, Report | None]] = [("original", untrained.before, None)]
     ways += [("with training", trained.after, trained)] if trained is not None else []
     ways += [("without training", untrained.after, untrained)]
     return tuple(

@@ -1,5 +1,7 @@
 """Operators of the runtime's own domain: the same values as the runtime's kernels, and the right gradient."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -23,14 +25,14 @@ def own(
     *inputs: str,
     shape: tuple[int, ...] = (3, 4),
     more: dict[str, Array] | None = None,
-    **attributes: object,
+    **attributes: Any,
 ) -> Case:
     node = helper.make_node(operator, ["h", *inputs], ["y"], name="node", domain=MICROSOFT, **attributes)
     constants = {name: VECTORS[name] for name in inputs if name in VECTORS} | (more or {})
     return Case([node], shape, constants, exact=False, microsoft=True)
 
 
-def attention(**attributes: object) -> Case:
+def attention(**attributes: Any) -> Case:
     more = {"W": random([4, 12], seed=4, scale=0.5), "B": random([12], seed=5)}
     mask = attributes.pop("mask", None)
     if mask is not None:
@@ -47,7 +49,7 @@ def skipped(operator: str, *inputs: str, whole: bool = False) -> Case:
     return Case([skip, node, *rest], (3, 4), more, exact=False, microsoft=True)
 
 
-def conv(**attributes: object) -> Case:
+def conv(**attributes: Any) -> Case:
     more = {"k": random([3, 2, 2, 2], seed=4), "b": random([3], seed=5)}
     return own("FusedConv", "k", "b", shape=(2, 4, 5), more=more, **attributes)
 

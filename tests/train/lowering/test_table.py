@@ -110,6 +110,9 @@ def recurrent(
     return Case(nodes, (steps, 4), {**more, "one": ints(1)}, exact=False)
 
 
+#: Attributes of Swish.
+ALPHAS: tuple[dict[str, Any], ...] = ({}, {"alpha": 1.3})
+
 CASES: dict[str, list[Case]] = {
     "Acos": [Case([op("Acos")], (6,), spread=0.3)],
     "Acosh": [Case([op("Abs", outputs=["a"]), helper.make_node("Add", ["a", "k"], ["b"]),
@@ -289,7 +292,7 @@ CASES: dict[str, list[Case]] = {
     "Softsign": [Case([op("Softsign")], (6,))],
     "SpaceToDepth": [Case([op("SpaceToDepth", blocksize=2)], (3, 4, 6))],
     "Sum": [Case([op("Sum", "k", "h")], (6,), {"k": random([6])})],
-    "Swish": [Case([op("Swish", **alpha)], (6,), opset=24) for alpha in ({}, {"alpha": 1.3})],
+    "Swish": [Case([op("Swish", **alpha)], (6,), opset=24) for alpha in ALPHAS],
     "Tan": [Case([op("Tan")], (6,), spread=0.3)],
     "ThresholdedRelu": [Case([op("ThresholdedRelu", alpha=0.2)], (8,))],
 }  # fmt: skip
