@@ -44,7 +44,8 @@ def run(
         str | None, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")
     ] = None,
     calibrate: Annotated[
-        str | None, typer.Option("--calibrate", help="samples without labels, instead of --data: nothing trains")
+        str | None,
+        typer.Option("--calibrate", help="samples without labels, or none, instead of --data: nothing trains"),
     ] = None,
     effort: Annotated[
         str, typer.Option("--effort", help="of a calibration: quick, normal or best")

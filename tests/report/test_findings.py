@@ -145,3 +145,25 @@ def test_a_failed_verification_comes_first() -> None:
 
 def test_a_missing_verification_is_said() -> None:
     assert warnings(verification=None) == ("The result was not verified against the masked original.",)
+
+
+def test_other_answers_than_the_originals_are_no_fall_of_accuracy() -> None:
+    report = sample_report()
+    before = replace(report.before, heldout=Score("agreement", 1.0, 200))
+    assert warnings(before=before, after=replace(report.after, heldout=Score("agreement", 0.995, 200))) == ()
+    assert warnings(before=before, after=replace(report.after, heldout=Score("agreement", 0.9, 200))) == (
+        "Without labels: on held-out data 10.00 % of the answers are not those of the original.",
+    )
+    assert warnings(
+        before=replace(report.before, heldout=Score("mse against the original", 0.0, 9)),
+        after=replace(report.after, heldout=Score("mse against the original", 0.25, 9)),
+    ) == ("Without labels: on held-out data the mean square difference of the outputs from the original's is 0.25.",)
+
+
+def test_the_error_of_the_outputs_is_a_note() -> None:
+    told = find_notes((), options={"output_error": 0.0312}, held_out=Score("agreement", 0.97, 51))
+    assert told == (
+        "On 51 held-out samples the outputs differ from the original's by 3.12 % of what these vary by, in squares.",
+    )
+    assert find_notes((), options={"output_error": None}, held_out=Score("agreement", 0.97, 51)) == ()
+    assert find_notes((), options={"output_error": 0.1}) == ()

@@ -1,0 +1,84 @@
+"""What outputs are compared by where nothing trains and no loss is named."""
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+import onnxadmm as oa
+from onnxadmm.graph.model import from_proto
+from onnxadmm.progress import SILENT
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.reading import read_training
+from onnxadmm.run.trainings import Training
+from onnxadmm.train.losses import Task
+from tests.samples_text import parse_sample
+
+#: Ends of a network of rows [N, 6], and what its outputs are then taken for.
+ENDS = {
+    "rows": ("float[N,5] y", "y = MatMul (x, w5)", Task.CROSS_ENTROPY),
+    "one column": ("float[N,1] y", "y = MatMul (x, w1)", Task.MSE),
+    "softmax": ("float[N,5] y", "s = MatMul (x, w5)\ny = Softmax <axis: int = 1> (s)", Task.CROSS_ENTROPY),
+    "softmax of one": ("float[N,1] y", "s = MatMul (x, w1)\ny = Softmax <axis: int = 1> (s)", Task.MSE),
+    "sigmoid": ("float[N,5] y", "s = MatMul (x, w5)\ny = Sigmoid (s)", Task.MSE),
+    "argmax": ("int64[N] y", "s = MatMul (x, w5)\ny = ArgMax <axis: int = 1, keepdims: int = 0> (s)",
+               Task.CROSS_ENTROPY),
+    "positions": ("float[N,5,1] y", "s = MatMul (x, w5)\ny = Unsqueeze (s, two)", Task.MSE),
+    "two outputs": ("float[N,5] y, float[N,5] z", "y = MatMul (x, w5)\nz = Relu (y)", Task.MSE),
+    "laid in a column": ("float[M,1] y", "s = MatMul (x, w5)\ny = Reshape (s, column)", Task.MSE),
+}  # fmt: skip
+
+
+def network(outputs: str, nodes: str) -> onnx.ModelProto:
+    model = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] x) => ({outputs})
+        <float[6,5] w5, float[6,1] w1, int64[1] two = {{2}}, int64[2] column = {{-1, 1}}> {{ {nodes} }}"""
+    )
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
+    return model
+
+
+def read(
+    model: onnx.ModelProto, *, recipe: oa.Recipe | None = None, labels: NDArray[np.int64] | None = None
+) -> tuple[Training, Journal]:
+    journal = Journal(SILENT)
+    samples = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
+    training = read_training(
+        from_proto(model),
+        samples if labels is None else (samples, labels),
+        None,
+        recipe=recipe if recipe is not None else oa.Recipe(distillation=1.0),
+        preprocessing=oa.Preprocessing(),
+        inputs={},
+        seed=0,
+        journal=journal,
+        trains=False,
+    )
+    return training, journal
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_outputs_are_compared_as_what_they_look_like(end: str) -> None:
+    outputs, nodes, task = ENDS[end]
+    training, journal = read(network(outputs, nodes))
+    assert training.loss.task is task
+    words = "scores of classes" if task is Task.CROSS_ENTROPY else "numbers"
+    assert any(f"taken for {words}" in sentence and "--loss" in sentence for sentence in journal.notes)
+
+
+def test_a_loss_that_is_named_is_taken() -> None:
+    outputs, nodes, _ = ENDS["rows"]
+    training, journal = read(network(outputs, nodes), recipe=oa.Recipe(loss="mse", distillation=1.0))
+    assert training.loss.task is Task.MSE
+    assert not any("taken for" in sentence for sentence in journal.notes)
+
+
+def test_labels_of_outputs_that_look_like_numbers_are_left_alone() -> None:
+    labels = np.arange(24) % 5
+    training, journal = read(network(*ENDS["positions"][:2]), labels=labels)
+    assert not training.held_out.has_labels
+    assert "Labels were left alone: --loss says what they mean." in journal.notes
+    training, _ = read(network(*ENDS["rows"][:2]), labels=labels)
+    assert training.held_out.has_labels
