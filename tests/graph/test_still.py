@@ -79,7 +79,7 @@ def test_a_fault_in_a_model_that_draws_is_found(operator: str) -> None:
     small = to_proto(oa.shrink(original, plan))
     weight = next(tensor for tensor in small.graph.initializer if tensor.name == "W2")
     array = onnx.numpy_helper.to_array(weight).copy()
-    array[0] += 0.5
+    array += 0.5
     weight.CopyFrom(onnx.numpy_helper.from_array(array, "W2"))
     assert not oa.verify(original, small, plan).passed
 

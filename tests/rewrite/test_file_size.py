@@ -67,7 +67,7 @@ def check_sizes(pairs: int, folder: Path) -> float:
 
 @pytest.mark.slow
 def test_sixty_files_stay_within_their_budgets(tmp_path: Path) -> None:
-    assert check_sizes(60, tmp_path) > 0.8  # networks of some kilobytes are coarse
+    assert check_sizes(60, tmp_path) > 0.7  # networks of some kilobytes are coarse
 
 
 @pytest.mark.slow
