@@ -423,7 +423,8 @@ def test_demo_runs_from_the_installation_and_is_held_to_its_bar(
 def test_demo_meets_its_bar(tmp_path: Path, quick_latency: None) -> None:
     ran = run_command("demo", "--out", tmp_path / "demo")
     assert ran.status == 0, ran
-    assert [line.split("  ")[0] for line in ran.stdout.splitlines() if line.startswith(("original", "with"))] == [
+    lines = [line.strip() for line in ran.stdout.splitlines()]
+    assert [line.split("  ")[0] for line in lines if line.startswith(("original", "with"))] == [
         "original",
         "with training",
         "without training",
