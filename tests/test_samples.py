@@ -3,11 +3,13 @@
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from onnxadmm.demo import DemoFiles
 from onnxadmm.run.recipe import Recipe
@@ -110,3 +112,45 @@ def test_lenet_of_a_tenth_of_its_parameters_meets_its_bar(tmp_path: Path) -> Non
     done = run("lenet_mnist.py", model, data, *words, minutes=20)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Verified" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_pretrained_network_is_calibrated_and_meets_its_bar(tmp_path: Path) -> None:
+    done = run("calibrate_pretrained.py", tmp_path / "out")
+    if done.returncode == 2:  # no package index is promised anywhere, so this is no failure where CI=true either
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "agreement with the original" in done.stdout
+    assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_a_package_that_cannot_be_had_is_status_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+                                                 tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(SAMPLES)
+    sample = importlib.import_module("calibrate_pretrained")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert sample.run(tmp_path / "out") == 2
+    assert "cannot be had" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_pretrained_network_below_its_bar_exits_with_1(
+    digits: DemoFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(SAMPLES)
+    sample = importlib.import_module("calibrate_pretrained")
+    monkeypatch.setattr(sample, "fetched", lambda folder: digits.model)
+    monkeypatch.setattr(sample, "lines", _digits_for(digits))
+    monkeypatch.setattr(sample, "AGREEMENT", 1.01)
+    assert sample.run(tmp_path / "out") == 1
+
+
+def _digits_for(digits: DemoFiles) -> Callable[..., NDArray[np.float32]]:
+    """Digits in place of the lines of text: some for calibration, others to judge by."""
+
+    def images(count: int, seed: int) -> NDArray[np.float32]:
+        with np.load(digits.test if seed else digits.training) as archive:
+            return archive["images"][:200, None].astype(np.float32) / np.float32(16)
+
+    return images

@@ -144,7 +144,8 @@ def _shrinking(
         group.block_numbers,
         fewest=fewest,
         share=effort.share,
-        stops=[max(1, round(level * size)) for level in effort.levels],
+        # The fewest are looked at as well: how far a loss goes on rising below the lowest level nobody can tell.
+        stops=[fewest, *(max(1, round(level * size)) for level in effort.levels)],
         on_stop=take,
     )
     losses = {size: 0.0}

@@ -14,6 +14,8 @@ Array = NDArray[Any]
 
 #: Columns above which second moments are not kept, as they would take gigabytes.
 WIDEST: Final = 6000
+#: Fewest samples by which a loss is measured, where there are so many.
+_FEWEST: Final = 16
 #: Bytes of the rows that one layer is fitted to.
 _ROW_BYTES: Final = 400e6
 
@@ -24,7 +26,7 @@ class Effort:
 
     Attributes:
         rows: rows of each sample that a layer is looked at with: places of an image, steps of a sequence.
-        levels: shares of a group at which its loss is measured.
+        levels: shares of a group at which its loss is measured, beside the fewest units that it can have.
         macs: multiply-accumulates that measuring losses may take, which says how many samples are looked at.
         share: of the units left in a group, which go at a time while their order is found.
         order_ridge: of the second moments by which units are ordered, relative to their mean.
@@ -43,6 +45,26 @@ class Effort:
     rounds: int = 3
     threads: int = 1
     memory: int = 4 << 30
+
+    @property
+    def looks(self) -> int:
+        """How often the loss of a group is measured."""
+        return len(self.levels) + 1
+
+    def for_network(self, macs: float, groups: int) -> "Effort":
+        """Return the effort without its outermost levels, where the fewest samples would take more than it may.
+
+        Args:
+            macs: multiply-accumulates of a sample.
+            groups: how many are measured.
+        """
+        affordable = self.macs / (_FEWEST * max(1.0, macs) * max(1, groups))
+        return self if self.looks <= max(4.0, affordable) else replace(self, levels=self.levels[1:-1])
+
+    def shown(self, macs: float, groups: int, samples: int) -> int:
+        """Return how many samples a loss is measured with, of so many."""
+        wanted = self.macs / (max(1.0, macs) * max(1, groups) * self.looks)
+        return int(min(max(_FEWEST, wanted), samples))
 
     def rows_of(self, layer: Layer, data: Array, feed: Mapping[str, Array], number: int) -> NDArray[np.float32]:
         """Return rows of what goes into a layer, the same places for the same batch: ``[blocks, rows, width]``.

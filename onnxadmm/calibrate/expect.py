@@ -38,7 +38,7 @@ def expected_work(
     fits = len(effort.ridges) + 1
     fitting = sum(4.0 * rows * blocks * shape[1] * shape[2] * (effort.rounds + 2) for shape, blocks in matrices)
     arithmetic = 2 * moments + (1 + fits / 2) * inverses + fitting
-    passes = 3 + len(groups) * len(effort.levels) * shown / max(1, samples)
+    passes = 3 + len(groups) * effort.looks * shown / max(1, samples)
     largest = max((24.0 * blocks * shape[1] ** 2 for shape, blocks in narrow), default=0.0)
     all_moments = sum(24.0 * blocks * shape[1] ** 2 for shape, blocks in narrow)
     activations = 2.0 * 4 * rows * max((shape[1] + shape[2] for shape, _ in matrices), default=0)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.calibrate.moments import cross
 
+Array = NDArray[Any]
 DoubleArray = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
@@ -100,9 +102,10 @@ def fit(
         other = every_other(sample, 1)
         errors = [squared_error(other, *first.solve(first.sample.targets, each)) for each in ridges]
         ridge = ridges[int(np.argmin(errors))]
-    solver = _Solver(sample, weight, stays, with_shift=with_shift)
+    again = bounds is not None and rounds > 0
+    solver = _Solver(sample, weight, stays, with_shift=with_shift, again=again)
     matrix, shift = solver.solve(sample.targets, ridge)
-    for _ in range(rounds if bounds is not None else 0):
+    for _ in range(rounds if again else 0):
         assert bounds is not None  # else there are no rounds
         outputs = _outputs(sample.rows, matrix, shift)
         matrix, shift = solver.solve(bounds.reached(sample.targets, outputs), ridge)
@@ -124,9 +127,17 @@ def squared_error(sample: Sample, matrix: DoubleArray, shift: DoubleArray) -> fl
 
 
 class _Solver:
-    """Solves for the same rows and several targets."""
+    """Solves for the same rows and several ridges, or (``again``) several targets."""
 
-    def __init__(self, sample: Sample, weight: DoubleArray, stays: NDArray[np.bool_], *, with_shift: bool) -> None:
+    def __init__(
+        self,
+        sample: Sample,
+        weight: DoubleArray,
+        stays: NDArray[np.bool_],
+        *,
+        with_shift: bool,
+        again: bool = False,
+    ) -> None:
         self.sample = sample
         self._weight = weight
         self._stays = [np.flatnonzero(rows) for rows in stays]
@@ -137,7 +148,9 @@ class _Solver:
         self._count = count
         # With fewer rows than columns the small system is that of the rows: (X^T X + l)^-1 X^T = X^T (X X^T + l)^-1.
         self._by_rows = [kept.size > count for kept in self._stays]
-        self._known: dict[tuple[int, float], DoubleArray] = {}
+        self._again = again
+        self._squares: dict[int, DoubleArray] = {}
+        self._inverses: dict[tuple[int, float], DoubleArray] = {}
 
     def solve(self, targets: FloatArray, ridge: float) -> tuple[DoubleArray, DoubleArray]:
         """Return the weights and the shift for outputs ``[blocks, n, outputs]``."""
@@ -154,14 +167,23 @@ class _Solver:
         rows = self.sample.rows[block][:, kept] - self._means[block, kept].astype(np.float32)
         before = self._weight[block, kept]
         missing = wanted - rows @ before.astype(np.float32)
-        turned = rows.T if not self._by_rows[block] else rows
-        inverse = self._known.get((block, ridge))
-        if inverse is None:
-            square = cross(turned.T[None], turned.T[None])[0]
-            # Rows of nothing but zeros leave the weights as they are.
-            strength = ridge * np.trace(square) / max(1, kept.size) or 1.0
-            square[np.diag_indices(len(square))] += strength
-            inverse = self._known[block, ridge] = np.linalg.inv(square)
-        if self._by_rows[block]:
-            return np.asarray(before + rows.T.astype(np.float64) @ (inverse @ missing))
-        return np.asarray(before + inverse @ cross(rows[None], missing[None])[0])
+        by_rows = self._by_rows[block]
+        if block not in self._squares:
+            turned = rows if by_rows else rows.T
+            self._squares[block] = cross(turned.T[None], turned.T[None])[0]
+        products = missing if by_rows else cross(rows[None], missing[None])[0]
+        step = self._over_square(block, ridge, kept.size, products)
+        return np.asarray(before + (rows.T.astype(np.float64) @ step if by_rows else step))
+
+    def _over_square(self, block: int, ridge: float, width: int, products: Array) -> DoubleArray:
+        """Multiply by the inverse of the squares and their ridge; it is kept only where it is needed again."""
+        known = self._inverses.get((block, ridge))
+        if known is not None:
+            return np.asarray(known @ products)
+        square = self._squares[block].copy()
+        # Rows of nothing but zeros leave the weights as they are.
+        square[np.diag_indices(len(square))] += ridge * np.trace(square) / max(1, width) or 1.0
+        if not self._again:
+            return np.asarray(np.linalg.solve(square, products))
+        self._inverses[block, ridge] = np.asarray(np.linalg.inv(square))
+        return np.asarray(self._inverses[block, ridge] @ products)

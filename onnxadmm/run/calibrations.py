@@ -35,8 +35,6 @@ Array = NDArray[Any]
 
 #: Samples that run together, where the model leaves the batch free.
 _BATCH: Final = 32
-#: Fewest samples by which a loss is measured, where there are so many.
-_FEWEST: Final = 32
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,19 @@ class Calibration:
             return begun
         journal = self.training.journal
         network = Network(model, units)
+        macs = Cost(units, "macs").dense()
         effort = replace(
-            effort_of(self.options.effort), memory=self.options.memory_bytes, threads=usable_cores()
-        )  # fmt: skip
+            effort_of(self.options.effort).for_network(macs, len(problem.groups)),
+            memory=self.options.memory_bytes,
+            threads=usable_cores(),
+        )
         batches = self._batches(model)
         _refuse_all_alike(batches)
         # Where only connections go, no unit has to.
         choosing = problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
         groups = problem.groups if choosing else ()
         self._tell(network, groups, batches, effort)
+        distance = self._distance(model, units, problem, effort)
         with journal.stage("calibrate", total=len(groups)):
 
             def keep_groups(state: State) -> None:
@@ -91,7 +93,7 @@ class Calibration:
                     problem,
                     batches,
                     score(model, units, by="magnitude", seed=0),
-                    self._distance(model, units, problem, effort),
+                    distance,
                     effort,
                     on_group=keep_groups,
                     resume=done,
@@ -99,7 +101,7 @@ class Calibration:
         checkpoints.flush()
         thinned = problem.connection_share < 1
         with journal.stage("refit", total=len(network.every_layer if thinned else network.layers)):
-            connections = allot(network, problem, keep, batches, effort) if thinned else None
+            connections = allot(network, problem, keep, batches, effort, distance=distance) if thinned else None
             fitted = refit(
                 network,
                 keep,
@@ -119,10 +121,9 @@ class Calibration:
         return [{**batch.inputs, **samples.held} for batch in samples.batches(size, pad_last=not batch_is_free(model))]
 
     def _distance(self, model: Model, units: Units, problem: Problem, effort: Effort) -> "_Distance":
-        macs = max(1.0, Cost(units, "macs").dense()) * len(problem.groups) * len(effort.levels)
-        count = int(np.clip(effort.macs / macs, _FEWEST, len(self.training.samples)))
+        count = effort.shown(Cost(units, "macs").dense(), len(problem.groups), len(self.training.samples))
         loss = Loss(task=self.training.loss.task, distillation=1.0)
-        data = self.training.samples.take(np.arange(min(count, len(self.training.samples))))
+        data = self.training.samples.take(np.arange(count))
         return _Distance(self.training, model, replace(data, labels=None), loss, effort.threads)
 
     def _tell(
@@ -135,12 +136,13 @@ class Calibration:
             start = time.perf_counter()
             session.run(batches[0])
             seconds = (time.perf_counter() - start) * len(batches)
-        macs = max(1.0, Cost(network.units, "macs").dense())
+        macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
 
         def work(each: Effort) -> Work:
-            shown = np.clip(each.macs / (macs * max(1, len(groups)) * len(each.levels)), _FEWEST, samples)
-            return expected_work(network, groups, each, samples=samples, pass_seconds=seconds, shown=int(shown))
+            each = each.for_network(macs, len(groups))
+            shown = each.shown(macs, len(groups), samples)
+            return expected_work(network, groups, each, samples=samples, pass_seconds=seconds, shown=shown)
 
         others = ", ".join(
             f"{name}: {work(each).seconds:.0f} s" for name, each in EFFORTS.items() if name != self.options.effort
