@@ -30,7 +30,7 @@ from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
 from onnxadmm.rewrite.file_size import file_size
-from onnxadmm.rewrite.growth import growing_groups, refuse_growth
+from onnxadmm.rewrite.growth import leave_out_growing, refuse_growth
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
@@ -144,20 +144,18 @@ def rank(
     bounds = Limits() if limits is None else given(Limits, limits, thing="the limits", way_out=_WAY_TO_LIMITS)
     with custom_operators(custom_ops):
         loaded = opened(model, input_shapes)
-        left = tuple(ignore)
-        while True:
-            units = find(loaded, inexact=inexact, ignore=left)
-            if goal is not None:
-                file = file_size(loaded, units, original=loaded.file_bytes)
-                keep = rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed, file=file)
-                note = f"{goal.describe()} by {by}"
-            else:
-                keep = rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
-                note = f"ratio {share:g} by {by}"
-            growing = growing_groups(loaded, units, keep)
-            if not growing:
-                return make_plan(loaded, units, keep, inexact=inexact, ignored=left, note=note)
-            left += tuple(name.replace("[", "[[]").replace("?", "[?]").replace("*", "[*]") for name in growing)
+
+        def choose(units: Units) -> NDArray[np.bool_]:
+            if goal is None:
+                return rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
+            file = file_size(loaded, units, original=loaded.file_bytes)
+            return rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed, file=file)
+
+        units, keep, left = leave_out_growing(
+            loaded, tuple(ignore), find=lambda left: find(loaded, inexact=inexact, ignore=left), choose=choose
+        )
+        note = f"{goal.describe() if goal is not None else f'ratio {share:g}'} by {by}"
+        return make_plan(loaded, units, keep, inexact=inexact, ignored=left, note=note)
 
 
 def mask(

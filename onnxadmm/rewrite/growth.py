@@ -1,5 +1,7 @@
 """Weights that a cut has to write out, and that need more room than the cut saves."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,33 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.units.units import Units
+
+
+def leave_out_growing(
+    model: Model,
+    ignore: tuple[str, ...],
+    *,
+    find: Callable[[tuple[str, ...]], Units],
+    choose: Callable[[Units], NDArray[np.bool_]],
+) -> tuple[Units, NDArray[np.bool_], tuple[str, ...]]:
+    """Find units and choose what stays, until no group's cut makes the model store more than it did.
+
+    Args:
+        model: the model the units are found in.
+        ignore: patterns of groups that are left alone whatever they save.
+        find: finds the units, but for such groups.
+        choose: says which units stay, bool ``[units.count]``.
+
+    Returns:
+        the units; which of them stay; ``ignore`` and the groups that do not pay.
+    """
+    while True:
+        units = find(ignore)
+        keep = choose(units)
+        growing = growing_groups(model, units, keep)
+        if not growing:
+            return units, keep, ignore
+        ignore += tuple(name.replace("[", "[[]").replace("?", "[?]").replace("*", "[*]") for name in growing)
 
 
 def growing_groups(model: Model, units: Units, keep: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Problem
@@ -23,12 +24,14 @@ from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
+from onnxadmm.plan.rank import rank_by_budget
 from onnxadmm.report.findings import OUTPUT_ERROR
 from onnxadmm.report.report import Report
 from onnxadmm.report.words import plural
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.gates import open_gates
+from onnxadmm.rewrite.growth import leave_out_growing
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
@@ -112,6 +115,7 @@ class Compression:
     problem: Problem = field(init=False)
     training: Training = field(init=False)
     _data: str = field(init=False)
+    _ignored: tuple[str, ...] = field(init=False, default=())
     _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
     _begun: State = field(init=False, default_factory=dict)
@@ -169,7 +173,7 @@ class Compression:
 
     def _analyse(self) -> None:
         choices = self.choices
-        self.units = find_units(self.ready, inexact=choices.inexact, ignore=choices.ignore)
+        self.units, self._ignored = self._find_units()
         cut = {name for name, axes in self.units.axes.items() if any(axis is not None for axis in axes)}
         given = self.ready
         self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
@@ -180,6 +184,33 @@ class Compression:
             self.ready, self.units, choices.budget, choices.limits, targets=choices.targets, file=file
         )
         refuse_unreachable(self.problem)
+
+    def _find_units(self) -> tuple[Units, tuple[str, ...]]:
+        """The units, and the groups that are left out: as asked for, or as their cut would make the model larger.
+
+        What training will choose nobody knows yet; a plan by magnitude under the same budget stands for it.
+        """
+        choices = self.choices
+
+        def find(ignore: tuple[str, ...]) -> Units:
+            return find_units(self.ready, inexact=choices.inexact, ignore=ignore)
+
+        def choose(units: Units) -> NDArray[np.bool_]:
+            file = file_size(self.ready, units, original=self.model.file_bytes, single_file=self.ending.single_file)
+            assert choices.budget is not None  # else this is not called
+            return rank_by_budget(
+                self.ready, units, choices.budget, by="magnitude", limits=choices.limits, seed=choices.seed, file=file
+            )
+
+        if choices.budget is None or not choices.budget.amounts or inline(self.ready) is self.ready:
+            return find(choices.ignore), choices.ignore
+        units, _, ignored = leave_out_growing(self.ready, choices.ignore, find=find, choose=choose)
+        left = [name for name in ignored if name not in choices.ignore]
+        if left:
+            self.journal.notes.append(
+                f"left whole, since what their cut has to write out needs more room than it saves: {', '.join(left)}"
+            )
+        return units, ignored
 
     def _tell_written_out(self, given: Model) -> None:
         before = {value.name for node in given.ir.graph for value in node.outputs if node.op_type != "Constant"}
@@ -372,7 +403,7 @@ class Compression:
             self.units,
             pruned.keep,
             inexact=self.choices.inexact,
-            ignored=self.choices.ignore,
+            ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,
             note=describe_goal(self.choices.budget, self.choices.targets),

@@ -11,7 +11,9 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import DataError, OptionError
 from tests.conftest import Command
+from tests.samples_text import parse_sample
 from tests.shared import needs_training
+from tests.test_surgery import FILLED
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -133,3 +135,21 @@ def test_too_few_samples_are_said_with_how_many_would_do(digits: DemoFiles, few_
     result = _run(digits, few_digits[0][:6])
     assert any("samples would determine them" in warning for warning in result.warnings)
     assert result.verification.passed
+
+
+def test_a_group_whose_cut_would_make_the_file_larger_stays_whole() -> None:
+    """Written out, the matrix that the graph fills takes more room than a small cut on both sides of it saves."""
+    generator = np.random.default_rng(0)
+    proto = parse_sample(FILLED)
+    samples = generator.standard_normal((64, 6)).astype(np.float32)
+    done = oa.compress(
+        proto,
+        calibrate=samples,
+        budget={"params": 0.9},
+        limits={"round_to": 1},
+        bench=False,
+        calibration={"effort": "quick"},
+        simplified=False,
+    )
+    assert done.after.file_bytes <= done.before.file_bytes
+    assert any("needs more room than it saves" in note for note in done.simplified)
