@@ -410,6 +410,7 @@ def test_demo_runs_from_the_installation_and_is_held_to_its_bar(
 ) -> None:
     # Enough to keep the budget, too little to learn from: the demo must notice.
     monkeypatch.setattr(demo, "_RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64))
+    monkeypatch.setattr(demo, "_SAMPLES", 64)
     ran = command("demo", "--out", tmp_path / "demo")
     assert ran.status == 1
     assert "Test accuracy" in ran.stdout

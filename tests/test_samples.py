@@ -108,7 +108,7 @@ def test_lenet_says_what_it_misses(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_lenet_of_a_tenth_of_its_parameters_meets_its_bar(tmp_path: Path) -> None:
     model, data = need_shared("models/lenet5_mnist.onnx"), need_shared("data")
-    words = ("--params", "0.1", "--epochs", "1", "--retrain-epochs", "2", "--out", tmp_path / "out")
+    words = ("--params", "0.1", "--epochs", "1", "--retrain-epochs", "1", "--out", tmp_path / "out")
     done = run("lenet_mnist.py", model, data, *words, minutes=20)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Verified" in done.stdout

@@ -28,6 +28,8 @@ from onnxadmm.graph.wire import (
 
 # protobuf serialises less than 2 GiB; the rest is room for what is not weights.
 LARGEST_MESSAGE = 2**31 - 2**26
+#: Bytes of a weight of a message in memory below which it is copied with the graph.
+_COPIED_BELOW = 2**16
 _PAGE = 4096  # bytes; runtimes map external data by pages
 _SMALLEST_PAGED = 2**20
 
@@ -87,7 +89,7 @@ def to_message(ir: onnx_ir.Model, extras: Extras, *, thing: str) -> onnx.ModelPr
     Raises:
         ModelFileError: it would be more than 2 GB.
     """
-    skeleton = _skeleton(ir, extras)
+    skeleton = _skeleton(ir, extras, lifted_from=_COPIED_BELOW)
     if skeleton.weight_bytes > LARGEST_MESSAGE:
         raise ModelFileError(
             thing,
@@ -104,7 +106,7 @@ def to_message(ir: onnx_ir.Model, extras: Extras, *, thing: str) -> onnx.ModelPr
 
 def to_weightless_message(ir: onnx_ir.Model, extras: Extras) -> onnx.ModelProto:
     """Return the model as a message in which large weights are inputs: all that shape inference needs."""
-    skeleton = _skeleton(ir, extras)
+    skeleton = _skeleton(ir, extras, lifted_from=_COPIED_BELOW)
     graph = skeleton.proto.graph
     listed = {value.name for value in graph.input}
     for tensor in skeleton.initializers:
@@ -192,17 +194,16 @@ def _refuse_target(path: Path, *, force: bool) -> None:
     refuse_existing(path, force=force)
 
 
-def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
-    copy = ir.clone()
-    weights: dict[str, onnx_ir.TensorProtocol] = {}
-    for name, value in copy.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes < SMALLEST_LIFTED or tensor.dtype == onnx_ir.DataType.STRING:
-            continue
-        if isinstance(tensor, ListedTensor):
-            continue
-        weights[name] = tensor
-        value.const_value = onnx_ir.ExternalTensor(
+def _skeleton(ir: onnx_ir.Model, extras: Extras, *, lifted_from: int = SMALLEST_LIFTED) -> _Skeleton:
+    weights = {
+        name: value.const_value
+        for name, value in ir.graph.initializers.items()
+        if value.const_value is not None and _is_lifted(value.const_value, lifted_from)
+    }
+    # Copying the graph takes longer than copying small weights.
+    copy = ir.clone() if weights else ir
+    for name, tensor in weights.items():
+        copy.graph.initializers[name].const_value = onnx_ir.ExternalTensor(
             IN_FILE,
             0,
             tensor.nbytes,
@@ -232,6 +233,12 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras) -> _Skeleton:
         initializers.append(kept)
     proto.graph.ClearField("initializer")
     return _Skeleton(proto, tuple(initializers), weights)
+
+
+def _is_lifted(tensor: onnx_ir.TensorProtocol, lifted_from: int) -> bool:
+    if tensor.dtype == onnx_ir.DataType.STRING or isinstance(tensor, ListedTensor):
+        return False
+    return tensor.nbytes >= lifted_from or isinstance(tensor, onnx_ir.ExternalTensor)
 
 
 def _drop_shapes_of(graph: onnx.GraphProto, initializers: set[str]) -> None:

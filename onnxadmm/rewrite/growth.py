@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.errors import PlanError
+from onnxadmm.errors import NothingToPruneError, PlanError
 from onnxadmm.graph.constants import constants_by_name, stored_bytes
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
@@ -30,9 +30,20 @@ def leave_out_growing(
 
     Returns:
         the units; which of them stay; ``ignore`` and the groups that do not pay.
+
+    Raises:
+        NothingToPruneError: no group is left.
     """
+    asked = len(ignore)
     while True:
         units = find(ignore)
+        if not units.groups and len(ignore) > asked:
+            raise NothingToPruneError(
+                "the model",
+                expected="a group whose cut makes the file smaller",
+                found=f"none: the cuts of {', '.join(ignore[asked:])} have to write out more than they save",
+                way_out="ask for a smaller result, of which so little is left that it pays",
+            )
         keep = choose(units)
         growing = growing_groups(model, units, keep)
         if not growing:

@@ -54,6 +54,7 @@ class Cost:
         # Per axis: the units on it and how many positions each has; unit -1 stands first and stays.
         self._occupancy = [np.unique(axis, return_counts=True) for axis in self._axes]
         self._readers: _Readers | None = None
+        self._flat = _Flat(self._occupancy, self._scales, self._terms, self._count)
         if file is not None:
             whole = np.ones(self._count, dtype=np.bool_)
             samples = [whole, *(_part_of(units, share) for share in (0.0, 0.5, 1.0))] if near is None else [near]
@@ -69,9 +70,7 @@ class Cost:
 
     def total(self, keep: NDArray[np.bool_]) -> float:
         """Return the cost when the units where ``keep`` is True stay: bool ``[unit count]``."""
-        lengths = self._lengths(keep)
-        products = (constant * math.prod([lengths[index] for index in axes]) for constant, axes in self._terms)
-        return float(sum(products)) + self._constant
+        return self._flat.sum_of_products(self._flat.lengths(keep)) + self._constant
 
     def dense(self) -> float:
         """Return the cost of the whole model."""
@@ -83,7 +82,8 @@ class Cost:
         Only what these units occupy is looked at, so all groups of a model together take about as long as one total.
         """
         if self._readers is None:
-            self._readers = _Readers(self._occupancy, self._terms, self._lengths(np.ones(self._count, dtype=np.bool_)))
+            whole = self._flat.lengths(np.ones(self._count, dtype=np.bool_)).tolist()
+            self._readers = _Readers(self._occupancy, self._terms, whole)
         readers = self._readers
         first, behind = np.searchsorted(readers.units, [start, start + count])
         lengths: dict[int, float] = {}
@@ -99,22 +99,7 @@ class Cost:
 
     def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the cost that each unit adds while the others are as in ``keep``: float64 ``[unit count]``."""
-        lengths = self._lengths(keep)
-        slopes = np.zeros(len(self._axes))
-        for constant, axes in self._terms:
-            for place, index in enumerate(axes):
-                slopes[index] += constant * math.prod([lengths[other] for other in axes[:place] + axes[place + 1 :]])
-        result = np.zeros(self._count + 1)
-        for (units, counts), slope, scale in zip(self._occupancy, slopes, self._scales, strict=True):
-            result[units] += slope * scale * counts
-        return result[:-1]
-
-    def _lengths(self, keep: NDArray[np.bool_]) -> list[float]:
-        stays = np.append(keep, True)
-        return [
-            float(counts[stays[units]].sum()) * scale
-            for (units, counts), scale in zip(self._occupancy, self._scales, strict=True)
-        ]
+        return self._flat.per_unit(self._flat.slopes(self._flat.lengths(keep)))
 
 
 def _terms(units: Units, kind: CostKind) -> tuple[CostTerm, ...]:
@@ -136,6 +121,55 @@ def _part_of(units: Units, share: float) -> NDArray[np.bool_]:
         for members in group.members:
             keep[members[max(1, min(round(share * members.size), members.size - 1)) :]] = False
     return keep
+
+
+class _Flat:
+    """Axes and terms in flat arrays: what kept units cost is asked for thousands of times in one allocation."""
+
+    def __init__(
+        self,
+        occupancy: list[tuple[LabelArray, NDArray[np.int64]]],
+        scales: list[float],
+        terms: list[tuple[float, list[int]]],
+        unit_count: int,
+    ) -> None:
+        sizes = [units.size for units, _ in occupancy]
+        self._scales = np.array(scales)
+        self._count = unit_count
+        self._axes = np.repeat(np.arange(len(sizes)), sizes)  # of each of the units
+        units = np.concatenate([np.empty(0, np.int64), *(units for units, _ in occupancy)])
+        self._units = np.where(units < 0, unit_count, units)  # the last place stands for what always stays
+        self._positions = np.concatenate([np.empty(0), *(counts for _, counts in occupancy)])
+        self._constants = np.array([constant for constant, _ in terms])
+        width = max((len(axes) for _, axes in terms), default=0)
+        one = len(sizes)  # behind the lengths stands a 1, so that all terms have as many factors
+        self._factors = np.array([[*axes, *[one] * (width - len(axes))] for _, axes in terms], np.int64)
+        self._factors = self._factors.reshape(len(terms), width)
+
+    def lengths(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return how long each axis is: float64 ``[axes]``."""
+        kept = self._positions * np.append(keep, True)[self._units]
+        found: NDArray[np.float64] = np.bincount(self._axes, kept, minlength=self._scales.size) * self._scales
+        return found
+
+    def sum_of_products(self, lengths: NDArray[np.float64]) -> float:
+        """Return what all terms come to."""
+        return float((self._constants * np.append(lengths, 1.0)[self._factors].prod(axis=1)).sum())
+
+    def slopes(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the terms grow by for each position more of an axis: float64 ``[axes]``."""
+        factors = np.append(lengths, 1.0)[self._factors]
+        found = np.zeros(lengths.size + 1)
+        for place in range(factors.shape[1]):
+            others = np.delete(factors, place, axis=1).prod(axis=1)
+            found += np.bincount(self._factors[:, place], self._constants * others, minlength=found.size)
+        return found[:-1]
+
+    def per_unit(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what each unit adds: float64 ``[unit count]``."""
+        added = (slopes * self._scales)[self._axes] * self._positions
+        found = np.bincount(self._units, added, minlength=self._count + 1)[: self._count]
+        return found.astype(np.float64, copy=False)
 
 
 class _Readers:

@@ -155,6 +155,7 @@ def test_a_model_may_be_saved_over_itself(tmp_path: Path) -> None:
 
 def test_what_is_too_large_for_one_message_becomes_external(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "LARGEST_MESSAGE", 10_000)
+    monkeypatch.setattr(store, "_COPIED_BELOW", 1024)
     model = from_proto(small_network())
     save(model, tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx.data").is_file()

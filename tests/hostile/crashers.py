@@ -158,7 +158,7 @@ def embedding_with_junk_ids() -> onnx.ModelProto:
 
 def lstm_with_a_lying_hidden_size() -> onnx.ModelProto:
     nodes = [
-        helper.make_node("LSTM", ["x", "W", "R"], ["h"], hidden_size=2**20),
+        helper.make_node("LSTM", ["x", "W", "R"], ["h"], hidden_size=2**30),
         helper.make_node("Squeeze", ["h", "one"], ["y"]),
     ]
     weights: dict[str, Array] = {"W": _weight(1, 16, 5), "R": _weight(1, 16, 4), "one": np.array([1], np.int64)}

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxsim  # noqa: F401  # once, so that no fork spends half of its time on it
 
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main as command

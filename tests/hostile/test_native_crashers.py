@@ -1,6 +1,5 @@
 """On whatever model native code crashes, this process lives on, and its user reads one sentence."""
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import onnx
 import pytest
 
 import onnxadmm as oa
-from onnxadmm.child_process import command as words
-from onnxadmm.child_process import environment
 from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.harmless import is_harmless
 from onnxadmm.graph.model import load
@@ -17,23 +14,12 @@ from onnxadmm.graph.runtime import open_session
 from onnxadmm.graph.simplify import simplify
 from tests.hostile.crashers import CRASHERS
 from tests.hostile.natives import crashes
+from tests.processes import run
 
 #: Models that onnxruntime merely refuses, in a sentence of its own.
 REFUSED = {"conv_group_0", "conv_transpose_of_huge_groups", "depth_to_space_of_blocks_of_0", "embedding_with_junk_ids"}
 #: Models of which this package's own analysis makes nothing, so that only running them is tried.
 SHRINKING = ("max_pool_strides_0", "division_by_0", "modulo_0", "roi_align_with_junk_indices")
-
-
-def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run a verb in a process of its own, where a crash ends no test."""
-    return subprocess.run(
-        words("-m", "onnxadmm.cli", *map(str, arguments)),
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.mark.slow

@@ -1,22 +1,27 @@
 """SIGTERM and SIGHUP: whatever verb they meet clears away what it has begun, and its children end."""
 
+import importlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from onnxadmm.cli import main
 from onnxadmm.demo import demo_files
 from onnxadmm.errors import OutputError
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.run.checkpoint import Header, write_checkpoint
+from onnxadmm.train.preflight import preflight
 from tests.conftest import Command
+from tests.processes import call
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
@@ -35,30 +40,30 @@ _VERBS = {
         ["compress", "MODEL", "--data", "DATA", "--params", "0.5", "--epochs", "1", "--out", "OUT/out"],
     ),
 }
-_PROGRAM = """
-import importlib, os, signal, sys
-place, number, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-from onnxadmm.cli import main
-from onnxadmm.train.preflight import preflight
-real = preflight._run
-if place == "onnxadmm.run.steps.preflight":
-    # The child is under way when the signal comes: it takes longer than this to import what it needs.
-    import threading
-    def run(folder, order, timeout):
-        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
-        return real(folder, order, timeout)
-    preflight._run = run
-else:
-    module, _, name = place.rpartition(".")
-    holder = importlib.import_module(module)
-    def stop(*_, **__):
-        os.kill(os.getpid(), number)
-        import time
-        time.sleep(30)
-    getattr(holder, name)
-    setattr(holder, name, stop)
-sys.exit(main(words))
-"""
+
+
+def _signalled(place: str, number: int, words: list[str]) -> int:
+    """Run a verb that meets a signal at some place."""
+    if place == "onnxadmm.run.steps.preflight":
+        # The child is under way when the signal comes: it takes longer than this to import what it needs.
+        real = preflight._run
+
+        def run(*arguments: Any) -> Any:
+            threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+            return real(*arguments)
+
+        preflight._run = run
+    else:
+        module, _, name = place.rpartition(".")
+        holder = importlib.import_module(module)
+
+        def stop(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(30)
+
+        getattr(holder, name)
+        setattr(holder, name, stop)
+    return main(words)
 
 
 @pytest.mark.slow
@@ -76,15 +81,7 @@ def test_a_signal_ends_a_verb_and_leaves_nothing_but_a_checkpoint(
     place, words = _VERBS[verb]
     known = {"MODEL": str(files.model), "PLAN": str(plan), "DATA": str(files.training)}
     filled = [known.get(word, word.replace("OUT", str(out))) for word in words]
-    ran = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, place, str(number), *filled],
-        cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(temporary)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ran = call(_signalled, place, int(number), filled, temporary=temporary, timeout=300)
     assert ran.returncode == 128 + number, ran.stderr
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     # Where training was under way, what it has come to is kept.

@@ -70,6 +70,7 @@ def compressed(path: Path, data: object, **recipe: Any) -> oa.Report:
         budget=oa.Budget(params=0.8),
         recipe=oa.Recipe(**{"epochs": 1, "retrain_epochs": 1, "batch_size": 8, "workers": 1, **recipe}),
         limits=oa.Limits(round_to=1),
+        bench=False,
     )
     assert report.verification is not None
     assert report.verification.passed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxadmm as oa
-from onnxadmm.errors import DataError, NotTrainableError, OptionError
+from onnxadmm.errors import DataError, NothingToPruneError, NotTrainableError, OptionError
 from onnxadmm.report.report import Report
 from tests.conftest import Command
 from tests.samples_text import parse_sample
@@ -275,7 +275,7 @@ def test_an_archive_of_both_parts_is_no_data_given_twice(tmp_path: Path) -> None
     assert not any("The test data are the training data" in sentence for sentence in report.warnings)
 
 
-def test_weights_that_grow_since_they_are_written_out_are_a_warning(tmp_path: Path) -> None:
+def test_weights_that_grow_since_they_are_written_out_are_left_whole_or_else_a_warning(tmp_path: Path) -> None:
     model = parse_sample(
         """<ir_version: 8, opset_import: ["" : 17]>
         filled (float[N, 6] x) => (float[N, 2] y)
@@ -286,8 +286,11 @@ def test_weights_that_grow_since_they_are_written_out_are_a_warning(tmp_path: Pa
           y = MatMul (b, W2) }"""
     )
     data = RANDOM.standard_normal((64, 6)).astype(np.float32)
-    options: dict[str, Any] = {"recipe": {**SHORT, "loss": "mse", "distillation": 1.0}, "simplified": False}
-    report = oa.compress(model, data=data, budget={"params": 0.9}, bench=False, **options)
+    recipe = {**SHORT, "loss": "mse", "distillation": 1.0}
+    options: dict[str, Any] = {"data": data, "simplified": False, "bench": False}
+    with pytest.raises(NothingToPruneError, match="the cuts of F, W1 have to write out more than they save"):
+        oa.compress(model, budget={"params": 0.9}, recipe=recipe, **options)
+    report = oa.compress(model, targets={"W1": 0.9, "F": 0.9}, recipe={**recipe, "mode": "joint"}, **options)
     assert [line for line in report.warnings if "bytes more than the original's" in line]
 
 
