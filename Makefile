@@ -8,6 +8,9 @@ TESTS ?= tests
 JOBS ?= auto
 PARALLEL := -n $(JOBS) --maxprocesses 4 --dist worksteal
 
+# Where this is set every process that a test starts compiles the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test quick lint types clean
 
 help:

@@ -28,7 +28,7 @@ from tests.shared import SCALE2, compiled
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--networks", type=int, default=300, help="random networks of all operators that are pruned")
+    parser.addoption("--networks", type=int, default=420, help="random networks of all operators that are pruned")
     parser.addoption("--mutants", type=int, default=500, help="mutated models that are analysed")
     parser.addoption("--kills", type=int, default=10, help="whole runs that are killed at a random moment")
     parser.addoption("--cases", type=int, help="of each test at most so many of its cases, evenly chosen")

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -42,6 +43,19 @@ class Case:
     @property
     def removed(self) -> int:
         return int((~self.keep).sum())
+
+    # Laws read these and change nothing in them.
+    @cached_property
+    def model_message(self) -> onnx.ModelProto:
+        return to_proto(self.model)
+
+    @cached_property
+    def masked_message(self) -> onnx.ModelProto:
+        return to_proto(self.masked)
+
+    @cached_property
+    def shrunk_message(self) -> onnx.ModelProto:
+        return to_proto(self.shrunk)
 
 
 def prune(original: onnx.ModelProto, model: Model, units: Units, keep: NDArray[np.bool_]) -> Case:
@@ -94,9 +108,9 @@ def law_masked_equals_shrunk(case: Case) -> Verification:
 
 def law_shrunk_is_valid(case: Case) -> None:
     """Checker and strict shape inference pass; the declared outputs are what shape inference finds."""
-    proto = to_proto(case.shrunk)
+    proto = case.shrunk_message
     check(proto)
-    check(to_proto(case.masked))
+    check(case.masked_message)
     if inferred_outputs(case.original) is None:
         return  # onnx cannot follow some operators; where it follows the original it must follow the result
     inferred = inferred_outputs(proto)
@@ -110,7 +124,7 @@ def law_shrunk_is_valid(case: Case) -> None:
 def law_signature_is_unchanged(case: Case) -> None:
     """Inputs, outputs, opset, metadata and doc strings survive."""
     before = case.original
-    for after in (to_proto(case.shrunk), to_proto(case.masked)):
+    for after in (case.shrunk_message, case.masked_message):
         stored = {tensor.name for tensor in before.graph.initializer}
         assert [v for v in after.graph.input if v.name not in stored] == [
             v for v in before.graph.input if v.name not in stored
@@ -129,7 +143,7 @@ def law_signature_is_unchanged(case: Case) -> None:
 def law_face_is_unchanged(case: Case) -> None:
     """The signature, and the names of nodes and weights survive."""
     law_signature_is_unchanged(case)
-    before, shrunk = case.original, to_proto(case.shrunk)
+    before, shrunk = case.original, case.shrunk_message
     documented = [(node.op_type, node.name, node.doc_string, list(node.output)) for node in before.graph.node]
     survivors = [(node.op_type, node.name, node.doc_string, list(node.output)) for node in shrunk.graph.node]
     added = [entry for entry in survivors if entry not in documented]
@@ -152,7 +166,7 @@ def law_face_is_unchanged(case: Case) -> None:
 
 def law_record_says_what_was_removed(case: Case) -> None:
     """The shrunk file's metadata count the units that went; an untouched file records nothing."""
-    record = {entry.key: entry.value for entry in to_proto(case.shrunk).metadata_props}.get("onnxadmm.pruned")
+    record = {entry.key: entry.value for entry in case.shrunk_message.metadata_props}.get("onnxadmm.pruned")
     if not case.removed:
         assert record is None
         return
@@ -218,7 +232,7 @@ def law_removed_units_cannot_be_seen(case: Case) -> None:
 
     This is the definition of a unit that is gone, and shares nothing with ``shrink``.
     """
-    scrambled = onnx.ModelProto.FromString(to_proto(case.masked).SerializeToString())
+    scrambled = onnx.ModelProto.FromString(case.masked_message.SerializeToString())
     arrays = constants(scrambled.graph)
     gone = ~np.append(case.keep, True)
     readers = {(reader.tensor, reader.axis) for reader in case.units.readers}
@@ -249,8 +263,8 @@ def law_shrunk_runs_optimised(case: Case) -> None:
         run(case.original, feed)
     except Exception:  # onnxruntime's errors have no common root below Exception
         return
-    outputs = run(to_proto(case.shrunk), feed)
-    for expected, found in zip(run(to_proto(case.masked), feed, optimise=False), outputs, strict=True):
+    outputs = run(case.shrunk_message, feed)
+    for expected, found in zip(run(case.masked_message, feed, optimise=False), outputs, strict=True):
         assert snr_db(expected, found) > 70
 
 
@@ -263,7 +277,7 @@ def law_reference_agrees(case: Case) -> bool:
     original = evaluate(case.original, feed)
     if original is None or not agree(original, run(case.original, feed, optimise=False)):
         return False
-    masked, shrunk = evaluate(to_proto(case.masked), feed), evaluate(to_proto(case.shrunk), feed)
+    masked, shrunk = evaluate(case.masked_message, feed), evaluate(case.shrunk_message, feed)
     assert masked is not None
     assert shrunk is not None
     assert agree(masked, shrunk)
@@ -279,7 +293,7 @@ def law_cost_is_counted_on_the_shrunk_graph(case: Case) -> None:
     )
     for kind, count in counts:
         cost = Cost(case.units, kind)
-        before, after = count(to_proto(case.model)), count(to_proto(case.shrunk))
+        before, after = count(case.model_message), count(case.shrunk_message)
         if before is None or after is None:
             continue
         saved = before - after + (added_factors(case) if kind == "params" else 0)
@@ -290,8 +304,8 @@ def law_nothing_removed_changes_nothing(original: onnx.ModelProto, model: Model,
     """Keeping everything gives the bytes that came in."""
     case = prune(original, model, units, np.ones(units.count, np.bool_))
     before = to_proto(model).SerializeToString(deterministic=True)
-    assert to_proto(case.shrunk).SerializeToString(deterministic=True) == before
-    assert to_proto(case.masked).SerializeToString(deterministic=True) == before
+    assert case.shrunk_message.SerializeToString(deterministic=True) == before
+    assert case.masked_message.SerializeToString(deterministic=True) == before
 
 
 # Oracles
@@ -299,10 +313,10 @@ def law_nothing_removed_changes_nothing(original: onnx.ModelProto, model: Model,
 
 def added_factors(case: Case) -> int:
     """The scalars the rewrite adds: the share of a mean's channels it kept is a constant, no weight."""
-    had = {tensor.name for tensor in to_proto(case.model).graph.initializer}
+    had = {tensor.name for tensor in case.model_message.graph.initializer}
     return sum(
         1
-        for tensor in to_proto(case.shrunk).graph.initializer
+        for tensor in case.shrunk_message.graph.initializer
         if tensor.name not in had and not tensor.dims and tensor.data_type == onnx.TensorProto.FLOAT
     )
 
