@@ -184,7 +184,7 @@ def _run(node: onnx_ir.Node, known: dict[str, Array], model: Model) -> Sequence[
     if node.op_type == "BatchNormalization" and _by_its_own_statistics(node):
         return _normalised([known[value.name or ""] for value in node.inputs if value is not None], node)
     operands = [None if value is None else Known.constant(known[value.name or ""]) for value in node.inputs]
-    results = fold(onnx_ir.to_proto(node), operands, model.ir.opset_imports.get("", 1))
+    results = fold(onnx_ir.serde.serialize_node(node), operands, model.ir.opset_imports.get("", 1))
     return None if results is None else [result.first for result in results]
 
 

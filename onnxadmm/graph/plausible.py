@@ -15,10 +15,12 @@ def lengths_of(given: onnx.TypeProto | None) -> tuple[int, ...] | None:
     """All lengths of a tensor type, None when one is unknown."""
     if given is None or not given.HasField("tensor_type") or not given.tensor_type.HasField("shape"):
         return None
-    dims = given.tensor_type.shape.dim
-    if not all(dim.HasField("dim_value") for dim in dims):
-        return None
-    return tuple(int(dim.dim_value) for dim in dims)
+    lengths = []
+    for dim in given.tensor_type.shape.dim:
+        if not dim.HasField("dim_value"):
+            return None
+        lengths.append(dim.dim_value)
+    return tuple(lengths)
 
 
 def bears_inference(nodes: Iterable[onnx.NodeProto], opsets: Mapping[str, int]) -> bool:
@@ -55,7 +57,7 @@ def plausible(
     """Whether the lengths fit together, as far as ONNX's inference does not look at that itself."""
     if proto.domain not in ("", "ai.onnx"):
         return True
-    given = [lengths_of(types[name]) if name else None for name in proto.input]
+    given = [lengths_of(types[name]) if name else None for name in proto.input[:2]]
     outputs = [lengths_of(result) or () for result in results.values()]
     if any(length < 0 for lengths in outputs for length in lengths):
         return False

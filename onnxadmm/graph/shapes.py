@@ -274,7 +274,7 @@ class _Walk:
                     weight += weight_bytes(attribute.as_graph())
             if weight > _LARGEST_SUBGRAPH:
                 return None
-            proto = onnx_ir.to_proto(node)
+            proto = onnx_ir.serde.serialize_node(node)
             self._protos[key] = proto if self._bears_inference(node, proto) else None
         return self._protos[key]
 
@@ -282,7 +282,7 @@ class _Walk:
         function = self._model.ir.functions.get(node.op_identifier())
         if function is None:
             return bears_inference([proto], self._model.ir.opset_imports)
-        return bears_inference(onnx_ir.to_proto(function).node, function.opset_imports)
+        return bears_inference(onnx_ir.serde.serialize_function(function).node, function.opset_imports)
 
     def _infer(
         self, node: onnx_ir.Node, proto: onnx.NodeProto, inputs: Sequence[_Info | None], number: int
@@ -323,7 +323,7 @@ class _Walk:
         if function is not None:
             given = [types[name] if name else onnx.TypeProto() for name in proto.input]
             outputs = shape_inference.infer_function_output_types(
-                onnx_ir.to_proto(function), given, list(proto.attribute)
+                onnx_ir.serde.serialize_function(function), given, list(proto.attribute)
             )
             return dict(zip(proto.output, outputs, strict=False))
         domain = "" if node.domain == "ai.onnx" else node.domain

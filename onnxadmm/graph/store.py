@@ -213,7 +213,7 @@ def _skeleton(ir: onnx_ir.Model, extras: Extras, *, lifted_from: int = SMALLEST_
             doc_string=tensor.doc_string,
             metadata_props=dict(tensor.metadata_props),
         )
-    proto = onnx_ir.to_proto(copy)
+    proto = onnx_ir.serde.serialize_model(copy)
     for opset in proto.opset_import:
         if extras.bare_opset and not opset.domain:
             opset.ClearField("domain")
