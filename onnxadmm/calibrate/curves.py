@@ -1,6 +1,6 @@
 """What each group loses as it shrinks: the order of its units, and measured losses at some counts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +10,16 @@ from numpy.typing import NDArray
 from onnxadmm.admm.allocation import Curve
 from onnxadmm.admm.ladder import make_ladder
 from onnxadmm.admm.problem import GateGroup, UnitArray
+from onnxadmm.calibrate.distance import Distance
 from onnxadmm.calibrate.effort import WIDEST, Effort
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.moments import Moments
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.order import FixedReading, LayerReading, Reading, removal_order
-from onnxadmm.graph.model import Model
 
 Array = NDArray[Any]
 DoubleArray = NDArray[np.float64]
-#: How far a model is from the original on some samples; 0 for the original itself.
-Distance = Callable[[Model], float]
 #: What a network that puts out no finite numbers counts as.
 _FAR = 1e9
 
@@ -46,8 +44,8 @@ def measure(
     scores: DoubleArray,
     distance: Distance,
     effort: Effort,
-) -> Iterator[Shrinking]:
-    """Yield how each group shrinks, in their order.
+) -> Iterator[tuple[GateGroup, Shrinking]]:
+    """Yield each group and how it shrinks, those that are read first in the graph first.
 
     The layers that read a group are fitted anew by closed form for each count; all else is as in the original.
 
@@ -56,11 +54,16 @@ def measure(
         scores: of each unit, relative to its group, float64 ``[units.count]``: for what reads units and is no layer.
         distance: from the original.
     """
-    for chunk in _chunks(network, groups, effort.memory // 2):
+    ordered = sorted(groups, key=lambda group: network.first_reader(_inside(group)))
+    for chunk in _chunks(network, ordered, effort.memory // 2):
         layers = {layer.node: layer for group in chunk for layer in _readers(network, group)}
         moments = _statistics(network, list(layers.values()), batches, effort)
         for group in chunk:
-            yield _shrinking(network, group, moments, scores, distance, effort)
+            yield group, _shrinking(network, group, moments, scores, distance, effort)
+
+
+def _inside(group: GateGroup) -> slice:
+    return slice(group.start, group.start + group.count)
 
 
 def _readers(network: Network, group: GateGroup) -> list[Layer]:
@@ -124,7 +127,7 @@ def _shrinking(
     layers = _readers(network, group)
     parts = [(layer, _readings(network, layer, group, moments[layer.node], effort)) for layer in layers]
     readings: list[Reading] = [reading for _, several in parts for reading in several]
-    inside = slice(group.start, group.start + group.count)
+    inside = _inside(group)
     wide = any(_local(network, layer, group).max(initial=-1) >= 0 for layer in network.layers if layer not in layers)
     if not readings or wide or network.unknown[inside].any():
         readings.append(FixedReading(scores[inside]))
@@ -148,12 +151,15 @@ def _shrinking(
         stops=[fewest, *(max(1, round(level * size)) for level in effort.levels)],
         on_stop=take,
     )
-    losses = {size: 0.0}
-    for left, constants in taken.items():
+
+    def without_first(steps: int, constants: Mapping[str, Array]) -> dict[str, Array]:
         keep = np.ones(network.units.count, np.bool_)
-        keep[order[: size - left].reshape(-1)] = False
-        loss = distance(network.masked(constants, keep))
-        losses[left] = max(0.0, loss) if np.isfinite(loss) else _FAR
+        keep[order[:steps].reshape(-1)] = False
+        return network.without_units(constants, keep)
+
+    found = distance([without_first(size - left, constants) for left, constants in taken.items()])
+    losses = {left: max(0.0, loss) if np.isfinite(loss) else _FAR for left, loss in zip(taken, found, strict=True)}
+    losses[size] = 0.0
     counts = sorted(losses)
     return Shrinking(order, Curve(np.array(counts), np.array([losses[count] for count in counts])))
 

@@ -13,7 +13,8 @@ from onnxadmm.calibrate.fit import Bounds
 from onnxadmm.calibrate.layers import Layer, find_layers
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model
-from onnxadmm.rewrite.mask import mask
+from onnxadmm.rewrite.gates import gate_value
+from onnxadmm.rewrite.mask import mask, without_units
 from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
@@ -101,6 +102,44 @@ class Network:
             offset = constants.reshape(offset.shape) * np.float32(layer.offset.factor)
         low, high = (np.float32(limit) for limit in layer.limits)
         return Bounds(low - offset, high - offset)
+
+    def without_units(self, constants: Mapping[str, Array], keep: KeepArray) -> dict[str, Array]:
+        """Return constants by which the model, its gates open, cannot see the units that go.
+
+        Args:
+            constants: others that differ from the model's, by name; the result holds them as well.
+            keep: which units stay, bool ``[units.count]``.
+        """
+        stays = np.append(keep, True)  # unit -1 is the last element: it always stays
+        gates = [gate for gate in self.units.gates if not stays[gate.reader.units].all()]
+        return {
+            **constants,
+            **without_units({**self._read, **constants}, self.units, keep),
+            **{gate.reader.tensor: gate_value(gate, stays[gate.reader.units]) for gate in gates},
+        }
+
+    def first_reader(self, units: slice) -> int:
+        """Return the place, among the nodes of the graph, of the first that reads one of some units."""
+        inside = np.zeros(self.units.count + 1, np.bool_)  # the last element is for what belongs to no unit
+        inside[units] = True
+        weights = {reader.tensor for reader in self.units.readers if inside[reader.units].any()}
+        results = {gate.result for gate in self.units.gates if inside[gate.reader.units].any()}
+        places = (
+            index
+            for index, node in enumerate(self.model.ir.graph)
+            if (node.outputs and node.outputs[0].name in results)
+            or any(value is not None and value.name in weights for value in node.inputs)
+        )
+        return next(places, 0)
+
+    @cached_property
+    def _read(self) -> Mapping[str, Array]:
+        """Constants that readers and zero points name."""
+        values = constants_by_name(self.model)
+        names = {reader.tensor for reader in self.units.readers}
+        names |= {point.tensor for point in self.units.zero_points.values()}
+        arrays = ((name, constant(values[name])) for name in names if name in values)
+        return {name: array for name, array in arrays if array is not None}
 
     def masked(self, constants: Mapping[str, Array], keep: KeepArray) -> Model:
         """Return the model with some constants replaced that cannot see the units that go."""

@@ -13,21 +13,25 @@ from onnxadmm.admm.state import State, part, under
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Work, expected_work
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, refit
 from onnxadmm.errors import DataError
-from onnxadmm.graph.model import Model
+from onnxadmm.graph.model import Model, from_proto
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.rank import score
+from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset
-from onnxadmm.train.evaluate import Teacher, evaluate
-from onnxadmm.train.losses import Loss
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.metrics import Meter
+from onnxadmm.train.prepare.nodes import as_proto
+from onnxadmm.train.prepare.tail import cut_tail
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
@@ -71,7 +75,7 @@ class Calibration:
             memory=self.options.memory_bytes,
             threads=usable_cores(),
         )
-        batches = self._batches(model)
+        batches = self._batches(model, self.training.samples)
         _refuse_all_alike(batches)
         # Where only connections go, no unit has to.
         choosing = problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
@@ -115,16 +119,30 @@ class Calibration:
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
 
-    def _batches(self, model: Model) -> list[dict[str, Array]]:
-        samples = self.training.samples
+    def _batches(self, model: Model, data: ArrayDataset) -> list[dict[str, Array]]:
         size = _BATCH if batch_is_free(model) else fixed_batch(model)
-        return [{**batch.inputs, **samples.held} for batch in samples.batches(size, pad_last=not batch_is_free(model))]
+        return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
 
-    def _distance(self, model: Model, units: Units, problem: Problem, effort: Effort) -> "_Distance":
+    def _distance(self, model: Model, units: Units, problem: Problem, effort: Effort) -> Outlook:
+        """How far the outputs are from the original's, as the loss of a student from its teacher."""
         count = effort.shown(Cost(units, "macs").dense(), len(problem.groups), len(self.training.samples))
+        # Inputs without a batch are constants of what is shown.
+        data = replace(self.training.samples.take(np.arange(count)), held={})
         loss = Loss(task=self.training.loss.task, distillation=1.0)
-        data = self.training.samples.take(np.arange(count))
-        return _Distance(self.training, model, replace(data, labels=None), loss, effort.threads)
+        shown, tail = cut_tail(
+            as_proto(self.training.shown(open_gates(model, units))), keep_sigmoid=loss.task is Task.MSE
+        )
+
+        def measured(found: Sequence[Results], wanted: Sequence[Results]) -> float:
+            meter, left = Meter(loss), count
+            for one, other in zip(found, wanted, strict=True):
+                logits, teacher = (np.asarray(each[tail.logits], np.float32)[:left] for each in (one, other))
+                meter.add(logits, None, teacher)
+                left -= len(logits)
+            return meter.result().loss
+
+        goal = Goal(from_proto(shown), self._batches(model, data), measured)
+        return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
     def _tell(
         self, network: Network, groups: Sequence[GateGroup], batches: Sequence[Mapping[str, Array]], effort: Effort
@@ -162,19 +180,6 @@ class Calibration:
                 f"{len(short)} layers, among them {name}, read more numbers than the samples have rows for ({width} "
                 f"against {rows}): they stay near what they were; {needed} samples would determine them."
             )
-
-
-class _Distance:
-    """How far a model's outputs are from the original's, as the loss of a student from its teacher."""
-
-    def __init__(self, training: Training, model: Model, data: ArrayDataset, loss: Loss, threads: int) -> None:
-        self._training, self._data, self._loss, self._threads = training, data, loss, threads
-        self._teacher = Teacher(training.shown(model), loss=loss, threads=threads)
-
-    def __call__(self, model: Model) -> float:
-        shown = self._training.shown(model)
-        found = evaluate(shown, self._data, loss=self._loss, threads=self._threads, teacher=self._teacher)
-        return found.loss
 
 
 def _refuse_all_alike(batches: Sequence[Mapping[str, Array]]) -> None:
