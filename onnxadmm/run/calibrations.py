@@ -19,7 +19,7 @@ from onnxadmm.calibrate.expect import Work, expected_work
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, refit
 from onnxadmm.errors import DataError
-from onnxadmm.graph.model import Model, from_proto
+from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
@@ -129,9 +129,8 @@ class Calibration:
         # Inputs without a batch are constants of what is shown.
         data = replace(self.training.samples.take(np.arange(count)), held={})
         loss = Loss(task=self.training.loss.task, distillation=1.0)
-        shown, tail = cut_tail(
-            as_proto(self.training.shown(open_gates(model, units))), keep_sigmoid=loss.task is Task.MSE
-        )
+        shown = self.training.shown(open_gates(model, units))
+        proto, tail = cut_tail(as_proto(shown), keep_sigmoid=loss.task is Task.MSE)
 
         def measured(found: Sequence[Results], wanted: Sequence[Results]) -> float:
             meter, left = Meter(loss), count
@@ -141,7 +140,7 @@ class Calibration:
                 left -= len(logits)
             return meter.result().loss
 
-        goal = Goal(from_proto(shown), self._batches(model, data), measured)
+        goal = Goal(with_proto(shown, proto), self._batches(model, data), measured)
         return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
     def _tell(
