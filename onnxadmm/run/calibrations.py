@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import GateGroup, Problem
+from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
 from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
-from onnxadmm.calibrate.expect import Work, expected_work
+from onnxadmm.calibrate.expect import Paces, Work, expected_work
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, refit
 from onnxadmm.errors import DataError
@@ -77,10 +77,9 @@ class Calibration:
         )
         batches = self._batches(model, self.training.samples)
         _refuse_all_alike(batches)
-        # Where only connections go, no unit has to.
-        choosing = problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
+        choosing = _chooses(problem)
         groups = problem.groups if choosing else ()
-        self._tell(network, groups, batches, effort)
+        self._tell(network, problem, batches, effort)
         distance = self._distance(model, units, problem, effort)
         with journal.stage("calibrate", total=len(groups)):
 
@@ -143,23 +142,29 @@ class Calibration:
         goal = Goal(with_proto(shown, proto), self._batches(model, data), measured)
         return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
-    def _tell(
-        self, network: Network, groups: Sequence[GateGroup], batches: Sequence[Mapping[str, Array]], effort: Effort
-    ) -> None:
+    def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
         """Say before it begins how long it will take, and how much memory."""
-        session = open_session(network.model, threads=effort.threads)
-        with session:
+        start = time.perf_counter()
+        with open_session(network.model, threads=effort.threads) as session:
+            opened = time.perf_counter()
             session.run(batches[0])
-            start = time.perf_counter()
+            ran = time.perf_counter()
             session.run(batches[0])
-            seconds = (time.perf_counter() - start) * len(batches)
+            paces = Paces((time.perf_counter() - ran) * len(batches), opened - start)
         macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
 
         def work(each: Effort) -> Work:
-            each = each.for_network(macs, len(groups))
-            shown = each.shown(macs, len(groups), samples)
-            return expected_work(network, groups, each, samples=samples, pass_seconds=seconds, shown=shown)
+            each = each.for_network(macs, len(problem.groups))
+            return expected_work(
+                network,
+                problem.groups if _chooses(problem) else (),
+                each,
+                paces,
+                samples=samples,
+                shown=each.shown(macs, len(problem.groups), samples),
+                connections=problem.connections if problem.connection_share < 1 else (),
+            )
 
         others = ", ".join(
             f"{name}: {work(each).seconds:.0f} s" for name, each in EFFORTS.items() if name != self.options.effort
@@ -179,6 +184,11 @@ class Calibration:
                 f"{len(short)} layers, among them {name}, read more numbers than the samples have rows for ({width} "
                 f"against {rows}): they stay near what they were; {needed} samples would determine them."
             )
+
+
+def _chooses(problem: Problem) -> bool:
+    """Tell whether units have to go: where only connections do, none has to."""
+    return problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
 
 
 def _refuse_all_alike(batches: Sequence[Mapping[str, Array]]) -> None:
