@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,13 @@ class Network:
             of_none = np.full(self._constants[layer.weight].shape[layer.reading], -1)
             found[layer.node] = layer.units_of_rows(self._readers.get(layer.weight, of_none))
         return found
+
+    @cached_property
+    def sample_bytes(self) -> float:
+        """Bytes of what all layers read, for one sample, as far as shapes are known."""
+        shapes = self.units.shapes
+        found = {layer.data: shapes.shape(layer.data) for layer in self.every_layer}
+        return sum(4.0 * prod(shape) / shapes.batch for shape in found.values() if shape is not None)
 
     @cached_property
     def unknown(self) -> NDArray[np.bool_]:

@@ -37,8 +37,10 @@ from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
 
-#: Samples that run together, where the model leaves the batch free.
+#: Samples that run together, where the model leaves the batch free: at most, and so that what layers read in so many
+#: batches fits into the memory.
 _BATCH: Final = 32
+_BATCHES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ class Calibration:
             memory=self.options.memory_bytes,
             threads=usable_cores(),
         )
-        batches = self._batches(model, self.training.samples)
+        batches = self._batches(network, self.training.samples)
         _refuse_all_alike(batches)
         choosing = _chooses(problem)
         groups = problem.groups if choosing else ()
         self._tell(network, problem, batches, effort)
-        distance = self._distance(model, units, problem, effort)
+        distance = self._distance(network, problem, effort)
         with journal.stage("calibrate", total=len(groups)):
 
             def keep_groups(state: State) -> None:
@@ -118,17 +120,19 @@ class Calibration:
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
 
-    def _batches(self, model: Model, data: ArrayDataset) -> list[dict[str, Array]]:
-        size = _BATCH if batch_is_free(model) else fixed_batch(model)
+    def _batches(self, network: Network, data: ArrayDataset) -> list[dict[str, Array]]:
+        model = network.model
+        most = int(self.options.memory_bytes / _BATCHES / max(1.0, network.sample_bytes))
+        size = min(_BATCH, max(1, most)) if batch_is_free(model) else fixed_batch(model)
         return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
 
-    def _distance(self, model: Model, units: Units, problem: Problem, effort: Effort) -> Outlook:
+    def _distance(self, network: Network, problem: Problem, effort: Effort) -> Outlook:
         """How far the outputs are from the original's, as the loss of a student from its teacher."""
-        count = effort.shown(Cost(units, "macs").dense(), len(problem.groups), len(self.training.samples))
+        count = effort.shown(Cost(network.units, "macs").dense(), len(problem.groups), len(self.training.samples))
         # Inputs without a batch are constants of what is shown.
         data = replace(self.training.samples.take(np.arange(count)), held={})
         loss = Loss(task=self.training.loss.task, distillation=1.0)
-        shown = self.training.shown(open_gates(model, units))
+        shown = self.training.shown(open_gates(network.model, network.units))
         proto, tail = cut_tail(as_proto(shown), keep_sigmoid=loss.task is Task.MSE)
 
         def measured(found: Sequence[Results], wanted: Sequence[Results]) -> float:
@@ -139,7 +143,7 @@ class Calibration:
                 left -= len(logits)
             return meter.result().loss
 
-        goal = Goal(with_proto(shown, proto), self._batches(model, data), measured)
+        goal = Goal(with_proto(shown, proto), self._batches(network, data), measured)
         return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
     def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
