@@ -15,6 +15,7 @@ from onnxadmm.calibrate.effort import WIDEST, Effort
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.moments import Moments
+from onnxadmm.calibrate.narrowing import narrow
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.order import FixedReading, LayerReading, Reading, removal_order
 
@@ -67,7 +68,10 @@ def _inside(group: GateGroup) -> slice:
 
 
 def _readers(network: Network, group: GateGroup) -> list[Layer]:
-    """Layers that read a group, those with too many columns left out."""
+    """Layers that read a group, those with too many columns left out, or whose product does."""
+    pair = network.pairs.get(group.start)
+    if pair is not None:
+        return list(pair.layers)
     return [
         layer
         for layer in network.layers
@@ -124,6 +128,58 @@ def _shrinking(
     distance: Distance,
     effort: Effort,
 ) -> Shrinking:
+    size = group.count // group.block_count
+    fewest = make_ladder(group, np.stack(group.members, axis=1)).fewest
+    # The fewest are looked at as well: how far a loss goes on rising below the lowest level nobody can tell.
+    stops = [fewest, *(max(1, round(level * size)) for level in effort.levels)]
+    if group.start in network.pairs:
+        order, taken = _narrowed(network, group, moments, stops)
+    else:
+        order, taken = _ordered(network, group, moments, scores, effort, fewest=fewest, stops=stops)
+    changes = [
+        network.without_units(constants, _without(network, order[: size - left])) for left, constants in taken.items()
+    ]
+    losses = {
+        left: max(0.0, loss) if np.isfinite(loss) else _FAR for left, loss in zip(taken, distance(changes), strict=True)
+    }
+    losses[size] = 0.0
+    counts = sorted(losses)
+    return Shrinking(order, Curve(np.array(counts), np.array([losses[count] for count in counts])))
+
+
+def _without(network: Network, gone: UnitArray) -> NDArray[np.bool_]:
+    keep = np.ones(network.units.count, np.bool_)
+    keep[gone.reshape(-1)] = False
+    return keep
+
+
+def _narrowed(
+    network: Network, group: GateGroup, moments: Mapping[str, Moments], stops: Sequence[int]
+) -> tuple[UnitArray, dict[int, dict[str, Array]]]:
+    """The order of units of a pair, which are all alike before they get their bases, and its constants by count."""
+    pair = network.pairs[group.start]
+    order = group.start + np.arange(group.count)[::-1, None]
+    fits = [(network.matrix(layer), np.zeros_like(network.offset(layer))) for layer in pair.layers]
+    read = [moments[layer.node] for layer in pair.layers]
+    taken = {
+        left: narrow(network, pair, fits, read, _without(network, order[: group.count - left]))
+        for left in stops
+        if stops[0] <= left < group.count
+    }
+    return order, taken
+
+
+def _ordered(
+    network: Network,
+    group: GateGroup,
+    moments: Mapping[str, Moments],
+    scores: DoubleArray,
+    effort: Effort,
+    *,
+    fewest: int,
+    stops: Sequence[int],
+) -> tuple[UnitArray, dict[int, dict[str, Array]]]:
+    """The order in which units of a group go, and the constants of what reads them at some counts."""
     layers = _readers(network, group)
     parts = [(layer, _readings(network, layer, group, moments[layer.node], effort)) for layer in layers]
     readings: list[Reading] = [reading for _, several in parts for reading in several]
@@ -131,8 +187,6 @@ def _shrinking(
     wide = any(_local(network, layer, group).max(initial=-1) >= 0 for layer in network.layers if layer not in layers)
     if not readings or wide or network.unknown[inside].any():
         readings.append(FixedReading(scores[inside]))
-    size = group.count // group.block_count
-    fewest = make_ladder(group, np.stack(group.members, axis=1)).fewest
     taken: dict[int, dict[str, Array]] = {}
 
     def take(left: int) -> None:
@@ -142,26 +196,8 @@ def _shrinking(
             shift = np.einsum("bw,bwo->bo", moments[layer.node].mean, network.matrix(layer) - matrix)
             taken[left].update(network.with_matrix(layer, matrix, shift))
 
-    order = group.start + removal_order(
-        readings,
-        group.block_numbers,
-        fewest=fewest,
-        share=effort.share,
-        # The fewest are looked at as well: how far a loss goes on rising below the lowest level nobody can tell.
-        stops=[fewest, *(max(1, round(level * size)) for level in effort.levels)],
-        on_stop=take,
-    )
-
-    def without_first(steps: int, constants: Mapping[str, Array]) -> dict[str, Array]:
-        keep = np.ones(network.units.count, np.bool_)
-        keep[order[:steps].reshape(-1)] = False
-        return network.without_units(constants, keep)
-
-    found = distance([without_first(size - left, constants) for left, constants in taken.items()])
-    losses = {left: max(0.0, loss) if np.isfinite(loss) else _FAR for left, loss in zip(taken, found, strict=True)}
-    losses[size] = 0.0
-    counts = sorted(losses)
-    return Shrinking(order, Curve(np.array(counts), np.array([losses[count] for count in counts])))
+    order = removal_order(readings, group.block_numbers, fewest=fewest, share=effort.share, stops=stops, on_stop=take)
+    return group.start + order, taken
 
 
 def _readings(network: Network, layer: Layer, group: GateGroup, moments: Moments, effort: Effort) -> list[LayerReading]:

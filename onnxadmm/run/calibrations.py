@@ -17,7 +17,7 @@ from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Paces, Work, expected_work
 from onnxadmm.calibrate.network import Network
-from onnxadmm.calibrate.refit import Fitted, refit
+from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
 from onnxadmm.errors import DataError
 from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.graph.runtime import open_session
@@ -70,7 +70,7 @@ class Calibration:
         if begun is not None:
             return begun
         journal = self.training.journal
-        network = Network(model, units)
+        network = Network(model, units, narrows=problem.connection_share == 1)
         macs = Cost(units, "macs").dense()
         effort = replace(
             effort_of(self.options.effort).for_network(macs, len(problem.groups)),
@@ -105,7 +105,7 @@ class Calibration:
                 )
         checkpoints.flush()
         thinned = problem.connection_share < 1
-        with journal.stage("refit", total=len(network.every_layer if thinned else network.layers)):
+        with journal.stage("refit", total=len(layers_to_fit(network, keep, thinned=thinned))):
             connections = allot(network, problem, keep, batches, effort, distance=distance) if thinned else None
             fitted = refit(
                 network,
