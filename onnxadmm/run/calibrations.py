@@ -37,10 +37,10 @@ from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
 
-#: Samples that run together, where the model leaves the batch free: at most, and so that what layers read in so many
-#: batches fits into the memory.
+#: Samples that run together, where the model leaves the batch free, and bytes of what all layers read of them: at most.
+#: Rows are drawn batch by batch, so this must not depend on the memory that is given.
 _BATCH: Final = 32
-_BATCHES: Final = 16
+_BATCH_BYTES: Final = 256e6
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Calibration:
 
     def _batches(self, network: Network, data: ArrayDataset) -> list[dict[str, Array]]:
         model = network.model
-        most = int(self.options.memory_bytes / _BATCHES / max(1.0, network.sample_bytes))
+        most = int(_BATCH_BYTES / max(1.0, network.sample_bytes))
         size = min(_BATCH, max(1, most)) if batch_is_free(model) else fixed_batch(model)
         return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
 
