@@ -12,14 +12,14 @@ from onnxadmm.admm.connections import largest_entries, remaining_entries
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.projections import top_k_mask
 from onnxadmm.calibrate.connections import thin
-from onnxadmm.calibrate.curves import Distance
+from onnxadmm.calibrate.distance import Distance
 from onnxadmm.calibrate.effort import WIDEST, Effort
 from onnxadmm.calibrate.fit import Fit, Sample
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.moments import Moments
 from onnxadmm.calibrate.network import Network
-from onnxadmm.graph.constants import constant, constants_by_name, with_constants
+from onnxadmm.graph.constants import constant, constants_by_name
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
@@ -136,7 +136,7 @@ def _losses(
     def per_error(constants: Mapping[str, Array], error: float) -> float:
         if distance is None:
             return 1.0
-        found = distance(with_constants(network.model, constants))
+        (found,) = distance([constants])
         # Not 0, so that entries of a weight that nothing depends on are told apart all the same.
         return float(np.clip(np.nan_to_num(found, nan=_FAR), 1e-9, _FAR)) / (error or 1.0)
 

@@ -1,6 +1,6 @@
 """Which units stay: order and curve of every group, and the allocation of the budget among them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from onnxadmm.admm.allocation import Curve, allocate
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.state import State
-from onnxadmm.calibrate.curves import Distance, Shrinking, measure
+from onnxadmm.calibrate.curves import Shrinking, measure
+from onnxadmm.calibrate.distance import Distance
 from onnxadmm.calibrate.effort import Effort
 from onnxadmm.calibrate.frontier import Feed
 from onnxadmm.calibrate.network import Network
@@ -37,24 +38,27 @@ def choose(
     Raises:
         BudgetError: the budget cannot be met.
     """
+    numbers = {group.start: number for number, group in enumerate(problem.groups)}
     done = _shrinkings_of(resume or {})
-    for shrinking in measure(network, problem.groups[len(done) :], batches, scores, distance, effort):
-        done.append(shrinking)
+    left = [group for group in problem.groups if numbers[group.start] not in done]
+    for group, shrinking in measure(network, left, batches, scores, distance, effort):
+        done[numbers[group.start]] = shrinking
         on_group(_state(done))
-    return allocate([each.curve for each in done], [each.order for each in done], problem)
+    found = [done[number] for number in range(len(problem.groups))]
+    return allocate([each.curve for each in found], [each.order for each in found], problem)
 
 
-def _state(done: Sequence[Shrinking]) -> State:
+def _state(done: Mapping[int, Shrinking]) -> State:
     return {
         f"{number}/{name}": array
-        for number, each in enumerate(done)
+        for number, each in done.items()
         for name, array in (("order", each.order), ("counts", each.curve.counts), ("losses", each.curve.losses))
     }
 
 
-def _shrinkings_of(state: State) -> list[Shrinking]:
-    count = sum(name.endswith("/order") for name in state)
-    return [
-        Shrinking(state[f"{number}/order"], Curve(state[f"{number}/counts"], state[f"{number}/losses"]))
-        for number in range(count)
-    ]
+def _shrinkings_of(state: State) -> dict[int, Shrinking]:
+    numbers = [int(name.removesuffix("/order")) for name in state if name.endswith("/order")]
+    return {
+        number: Shrinking(state[f"{number}/order"], Curve(state[f"{number}/counts"], state[f"{number}/losses"]))
+        for number in numbers
+    }

@@ -1,6 +1,6 @@
 """What each group loses as it shrinks: the order of its units, and measured losses at some counts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from onnxadmm.admm.allocation import Curve
 from onnxadmm.admm.ladder import make_ladder
 from onnxadmm.admm.problem import GateGroup, UnitArray
+from onnxadmm.calibrate.distance import Distance
 from onnxadmm.calibrate.effort import WIDEST, Effort
 from onnxadmm.calibrate.frontier import Feed, Frontier
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.moments import Moments
+from onnxadmm.calibrate.narrowing import narrow
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.order import FixedReading, LayerReading, Reading, removal_order
-from onnxadmm.graph.model import Model
 
 Array = NDArray[Any]
 DoubleArray = NDArray[np.float64]
-#: How far a model is from the original on some samples; 0 for the original itself.
-Distance = Callable[[Model], float]
 #: What a network that puts out no finite numbers counts as.
 _FAR = 1e9
 
@@ -46,8 +45,8 @@ def measure(
     scores: DoubleArray,
     distance: Distance,
     effort: Effort,
-) -> Iterator[Shrinking]:
-    """Yield how each group shrinks, in their order.
+) -> Iterator[tuple[GateGroup, Shrinking]]:
+    """Yield each group and how it shrinks, those that are read first in the graph first.
 
     The layers that read a group are fitted anew by closed form for each count; all else is as in the original.
 
@@ -56,15 +55,23 @@ def measure(
         scores: of each unit, relative to its group, float64 ``[units.count]``: for what reads units and is no layer.
         distance: from the original.
     """
-    for chunk in _chunks(network, groups, effort.memory // 2):
+    ordered = sorted(groups, key=lambda group: network.first_reader(_inside(group)))
+    for chunk in _chunks(network, ordered, effort.memory // 2):
         layers = {layer.node: layer for group in chunk for layer in _readers(network, group)}
         moments = _statistics(network, list(layers.values()), batches, effort)
         for group in chunk:
-            yield _shrinking(network, group, moments, scores, distance, effort)
+            yield group, _shrinking(network, group, moments, scores, distance, effort)
+
+
+def _inside(group: GateGroup) -> slice:
+    return slice(group.start, group.start + group.count)
 
 
 def _readers(network: Network, group: GateGroup) -> list[Layer]:
-    """Layers that read a group, those with too many columns left out."""
+    """Layers that read a group, those with too many columns left out, or whose product does."""
+    pair = network.pairs.get(group.start)
+    if pair is not None:
+        return list(pair.layers)
     return [
         layer
         for layer in network.layers
@@ -121,15 +128,65 @@ def _shrinking(
     distance: Distance,
     effort: Effort,
 ) -> Shrinking:
+    size = group.count // group.block_count
+    fewest = make_ladder(group, np.stack(group.members, axis=1)).fewest
+    # The fewest are looked at as well: how far a loss goes on rising below the lowest level nobody can tell.
+    stops = [fewest, *(max(1, round(level * size)) for level in effort.levels)]
+    if group.start in network.pairs:
+        order, taken = _narrowed(network, group, moments, stops)
+    else:
+        order, taken = _ordered(network, group, moments, scores, effort, fewest=fewest, stops=stops)
+    changes = [
+        network.without_units(constants, _without(network, order[: size - left])) for left, constants in taken.items()
+    ]
+    losses = {
+        left: max(0.0, loss) if np.isfinite(loss) else _FAR for left, loss in zip(taken, distance(changes), strict=True)
+    }
+    losses[size] = 0.0
+    counts = sorted(losses)
+    return Shrinking(order, Curve(np.array(counts), np.array([losses[count] for count in counts])))
+
+
+def _without(network: Network, gone: UnitArray) -> NDArray[np.bool_]:
+    keep = np.ones(network.units.count, np.bool_)
+    keep[gone.reshape(-1)] = False
+    return keep
+
+
+def _narrowed(
+    network: Network, group: GateGroup, moments: Mapping[str, Moments], stops: Sequence[int]
+) -> tuple[UnitArray, dict[int, dict[str, Array]]]:
+    """The order of units of a pair, which are all alike before they get their bases, and its constants by count."""
+    pair = network.pairs[group.start]
+    order = group.start + np.arange(group.count)[::-1, None]
+    fits = [(network.matrix(layer), np.zeros_like(network.offset(layer))) for layer in pair.layers]
+    read = [moments[layer.node] for layer in pair.layers]
+    taken = {
+        left: narrow(network, pair, fits, read, _without(network, order[: group.count - left]))
+        for left in stops
+        if stops[0] <= left < group.count
+    }
+    return order, taken
+
+
+def _ordered(
+    network: Network,
+    group: GateGroup,
+    moments: Mapping[str, Moments],
+    scores: DoubleArray,
+    effort: Effort,
+    *,
+    fewest: int,
+    stops: Sequence[int],
+) -> tuple[UnitArray, dict[int, dict[str, Array]]]:
+    """The order in which units of a group go, and the constants of what reads them at some counts."""
     layers = _readers(network, group)
     parts = [(layer, _readings(network, layer, group, moments[layer.node], effort)) for layer in layers]
     readings: list[Reading] = [reading for _, several in parts for reading in several]
-    inside = slice(group.start, group.start + group.count)
+    inside = _inside(group)
     wide = any(_local(network, layer, group).max(initial=-1) >= 0 for layer in network.layers if layer not in layers)
     if not readings or wide or network.unknown[inside].any():
         readings.append(FixedReading(scores[inside]))
-    size = group.count // group.block_count
-    fewest = make_ladder(group, np.stack(group.members, axis=1)).fewest
     taken: dict[int, dict[str, Array]] = {}
 
     def take(left: int) -> None:
@@ -139,23 +196,8 @@ def _shrinking(
             shift = np.einsum("bw,bwo->bo", moments[layer.node].mean, network.matrix(layer) - matrix)
             taken[left].update(network.with_matrix(layer, matrix, shift))
 
-    order = group.start + removal_order(
-        readings,
-        group.block_numbers,
-        fewest=fewest,
-        share=effort.share,
-        # The fewest are looked at as well: how far a loss goes on rising below the lowest level nobody can tell.
-        stops=[fewest, *(max(1, round(level * size)) for level in effort.levels)],
-        on_stop=take,
-    )
-    losses = {size: 0.0}
-    for left, constants in taken.items():
-        keep = np.ones(network.units.count, np.bool_)
-        keep[order[: size - left].reshape(-1)] = False
-        loss = distance(network.masked(constants, keep))
-        losses[left] = max(0.0, loss) if np.isfinite(loss) else _FAR
-    counts = sorted(losses)
-    return Shrinking(order, Curve(np.array(counts), np.array([losses[count] for count in counts])))
+    order = removal_order(readings, group.block_numbers, fewest=fewest, share=effort.share, stops=stops, on_stop=take)
+    return group.start + order, taken
 
 
 def _readings(network: Network, layer: Layer, group: GateGroup, moments: Moments, effort: Effort) -> list[LayerReading]:

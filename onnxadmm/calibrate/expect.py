@@ -1,15 +1,41 @@
 """How long a calibration will take, and how much memory, from a few figures of the machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import prod
+from typing import Final
 
 import numpy as np
 
 from onnxadmm.admm.problem import GateGroup
 from onnxadmm.calibrate.effort import WIDEST, Effort
+from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.network import Network
+
+#: Iterations of the ADMM of connections, those at each penalty, and steps of conjugate gradients, as they usually come.
+_ITERATIONS: Final = 40
+_PENALTIES: Final = 5
+_STEPS: Final = 30
+#: What an entry costs in an iteration beside the product: comparing, sorting, copying.
+_ENTRY: Final = 100.0
+#: Operations in double precision take twice as long, and factorisations run at half the pace of products.
+_DOUBLE: Final = 2.0
+_FACTORING: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Paces:
+    """How fast the machine is.
+
+    Attributes:
+        forward: seconds the model takes for all samples.
+        opening: seconds it takes to open a session of the model.
+    """
+
+    forward: float
+    opening: float
 
 
 @dataclass(frozen=True)
@@ -21,31 +47,108 @@ class Work:
 
 
 def expected_work(
-    network: Network, groups: Sequence[GateGroup], effort: Effort, *, samples: int, pass_seconds: float, shown: int
+    network: Network,
+    groups: Sequence[GateGroup],
+    effort: Effort,
+    paces: Paces,
+    *,
+    samples: int,
+    shown: int,
+    connections: Collection[str] = (),
 ) -> Work:
     """Return what a calibration at some effort will take.
 
     Args:
+        groups: those that are measured.
         samples: how many there are.
-        pass_seconds: time the model takes for all of them.
         shown: samples that a loss is measured with.
+        connections: names of the weights of which single entries go.
     """
-    matrices = [(network.matrix(layer).shape, layer.blocks) for layer in network.layers]
-    rows = samples * effort.rows
-    narrow = [(shape, blocks) for shape, blocks in matrices if shape[1] <= WIDEST]
-    moments = sum(2.0 * rows * blocks * shape[1] ** 2 for shape, blocks in narrow)
-    inverses = sum(6.0 * blocks * shape[1] ** 3 for shape, blocks in narrow)
-    fits = len(effort.ridges) + 1
-    fitting = sum(4.0 * rows * blocks * shape[1] * shape[2] * (effort.rounds + 2) for shape, blocks in matrices)
-    arithmetic = 2 * moments + (1 + fits / 2) * inverses + fitting
-    passes = 3 + len(groups) * effort.looks * shown / max(1, samples)
-    largest = max((24.0 * blocks * shape[1] ** 2 for shape, blocks in narrow), default=0.0)
-    all_moments = sum(24.0 * blocks * shape[1] ** 2 for shape, blocks in narrow)
-    activations = 2.0 * 4 * rows * max((shape[1] + shape[2] for shape, _ in matrices), default=0)
-    return Work(
-        seconds=passes * pass_seconds + arithmetic / _operations_per_second(),
-        megabytes=(max(largest, min(all_moments, effort.memory / 2)) + min(activations, effort.memory / 2)) / 1e6,
+    layers = network.every_layer if connections else network.layers
+    fitted = [_Size.of(network, layer, effort, samples) for layer in layers]
+    thinned = [size for size in fitted if size.weight in connections]
+    read = [_Size.of(network, layer, effort, samples) for layer in (network.layers if groups else ())]
+    nodes = max(1, len(network.model.ir.graph))
+    moments = sum(8.0 * size.blocks * size.width**2 for size in read if size.is_narrow)
+    # A look begins at the first node that reads what has changed.
+    looks = effort.looks * sum(
+        1 - network.first_reader(slice(group.start, group.start + group.count)) / nodes for group in groups
     )
+    probes = sum(1 - size.place / nodes for size in thinned)
+    passes = 1 + 2 + bool(thinned) + (1 + moments // (effort.memory / 2) if groups else 0)
+    sessions = 2 * (len(groups) + len(thinned)) + 2 * len(fitted) + len(thinned)
+    operations = (
+        sum(size.ordering() for size in read)
+        + sum(size.fitting(effort) for size in fitted if size not in thinned)
+        + sum(size.probing() + size.thinning() for size in thinned)
+    )
+    largest = max((24.0 * size.blocks * size.width**2 for size in fitted if size.is_narrow), default=0.0)
+    activations = 2.0 * 4 * max((size.rows * size.blocks * (size.width + size.outputs) for size in fitted), default=0.0)
+    return Work(
+        # Sessions are opened of parts, half of the model in the mean.
+        seconds=passes * paces.forward
+        + (looks + probes) * paces.forward * shown / max(1, samples)
+        + sessions * paces.opening / 2
+        + operations / _operations_per_second(),
+        megabytes=(max(largest, min(moments + largest, effort.memory / 2)) + min(activations, effort.memory / 2)) / 1e6,
+    )
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A layer in numbers; the methods count operations in single precision, as those of a product of matrices."""
+
+    weight: str
+    place: int
+    blocks: int
+    width: int
+    outputs: int
+    rows: float
+
+    @staticmethod
+    def of(network: Network, layer: Layer, effort: Effort, samples: int) -> "_Size":
+        blocks, width, outputs = network.matrix(layer).shape
+        shapes = network.units.shapes
+        shape = shapes.shape(layer.data)
+        # Where the layer reads, in a sample: places of an image, steps of a sequence.
+        places = effort.rows if shape is None else prod(shape) * layer.taps / (shapes.batch * blocks * width)
+        return _Size(layer.weight, layer.index, blocks, width, outputs, samples * min(effort.rows, places))
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.width <= WIDEST
+
+    def ordering(self) -> float:
+        """Second moments, an inverse, and what is taken from it as units go."""
+        if not self.is_narrow:
+            return 0.0
+        steps = _DOUBLE * (self.width**3 + self.width**2 * self.outputs)
+        return self._moments() + self.blocks * (_FACTORING * 2 * self.width**3 + steps)
+
+    def fitting(self, effort: Effort) -> float:
+        """Targets, squares and their solution on half of the rows for each ridge, and on all of them."""
+        several = len(effort.ridges) > 1
+        short = min(self.rows, self.width)  # of rows and columns the fewer make the system
+        squares = 2 * self.rows * self.width * short * (1 + several / 2)
+        solving = _FACTORING * short**2 * (short + self.outputs)
+        products = 2 * self.rows * self.width * self.outputs
+        each = 1 + several * len(effort.ridges)
+        return self.blocks * (squares + each * solving + (2 + each + 2 * effort.rounds) * products)
+
+    def probing(self) -> float:
+        """Second moments and their inverse, by which the entries of a weight are compared."""
+        wide = min(self.width, WIDEST)
+        return self._moments() + self.blocks * 2 * wide**2 * (_FACTORING * wide + 2 * _DOUBLE * self.outputs)
+
+    def thinning(self) -> float:
+        """The splitting by which entries are chosen, and the fit of those that stay."""
+        product = _DOUBLE * 2 * min(self.width**2, self.rows * self.width) * self.outputs
+        splitting = _PENALTIES * _FACTORING * 2 * self.width**3 + _ITERATIONS * product if self.is_narrow else 0.0
+        entries = _ITERATIONS * _ENTRY * self.width * self.outputs
+        return 2 * self._moments() + self.blocks * (splitting + 4 * _STEPS * product + entries)
+
+    def _moments(self) -> float:
+        return 2 * self.rows * self.blocks * self.width * min(self.width, WIDEST)
 
 
 @cache

@@ -7,9 +7,10 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from onnxadmm.graph.constants import constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.part import between
-from onnxadmm.graph.runtime import open_session
+from onnxadmm.graph.runtime import Session, open_session
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
@@ -43,9 +44,8 @@ class Frontier:
         """
         kept = _read_from(model, index) if self._room else set()
         given = self._live[0]
-        types = {name: onnx_ir.DataType.from_numpy(array.dtype) for name, array in given.items()}
         fresh = {name for name in {*names, *kept} if name not in given}
-        fed = {} if self._at_start else types
+        fed = {} if self._at_start else _types(given)
         part = between(model, fed, fresh) if fresh else None
         session = None if part is None else open_session(part, threads=self._threads)
         held, whole = 0, self._room > 0
@@ -66,6 +66,28 @@ class Frontier:
         if not whole:
             self._live = list(self._batches)
 
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        """What a session of ``open_rest`` may be given, for each batch."""
+        return self._live
+
+    def open_rest(self, model: Model, names: Collection[str], constants: Collection[str]) -> Session:
+        """Open what is left of a network from where it has been run to; the caller closes it.
+
+        Args:
+            model: the network as it is now.
+            names: values that nodes which have not been run give.
+            constants: names of those that every run is given anew.
+        """
+        known = constants_by_name(model)
+        fed = {} if self._at_start else _types(self._live[0])
+        kinds = {name: known[name].dtype or onnx_ir.DataType.FLOAT for name in constants}
+        return open_session(between(model, {**fed, **kinds}, names), threads=self._threads)
+
+
+def _types(feed: Feed) -> dict[str, onnx_ir.DataType]:
+    return {name: onnx_ir.DataType.from_numpy(array.dtype) for name, array in feed.items()}
+
 
 def _read_from(model: Model, index: int) -> set[str]:
     """Names of the values that nodes from ``index`` on read and that are not computed there, inputs included.
@@ -76,12 +98,12 @@ def _read_from(model: Model, index: int) -> set[str]:
     nodes = list(graph)
     known = {value for node in nodes[:index] if node.op_type != "Constant" for value in node.outputs}
     known |= {value for value in graph.inputs if value.name not in graph.initializers}
-    read = {value for node in nodes[index:] for value in _read_by(node)}
+    read = {value for node in nodes[index:] for value in read_by(node)}
     return {value.name for value in known & read if value.name}
 
 
-def _read_by(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
-    """What a node reads, in its bodies as well."""
+def read_by(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
+    """Yield what a node reads, in its bodies as well."""
     yield from (value for value in node.inputs if value is not None)
     for attribute in node.attributes.values():
         bodies = [attribute.as_graph()] if attribute.type is onnx_ir.AttributeType.GRAPH else []
@@ -89,4 +111,4 @@ def _read_by(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
         for body in bodies:
             yield from body.outputs
             for inner in body:
-                yield from _read_by(inner)
+                yield from read_by(inner)

@@ -31,6 +31,13 @@ class Moments:
         """Return sums over nothing."""
         return Moments(0, np.zeros((blocks, width)), np.zeros((blocks, width, width)))
 
+    @staticmethod
+    def of(rows: FloatArray) -> "Moments":
+        """Return sums over rows ``[blocks, n, width]``."""
+        found = Moments.empty(rows.shape[0], rows.shape[2])
+        found.add(rows)
+        return found
+
     def add(self, rows: FloatArray) -> None:
         """Add rows ``[blocks, n, width]``."""
         self.count += rows.shape[1]
@@ -43,6 +50,12 @@ class Moments:
     def mean(self) -> DoubleArray:
         """Mean row, float64 ``[blocks, width]``."""
         return self.first / max(1, self.count)
+
+    def with_one(self) -> DoubleArray:
+        """Return the sums of x x^T for rows that end in a one: float64 ``[blocks, width + 1, width + 1]``."""
+        beside = np.full((len(self.first), 1, 1), float(self.count))
+        first = self.first[:, :, None]
+        return np.block([[self.second, first], [np.swapaxes(first, 1, 2), beside]])
 
     def about_the_mean(self) -> DoubleArray:
         """Return the second moments of what differs from the mean row, float64 ``[blocks, width, width]``."""

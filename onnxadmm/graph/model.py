@@ -131,6 +131,11 @@ def from_proto(proto: onnx.ModelProto, *, path: Path | None = None) -> Model:
     return _from_bytes(memoryview(data), thing=thing, path=path, folder=folder, whole=data)
 
 
+def with_proto(model: Model, proto: onnx.ModelProto) -> Model:
+    """Return the model with the graph of a message that was made of it and holds all weights; nothing is checked."""
+    return replace(model, ir=onnx_ir.from_proto(proto))
+
+
 def to_proto(model: Model) -> onnx.ModelProto:
     """Return the model as one message that needs no other file: all weights inside and dense.
 

@@ -19,7 +19,7 @@ def between(model: Model, given: Mapping[str, onnx_ir.DataType], names: Collecti
 
     Args:
         model: it is not changed.
-        given: element types of the values that are fed, by name, beside the inputs of the model.
+        given: element types of the values that are fed, by name, beside the inputs of the model; constants among them.
         names: results of nodes of the main graph, none of them given.
     """
     copy = clone(model)
@@ -31,6 +31,11 @@ def between(model: Model, given: Mapping[str, onnx_ir.DataType], names: Collecti
         fed = onnx_ir.Value(name=name, type=onnx_ir.TensorType(given[name]))
         value.replace_all_uses_with(fed)
         graph.inputs.append(fed)
+    for value in [value for value in graph.initializers.values() if value.name in given]:
+        del graph.initializers[value.name or ""]
+        value.const_value = None
+        if value not in graph.inputs:
+            graph.inputs.append(value)
     graph.outputs[:] = wanted
     kept = set(wanted)
     for node in reversed(graph):

@@ -1,5 +1,7 @@
 """Gates on activations: a Mul in front of each sum that reads units without a weight of its own."""
 
+from typing import Any
+
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
@@ -36,13 +38,22 @@ def insert_gate(model: Model, gate: Gate, keep: NDArray[np.bool_]) -> None:
     operand = node.inputs[gate.operand]
     assert operand is not None  # labels came with it
     taken = value_names(model)
-    ones = new_initializer(model, gate.reader.tensor, keep.astype(gate.dtype.numpy()).reshape(gate.shape), taken=taken)
+    ones = new_initializer(model, gate.reader.tensor, gate_value(gate, keep), taken=taken)
     assert ones.name == gate.reader.tensor  # free when the units were found
     product = onnx_ir.Node("", "Mul", inputs=[operand, ones])
     product.outputs[0].name = free_name(f"{ones.name}d", taken)
     product.outputs[0].shape, product.outputs[0].type = operand.shape, operand.type
     node.prepend(product)
     node.replace_input_with(gate.operand, product.outputs[0])
+
+
+def gate_value(gate: Gate, keep: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return what a gate multiplies by, in its type and shape.
+
+    Args:
+        keep: which positions of the axis stay, bool ``[n]``.
+    """
+    return keep.astype(gate.dtype.numpy()).reshape(gate.shape)
 
 
 def node_of(model: Model, gate: Gate) -> onnx_ir.Node | None:

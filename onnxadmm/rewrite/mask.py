@@ -1,9 +1,9 @@
 """The masked original: same nodes, the readers of removed units set to zero, and gates where activations are summed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
@@ -14,6 +14,8 @@ from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.gates import insert_gate, node_of
 from onnxadmm.rules.facts import ZeroPoint
 from onnxadmm.units.units import Units
+
+Array = NDArray[Any]
 
 
 def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
@@ -44,28 +46,42 @@ def _masked(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     if inside or any(node_of(masked, gate) is None for gate in gates):
         masked = clone(inline(model))  # a weight inside of a function may be masked in one call and not in another
         values = constants_by_name(masked)
-    for reader in units.readers:
-        removed = ~stays[reader.units]
-        if not removed.any():
-            continue
-        value = values[reader.tensor]
-        array = constant(value)
-        assert array is not None  # readers name constants
-        weight = np.array(array)
-        blank = _blank(weight, values, units.zero_points.get(reader.tensor))
-        blocks = weight.reshape(-1, weight.shape[0] // reader.block_count, *weight.shape[1:])  # [blocks, rows, ...]
-        blanks = blank.reshape(blocks.shape)
-        for block, empty, gone in zip(blocks, blanks, np.atleast_2d(removed), strict=True):
-            np.moveaxis(block, reader.axis, 0)[gone] = np.moveaxis(empty, reader.axis, 0)[gone]
-        set_constant(masked, value, weight)
+    names = {reader.tensor for reader in units.readers} | {point.tensor for point in units.zero_points.values()}
+    arrays = {name: constant(values[name]) for name in names if name in values}
+    known = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in without_units(known, units, keep).items():
+        set_constant(masked, values[name], array)
     for gate in gates:
         insert_gate(masked, gate, stays[gate.reader.units])
     return masked
 
 
-def _blank(weight: np.ndarray, values: Mapping[str, onnx_ir.Value], point: ZeroPoint | None) -> np.ndarray:
+def without_units(arrays: Mapping[str, Array], units: Units, keep: NDArray[np.bool_]) -> dict[str, Array]:
+    """Return the weights that read removed units, with zeros where they do, by name.
+
+    Args:
+        arrays: constants by name: all that readers and zero points name.
+        units: of the model.
+        keep: which units stay, bool ``[units.count]``.
+    """
+    stays = np.append(keep, True)  # unit -1 is the last element: it always stays
+    found: dict[str, Array] = {}
+    for reader in units.readers:
+        removed = ~stays[reader.units]
+        if not removed.any():
+            continue
+        weight = found.setdefault(reader.tensor, np.array(arrays[reader.tensor]))
+        blank = _blank(weight, arrays, units.zero_points.get(reader.tensor))
+        blocks = weight.reshape(-1, weight.shape[0] // reader.block_count, *weight.shape[1:])  # [blocks, rows, ...]
+        blanks = blank.reshape(blocks.shape)
+        for block, empty, gone in zip(blocks, blanks, np.atleast_2d(removed), strict=True):
+            np.moveaxis(block, reader.axis, 0)[gone] = np.moveaxis(empty, reader.axis, 0)[gone]
+    return found
+
+
+def _blank(weight: Array, arrays: Mapping[str, Array], point: ZeroPoint | None) -> Array:
     """Return what stands for zero at each element of a weight, in its shape."""
-    array = None if point is None else constant(values[point.tensor])
+    array = None if point is None else arrays.get(point.tensor)
     if point is None or array is None:
         return np.broadcast_to(np.zeros((), weight.dtype), weight.shape)
     along = [1] * weight.ndim

@@ -8,33 +8,39 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import GateGroup, Problem
+from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
-from onnxadmm.calibrate.expect import Work, expected_work
+from onnxadmm.calibrate.expect import Paces, Work, expected_work
 from onnxadmm.calibrate.network import Network
-from onnxadmm.calibrate.refit import Fitted, refit
+from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
 from onnxadmm.errors import DataError
-from onnxadmm.graph.model import Model
+from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.rank import score
+from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset
-from onnxadmm.train.evaluate import Teacher, evaluate
-from onnxadmm.train.losses import Loss
+from onnxadmm.train.losses import Loss, Task
+from onnxadmm.train.metrics import Meter
+from onnxadmm.train.prepare.nodes import as_proto
+from onnxadmm.train.prepare.tail import cut_tail
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
 
-#: Samples that run together, where the model leaves the batch free.
+#: Samples that run together, where the model leaves the batch free, and bytes of what all layers read of them: at most.
+#: Rows are drawn batch by batch, so this must not depend on the memory that is given.
 _BATCH: Final = 32
+_BATCH_BYTES: Final = 256e6
 
 
 @dataclass(frozen=True)
@@ -64,20 +70,19 @@ class Calibration:
         if begun is not None:
             return begun
         journal = self.training.journal
-        network = Network(model, units)
+        network = Network(model, units, narrows=problem.connection_share == 1)
         macs = Cost(units, "macs").dense()
         effort = replace(
             effort_of(self.options.effort).for_network(macs, len(problem.groups)),
             memory=self.options.memory_bytes,
             threads=usable_cores(),
         )
-        batches = self._batches(model)
+        batches = self._batches(network, self.training.samples)
         _refuse_all_alike(batches)
-        # Where only connections go, no unit has to.
-        choosing = problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
+        choosing = _chooses(problem)
         groups = problem.groups if choosing else ()
-        self._tell(network, groups, batches, effort)
-        distance = self._distance(model, units, problem, effort)
+        self._tell(network, problem, batches, effort)
+        distance = self._distance(network, problem, effort)
         with journal.stage("calibrate", total=len(groups)):
 
             def keep_groups(state: State) -> None:
@@ -100,7 +105,7 @@ class Calibration:
                 )
         checkpoints.flush()
         thinned = problem.connection_share < 1
-        with journal.stage("refit", total=len(network.every_layer if thinned else network.layers)):
+        with journal.stage("refit", total=len(layers_to_fit(network, keep, thinned=thinned))):
             connections = allot(network, problem, keep, batches, effort, distance=distance) if thinned else None
             fitted = refit(
                 network,
@@ -115,34 +120,55 @@ class Calibration:
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
 
-    def _batches(self, model: Model) -> list[dict[str, Array]]:
-        samples = self.training.samples
-        size = _BATCH if batch_is_free(model) else fixed_batch(model)
-        return [{**batch.inputs, **samples.held} for batch in samples.batches(size, pad_last=not batch_is_free(model))]
+    def _batches(self, network: Network, data: ArrayDataset) -> list[dict[str, Array]]:
+        model = network.model
+        most = int(_BATCH_BYTES / max(1.0, network.sample_bytes))
+        size = min(_BATCH, max(1, most)) if batch_is_free(model) else fixed_batch(model)
+        return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
 
-    def _distance(self, model: Model, units: Units, problem: Problem, effort: Effort) -> "_Distance":
-        count = effort.shown(Cost(units, "macs").dense(), len(problem.groups), len(self.training.samples))
+    def _distance(self, network: Network, problem: Problem, effort: Effort) -> Outlook:
+        """How far the outputs are from the original's, as the loss of a student from its teacher."""
+        count = effort.shown(Cost(network.units, "macs").dense(), len(problem.groups), len(self.training.samples))
+        # Inputs without a batch are constants of what is shown.
+        data = replace(self.training.samples.take(np.arange(count)), held={})
         loss = Loss(task=self.training.loss.task, distillation=1.0)
-        data = self.training.samples.take(np.arange(count))
-        return _Distance(self.training, model, replace(data, labels=None), loss, effort.threads)
+        shown = self.training.shown(open_gates(network.model, network.units))
+        proto, tail = cut_tail(as_proto(shown), keep_sigmoid=loss.task is Task.MSE)
 
-    def _tell(
-        self, network: Network, groups: Sequence[GateGroup], batches: Sequence[Mapping[str, Array]], effort: Effort
-    ) -> None:
+        def measured(found: Sequence[Results], wanted: Sequence[Results]) -> float:
+            meter, left = Meter(loss), count
+            for one, other in zip(found, wanted, strict=True):
+                logits, teacher = (np.asarray(each[tail.logits], np.float32)[:left] for each in (one, other))
+                meter.add(logits, None, teacher)
+                left -= len(logits)
+            return meter.result().loss
+
+        goal = Goal(with_proto(shown, proto), self._batches(network, data), measured)
+        return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
+
+    def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
         """Say before it begins how long it will take, and how much memory."""
-        session = open_session(network.model, threads=effort.threads)
-        with session:
+        start = time.perf_counter()
+        with open_session(network.model, threads=effort.threads) as session:
+            opened = time.perf_counter()
             session.run(batches[0])
-            start = time.perf_counter()
+            ran = time.perf_counter()
             session.run(batches[0])
-            seconds = (time.perf_counter() - start) * len(batches)
+            paces = Paces((time.perf_counter() - ran) * len(batches), opened - start)
         macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
 
         def work(each: Effort) -> Work:
-            each = each.for_network(macs, len(groups))
-            shown = each.shown(macs, len(groups), samples)
-            return expected_work(network, groups, each, samples=samples, pass_seconds=seconds, shown=shown)
+            each = each.for_network(macs, len(problem.groups))
+            return expected_work(
+                network,
+                problem.groups if _chooses(problem) else (),
+                each,
+                paces,
+                samples=samples,
+                shown=each.shown(macs, len(problem.groups), samples),
+                connections=problem.connections if problem.connection_share < 1 else (),
+            )
 
         others = ", ".join(
             f"{name}: {work(each).seconds:.0f} s" for name, each in EFFORTS.items() if name != self.options.effort
@@ -164,17 +190,9 @@ class Calibration:
             )
 
 
-class _Distance:
-    """How far a model's outputs are from the original's, as the loss of a student from its teacher."""
-
-    def __init__(self, training: Training, model: Model, data: ArrayDataset, loss: Loss, threads: int) -> None:
-        self._training, self._data, self._loss, self._threads = training, data, loss, threads
-        self._teacher = Teacher(training.shown(model), loss=loss, threads=threads)
-
-    def __call__(self, model: Model) -> float:
-        shown = self._training.shown(model)
-        found = evaluate(shown, self._data, loss=self._loss, threads=self._threads, teacher=self._teacher)
-        return found.loss
+def _chooses(problem: Problem) -> bool:
+    """Tell whether units have to go: where only connections do, none has to."""
+    return problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
 
 
 def _refuse_all_alike(batches: Sequence[Mapping[str, Array]]) -> None:

@@ -60,6 +60,18 @@ def convolutional(*, seed: int = 0) -> Model:
     )  # fmt: skip
 
 
+def squares(found: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> float:
+    """Return squares of the differences of all outputs of floats, relative to those of the outputs."""
+    total = 0.0
+    for name in wanted[0]:
+        ours, theirs = ([np.asarray(each[name]) for each in results] for results in (found, wanted))
+        if theirs[0].dtype.kind == "f":
+            pairs = zip(ours, theirs, strict=True)
+            off = sum(float(np.square(one - two, dtype=np.float64).sum()) for one, two in pairs)
+            total += off / max(sum(float(np.square(each, dtype=np.float64).sum()) for each in theirs), 1e-30)
+    return total
+
+
 def batches(model: Model, *, count: int = 4, size: int = 16, seed: int = 1) -> list[dict[str, Array]]:
     """Return inputs with some structure: a few patterns mixed at random, so that channels resemble each other."""
     generator = np.random.default_rng(seed)

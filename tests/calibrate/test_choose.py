@@ -1,5 +1,6 @@
 """The choice of units by measured losses."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,17 +8,17 @@ import pytest
 
 from onnxadmm.admm.state import State
 from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.distance import Constants, Goal, Outlook
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.calibrate.network import Network
 from onnxadmm.errors import BudgetError
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, state_problem
 from onnxadmm.plan.rank import score
 from onnxadmm.units.units import find_units
-from tests.calibrate.networks import batches, convolutional
+from tests.calibrate.networks import batches, convolutional, squares
 
 EFFORT = EFFORTS["normal"]
 
@@ -33,15 +34,11 @@ class Asked:
         self.batches = batches(model)
         self.scores = score(model, self.units, by="magnitude", seed=0)
         self.measured = 0
-        self._reference = self._outputs(model)
+        self._outlook = Outlook(Goal(model, self.batches, squares), threads=1, room=10**9)
 
-    def _outputs(self, model: Model) -> np.ndarray:
-        with open_session(model, threads=1) as session:
-            return np.concatenate([session.run(feed)["y"] for feed in self.batches])
-
-    def distance(self, model: Model) -> float:
-        self.measured += 1
-        return float(np.square(self._outputs(model) - self._reference).mean())
+    def distance(self, changes: Sequence[Constants]) -> list[float]:
+        self.measured += len(changes)
+        return self._outlook(changes)
 
     def kept(self, **named: object) -> np.ndarray:
         given = (self.network, self.problem, self.batches, self.scores, self.distance, EFFORT)
@@ -91,7 +88,7 @@ def test_a_group_that_may_not_shrink_costs_nothing_and_stays() -> None:
     groups = tuple(replace(group, keep_at_most_removed=0) for group in asked.problem.groups[1:])
     asked.problem = replace(asked.problem, groups=(asked.problem.groups[0], *groups))
     keep = asked.kept()
-    assert asked.measured == len(EFFORT.levels)
+    assert asked.measured == EFFORT.looks
     assert all(keep[group.start : group.start + group.count].all() for group in groups)
 
 
@@ -102,5 +99,5 @@ def test_a_budget_out_of_reach_is_refused() -> None:
 
 def test_outputs_that_are_not_finite_count_as_far() -> None:
     asked = Asked(convolutional())
-    asked.distance = lambda model: float("nan")  # type: ignore[method-assign]
+    asked.distance = lambda changes: [float("nan")] * len(changes)  # type: ignore[method-assign]
     assert asked.problem.cost.total(asked.kept()) <= asked.problem.budget

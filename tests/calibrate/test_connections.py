@@ -1,5 +1,6 @@
 """Single weights: against every possible choice, against magnitudes, and through whole networks."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -13,7 +14,7 @@ from onnxadmm.admm.problem import Problem
 from onnxadmm.calibrate import allotment, connections
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.connections import choose_entries, conjugate_gradients, solve, thin
-from onnxadmm.calibrate.curves import Distance
+from onnxadmm.calibrate.distance import Constants, Distance, Goal, Outlook
 from onnxadmm.calibrate.effort import effort_of
 from onnxadmm.calibrate.fit import Sample
 from onnxadmm.calibrate.network import Network
@@ -25,6 +26,7 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, state_problem
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.units.units import find_units
+from tests.calibrate.networks import squares
 
 Array = NDArray[Any]
 EFFORT = effort_of("quick")
@@ -262,8 +264,7 @@ def outputs(model: Model, seed: int = 2) -> Array:
 
 
 def distance_from(model: Model) -> Distance:
-    before = outputs(model, 1)
-    return lambda other: float(np.square(outputs(other, 1) - before).mean())
+    return Outlook(Goal(model, feeds(), squares), threads=1, room=10**9)
 
 
 def weights(model: Model) -> dict[str, Array]:
@@ -339,8 +340,8 @@ def test_a_weight_that_the_network_depends_on_keeps_more(name: str) -> None:
     counts = []
     for worth in (0.01, 1.0, np.nan):  # one that puts out no numbers is as far off as can be
 
-        def distance(other: Model, worth: float = worth) -> float:
-            return 0.1 if np.array_equal(weights(other)[name], weights(model)[name]) else worth
+        def distance(changes: Sequence[Constants], worth: float = worth) -> list[float]:
+            return [worth if name in each else 0.1 for each in changes]
 
         counts.append(np.count_nonzero(allot(network, problem, keep, feeds(), EFFORT, distance=distance).kept[name]))
     assert counts[0] < counts[1] < counts[2]

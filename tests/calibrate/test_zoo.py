@@ -1,6 +1,5 @@
 """Calibration on small networks that frameworks really exported: whatever shrinks also calibrates, and is proven."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 import onnxadmm as oa
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch, random_inputs
 from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.distance import Goal, Outlook
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import refit
@@ -19,13 +19,14 @@ from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.problem import state_problem
 from onnxadmm.plan.rank import score
+from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import verify
 from onnxadmm.units.units import find_units
+from tests.calibrate.networks import squares
 from tests.graphs.decoder import WIDTH, Norm, decoder
 
 ZOO = Path(__file__).parent.parent / "zoo"
@@ -51,32 +52,10 @@ WHOLE_RUNS = {
 #: Models with operators that onnxruntime 1.19.2 does not know, and that no older opset has.
 NEWER = tuple(f"torch_dynamo_{name}_opset23" for name in ("bert", "llama", "masked_attention", "vit"))
 
-Feed = Mapping[str, NDArray[Any]]
-
 
 def batches_of(model: Model) -> list[dict[str, NDArray[Any]]]:
     size = SAMPLES if batch_is_free(model) else fixed_batch(model)
     return [random_inputs(model, batch=size, seed=seed) for seed in range(-(-SAMPLES // size))]
-
-
-class Distance:
-    """Squares of the differences of all outputs of floats, relative to those of the outputs."""
-
-    def __init__(self, model: Model, batches: Sequence[Feed]) -> None:
-        self._batches = batches
-        self._wanted = self._outputs(model)
-
-    def _outputs(self, model: Model) -> list[NDArray[Any]]:
-        with open_session(model) as session:
-            results = [result for batch in self._batches for result in session.run(batch).values()]
-        arrays = [np.asarray(result) for result in results if isinstance(result, np.ndarray)]
-        return [array.astype(np.float64) for array in arrays if array.dtype.kind == "f"]
-
-    def __call__(self, model: Model) -> float:
-        return sum(
-            float(np.square(found - wanted).sum() / max(np.square(wanted).sum(), 1e-30))
-            for found, wanted in zip(self._outputs(model), self._wanted, strict=True)
-        )
 
 
 def law_calibrated_is_exact(given: Model, *, limits: oa.Limits) -> NDArray[np.bool_]:
@@ -86,7 +65,8 @@ def law_calibrated_is_exact(given: Model, *, limits: oa.Limits) -> NDArray[np.bo
     problem = state_problem(model, units, oa.Budget(params=SHARE), limits)
     network, batches = Network(model, units), batches_of(model)
     scores = score(model, units, by="magnitude", seed=0)
-    keep = choose(network, problem, batches, scores, Distance(model, batches), EFFORT)
+    distance = Outlook(Goal(open_gates(model, units), batches, squares), threads=1, room=10**9)
+    keep = choose(network, problem, batches, scores, distance, EFFORT)
     fitted = refit(network, keep, batches, EFFORT)
     assert all(np.isfinite(array).all() for array in fitted.constants.values())
     whole = with_constants(model, fitted.constants)
