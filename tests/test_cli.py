@@ -21,7 +21,7 @@ from onnxadmm.cli import main
 from onnxadmm.cli.app import app
 from onnxadmm.demo import DemoFiles, require_bar
 from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.report.report import read_report
+from onnxadmm.report.reading import read_report
 from onnxadmm.run.recipe import Recipe
 from tests.conftest import Command, run_command
 
@@ -254,7 +254,7 @@ def test_bench_times_models_side_by_side(digits: DemoFiles, compressed: Path, co
 
 def test_compress_leaves_the_files_it_promises(digits: DemoFiles, compressed: Path) -> None:
     names = {path.name for path in compressed.iterdir()}
-    assert names == {"model.onnx", "plan.json", "report.json", "report.md", "history.jsonl"}
+    assert names == {"model.onnx", "plan.json", "report.json", "report.md", "report.html", "history.jsonl"}
     report = read_report(compressed / "report.json")
     assert report.after.parameters <= 0.3 * report.before.parameters
     assert report.after.file_bytes == (compressed / "model.onnx").stat().st_size
@@ -292,7 +292,9 @@ def test_a_run_ends_with_where_its_files_are_and_what_to_do_next(
     assert ran.stderr == ""
     assert "ms at batch" not in ran.stdout
     told, _, code = ran.stdout.partition(" Any onnxruntime runs the model:\n\n")
-    assert told.splitlines()[-1] == f"In {out}: model.onnx, report.md, report.json, plan.json, history.jsonl."
+    page, files = told.splitlines()[-2:]
+    assert page == f"The report as a page: {out / 'report.html'}"
+    assert files == f"In {out}: model.onnx, report.html, report.md, report.json, plan.json, history.jsonl."
     assert len(code.splitlines()) == 3
     given = {"image": np.zeros((2, 1, 8, 8), dtype=np.float32)}
     names: dict[str, Any] = dict(given)
@@ -338,7 +340,7 @@ def test_compress_prints_nothing_but_json(
     words = ("--params", "0.3", "--out", tmp_path / "out", *TRAINING, "--json")
     ran = command("compress", digits.model, "--data", digits.training, *words)
     assert ran.status == 0
-    assert one_document(ran.stdout)["schema"] == "onnxadmm.report/1"
+    assert one_document(ran.stdout)["schema"] == "onnxadmm.report/2"
     assert "held-out" in ran.stderr
 
 

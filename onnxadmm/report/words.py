@@ -8,11 +8,11 @@ _BYTES: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def large(value: float) -> str:
-    """A count: exact up to a million (``"431,080"``), then with four digits and a letter (``"2.293 M"``)."""
+    """A count: to the unit up to a million (``"431,080"``), then with four digits and a letter (``"2.293 M"``)."""
     for size, letter in _LARGE:
         if abs(value) >= size:
             return f"{_four_digits(value / size)} {letter}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def size_in_bytes(value: int) -> str:
