@@ -101,11 +101,11 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
         self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
-    def picture(self, path: Path, *, height: int | None = None) -> None:
-        """Write what the page looks like into a PNG: from its top, as high as is asked for, or all of it."""
+    def picture(self, path: Path, *, top: int = 0, height: int | None = None) -> None:
+        """Write what the page looks like into a PNG: from a place on, as high as is asked for, or all of it."""
         width = self.run("document.documentElement.clientWidth")
         whole = self.run("document.documentElement.scrollHeight")
-        clip = {"x": 0, "y": 0, "width": width, "height": min(whole, height or whole), "scale": 1}
+        clip = {"x": 0, "y": top, "width": width, "height": min(whole - top, height or whole), "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 

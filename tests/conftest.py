@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.profile import profile_nodes
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 from onnxadmm.graph.model import Model, to_proto
@@ -107,9 +108,10 @@ def command() -> Command:
 
 @pytest.fixture(scope="module")
 def quick_latency() -> Iterator[None]:
-    """Time models for a tenth of a second instead of three in the report of a run: how long they take is not tested."""
+    """Time models for a tenth of a second instead of some in the report of a run: how long they take is not tested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.1))
+        patch.setattr("onnxadmm.run.measure.profile_nodes", partial(profile_nodes, seconds=0.02))
         yield
 
 

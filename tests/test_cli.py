@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -262,6 +264,12 @@ def test_compress_leaves_the_files_it_promises(digits: DemoFiles, compressed: Pa
     assert report.after.test.value == pytest.approx(accuracy_of(compressed / "model.onnx", digits.test))
     assert report.options["params"] == "0.3"
     assert report.options["epochs"] == 3
+    assert f"--out {shlex.quote(str(compressed))} --params 0.3" in report.command
+    assert sum(line.macs_before for line in report.layers) == report.before.macs
+    assert sum(line.parameters_after or 0 for line in report.layers) == report.after.parameters
+    assert report.profile is not None
+    assert all(line.ms_before for line in report.layers)
+    assert [group.feeds for group in report.groups][:2] == [("conv2_weight",), ("conv3_weight",)]
 
 
 def test_report_of_an_earlier_run_is_shown_again(compressed: Path, command: Command) -> None:
@@ -279,6 +287,40 @@ def test_report_takes_the_folder_of_a_run(compressed: Path, tmp_path: Path, comm
     assert "expected a folder with report.json, found none" in ran.stderr
     (tmp_path / "unfinished").mkdir()
     assert "--resume" in command("report", tmp_path).stderr
+
+
+def test_the_page_of_an_earlier_run_is_made_again_to_the_byte(
+    compressed: Path, tmp_path: Path, command: Command
+) -> None:
+    page = tmp_path / "page.html"
+    assert command("report", compressed, "--html", page).status == 0
+    assert page.read_bytes() == (compressed / "report.html").read_bytes()
+    ran = command("report", compressed, "--html", page)
+    assert (ran.status, page.stat().st_size > 0) == (2, True)
+    assert "--force" in ran.stderr
+    assert command("report", compressed, "--html", page, "--force").status == 0
+    for name in ("report.json", "history.jsonl"):
+        ran = command("report", compressed, "--html", compressed / name, "--force")
+        assert "expected an output that is no input" in ran.stderr
+
+
+def test_the_page_is_opened_in_a_browser_and_a_missing_one_is_a_sentence(
+    compressed: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: not opened.append(address))
+    page = tmp_path / "page.html"
+    assert command("report", compressed / "report.json", "--open").status == 0
+    assert command("report", compressed, "--html", page, "--open").status == 0
+    assert opened == [(compressed / "report.html").as_uri(), page.as_uri()]
+    shutil.copy(compressed / "report.json", tmp_path)
+    ran = command("report", tmp_path, "--open")
+    assert ran.status == 2
+    assert "expected the page of a run, found none; make one with --html" in ran.stderr
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    ran = command("report", compressed, "--open")
+    assert ran.status == 2
+    assert "expected a browser to open it, found none" in ran.stderr
 
 
 @pytest.mark.slow

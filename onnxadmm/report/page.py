@@ -6,13 +6,14 @@ script but its own, by their hashes, and no address at all.
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from onnxadmm.report import graph_view
 from onnxadmm.report.charts import chart_of_connections, charts_of_run, thinned_evenly
@@ -158,7 +159,7 @@ def _render(template: str, *, charts: bool, values: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> Environment:
     """Templates that escape by themselves, spell out what cannot be seen, and miss no value."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("onnxadmm.report", _FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
@@ -167,6 +168,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(name: str) -> Markup:
+    """A name that is broken between its parts, where it has to be."""
+    return Markup(re.sub(r"([/.:_])", r"\1<wbr>", str(escape(for_terminal(name)))))
 
 
 def _spelled_out(value: object) -> object:

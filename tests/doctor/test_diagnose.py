@@ -40,7 +40,7 @@ CORE = {
     "onnxruntime/capi/onnxruntime_pybind11_state.so": b"\x7fELF one",
     "onnxruntime/tools/helper.py": b"nobody minds",
 }
-PACKAGES = ("onnxadmm", "numpy", "onnx", "onnx-ir", "onnxsim", "pillow", "rich", "typer")
+PACKAGES = ("onnxadmm", "jinja2", "numpy", "onnx", "onnx-ir", "onnxsim", "pillow", "rich", "typer")
 
 
 def install(site: Path, name: str, version: str, files: dict[str, bytes]) -> None:

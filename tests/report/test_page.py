@@ -22,7 +22,7 @@ from tests.report.samples import iterations, sample_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x1b[31m\u202e\u200b{{ 7*7 }}"
 #: Elements without an end.
-_VOID = {"meta", "input", "br", "img", "link"}
+_VOID = {"meta", "input", "br", "img", "link", "wbr"}
 
 
 class Document(HTMLParser):

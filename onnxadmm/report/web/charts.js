@@ -27,6 +27,12 @@ const powers = (low, high) => {
   return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, number) => 10 ** (last - number * step)).reverse();
 };
 
+// Shares do not go beyond all and nothing.
+const shares = (low, high) => {
+  const room = Math.max((high - low) * 0.08, 0.5);
+  return [Math.max(0, low - room), Math.min(100, high + room)];
+};
+
 // What the legend tells: the value at the cursor; without one the last of a line, the sum of bars.
 const told = (series, place) => {
   const values = series.told ?? series.values;
@@ -74,7 +80,7 @@ function draw(chart) {
     legend: { live: true, markers: { width: bars ? 5 : 1, fill: "none", dash: (_, number) => (chart.series[number - 1]?.dash ? "dashed" : "solid") } },
     padding: [10, 10, 0, 0],
     cursor: { sync: chart.sync ? { key: chart.sync } : undefined, y: false, drag: { x: true, y: false } },
-    scales: { x: { time: false, range: bars && ((_, low, high) => [low - half, high + half]) }, y: chart.kind === "log" ? { distr: 3, range: (_, low, high) => span(low, high) } : bars ? { range: (_, low, high) => [0, high * 1.05 || 1] } : {} },
+    scales: { x: { time: false, range: bars && ((_, low, high) => [low - half, high + half]) }, y: chart.kind === "log" ? { distr: 3, range: (_, low, high) => span(low, high) } : bars ? { range: (_, low, high) => [0, high * 1.05 || 1] } : chart.unit === "%" ? { range: (_, low, high) => shares(low, high) } : {} },
     axes: [
       { ...axis, size: 32, space: 48 },
       { ...axis, size: 58, space: 28, splits: chart.kind === "log" ? (plot, _, low, high) => powers(low, high) : undefined, filter: (_, values) => values, values: (_, values) => values.map(value => ticks(value, chart.unit)) },
