@@ -178,4 +178,5 @@ def _number(value: float | None) -> float | None:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+    """A number with as many digits as can be seen; what is no number has a place all the same, at zero."""
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else 0.0

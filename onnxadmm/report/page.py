@@ -252,8 +252,8 @@ def _iterations(report: Report) -> dict[str, Any]:
                 f"{row.loss:.4f}",
                 "-" if row.heldout is None else f"{row.heldout:.4f}",
                 "-" if row.kept_units is None else f"{row.kept_units:,}",
-                "-" if row.cost is None else large(round(row.cost)),
-                "-" if row.budget is None else large(round(row.budget)),
+                "-" if row.cost is None else large(row.cost),
+                "-" if row.budget is None else large(row.budget),
             )
             for row in rows
         ],

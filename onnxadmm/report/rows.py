@@ -1,5 +1,6 @@
 """The comparison both renderings show: one row per figure, before and after."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -136,10 +137,12 @@ def _latency(line: LatencyLine) -> Row:
     elif ratio >= 1:
         change = f"{times(ratio)} faster ({low:.2f}-{high:.2f})"
     else:
-        change = f"{times(1 / ratio)} slower ({1 / high:.2f}-{1 / low:.2f})"
+        # No measurement gives a ratio of zero, but a file may hold one.
+        slower, least, most = (1 / each if each else math.inf for each in (ratio, high, low))
+        change = f"{times(slower)} slower ({least:.2f}-{most:.2f})"
     label = f"ms at batch {line.batch}, {plural(line.threads, 'thread')}"
-    slower = ratio < 1 and not line.is_noisy
-    return Row(label, _spread(line.before), _spread(line.after), change, "latency", worse=slower)
+    worse = ratio < 1 and not line.is_noisy
+    return Row(label, _spread(line.before), _spread(line.after), change, "latency", worse=worse)
 
 
 def _spread(spread: Spread) -> str:

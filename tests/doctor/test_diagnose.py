@@ -154,7 +154,7 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     install(tmp_path, "numpy", "2.0", {})
     said = finding(examine(tmp_path), "packages")
     assert said.status == "problem"
-    assert said.way_out == "pip install onnx onnx-ir onnxsim pillow rich typer"
+    assert said.way_out == "pip install jinja2 onnx onnx-ir onnxsim pillow rich typer"
 
 
 def test_no_training_is_a_problem_where_wheels_exist_and_a_limit_elsewhere(

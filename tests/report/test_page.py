@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
+from onnxadmm.report import page as page_module
 from onnxadmm.report.inspection import InspectedGroup, Inspection
 from onnxadmm.report.layers import LayerLine, TensorLine, WeightLine
 from onnxadmm.report.page import page_of_inspection, page_of_report
 from onnxadmm.report.report import GroupLine, Report
 from onnxadmm.report.rows import comparison_rows
 from tests.browser import Browser, needs_browser
-from tests.report.samples import iterations, sample_report
+from tests.report.samples import iterations, sample_report, values_of
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x1b[31m\u202e\u200b{{ 7*7 }}"
 #: Elements without an end.
@@ -155,6 +158,32 @@ def test_a_page_allows_its_own_scripts_and_nothing_else(page: str) -> None:
     assert not [each for _, each in document.elements if {"src", "srcset", "action"} & set(each)]
     assert "url(" not in re.sub(r"url\(#\w+\)", "", page)
     assert "@import" not in page
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=60,
+    deadline=None,
+    phases=(Phase.reuse, Phase.generate),  # making a failing report smaller takes minutes
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(values_of(Report))
+def test_any_report_is_a_page_whose_data_are_json(report: Report) -> None:
+    document = Document(page_of_report(report))
+    data = [script for script in document.scripts if script.startswith("[")]
+    assert len(data) == (len(document.scripts) > 1)
+    for text in data:
+        json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert len(set(document.ids())) == len(document.ids())
+
+
+def test_what_draws_charts_is_what_its_authors_publish() -> None:
+    folder = Path(page_module.__file__).parent / "web"
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("uplot.js", "uplot.css")}
+    assert digests == {  # dist/uPlot.iife.min.js and dist/uPlot.min.css of the package uplot 1.6.32
+        "uplot.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+        "uplot.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    }
 
 
 def test_equal_reports_give_equal_pages() -> None:

@@ -77,7 +77,7 @@ function draw(chart) {
   const options = {
     width: box.clientWidth,
     height: 190,
-    legend: { live: true, markers: { width: bars ? 5 : 1, fill: "none", dash: (_, number) => (chart.series[number - 1]?.dash ? "dashed" : "solid") } },
+    legend: { live: true, markers: { width: bars ? 5 : 1, fill: "none", stroke: (_, number) => (number > 0 ? `var(--${chart.series[number - 1].colour})` : null), dash: (_, number) => (chart.series[number - 1]?.dash ? "dashed" : "solid") } },
     padding: [10, 10, 0, 0],
     cursor: { sync: chart.sync ? { key: chart.sync } : undefined, y: false, drag: { x: true, y: false } },
     scales: { x: { time: false, range: bars && ((_, low, high) => [low - half, high + half]) }, y: chart.kind === "log" ? { distr: 3, range: (_, low, high) => span(low, high) } : bars ? { range: (_, low, high) => [0, high * 1.05 || 1] } : chart.unit === "%" ? { range: (_, low, high) => shares(low, high) } : {} },
@@ -96,7 +96,7 @@ function draw(chart) {
 }
 
 const plots = charts.map(draw);
-const again = () => plots.forEach(plot => plot.redraw(false));
+const again = () => plots.forEach(plot => plot.redraw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
   addEventListener(event, () => {
