@@ -97,9 +97,9 @@ def compress(
         budget: what the result may cost; may be left out when targets are given. A dict of its fields will do, here
             as for recipe, preprocessing and limits.
         targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
-        out: folder for ``model.onnx``, ``plan.json``, ``report.json``, ``report.md`` and ``history.jsonl``; until
-            they are complete, it holds the folder ``unfinished`` with the checkpoint. None writes nothing: the model
-            is in what is returned.
+        out: folder for ``model.onnx``, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and
+            ``history.jsonl``; until they are complete, it holds the folder ``unfinished`` with the checkpoint. None
+            writes nothing: the model is in what is returned.
         test: test data, used for the last line of the report and nothing else.
         recipe: how to train.
         preprocessing: what is done to stored values.

@@ -24,7 +24,7 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration of training, as shown on the console, in ``history.jsonl`` and in the report.
+    """One iteration of training, as shown on the console, in ``history.jsonl`` and on the page of the report.
 
     Attributes:
         stage: which training this is, e.g. ``"prune"`` or ``"retrain"``.

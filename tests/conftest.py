@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.profile import profile_nodes
 from onnxadmm.cli import main
 from onnxadmm.demo import DemoFiles, demo_files
 from onnxadmm.graph.model import Model, to_proto
@@ -112,6 +113,7 @@ def quick_latency() -> Iterator[None]:
     """Time models as briefly as can be in the report of a run: how long they take is not tested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.02))
+        patch.setattr("onnxadmm.run.measure.profile_nodes", partial(profile_nodes, seconds=0.02))
         yield
 
 

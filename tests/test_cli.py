@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -21,7 +23,7 @@ from onnxadmm.cli import main
 from onnxadmm.cli.app import app
 from onnxadmm.demo import DemoFiles, require_bar
 from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.report.report import read_report
+from onnxadmm.report.reading import read_report
 from onnxadmm.run.recipe import Recipe
 from tests.conftest import Command, run_command
 
@@ -254,7 +256,7 @@ def test_bench_times_models_side_by_side(digits: DemoFiles, compressed: Path, co
 
 def test_compress_leaves_the_files_it_promises(digits: DemoFiles, compressed: Path) -> None:
     names = {path.name for path in compressed.iterdir()}
-    assert names == {"model.onnx", "plan.json", "report.json", "report.md", "history.jsonl"}
+    assert names == {"model.onnx", "plan.json", "report.json", "report.md", "report.html", "history.jsonl"}
     report = read_report(compressed / "report.json")
     assert report.after.parameters <= 0.3 * report.before.parameters
     assert report.after.file_bytes == (compressed / "model.onnx").stat().st_size
@@ -262,6 +264,12 @@ def test_compress_leaves_the_files_it_promises(digits: DemoFiles, compressed: Pa
     assert report.after.test.value == pytest.approx(accuracy_of(compressed / "model.onnx", digits.test))
     assert report.options["params"] == "0.3"
     assert report.options["epochs"] == 3
+    assert f"--out {shlex.quote(str(compressed))} --params 0.3" in report.command
+    assert sum(line.macs_before for line in report.layers) == report.before.macs
+    assert sum(line.parameters_after or 0 for line in report.layers) == report.after.parameters
+    assert report.profile is not None
+    assert all(line.ms_before for line in report.layers)
+    assert [group.feeds for group in report.groups][:2] == [("conv2_weight",), ("conv3_weight",)]
 
 
 def test_report_of_an_earlier_run_is_shown_again(compressed: Path, command: Command) -> None:
@@ -281,6 +289,40 @@ def test_report_takes_the_folder_of_a_run(compressed: Path, tmp_path: Path, comm
     assert "--resume" in command("report", tmp_path).stderr
 
 
+def test_the_page_of_an_earlier_run_is_made_again_to_the_byte(
+    compressed: Path, tmp_path: Path, command: Command
+) -> None:
+    page = tmp_path / "page.html"
+    assert command("report", compressed, "--html", page).status == 0
+    assert page.read_bytes() == (compressed / "report.html").read_bytes()
+    ran = command("report", compressed, "--html", page)
+    assert (ran.status, page.stat().st_size > 0) == (2, True)
+    assert "--force" in ran.stderr
+    assert command("report", compressed, "--html", page, "--force").status == 0
+    for name in ("report.json", "history.jsonl"):
+        ran = command("report", compressed, "--html", compressed / name, "--force")
+        assert "expected an output that is no input" in ran.stderr
+
+
+def test_the_page_is_opened_in_a_browser_and_a_missing_one_is_a_sentence(
+    compressed: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: not opened.append(address))
+    page = tmp_path / "page.html"
+    assert command("report", compressed / "report.json", "--open").status == 0
+    assert command("report", compressed, "--html", page, "--open").status == 0
+    assert opened == [(compressed / "report.html").as_uri(), page.as_uri()]
+    shutil.copy(compressed / "report.json", tmp_path)
+    ran = command("report", tmp_path, "--open")
+    assert ran.status == 2
+    assert "expected the page of a run, found none; make one with --html" in ran.stderr
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    ran = command("report", compressed, "--open")
+    assert ran.status == 2
+    assert "expected a browser to open it, found none" in ran.stderr
+
+
 @pytest.mark.slow
 def test_a_run_ends_with_where_its_files_are_and_what_to_do_next(
     digits: DemoFiles, tmp_path: Path, command: Command
@@ -292,7 +334,9 @@ def test_a_run_ends_with_where_its_files_are_and_what_to_do_next(
     assert ran.stderr == ""
     assert "ms at batch" not in ran.stdout
     told, _, code = ran.stdout.partition(" Any onnxruntime runs the model:\n\n")
-    assert told.splitlines()[-1] == f"In {out}: model.onnx, report.md, report.json, plan.json, history.jsonl."
+    page, files = told.splitlines()[-2:]
+    assert page == f"The report as a page: {out / 'report.html'}"
+    assert files == f"In {out}: model.onnx, report.html, report.md, report.json, plan.json, history.jsonl."
     assert len(code.splitlines()) == 3
     given = {"image": np.zeros((2, 1, 8, 8), dtype=np.float32)}
     names: dict[str, Any] = dict(given)
@@ -338,7 +382,7 @@ def test_compress_prints_nothing_but_json(
     words = ("--params", "0.3", "--out", tmp_path / "out", *TRAINING, "--json")
     ran = command("compress", digits.model, "--data", digits.training, *words)
     assert ran.status == 0
-    assert one_document(ran.stdout)["schema"] == "onnxadmm.report/1"
+    assert one_document(ran.stdout)["schema"] == "onnxadmm.report/2"
     assert "held-out" in ran.stderr
 
 

@@ -16,7 +16,8 @@ import onnxadmm as oa
 from onnxadmm.admm.state import part
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, DataError, DivergedError, OptionError, TrainingUnavailableError
-from onnxadmm.report.report import Report, read_report
+from onnxadmm.report.reading import read_report
+from onnxadmm.report.report import Report
 from onnxadmm.run import trainings as training
 from onnxadmm.run.checkpoint import read_checkpoint
 from onnxadmm.train import engine

@@ -118,6 +118,7 @@ DOORS: dict[str, set[str]] = {
     "onnxsim": {"graph/simplify.py"},
     "PIL": {"train/data/folders.py"},
     "typer": {"cli"},
+    "jinja2": {"report/page.py"},
 }
 
 

@@ -28,7 +28,7 @@ def run(
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     svg: Annotated[Path | None, typer.Option("--svg", help="draw the groups into this file")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="the same as a page")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="a page of them, with what each costs")] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,13 +45,16 @@ def run(
     )
     inspection = inspect_units(model.name, units)
     if svg is not None or html is not None:
-        from onnxadmm.report.drawing import draw_groups, page_of_groups
         from onnxadmm.report.writer import write_text
 
         if svg is not None:
-            write_text(svg, draw_groups(inspection, units))
+            from onnxadmm.report.drawing import draw_groups
+
+            write_text(svg, draw_groups(inspection))
         if html is not None:
-            write_text(html, page_of_groups(inspection, units))
+            from onnxadmm.report.page import page_of_inspection
+
+            write_text(html, page_of_inspection(inspection))
     if as_json:
         print_json(inspection)
     else:

@@ -1,14 +1,16 @@
 """``onnxadmm report``, and how every verb prints one."""
 
-import re
-from keyword import iskeyword
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxadmm.cli.options import JsonOption
+from onnxadmm.cli.options import ForceOption, JsonOption
 from onnxadmm.console import print_json, print_line, stdout_console
+from onnxadmm.errors import InputError
+from onnxadmm.files import refuse_existing, refuse_input
+from onnxadmm.output import PAGE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,17 +22,51 @@ if TYPE_CHECKING:
 
 def run(
     path: Annotated[Path, typer.Argument(metavar="REPORT", help="a report.json, or the folder of a run")],
+    html: Annotated[Path | None, typer.Option("--html", help="write it as a page into this file")] = None,
+    opened: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the report of an earlier run."""
-    from onnxadmm.report.report import read_report
+    from onnxadmm.report.reading import HISTORY_NAME, NAME, read_report
 
-    print_report(read_report(path), as_json=as_json)
+    folder = path if path.is_dir() else path.parent
+    if html is not None:
+        refuse_input(html, folder / NAME, folder / HISTORY_NAME, path)
+        refuse_existing(html, force=force)
+    report = read_report(path)
+    if html is not None:
+        from onnxadmm.report.page import page_of_report
+        from onnxadmm.report.writer import write_text
+
+        write_text(html, page_of_report(report))
+    print_report(report, as_json=as_json)
+    if opened:
+        _open(html if html is not None else folder / PAGE_NAME)
+
+
+def _open(page: Path) -> None:
+    """Open a page in the browser of the desktop.
+
+    Raises:
+        InputError: there is no page, or no browser.
+    """
+    if not page.is_file():
+        raise InputError(
+            str(page),
+            expected="the page of a run",
+            found="none",
+            way_out="make one with --html, in a file of your choice",
+        )
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise InputError(
+            str(page), expected="a browser to open it", found="none", way_out="open the file in one of your own"
+        )
 
 
 def print_report(report: "Report", *, as_json: bool) -> None:
     """Print a report to stdout, as tables or as the document that report.json is."""
-    from onnxadmm.report.report import to_document
+    from onnxadmm.report.reading import to_document
     from onnxadmm.report.table import report_view
 
     if as_json:
@@ -51,20 +87,14 @@ def print_demo_lines(lines: "Sequence[DemoLine]") -> None:
 def print_next_steps(result: "Compressed", out: Path) -> None:
     """Print to stdout where the files of a run are, and how its model is used."""
     from onnxadmm.output import MODEL_NAME, names_of_results
+    from onnxadmm.report.snippets import python_lines
 
     graph = result.model.ir.graph
     inputs = [str(value.name) for value in graph.inputs if value.name not in graph.initializers]
-    feeds = ", ".join(f"{name!r}: {_variable(name)}" for name in inputs)
     for line in (
+        f"The report as a page: {out / PAGE_NAME}",
         f"In {out}: {', '.join(names_of_results(out))}. Any onnxruntime runs the model:",
         "",
-        "    import onnxruntime",
-        f"    session = onnxruntime.InferenceSession({str(out / MODEL_NAME)!r})",
-        f"    outputs = session.run(None, {{{feeds}}})",
+        *(f"    {line}" for line in python_lines(str(out / MODEL_NAME), inputs)),
     ):
         print_line(line, stdout_console())
-
-
-def _variable(name: str) -> str:
-    word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-    return word if word.isidentifier() and not iskeyword(word) else f"input_{word}"

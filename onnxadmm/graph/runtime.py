@@ -101,6 +101,10 @@ class Session:
             ) from error
         return dict(zip(wanted, results, strict=True))
 
+    def end_profile(self) -> Path:
+        """Stop profiling a session that was opened with ``profile``; return the file that onnxruntime has written."""
+        return Path(self._loaded.end_profiling())
+
     def close(self) -> None:
         """Free the model and the file it was loaded from."""
         if isinstance(self._loaded, ApartSession):
@@ -118,7 +122,13 @@ class Session:
 
 
 def open_session(
-    model: Model, *, threads: int = 1, as_written: bool = False, reordered: bool = False, here: bool = False
+    model: Model,
+    *,
+    threads: int = 1,
+    as_written: bool = False,
+    reordered: bool = False,
+    here: bool = False,
+    profile: Path | None = None,
 ) -> Session:
     """Load a model for inference on the CPU, in a process of its own unless native code is known to survive it.
 
@@ -137,6 +147,7 @@ def open_session(
         reordered: with ``as_written``, and nevertheless with graph optimisations: the same sums in another order, for
             measuring what that alone changes.
         here: in this process in any case: for timing what has run in another one.
+        profile: with ``here``, what the path of a file begins with that is told how long every node takes; None: none.
 
     Raises:
         ModelFileError: onnxruntime cannot load the model, e.g. because its opset is newer than the runtime, or crashes
@@ -146,7 +157,7 @@ def open_session(
     name = str(model.path) if model.path is not None else (model.ir.graph.name or "the model")
     if threads < 1:
         raise InputError("threads", expected="at least 1", found=str(threads), way_out="give a positive number")
-    options = replace(AS_WRITTEN if as_written else _IN_TURNS, threads=threads)
+    options = replace(AS_WRITTEN if as_written else _IN_TURNS, threads=threads, profile=str(profile or ""))
     if reordered:
         options = replace(options, optimised=True)
     current = with_exact_integers(model) if as_written else model

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from onnxadmm.report.escaping import for_markup, for_terminal
 from onnxadmm.report.inspection import Inspection
 from onnxadmm.report.words import percent, plural
-from onnxadmm.units.units import Units
 
 _BOX_WIDTH = 560
 _LEFT = 190  # room for the arcs
@@ -18,6 +17,8 @@ _STYLE = (
     "text{font:12px sans-serif;fill:#1b1f24}.name{font-weight:600}.quiet{fill:#57606a}"
     ".free{fill:#ddf4ff;stroke:#0969da}.tied{fill:#fff1e5;stroke:#bc4c00}.locked{fill:#eaeef2;stroke:#8c959f}"
     ".arc{fill:none;stroke:#57606a;stroke-opacity:.55;stroke-width:1.2}"
+    "@media(prefers-color-scheme:dark){text{fill:#e6eaef}.quiet{fill:#9aa5b1}.arc{stroke:#9aa5b1}"
+    ".free{fill:#17314f;stroke:#5aa9ff}.tied{fill:#35251a;stroke:#f0a35e}.locked{fill:#1b222b;stroke:#59636e}}"
 )
 
 
@@ -39,14 +40,15 @@ class _Box:
         return (self.top + self.bottom) / 2
 
 
-def draw_groups(inspection: Inspection, units: Units) -> str:
+def draw_groups(inspection: Inspection) -> str:
     """Return the picture as SVG.
 
     One box per group in the order of the graph: blue where one layer writes the units, orange where several are tied
     (a residual stream), grey where the group is locked. An arc leads from a group to the group that its readers write.
     """
     boxes = _boxes(inspection)
-    arcs = _arcs(units, [box.title for box in boxes])
+    arcs = _arcs(inspection)
+    locked = sum(group.locked is not None for group in inspection.groups)
     height = (boxes[-1].bottom if boxes else 60) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _BOX_WIDTH + 20}" height="{height}" '
@@ -55,28 +57,13 @@ def draw_groups(inspection: Inspection, units: Units) -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 8 4 0 8z" fill="#57606a"/></marker></defs>',
         f'<text x="{_LEFT}" y="18" class="name">{for_markup(inspection.model)}: '
-        f"{len(units.groups)} groups may shrink, {len(units.locked)} are locked</text>",
+        f"{len(boxes) - locked} groups may shrink, {locked} are locked</text>",
     ]
     parts += [_arc(boxes[source], boxes[target]) for source, target in arcs]
     for box in boxes:
         parts.append(_rectangle(box))
     parts.append("</svg>\n")
     return "\n".join(parts)
-
-
-def page_of_groups(inspection: Inspection, units: Units) -> str:
-    """Return the picture as a page of its own, with a legend."""
-    legend = (
-        "Each box is a group: units that compete with each other. Blue: one layer writes them. Orange: several layers "
-        "are tied, such as the layers that write into one residual stream. Grey: locked, with the reason. "
-        "An arc leads from a group to the group written by the layers that read it."
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{for_markup(inspection.model)}: groups</title></head>\n"
-        f'<body style="font-family:sans-serif;max-width:60em"><p>{legend}</p>\n'
-        f"{draw_groups(inspection, units)}</body></html>\n"
-    )
 
 
 def _boxes(inspection: Inspection) -> list[_Box]:
@@ -90,7 +77,7 @@ def _boxes(inspection: Inspection) -> list[_Box]:
             blocks = "" if group.blocks == 1 else f" in {group.blocks} equal blocks"
             weight = f"{percent(group.parameters)} of the parameters, {percent(group.macs)} of the MACs"
             lines.insert(0, f"{plural(group.units, 'unit')}{blocks}; {weight}")
-        kind = "locked" if group.locked is not None else "tied" if len(group.layers) > 1 else "free"
+        kind = "locked" if group.locked is not None else "tied" if group.tied else "free"
         boxes.append(_Box(group.name, tuple(lines), kind, top))
         top = boxes[-1].bottom + _GAP
     return boxes
@@ -101,22 +88,10 @@ def _layer_lines(layers: Sequence[str]) -> list[str]:
     return [f"· {name}" for name in layers[:_MOST_LAYERS]] + ([f"· and {more} more"] if more > 0 else [])
 
 
-def _arcs(units: Units, titles: Sequence[str]) -> list[tuple[int, int]]:
+def _arcs(inspection: Inspection) -> list[tuple[int, int]]:
     """Return (group read, group written) for every weight that reads one group and writes another."""
-    place = {title: index for index, title in enumerate(titles)}
-    owner: dict[str, list[int]] = {}
-    written = [(group.name, group.tensors) for group in units.groups]
-    written += [(group.name, group.tensors) for group in units.locked]
-    for name, tensors in written:
-        for tensor in tensors:
-            owner.setdefault(tensor, []).append(place[name])
-    arcs: dict[tuple[int, int], None] = {}
-    for reader in units.readers:
-        for group in units.groups:
-            if ((reader.units >= group.start) & (reader.units < group.start + group.count)).any():
-                for target in owner.get(reader.tensor, []):
-                    arcs[place[group.name], target] = None
-    return list(arcs)
+    place = {group.name: index for index, group in enumerate(inspection.groups)}
+    return [(place[group.name], place[name]) for group in inspection.groups for name in group.feeds if name in place]
 
 
 def _arc(source: _Box, target: _Box) -> str:

@@ -7,8 +7,8 @@ from typing import Final
 from onnxadmm.report.report import BudgetLine, Column, GroupLine, LatencyLine, Option, Score, VerificationLine
 from onnxadmm.report.words import amount, percent, plural
 
-# A drop that is worth a sentence: more than one point of accuracy.
-_NOTABLE_DROP: Final = 0.01
+#: A drop that is worth a sentence: more than one point of accuracy.
+NOTABLE_DROP: Final = 0.01
 _MOST_NAMES: Final = 8
 #: The option of a report that says how far a calibrated network's outputs are from the original's: the square of the
 #: difference over that of how far these are from their mean, summed over held-out samples.
@@ -77,11 +77,11 @@ def _about_quality(data: str, before: Score | None, after: Score | None) -> Iter
         return
     if before.metric == "agreement":
         other = 1 - after.value
-        if other > _NOTABLE_DROP:
+        if other > NOTABLE_DROP:
             yield f"Without labels: on {data} data {percent(other)} of the answers are not those of the original."
     elif before.is_share:
         drop = before.value - after.value
-        if drop > _NOTABLE_DROP:
+        if drop > NOTABLE_DROP:
             was, now = percent(before.value), percent(after.value)
             yield f"The {data} {before.metric} fell by {100 * drop:.2f} points, from {was} to {now}."
     elif before.value == 0 < after.value and before.metric == "mse against the original":
@@ -89,7 +89,7 @@ def _about_quality(data: str, before: Score | None, after: Score | None) -> Iter
             f"Without labels: on {data} data the mean square difference of the outputs from the original's is "
             f"{after.value:.4g}."
         )
-    elif after.value > before.value * (1 + _NOTABLE_DROP):
+    elif after.value > before.value * (1 + NOTABLE_DROP):
         yield f"The {data} loss ({after.metric}) rose from {before.value:.4g} to {after.value:.4g}."
 
 

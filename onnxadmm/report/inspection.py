@@ -11,6 +11,7 @@ from onnxadmm.report.escaping import shown
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.words import large, percent, plural
 from onnxadmm.units.cost import Cost
+from onnxadmm.units.feeding import fed_groups
 from onnxadmm.units.units import Group, Units
 
 _MOST_LAYERS = 3
@@ -28,6 +29,8 @@ class InspectedGroup:
         parameters: share of the model's parameters that go when the whole group goes, others staying.
         macs: likewise.
         locked: why it may not shrink, None when it may.
+        feeds: names of the groups that are written by the layers that read this one.
+        tied: whether several layers that multiply write its units, as into one residual stream.
     """
 
     name: str
@@ -37,6 +40,8 @@ class InspectedGroup:
     parameters: float | None
     macs: float | None
     locked: str | None
+    feeds: tuple[str, ...] = ()
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def inspect_units(name: str, units: Units) -> Inspection:
     """Weigh the groups of a model."""
     macs, parameters = Cost(units, "macs"), Cost(units, "params")
     whole = parameters.dense(), macs.dense()
+    feeds, computing = fed_groups(units), {term.name for term in units.mac_terms}
     groups: list[InspectedGroup] = []
     for group in units.groups:
         groups.append(
@@ -74,9 +80,14 @@ def inspect_units(name: str, units: Units) -> Inspection:
                 parameters=_share(parameters, whole[0], group),
                 macs=_share(macs, whole[1], group),
                 locked=None,
+                feeds=feeds[group.name],
+                tied=len(computing.intersection(group.layers)) > 1,
             )
         )
-    groups += [InspectedGroup(lock.name, lock.count, 1, lock.layers, None, None, lock.reason) for lock in units.locked]
+    groups += [
+        InspectedGroup(lock.name, lock.count, 1, lock.layers, None, None, lock.reason, feeds[lock.name])
+        for lock in units.locked
+    ]
     return Inspection(
         name, round(whole[0]), round(whole[1]), tuple(groups), units.inexact, in_words(units.shapes.sizes)
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from onnxadmm.progress import Iteration
 from onnxadmm.report.escaping import for_markdown
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.report import Report
-from onnxadmm.report.rows import comparison_rows, residual_words, verification_sentence
-from onnxadmm.report.words import amount, decibels, duration, large
+from onnxadmm.report.rows import comparison_rows, run_facts, verification_sentence
+from onnxadmm.report.words import amount
 
 
 def to_markdown(report: Report) -> str:
@@ -15,7 +16,7 @@ def to_markdown(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    before, after = report.before.model, report.after.model
+    before = report.before.model
     yield f"# {for_markdown(before.name)}, compressed"
     yield ""
     yield from _table(
@@ -38,8 +39,6 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _list("Done before pruning", report.simplified)
     yield from _history(report)
     yield from _run(report)
-    yield ""
-    yield f"`{after.sha256}` {for_markdown(after.name)}"
 
 
 def _budgets(report: Report) -> Iterator[str]:
@@ -83,56 +82,33 @@ def _groups(report: Report) -> Iterator[str]:
 
 
 def _history(report: Report) -> Iterator[str]:
+    """A line for each training: every iteration stands in ``history.jsonl``."""
     if not report.history:
         return
-    yield from _section("Iterations")
-    header = ["stage", "iteration", "epoch", "loss", "held-out", "units", "cost", "budget"]
-    header += ["primal", "dual", "rho", "primal (connections)", "dual (connections)", "rho (connections)"]
+    yield from _section("Trainings")
+    stages: dict[str, list[Iteration]] = {}
+    for row in report.history:
+        stages.setdefault(row.stage, []).append(row)
     yield from _table(
-        header,
+        ["stage", "iterations", "epochs", "first loss", "last loss", "last held-out"],
         [
             [
-                row.stage,
-                str(row.iteration),
-                f"{row.epoch:.2f}",
-                f"{row.loss:.4f}",
-                "-" if row.heldout is None else f"{row.heldout:.4f}",
-                "-" if row.kept_units is None else f"{row.kept_units:,}",
-                "-" if row.cost is None else large(round(row.cost)),
-                "-" if row.budget is None else large(round(row.budget)),
-                *residual_words(row.neurons),
-                *residual_words(row.connections),
+                stage,
+                f"{len(rows):,}",
+                f"{rows[-1].epoch:.2f}",
+                f"{rows[0].loss:.4f}",
+                f"{rows[-1].loss:.4f}",
+                "-" if rows[-1].heldout is None else f"{rows[-1].heldout:.4f}",
             ]
-            for row in report.history
+            for stage, rows in stages.items()
         ],
         numbers_from=1,
     )
 
 
 def _run(report: Report) -> Iterator[str]:
-    before, after, machine = report.before.model, report.after.model, report.machine
     yield from _section("Run")
-    opset = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(after.opset.items()))
-    facts = [
-        ("command", report.command),
-        ("options", ", ".join(f"{name}={value}" for name, value in sorted(report.options.items()))),
-        ("seed", str(report.seed)),
-        ("date", report.created),
-        ("original", f"{before.name}, sha256 {before.sha256}"),
-        ("result", f"{after.name}, opset {opset}, IR version {after.ir_version}"),
-        ("machine", f"{machine.cpu}, {machine.threads} threads, {machine.simd}, {machine.platform}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))),
-        ("verification", _verification(report)),
-        ("time", ", ".join(f"{stage.name} {duration(stage.seconds)}" for stage in report.stages)),
-    ]
-    yield from _table(["", ""], [[name, value] for name, value in facts if value], numbers_from=2)
-
-
-def _verification(report: Report) -> str:
-    line = report.verification
-    if line is None:
-        return "none"
-    return f"{decibels(line.snr_db)}, threshold {line.threshold_db:g} dB, max abs error {line.max_abs_error:.3g}"
+    yield from _table(["", ""], [[name, value] for name, value in run_facts(report)], numbers_from=2)
 
 
 def _section(title: str) -> Iterator[str]:

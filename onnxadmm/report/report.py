@@ -1,23 +1,15 @@
 """The report of a compression: what was asked, what came out, and what proves it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from onnxadmm.bench.identity import ModelIdentity
 from onnxadmm.bench.latency import Latencies
 from onnxadmm.bench.simd import Machine
-from onnxadmm.errors import InputError
-from onnxadmm.graph.weights import refuse_special
 from onnxadmm.progress import Iteration
-from onnxadmm.report.codec import MismatchError, decode, encode
+from onnxadmm.report.layers import ConnectionsLine, LayerLine, ProfileLine, TensorLine
 from onnxadmm.units.cost import CostKind
-
-SCHEMA: Final = "onnxadmm.report/1"
-
-NAME: Final = "report.json"
 
 # An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
 _NOISY: Final = 1.25
@@ -175,6 +167,7 @@ class GroupLine:
         units_before: units in the original.
         units_after: units in the result.
         locked: why it may not shrink, None when it may.
+        feeds: names of the groups that are written by the layers that read this one.
     """
 
     name: str
@@ -182,6 +175,7 @@ class GroupLine:
     units_before: int
     units_after: int
     locked: str | None
+    feeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.units_after <= self.units_before:
@@ -219,6 +213,10 @@ class Report:
         warnings: what the user should know, one sentence each.
         history: every iteration of training.
         stages: time per stage, in the order they ran.
+        inputs, outputs: what the result must be fed, and what it gives.
+        layers: every layer of the model as it was analysed, in the order of the graph.
+        profile: how the times of the layers were measured, None when they were not.
+        connections: what was pruned of single connections, None when they were left alone.
     """
 
     created: str
@@ -237,6 +235,11 @@ class Report:
     warnings: tuple[str, ...]
     history: tuple[Iteration, ...]
     stages: tuple[StageTime, ...]
+    inputs: tuple[TensorLine, ...] = ()
+    outputs: tuple[TensorLine, ...] = ()
+    layers: tuple[LayerLine, ...] = ()
+    profile: ProfileLine | None = None
+    connections: ConnectionsLine | None = None
 
     def __repr__(self) -> str:
         before, after, proof = self.before, self.after, self.verification
@@ -274,70 +277,3 @@ def latency_lines(latencies: Latencies) -> tuple[LatencyLine, ...]:
             )
         )
     return tuple(lines)
-
-
-def to_document(report: Report) -> dict[str, Any]:
-    """The report as JSON objects, its schema first."""
-    return {"schema": SCHEMA, **encode(report)}
-
-
-def from_document(document: object, *, source: str) -> Report:
-    """Read a report from JSON objects.
-
-    Args:
-        document: what ``json`` read.
-        source: how messages call it, e.g. its path.
-
-    Raises:
-        InputError: another schema, or a field that is missing, unknown or of another type.
-    """
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or schema != SCHEMA:
-        raise InputError(
-            source,
-            expected=f"a report of schema {SCHEMA!r}",
-            found=f"schema {schema!r}" if schema is not None else "a document without a schema",
-            way_out="give a report.json of this version, or make it again",
-        )
-    try:
-        return decode(Report, {key: value for key, value in document.items() if key != "schema"})
-    except MismatchError as error:
-        raise InputError(
-            f"{source}, {error.where or 'the document'}",
-            expected=error.expected,
-            found=error.found,
-            way_out="give the file as it was written, or make it again",
-        ) from error
-
-
-def read_report(path: str | Path) -> Report:
-    """Read ``report.json``, the one of a run's folder where a folder is given.
-
-    Raises:
-        InputError: the file cannot be read, is not JSON, or is not a report.
-    """
-    if Path(path).is_dir():
-        file = Path(path) / NAME
-        if not file.exists():
-            unfinished = (Path(path) / "unfinished").exists()
-            raise InputError(
-                str(path),
-                expected=f"a folder with {NAME}",
-                found="an unfinished run" if unfinished else "none",
-                way_out="go on with --resume" if unfinished else "give the --out folder of a run",
-            )
-        path = file
-    try:
-        refuse_special(Path(path))
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise InputError(str(path), expected="a readable file", found=reason, way_out="check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            str(path),
-            expected="JSON",
-            found=f"something else ({error})",
-            way_out="give the report.json of an output folder",
-        ) from error
-    return from_document(document, source=str(path))

@@ -8,11 +8,13 @@ _BYTES: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def large(value: float) -> str:
-    """A count: exact up to a million (``"431,080"``), then with four digits and a letter (``"2.293 M"``)."""
+    """A count: to the unit up to a million (``"431,080"``), then with four digits and a letter (``"2.293 M"``)."""
+    if not math.isfinite(value):
+        return f"{value:g}"
     for size, letter in _LARGE:
         if abs(value) >= size:
             return f"{_four_digits(value / size)} {letter}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def size_in_bytes(value: int) -> str:
@@ -25,7 +27,7 @@ def size_in_bytes(value: int) -> str:
 
 def amount(kind: str, value: float) -> str:
     """What a budget of some kind counts: bytes as a size, all else as a count."""
-    return size_in_bytes(round(value)) if kind == "size" else large(value)
+    return size_in_bytes(round(value)) if kind == "size" and math.isfinite(value) else large(value)
 
 
 def percent(share: float) -> str:
@@ -50,7 +52,7 @@ def milliseconds(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """A time as ``"0.4 s"``, ``"12 s"``, ``"3 min 05 s"`` or ``"1 h 04 min"``."""
-    if seconds < 9.95:
+    if seconds < 9.95 or not math.isfinite(seconds):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

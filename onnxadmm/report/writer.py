@@ -1,4 +1,4 @@
-"""Writing report.json, report.md and history.jsonl so that nobody ever reads half of one."""
+"""Writing report.json, report.md, report.html and history.jsonl so that nobody ever reads half of one."""
 
 from pathlib import Path
 from types import TracebackType
@@ -8,23 +8,27 @@ from onnxadmm.files import cannot_write, discard, hidden_beside, hold, refuse_ex
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.markdown import to_markdown
-from onnxadmm.report.report import Report, to_document
+from onnxadmm.report.reading import NAME, to_document
+from onnxadmm.report.report import Report
 
-JSON_NAME: Final = "report.json"
 MARKDOWN_NAME: Final = "report.md"
+PAGE_NAME: Final = "report.html"
 
 
-def write_report(report: Report, folder: str | Path, *, force: bool = False) -> tuple[Path, Path]:
-    """Write ``report.json`` and ``report.md`` into an existing folder.
+def write_report(report: Report, folder: str | Path, *, force: bool = False) -> tuple[Path, Path, Path]:
+    """Write ``report.json``, ``report.md`` and ``report.html`` into an existing folder.
 
     Returns:
-        The two paths.
+        The three paths.
 
     Raises:
         OutputError: a file exists and ``force`` is False, or it cannot be written.
     """
-    paths = (Path(folder) / JSON_NAME, Path(folder) / MARKDOWN_NAME)
-    texts = (dumps(to_document(report), indent=2) + "\n", to_markdown(report))
+    # Imported late: other verbs write text and make no page.
+    from onnxadmm.report.page import page_of_report
+
+    paths = (Path(folder) / NAME, Path(folder) / MARKDOWN_NAME, Path(folder) / PAGE_NAME)
+    texts = (dumps(to_document(report), indent=2) + "\n", to_markdown(report), page_of_report(report))
     for path in paths:
         refuse_existing(path, force=force)
     for path, text in zip(paths, texts, strict=True):

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from onnxadmm.bench.byte_products import byte_products_are_exact, multiplies_signed_bytes
 from onnxadmm.bench.identity import identify
 from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.profile import Profile, profile_nodes
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.sizes import measure_sizes
 from onnxadmm.bench.versions import package_versions
-from onnxadmm.errors import OptionError
+from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import Iteration, Progress
 from onnxadmm.report.findings import find_warnings
+from onnxadmm.report.layers import ProfileLine
 from onnxadmm.report.report import (
     BudgetLine,
     Column,
@@ -32,8 +35,10 @@ from onnxadmm.report.report import (
     latency_lines,
 )
 from onnxadmm.rewrite.verify import Verification
+from onnxadmm.run.layers import computing_nodes, connections_line, layer_lines, tensor_lines
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.units.cost import Cost
+from onnxadmm.units.feeding import fed_groups
 from onnxadmm.units.units import Units, find_units
 
 Option = str | int | float | bool | None
@@ -45,6 +50,7 @@ class Outcome:
 
     Attributes:
         original: the model as given.
+        analysed: the model as its units were found.
         result: the model as written.
         units, keep: the units of the analysed model, and which of them stayed: bool ``[units.count]``.
         zeros: pruned connections by weight.
@@ -53,6 +59,7 @@ class Outcome:
     """
 
     original: Model
+    analysed: Model
     result: Model
     units: Units
     keep: NDArray[np.bool_]
@@ -95,6 +102,7 @@ def make_report(
     *,
     held_out: Quality,
     test: Quality,
+    command: str,
     options: Mapping[str, Option],
     seed: int,
     inputs: Mapping[str, object],
@@ -108,28 +116,37 @@ def make_report(
     """Measure sizes, costs and latency, and put everything into a report.
 
     Args:
+        command: what makes the run again.
         inputs: values of inputs by name, for the latency.
         timing: how the latency is measured; None: not at all.
     """
     machine = this_machine()
-    before = _column(outcome.original, held_out.before, test.before)
-    after = _column(outcome.result, held_out.after, test.after)
+    original_units, result_units = find_units(outcome.original), find_units(outcome.result)
+    before = _column(outcome.original, original_units, held_out.before, test.before)
+    after = _column(outcome.result, result_units, held_out.after, test.after)
     latency: tuple[LatencyLine, ...] = ()
     skipped: tuple[str, ...] = ()
+    profile: Profile | None = None
     if timing is not None:
         began = time.perf_counter()
+        threads = timing.threads if timing.threads is not None else machine.threads
         latencies = measure_latency(
             [outcome.original, outcome.result],
             names=["before", "after"],
             large=timing.batch,
-            threads=timing.threads if timing.threads is not None else machine.threads,
+            threads=threads,
             seed=seed,
             inputs=inputs,
             progress=progress,
         )
-        stages = (*stages, StageTime("latency", time.perf_counter() - began))
         latency, skipped = latency_lines(latencies), latencies.skipped
-    budgets = tuple(_budgets(outcome))
+        if latency:
+            wanted = (computing_nodes(original_units), computing_nodes(result_units))
+            sized = with_input_shapes(outcome.original, latencies.sizes)
+            profile, reason = _profile((sized, outcome.result), wanted, latency[-1].batch, threads, seed, inputs)
+            skipped += (reason,) if reason else ()
+        stages = (*stages, StageTime("latency", time.perf_counter() - began))
+    budgets = tuple(_budgets(outcome, result_units))
     groups = tuple(_groups(outcome))
     proof = outcome.verification
     verification = VerificationLine(
@@ -149,9 +166,10 @@ def make_report(
         simd_floats=machine.simd_floats,
         cuts_bytes_off=multiplies_signed_bytes(outcome.original) and not byte_products_are_exact(),
     )
+    fed, given = tensor_lines(outcome.result)
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command="compress",
+        command=command,
         options=dict(options),
         seed=seed,
         versions=package_versions(),
@@ -166,10 +184,35 @@ def make_report(
         warnings=(*warnings, *found, *skipped),
         history=tuple(history),
         stages=tuple(stages),
+        inputs=fed,
+        outputs=given,
+        layers=layer_lines(outcome.analysed, outcome.units, outcome.keep, outcome.result, result_units, profile),
+        profile=None if profile is None else _profile_line(profile),
+        connections=connections_line(outcome.analysed, outcome.units, outcome.keep, outcome.zeros),
     )
 
 
-def _column(model: Model, held_out: Metrics | None, test: Metrics | None) -> Column:
+def _profile(
+    models: Sequence[Model],
+    wanted: Sequence[frozenset[str]],
+    batch: int,
+    threads: int,
+    seed: int,
+    inputs: Mapping[str, object],
+) -> tuple[Profile | None, str]:
+    """Profile original and result node by node; or say why that was not possible, which ends no run."""
+    try:
+        return profile_nodes(models, wanted, batch=batch, threads=threads, seed=seed, inputs=inputs), ""
+    except (ModelFileError, OSError, ValueError) as error:
+        return None, f"the layers were not timed: {error}"
+
+
+def _profile_line(profile: Profile) -> ProfileLine:
+    before, after = profile.models
+    return ProfileLine(profile.batch, profile.threads, profile.runs, before.other_ms, after.other_ms)
+
+
+def _column(model: Model, units: Units, held_out: Metrics | None, test: Metrics | None) -> Column:
     sizes = measure_sizes(model)
     return Column(
         model=identify(model),
@@ -177,7 +220,7 @@ def _column(model: Model, held_out: Metrics | None, test: Metrics | None) -> Col
         parameters=sizes.parameters,
         nonzero_parameters=sizes.nonzero_parameters,
         nodes=sizes.nodes,
-        macs=round(Cost(find_units(model), "macs").dense()),
+        macs=round(Cost(units, "macs").dense()),
         heldout=_score(held_out),
         test=_score(test),
     )
@@ -191,7 +234,7 @@ def _score(metrics: Metrics | None) -> Score | None:
     return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
 
 
-def _budgets(outcome: Outcome) -> list[BudgetLine]:
+def _budgets(outcome: Outcome, result_units: Units) -> list[BudgetLine]:
     lines: list[BudgetLine] = []
     if outcome.budget is None:
         return lines
@@ -199,7 +242,7 @@ def _budgets(outcome: Outcome) -> list[BudgetLine]:
         if kind == "size":
             original, reached = float(outcome.original.file_bytes), float(outcome.result.file_bytes)
         else:
-            original, reached = Cost(outcome.units, kind).dense(), Cost(find_units(outcome.result), kind).dense()
+            original, reached = Cost(outcome.units, kind).dense(), Cost(result_units, kind).dense()
         limit = outcome.budget.resolve(kind, original)
         lines.append(BudgetLine(kind=kind, asked=str(amount), limit=limit, original=original, reached=reached))
     if outcome.budget.connections is not None:
@@ -214,11 +257,22 @@ def _budgets(outcome: Outcome) -> list[BudgetLine]:
 
 
 def _groups(outcome: Outcome) -> list[GroupLine]:
+    feeds = fed_groups(outcome.units)
     free = [
-        GroupLine(group.name, group.layers, group.count, int(outcome.keep[group.start :][: group.count].sum()), None)
+        GroupLine(
+            group.name,
+            group.layers,
+            group.count,
+            int(outcome.keep[group.start :][: group.count].sum()),
+            None,
+            feeds[group.name],
+        )
         for group in outcome.units.groups
     ]
     return [
         *free,
-        *(GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason) for lock in outcome.units.locked),
+        *(
+            GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason, feeds[lock.name])
+            for lock in outcome.units.locked
+        ),
     ]

@@ -38,6 +38,7 @@ from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
+from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import find_doubts
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
@@ -353,6 +354,7 @@ class Compression:
             saved = replace(saved, input_shapes=self.model.input_shapes)
             outcome = Outcome(
                 original=self.model,
+                analysed=self.ready,
                 result=saved,
                 units=self.units,
                 keep=pruned.keep,
@@ -367,6 +369,7 @@ class Compression:
             outcome,
             held_out=held_out,
             test=test,
+            command=command_line(self.choices, self.ending.options),
             options={
                 **self.choices.options(),
                 **self.ending.options,

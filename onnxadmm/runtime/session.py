@@ -50,6 +50,7 @@ class SessionOptions:
         memory_pattern: lay the memory of a run out as one block once its shapes are known, which keeps that block.
         memory_arena: keep freed memory for the next run.
         prepacking: store weights a second time, as the kernels like them best.
+        profile: what the path of a file begins with that onnxruntime writes its profile to; empty: none is made.
     """
 
     threads: int = 1
@@ -58,6 +59,7 @@ class SessionOptions:
     memory_pattern: bool = True
     memory_arena: bool = True
     prepacking: bool = True
+    profile: str = ""
 
 
 #: Node by node in as little memory as possible: weights are read where the file is mapped, memory is given back.

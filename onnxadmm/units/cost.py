@@ -102,6 +102,15 @@ class Cost:
         return self._flat.per_unit(self._flat.slopes(self._flat.lengths(keep)))
 
 
+def costs_by_name(units: Units, kind: CostKind) -> dict[str, float]:
+    """Return the cost of the whole model, for one sample, by the node that computes or the constant that is stored."""
+    costs: dict[str, float] = {}
+    for term in _terms(units, kind):
+        cost = term.constant * math.prod(axis.shape[-1] for axis in term.axes)
+        costs[term.name] = costs.get(term.name, 0.0) + cost
+    return costs
+
+
 def _terms(units: Units, kind: CostKind) -> tuple[CostTerm, ...]:
     """Return what is summed up: for bytes the parameters, each times the bytes of its weight's numbers."""
     if kind == "macs":

@@ -23,7 +23,7 @@ from onnxadmm.demo import demo_files
 from onnxadmm.run import checkpoint, measure, steps
 from onnxadmm.train.preflight.preflight import Preflight
 
-RESULTS = {"model.onnx", "plan.json", "report.json", "report.md", "history.jsonl"}
+RESULTS = {"model.onnx", "plan.json", "report.json", "report.md", "report.html", "history.jsonl"}
 _SAME = ("model.onnx", "plan.json", "history.jsonl")
 
 

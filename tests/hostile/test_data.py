@@ -16,7 +16,7 @@ from PIL import Image
 from onnxadmm.errors import DataError, InputError, PlanError
 from onnxadmm.graph.model import load
 from onnxadmm.plan.plan import Plan
-from onnxadmm.report.report import read_report
+from onnxadmm.report.reading import read_report
 from onnxadmm.train.data import sources
 from onnxadmm.train.data.sources import read_source
 

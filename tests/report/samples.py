@@ -1,8 +1,6 @@
 """A report as a run would make it, and hypothesis strategies for any report."""
 
-import json
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from onnxadmm.bench.identity import ModelIdentity
 from onnxadmm.bench.simd import Machine
 from onnxadmm.progress import Iteration, Residuals
-from onnxadmm.report.codec import decode
+from onnxadmm.report.layers import ConnectionsLine, LayerLine, ProfileLine, TensorLine, WeightLine
 from onnxadmm.report.report import (
     BudgetLine,
     Column,
@@ -26,11 +24,6 @@ from onnxadmm.report.report import (
 
 ORIGINAL = ModelIdentity("lenet5_mnist.onnx", "ab" * 32, {"": 20}, 10)
 RESULT = ModelIdentity("model.onnx", "cd" * 32, {"": 20}, 10)
-
-
-def read_history(path: Path) -> tuple[Iteration, ...]:
-    """The iterations in a ``history.jsonl``."""
-    return tuple(decode(Iteration, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def iterations() -> tuple[Iteration, ...]:
@@ -109,15 +102,27 @@ def sample_report() -> Report:
         ),
         verification=VerificationLine(127.3, 2.1e-6, 8, 80.0, True),
         groups=(
-            GroupLine("conv1.weight", ("/conv1/Conv",), 20, 5, None),
-            GroupLine("conv2.weight", ("/conv2/Conv",), 50, 9, None),
-            GroupLine("fc1.weight", ("/fc1/Gemm",), 500, 21, None),
+            GroupLine("conv1.weight", ("/conv1/Conv",), 20, 5, None, ("conv2.weight",)),
+            GroupLine("conv2.weight", ("/conv2/Conv",), 50, 9, None, ("fc1.weight",)),
+            GroupLine("fc1.weight", ("/fc1/Gemm",), 500, 21, None, ("fc2.weight",)),
             GroupLine("fc2.weight", ("/fc2/Gemm",), 10, 10, "reaches graph output logits"),
         ),
         simplified=("2 Identity nodes folded",),
         warnings=(),
         history=iterations(),
         stages=(StageTime("load", 0.4), StageTime("prune", 201.0), StageTime("retrain", 160.5)),
+        inputs=(TensorLine("x", "float32", ("N", 1, 28, 28)),),
+        outputs=(TensorLine("logits", "float32", ("N", 10)),),
+        layers=(
+            LayerLine("/conv1/Conv", "Conv", "conv1.weight", 20, 5, 520, 130, 288_000, 72_000, 1.5, 0.25),
+            LayerLine("/conv2/Conv", "Conv", "conv2.weight", 50, 9, 25_050, 1_134, 1_600_000, 72_000, 4.25, 0.5),
+            LayerLine("/fc1/Gemm", "Gemm", "fc1.weight", 500, 21, 400_500, 3_045, 400_000, 3_024, 0.75, 0.0625),
+            LayerLine("/fc2/Gemm", "Gemm", "fc2.weight", 10, 10, 5_010, 220, 5_000, 210, None, 0.015625),
+        ),
+        profile=ProfileLine(64, 1, 100, 0.5, 0.125),
+        connections=ConnectionsLine(
+            (0.0, 0.5, 1.0, 1.5), (10, 60, 30), (80, 20, 0), (WeightLine("conv1.weight", 100, 100),)
+        ),
     )
 
 

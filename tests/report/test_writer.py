@@ -3,32 +3,34 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from onnxadmm.errors import OutputError
-from onnxadmm.report.report import read_report
+from onnxadmm.errors import InputError, OutputError
+from onnxadmm.report.reading import read_history, read_report
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
-from tests.report.samples import iterations, read_history, sample_report
+from tests.report.samples import iterations, sample_report
 
 
 def test_a_written_report_reads_back_equal(tmp_path: Path) -> None:
-    json_path, markdown_path = write_report(sample_report(), tmp_path)
-    assert read_report(json_path) == sample_report()
+    json_path, markdown_path, page_path = write_report(sample_report(), tmp_path)
+    assert replace(read_report(json_path), history=sample_report().history) == sample_report()
     assert markdown_path.read_text(encoding="utf-8").startswith("# ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+    assert page_path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
-    first, _ = write_report(sample_report(), tmp_path)
-    before = first.read_bytes()
+    paths = write_report(sample_report(), tmp_path)
+    before = [path.read_bytes() for path in paths]
     write_report(sample_report(), tmp_path, force=True)
-    assert first.read_bytes() == before
-    assert before.endswith(b"}\n")
+    assert [path.read_bytes() for path in paths] == before
+    assert before[0].endswith(b"}\n")
 
 
-@pytest.mark.parametrize("existing", ["report.json", "report.md"])
+@pytest.mark.parametrize("existing", ["report.json", "report.md", "report.html"])
 def test_an_existing_report_is_not_overwritten_and_nothing_changes(tmp_path: Path, existing: str) -> None:
     (tmp_path / existing).write_text("mine")
     with pytest.raises(OutputError, match="--force"):
@@ -118,7 +120,7 @@ def test_half_a_line_of_a_power_cut_is_cut_off_when_opened_again(tmp_path: Path)
         history.append(iterations()[0])
     with path.open("ab") as file:
         file.write(b'{"stage": "pru')
-    with pytest.raises(ValueError, match="Unterminated string"):
+    with pytest.raises(InputError, match="Unterminated string"):
         read_history(path)
     with HistoryWriter(path) as history:
         history.append(iterations()[1])

@@ -18,11 +18,11 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import CheckpointError, DataError, DivergedError, OptionError, OutputError, VerificationError
 from onnxadmm.progress import Iteration, Silent
+from onnxadmm.report.reading import read_history
 from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run import checkpoint, steps
 from onnxadmm.run.checkpoint import read_checkpoint
 from tests.conftest import Command
-from tests.report.samples import read_history
 
 pytestmark = pytest.mark.usefixtures("quick_latency")
 
@@ -30,7 +30,7 @@ Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 #: Eight iterations in each of three epochs of nine steps, then three epochs of retraining.
 RECIPE = oa.Recipe(epochs=3, retrain_epochs=3, batch_size=64)
 PRUNE_ROWS = 24
-RESULTS = {"model.onnx", "plan.json", "report.json", "report.md", "history.jsonl"}
+RESULTS = {"model.onnx", "plan.json", "report.json", "report.md", "report.html", "history.jsonl"}
 
 
 class InterruptedRun(Silent):
