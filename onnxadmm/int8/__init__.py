@@ -1,4 +1,4 @@
-"""Networks in bytes: static quantisation by onnxruntime, and which operators stay in floats because bytes cost too much.
+"""Networks in bytes: static quantisation by onnxruntime, and which operators keep floats, as bytes would cost too much.
 
 Comes in: a model, batches of its inputs, and a measure of what is lost. Goes out: a model whose layers round to eight
 bits and back (QuantizeLinear and DequantizeLinear), which onnxruntime computes with integers. The rounding itself is

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.operators.table import find
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -46,19 +46,28 @@ class Quantizer:
     def __init__(self, model: Model, batches: Iterable[Feed], *, narrow: bool = False) -> None:
         from onnxruntime.quantization import registry
 
+        if any(
+            node.op_type == "QuantizeLinear" or find(node.domain, node.op_type).multiplies_bytes
+            for node in model.ir.graph.all_nodes()
+        ):
+            raise _refusal(model, "one that is in bytes already", "give the model in floats")
         if model.file_bytes > LARGEST:
             raise _refusal(model, f"{model.file_bytes:,} bytes", "quantise a model below 1.5 GB")
         self._model = model
         self._narrow = narrow
-        self._kinds = sorted({*registry.QDQRegistry, *registry.QLinearOpsRegistry} - _LEFT_ALONE)
+        known = {*registry.QDQRegistry, *registry.QLinearOpsRegistry}
+        self._kinds = sorted(known - _LEFT_ALONE)
         with _quiet(), tempfile.TemporaryDirectory(prefix="onnxadmm-") as folder:
             try:
                 self._proto = _prepared(_raised(to_proto(model), model), Path(folder))
-                self._ranges = _measured(self._proto, batches, self._kinds, Path(folder))
+                # The tools look for the ranges of a Softmax, whether it is quantised or not.
+                self._ranges = _measured(self._proto, batches, sorted(known), Path(folder))
             except Exception as error:  # onnxruntime's tools raise what they meet
                 raise _refusal(model, _first_line(error), "quantise it with other tools") from error
         kinds = set(self._kinds)
         self.nodes: Sequence[str] = tuple(node.name for node in self._proto.graph.node if node.op_type in kinds)
+        if not self.nodes:
+            raise _refusal(model, "no operator that it can", "leave it in floats")
 
     def quantized(self, floats: Collection[str] = ()) -> Model:
         """Return the model in bytes, but for the operators of some names.

@@ -17,6 +17,7 @@ from onnxadmm.run.likeness import output_error
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.metrics import Metrics
 
 #: Points of accuracy, or hundredths of the outputs' variance, that bytes may cost.
 MOST_LOST: Final = 0.3
@@ -46,8 +47,9 @@ def quantize_with(training: Training, model: Model, *, most: float = MOST_LOST, 
     held_out = training.held_out
     teacher = Teacher(training.shown(model), loss=replace(training.loss, distillation=1.0))
 
-    def measured(data: ArrayDataset, made: Model, against: Teacher | None) -> Any:
-        return evaluate(training.shown(made), data, loss=training.loss, threads=training.recipe.threads, teacher=against)
+    def measured(data: ArrayDataset, made: Model, against: Teacher | None) -> Metrics:
+        shown, threads = training.shown(made), training.recipe.threads
+        return evaluate(shown, data, loss=training.loss, threads=threads, teacher=against)
 
     before = measured(held_out, model, None if held_out.has_labels else teacher).accuracy
 
@@ -61,7 +63,7 @@ def quantize_with(training: Training, model: Model, *, most: float = MOST_LOST, 
     few = replace(held_out.take(np.arange(min(_FEW, len(held_out)))), labels=None)
 
     def distance(made: Model) -> float:
-        return float(measured(few, made, teacher).loss)
+        return measured(few, made, teacher).loss
 
     with journal.stage("quantise"):
         quantizer = Quantizer(model, _feeds(training, model), narrow=narrow)

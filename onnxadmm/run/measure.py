@@ -112,8 +112,8 @@ def make_report(
         timing: how the latency is measured; None: not at all.
     """
     machine = this_machine()
-    before = _column(outcome.original, held_out.before, test.before)
-    after = _column(outcome.result, held_out.after, test.after)
+    before = column(outcome.original, held_out.before, test.before)
+    after = column(outcome.result, held_out.after, test.after)
     latency: tuple[LatencyLine, ...] = ()
     skipped: tuple[str, ...] = ()
     if timing is not None:
@@ -169,7 +169,7 @@ def make_report(
     )
 
 
-def _column(model: Model, held_out: Metrics | None, test: Metrics | None) -> Column:
+def column(model: Model, held_out: Metrics | None, test: Metrics | None) -> Column:
     sizes = measure_sizes(model)
     return Column(
         model=identify(model),
