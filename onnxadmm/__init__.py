@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onnxadmm.plan.plan import Plan
     from onnxadmm.plan.problem import Limits
     from onnxadmm.progress import Iteration, Progress, Residuals
+    from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
     from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
@@ -34,6 +35,7 @@ __all__ = [
     "Plan",
     "Preprocessing",
     "Progress",
+    "Quantized",
     "Recipe",
     "Report",
     "Residuals",
@@ -42,6 +44,7 @@ __all__ = [
     "find_groups",
     "load",
     "mask",
+    "quantize",
     "rank",
     "rule",
     "save",
@@ -59,6 +62,7 @@ _HOMES: Final = {
     "onnxadmm.plan.plan": ("Plan",),
     "onnxadmm.plan.problem": ("Limits",),
     "onnxadmm.progress": ("Iteration", "Progress", "Residuals"),
+    "onnxadmm.quantize": ("Quantized", "quantize"),
     "onnxadmm.report.report": ("Report",),
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),

@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"errors", "graph", "units", "admm"},
     "rewrite": {"errors", "graph", "operators", "rules", "units", "plan"},
     "calibrate": {"errors", "graph", "units", "admm", "rewrite"},
+    "int8": {"errors", "graph", "operators"},
     "bench": {"errors", "graph", "operators", "progress", "runtime"},
     "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
@@ -73,6 +74,7 @@ MAY_IMPORT["run"] = (
         "errors",
         "files",
         "graph",
+        "int8",
         "interrupt",
         "output",
         "plan",
@@ -100,11 +102,13 @@ MAY_IMPORT["compress"] = {
     "surgery",
 }
 MAY_IMPORT["compress"] |= {"runtime"} | _train("engine")
+MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"} | _train("data", "metrics")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")
-MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "report", "run", "surgery"}
+MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "quantize", "report", "run"}
+MAY_IMPORT["__init__"] |= {"surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
-MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "report", "rewrite", "run", "runtime", "surgery"}
+MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "quantize", "report", "rewrite", "run", "runtime", "surgery"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 #: Calls that import a module by its name.
@@ -114,7 +118,13 @@ _FOLDERS_OF_ROOMS = ("onnxadmm", "onnxadmm.train")
 
 #: The one door to each foreign library that has one: a file, or a whole room.
 DOORS: dict[str, set[str]] = {
-    "onnxruntime": {"runtime/session.py", "runtime/apart_child.py", "train/engine.py", "doctor/child.py"},
+    "onnxruntime": {
+        "runtime/session.py",
+        "runtime/apart_child.py",
+        "train/engine.py",
+        "doctor/child.py",
+        "int8/static.py",
+    },
     "onnxsim": {"graph/simplify.py"},
     "PIL": {"train/data/folders.py"},
     "typer": {"cli"},

@@ -20,7 +20,7 @@ OF_THE_COMMAND_LINE = {
     *("--bisect", "--debug", "--help", "--html", "--json", "--open", "--rules", "--svg", "--verify", "--no-verify"),
     *("--batch", "--dense", "--input", "--input-shape", "--no-simplify", "--simplify", "--target", "--lr"),
     *("--retrain-lr",),
-    *("--no-bench", "--quiet", "--install-completion", "--show-completion", "--version"),
+    *("--no-bench", "--quiet", "--install-completion", "--show-completion", "--version", "--wide"),
 }
 
 
@@ -33,7 +33,7 @@ def options() -> set[str]:
 
 def in_python() -> set[str]:
     """The parameters of the public functions, and the fields of what is given to them."""
-    functions = (oa.bench, oa.compress, oa.find_groups, oa.rank, oa.save, oa.verify, measure_latency)
+    functions = (oa.bench, oa.compress, oa.find_groups, oa.quantize, oa.rank, oa.save, oa.verify, measure_latency)
     names = {name for function in functions for name in inspect.signature(function).parameters}
     kinds = (oa.Budget, oa.CalibrationOptions, oa.Limits, oa.Preprocessing, oa.Recipe)
     return names | {field.name for kind in kinds for field in fields(kind)}

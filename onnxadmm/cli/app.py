@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 import onnxadmm
-from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, report, shrink, verify
+from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, quantize, report, shrink, verify
 from onnxadmm.console import print_error, print_line, stderr_console
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.interrupt import ending_on_ctrl_c, ending_on_sigterm
@@ -38,7 +38,7 @@ app = typer.Typer(
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-for _verb in (inspect, compress, plan, mask, shrink, verify, bench, report, doctor, demo):
+for _verb in (inspect, compress, plan, mask, shrink, verify, quantize, bench, report, doctor, demo):
     # The whole sentence: of its own accord the list of verbs cuts long ones.
     app.command(_verb.__name__.rpartition(".")[2], short_help=_verb.run.__doc__)(_verb.run)
 

@@ -16,10 +16,9 @@ from onnxadmm.report.words import amount, duration, milliseconds, plural, times
 def report_view(report: Report) -> RenderableType:
     """The summary at the end of a run: before and after, budgets, groups, the verification line, warnings, notes."""
     passed = report.verification is not None and report.verification.passed
-    parts: list[RenderableType] = [
-        comparison_table(report),
-        Text(verification_sentence(report), style="green" if passed else "bold red"),
-    ]
+    parts: list[RenderableType] = [comparison_table(report)]
+    if report.groups:  # else nothing was cut that could be verified
+        parts.append(Text(verification_sentence(report), style="green" if passed else "bold red"))
     for line in report.budgets:
         verdict = "met" if line.met else "NOT met"
         limit, reached = amount(line.kind, line.limit), amount(line.kind, line.reached)

@@ -122,8 +122,8 @@ def make_report(
     """
     machine = this_machine()
     original_units, result_units = find_units(outcome.original), find_units(outcome.result)
-    before = _column(outcome.original, original_units, held_out.before, test.before)
-    after = _column(outcome.result, result_units, held_out.after, test.after)
+    before = column(outcome.original, original_units, held_out.before, test.before)
+    after = column(outcome.result, result_units, held_out.after, test.after)
     latency: tuple[LatencyLine, ...] = ()
     skipped: tuple[str, ...] = ()
     profile: Profile | None = None
@@ -212,7 +212,7 @@ def _profile_line(profile: Profile) -> ProfileLine:
     return ProfileLine(profile.batch, profile.threads, profile.runs, before.other_ms, after.other_ms)
 
 
-def _column(model: Model, units: Units, held_out: Metrics | None, test: Metrics | None) -> Column:
+def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics | None) -> Column:
     sizes = measure_sizes(model)
     return Column(
         model=identify(model),

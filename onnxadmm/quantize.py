@@ -1,0 +1,192 @@
+"""``quantize``: a model in bytes, with what it costs and what it gains."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.simd import this_machine
+from onnxadmm.bench.versions import package_versions
+from onnxadmm.compress import describe_source
+from onnxadmm.errors import OptionError
+from onnxadmm.files import refuse_existing, refuse_input
+from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
+from onnxadmm.graph.stated import leaves_sizes_open, with_samples
+from onnxadmm.output import OutputFile
+from onnxadmm.plan.given import given
+from onnxadmm.progress import SILENT, Progress
+from onnxadmm.report.report import Column, LatencyLine, Report, StageTime, latency_lines
+from onnxadmm.run.in_bytes import MOST_LOST, quantize_with
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.measure import column
+from onnxadmm.run.reading import read_training
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.trainings import Training
+from onnxadmm.runtime.custom_ops import custom_operators
+from onnxadmm.surgery import InputShapes, Source, opened
+from onnxadmm.train.data.batches import ArrayDataset
+from onnxadmm.train.metrics import Metrics
+from onnxadmm.units.units import find_units
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What ``quantize`` gives.
+
+    Attributes:
+        model: in bytes.
+        floats: names of the operators that kept their floats.
+        report: original and result beside each other.
+    """
+
+    model: Model
+    floats: tuple[str, ...]
+    report: Report
+
+
+def quantize(
+    model: Source,
+    samples: object,
+    *,
+    out: str | Path | None = None,
+    test: object | None = None,
+    max_drop: float = MOST_LOST,
+    narrow: bool | None = None,
+    recipe: Recipe | Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    inputs: Mapping[str, object] | None = None,
+    seed: int = 0,
+    input_shapes: InputShapes | None = None,
+    custom_ops: Sequence[str | Path] = (),
+    bench: bool = True,
+    bench_batch: int = 64,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Quantized:
+    """Round a model's weights and activations to eight bits: a quarter of the bytes, and faster where there is VNNI.
+
+    Static quantisation by ``onnxruntime.quantization``: QuantizeLinear and DequantizeLinear around each layer, a scale
+    for every output channel of a weight, ranges of activations as the samples have them. Where that loses more than
+    ``max_drop`` on held-out samples, operators are left in floats, those that gain most first.
+
+    Args:
+        model: path or model, pruned or not.
+        samples: in the forms that ``compress`` takes as ``calibrate``, labelled or not; some hundreds are enough. A
+            tenth of them is held out.
+        out: file to write; None writes nothing.
+        test: labelled test data, for the last line of the report and nothing else.
+        max_drop: points of held-out accuracy that may be lost, or of agreement with the original where there are no
+            labels; for outputs that are numbers, hundredths of their variance.
+        narrow: weights of 7 bits, for x86-64 processors without VNNI, which cut off sums of 8-bit products; None: as
+            this processor needs it.
+        recipe: how data are read: ``loss``, ``output``, ``class_axis``, ``ignore_index``, ``held_out``.
+        preprocessing: what is done to stored values.
+        inputs: as for ``compress``.
+        seed: of the choice of what is held out.
+        input_shapes, custom_ops: as for ``compress``.
+        bench: time original and result.
+        bench_batch: the larger batch size they are timed at, beside 1.
+        force: replace what is at ``out``.
+        progress: told what happens.
+
+    Raises:
+        InputError: the model or the samples cannot be used; nothing was written.
+    """
+    if not 0 <= max_drop <= 100:
+        raise OptionError("--max-drop", expected="points from 0 to 100", found=f"{max_drop:g}", way_out="0.3 is usual")
+    target = None if out is None else Path(out)
+    if target is not None:
+        refuse_input(target, model, samples, test)
+        refuse_existing(target, force=force)
+    chosen = Recipe() if recipe is None else given(Recipe, recipe, thing="the recipe", way_out="write e.g. Recipe()")
+    chosen = replace(chosen, distillation=1.0)  # the original is the only teacher: no labels are needed
+    prepared = (
+        Preprocessing()
+        if preprocessing is None
+        else given(Preprocessing, preprocessing, thing="the preprocessing", way_out="write e.g. Preprocessing(scale=1)")
+    )
+    with ExitStack() as stack:
+        stack.enter_context(custom_operators(custom_ops))
+        journal = Journal(progress)
+        original = opened(model, input_shapes)
+        file = stack.enter_context(OutputFile(target, force=force)) if target is not None else None
+        with journal.stage("read data"):
+            training = read_training(
+                original, samples, test, recipe=chosen, preprocessing=prepared, made=False, inputs=inputs or {},
+                seed=seed, journal=journal, trains=False,
+            )  # fmt: skip
+        if leaves_sizes_open(original):
+            original = with_samples(original, training.samples.sample_shapes)
+        found = quantize_with(training, original, most=max_drop, narrow=narrow)
+        if file is None:
+            result = from_proto(to_proto(found.model))
+        else:
+            save(found.model, file.work)
+            result = load(file.work)
+        with journal.stage("measure"):
+            before, after = (_column_of(training, each) for each in (original, result))
+        latency, skipped = _timed(original, result, training, bench_batch, journal) if bench else ((), ())
+        report = Report(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command="quantize",
+            options={
+                "model": describe_source(model), "samples": describe_source(samples), "test": describe_source(test),
+                "out": None if out is None else str(out), "max_drop": max_drop, "narrow": narrow,
+                "floats": ", ".join(found.floats) or None,
+            },
+            seed=seed,
+            versions=package_versions(),
+            machine=this_machine(),
+            before=before,
+            after=after,
+            budgets=(),
+            latency=latency,
+            verification=None,
+            groups=(),
+            simplified=tuple(journal.notes),
+            warnings=(*journal.warnings, *_about_speed(latency), *skipped),
+            history=(),
+            stages=tuple(journal.stages),
+        )  # fmt: skip
+        if file is not None and target is not None:
+            file.publish()
+            result = load(target)
+        return Quantized(result, found.floats, report)
+
+
+def _column_of(training: Training, model: Model) -> Column:
+    def measured(data: ArrayDataset | None) -> Metrics | None:
+        return None if data is None else training.metrics(model, data)
+
+    return column(model, find_units(model), measured(training.held_out), measured(training.test))
+
+
+def _timed(
+    original: Model, result: Model, training: Training, batch: int, journal: Journal
+) -> tuple[tuple[LatencyLine, ...], tuple[str, ...]]:
+    began = time.perf_counter()
+    latencies = measure_latency(
+        [original, result],
+        names=["before", "after"],
+        large=batch,
+        threads=this_machine().threads,
+        seed=training.seed,
+        inputs=training.samples.held,
+        progress=journal.progress,
+    )
+    journal.stages.append(StageTime("latency", time.perf_counter() - began))
+    return latency_lines(latencies), latencies.skipped
+
+
+def _about_speed(latency: Sequence[LatencyLine]) -> list[str]:
+    """What bytes are for does not always come: old processors and small layers are faster with floats."""
+    return [
+        f"In bytes it is {1 / line.speedup:.2f} times slower at batch {line.batch} on this processor (95 % interval "
+        f"{1 / line.speedup_high:.2f} to {1 / line.speedup_low:.2f}): it saves space, not time."
+        for line in latency
+        if line.speedup_high < 1
+    ]

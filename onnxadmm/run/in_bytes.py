@@ -1,0 +1,85 @@
+"""A model in bytes, judged on held-out samples as the runs judge theirs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.bench.byte_products import byte_products_are_exact
+from onnxadmm.bench.inputs import batch_is_free, fixed_batch
+from onnxadmm.graph.model import Model
+from onnxadmm.int8.choose import InBytes, leave_in_float
+from onnxadmm.int8.static import Quantizer
+from onnxadmm.report.words import plural
+from onnxadmm.run.likeness import output_error
+from onnxadmm.run.trainings import Training
+from onnxadmm.train.data.batches import ArrayDataset
+from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.metrics import Metrics
+
+#: Points of accuracy, or hundredths of the outputs' variance, that bytes may cost.
+MOST_LOST: Final = 0.3
+#: Samples that ranges are measured with, and that one operator's worth is.
+_SAMPLES, _FEW = 512, 128
+_BATCH: Final = 32
+#: Operators that are named.
+_NAMED: Final = 8
+
+
+def quantize_with(training: Training, model: Model, *, most: float = MOST_LOST, narrow: bool | None = None) -> InBytes:
+    """Quantise a model with training samples, and leave in floats what held-out samples say.
+
+    Args:
+        training: of a run whose data the model reads.
+        model: in floats.
+        most: that may be lost: points of held-out accuracy, or of agreement where there are no labels; where the
+            outputs are numbers, hundredths of their variance.
+        narrow: see ``Quantizer``; None: as this processor needs it.
+
+    Raises:
+        ModelFileError: onnxruntime's tools cannot take the model.
+    """
+    journal = training.journal
+    if narrow is None:
+        narrow = not byte_products_are_exact()
+    held_out = training.held_out
+    teacher = Teacher(training.shown(model), loss=replace(training.loss, distillation=1.0))
+
+    def measured(data: ArrayDataset, made: Model, against: Teacher | None) -> Metrics:
+        shown, threads = training.shown(made), training.recipe.threads
+        return evaluate(shown, data, loss=training.loss, threads=threads, teacher=against)
+
+    before = measured(held_out, model, None if held_out.has_labels else teacher).accuracy
+
+    def lost(made: Model) -> float:
+        if before is None:
+            error = output_error(training, model, made)
+            return 0.0 if error is None else 100.0 * error
+        after = measured(held_out, made, None if held_out.has_labels else teacher).accuracy
+        return 100.0 * (before - (after or 0.0))
+
+    few = replace(held_out.take(np.arange(min(_FEW, len(held_out)))), labels=None)
+
+    def distance(made: Model) -> float:
+        return measured(few, made, teacher).loss
+
+    with journal.stage("quantise"):
+        quantizer = Quantizer(model, _feeds(training, model), narrow=narrow)
+        found = leave_in_float(quantizer, lost=lost, distance=distance, most=most)
+    if found.floats:
+        shown = ", ".join(found.floats[:_NAMED]) + (", ..." if len(found.floats) > _NAMED else "")
+        journal.say(f"In bytes {plural(len(found.floats), 'operator')} would cost too much, and kept floats: {shown}.")
+    if narrow:
+        journal.say(
+            "Weights have 7 bits, since processors without VNNI, as this one, cut off sums of products of 8-bit ones."
+        )
+    return found
+
+
+def _feeds(training: Training, model: Model) -> Iterator[Mapping[str, NDArray[Any]]]:
+    samples = training.samples.take(np.arange(min(_SAMPLES, len(training.samples))))
+    free = batch_is_free(model)
+    for batch in samples.batches(_BATCH if free else fixed_batch(model), pad_last=not free):
+        yield {**batch.inputs, **training.samples.held}

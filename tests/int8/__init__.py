@@ -1,0 +1,1 @@
+"""Tests of onnxadmm/int8."""
