@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "samples/README.md"),
     *("docs/guide.md", "docs/method.md", "docs/training.md", "docs/operators.md"),
-    *("docs/architecture.md", "docs/extending.md"),
+    *("docs/architecture.md", "docs/extending.md", "docs/faq.md"),
 )
 
 
@@ -80,7 +80,7 @@ def test_the_changelog_tells_of_this_version_and_of_what_comes() -> None:
     assert headings[:2] == ["Unreleased", oa.__version__]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/method.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/method.md", "docs/faq.md"])
 def test_options_on_the_pages_exist(page: str) -> None:
     group = typer.main.get_command(app)
     ours = {option for command in group.commands.values() for field in command.params for option in field.opts}
