@@ -47,7 +47,8 @@ def test_the_readmes_python_runs_as_it_stands(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text_of(page)):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text_of(page)) + re.findall(r'<img src="([^"]+)"', text_of(page))
+    for target in targets:
         if not target.startswith("http"):
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
 

@@ -1,8 +1,8 @@
 """How long every node of some models takes, by onnxruntime's own profile of runs in turns.
 
 onnxruntime fuses nodes and lays memory out anew before it runs them, and profiles what is left under names of its own.
-A copy of the model, its nodes numbered, tells which of the original's nodes each of these is; what cannot be told, or
-was not asked for, is summed up as the rest.
+A copy of the model, its nodes and results numbered, tells which of the original's nodes each of these is; what cannot
+be told, or was not asked for, is summed up as the rest.
 """
 
 import json
@@ -25,12 +25,12 @@ from onnxadmm.graph.runtime import open_session
 
 _FEWEST_RUNS: Final = 5
 _MOST_RUNS: Final = 100
-#: The first runs lay out memory and start threads.
-_WARM_UP_RUNS: Final = 2
+#: The first run lays out memory and starts threads.
+_WARM_UP_RUNS: Final = 1
+_PATIENCE: Final = 5  # times the seconds that are asked for: then fewer runs have to do
 _INNER: Final = "@inner "
+#: Nodes that onnxruntime makes are called after the node that they stand for, or after its result.
 _NUMBERED: Final = re.compile(r"@(\d+)@")
-#: A node in onnxruntime's blocked layout is called after the result it had.
-_BLOCKED: Final = re.compile(r"^(?P<result>.+)_nchwc(_token_\d+)?$")
 _TIME: Final = "_kernel_time"
 
 
@@ -87,7 +87,8 @@ def profile_nodes(
             that of the first wanted one among them.
         batch: batch size.
         threads: threads one operator may use.
-        seconds: time for all runs together; a hundred of each model at the most, five at the least.
+        seconds: time for all runs together; a hundred of each model at the most, and five at the least or as
+            many as begin within five times as long.
         seed: of the inputs.
         inputs: values of some inputs by name, the same for every sample; the others are random.
 
@@ -104,8 +105,11 @@ def profile_nodes(
             )
             for number, model in enumerate(models)
         ]
-        runs, end = 0, time.perf_counter() + seconds
-        while runs < _WARM_UP_RUNS + _FEWEST_RUNS or (runs < _MOST_RUNS and time.perf_counter() < end):
+        runs, begin = 0, time.perf_counter()
+        while runs < _WARM_UP_RUNS + _MOST_RUNS:
+            patience = 1 if runs >= _WARM_UP_RUNS + _FEWEST_RUNS else _PATIENCE
+            if runs > _WARM_UP_RUNS and time.perf_counter() - begin >= patience * seconds:
+                break
             for session in sessions:
                 session.run({name: array for name, array in feeds.items() if name in session.inputs})
             runs += 1
@@ -118,12 +122,17 @@ def profile_nodes(
 
 
 def _numbered(model: Model) -> Model:
-    """Return a copy whose nodes are called by their numbers; those inside of others, which hold their time, by none."""
+    """Return a copy whose nodes and results are called by their numbers; nodes inside of others, which hold their time,
+    by none. No name of the model's own stands in what onnxruntime writes.
+    """
     copy = clone(model)
     for number, node in enumerate(copy.ir.graph.all_nodes()):
         node.name = f"{_INNER}{number}@"
     for number, node in enumerate(copy.ir.graph):
         node.name = f"@{number}@"
+        for place, value in enumerate(node.outputs):
+            if value.name:
+                value.name = f"@{number}@{place}"
     return copy
 
 
@@ -145,14 +154,8 @@ def _medians(events: Sequence[Mapping[str, Any]], runs: int) -> dict[str, float]
 
 def _assigned(medians: Mapping[str, float], model: Model, wanted: frozenset[str]) -> NodeTimes:
     nodes = list(model.ir.graph)
-    producers = {value.name: node for node in nodes for value in node.outputs}
-    heads: dict[str, onnx_ir.Node] = {}  # by profiled name, the last of the original's nodes that it stands for
-    for name in medians:
-        number, blocked = _NUMBERED.search(name), _BLOCKED.match(name)
-        if number is not None:
-            heads[name] = nodes[int(number[1])]
-        elif blocked is not None and blocked["result"] in producers:
-            heads[name] = producers[blocked["result"]]
+    # By profiled name, the last of the original's nodes that it stands for.
+    heads = {name: nodes[int(number[1])] for name in medians if (number := _NUMBERED.search(name)) is not None}
     ends = {id(node) for node in heads.values()}
     by_node: dict[str, float] = {}
     other = 0.0

@@ -1,6 +1,5 @@
 """``onnxadmm report``, and how every verb prints one."""
 
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +57,8 @@ def _open(page: Path) -> None:
             found="none",
             way_out="make one with --html, in a file of your choice",
         )
+    import webbrowser  # late, as whatever else a verb alone needs
+
     if not webbrowser.open(page.resolve().as_uri()):
         raise InputError(
             str(page), expected="a browser to open it", found="none", way_out="open the file in one of your own"

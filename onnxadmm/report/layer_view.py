@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from onnxadmm.report.layers import LayerLine
 from onnxadmm.report.report import Report
-from onnxadmm.report.words import large, milliseconds
+from onnxadmm.report.words import large, milliseconds, plural
 
 _NOTHING: Final = "\N{EN DASH}"
 
@@ -84,9 +84,10 @@ def _told(report: Report) -> str:
     if report.profile is not None:
         profile = report.profile
         told += (
-            f" Times are those of onnxruntime's own profile at batch {profile.batch} on {profile.threads} "
-            f"thread{'s' * (profile.threads != 1)}, the median of {profile.runs} runs; profiling itself takes "
-            "some time, and what was fused into a layer counts there."
+            " Times are those of onnxruntime's own profile, of the original as it was analysed and of the result, at "
+            f"batch {profile.batch} on {plural(profile.threads, 'thread')}: the median of "
+            f"{plural(profile.runs, 'run')}. Profiling takes some time itself, and what was fused into a layer counts "
+            "there."
         )
     return told
 

@@ -207,7 +207,7 @@ def _tile(row: Row) -> dict[str, str]:
     elif row.kind == "latency":
         pair, note = f"{pair} ms", f"{interval.rstrip(')')} (95 %)"
         if big == "too":  # noisy to tell
-            big, than = "\N{EN DASH}", change
+            big, than = "too noisy", ""
     what = row.label.removeprefix("ms at ").capitalize() if row.kind == "latency" else row.label
     return {"what": what, "big": big, "than": than, "pair": pair, "note": note, "tone": "bad" if row.worse else ""}
 

@@ -35,7 +35,7 @@ def layer_lines(
         units, keep: its units, and which of them stayed: bool ``[units.count]``.
         result: the model as written.
         result_units: its own units.
-        profile: of the original and of the result.
+        profile: of the analysed model and of the result.
     """
     before, after = _costs(analysed, units), _costs(result, result_units)
     times = (NodeTimes({}, 0.0),) * 2 if profile is None else profile.models

@@ -121,8 +121,8 @@ def make_report(
         timing: how the latency is measured; None: not at all.
     """
     machine = this_machine()
-    original_units, result_units = find_units(outcome.original), find_units(outcome.result)
-    before = column(outcome.original, original_units, held_out.before, test.before)
+    result_units = find_units(outcome.result)
+    before = column(outcome.original, find_units(outcome.original), held_out.before, test.before)
     after = column(outcome.result, result_units, held_out.after, test.after)
     latency: tuple[LatencyLine, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -141,8 +141,9 @@ def make_report(
         )
         latency, skipped = latency_lines(latencies), latencies.skipped
         if latency:
-            wanted = (computing_nodes(original_units), computing_nodes(result_units))
-            sized = with_input_shapes(outcome.original, latencies.sizes)
+            # Of the original as it was analysed: its nodes are those that the layers of the result come from.
+            wanted = (computing_nodes(outcome.units), computing_nodes(result_units))
+            sized = with_input_shapes(outcome.analysed, latencies.sizes)
             profile, reason = _profile((sized, outcome.result), wanted, latency[-1].batch, threads, seed, inputs)
             skipped += (reason,) if reason else ()
         stages = (*stages, StageTime("latency", time.perf_counter() - began))
@@ -200,7 +201,7 @@ def _profile(
     seed: int,
     inputs: Mapping[str, object],
 ) -> tuple[Profile | None, str]:
-    """Profile original and result node by node; or say why that was not possible, which ends no run."""
+    """Profile models node by node; or say why that was not possible, which ends no run."""
     try:
         return profile_nodes(models, wanted, batch=batch, threads=threads, seed=seed, inputs=inputs), ""
     except (ModelFileError, OSError, ValueError) as error:
