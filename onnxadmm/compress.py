@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
@@ -20,6 +20,7 @@ from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.journal import Journal
+from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.steps import Compression, Ending
@@ -28,6 +29,9 @@ from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
 
 T = TypeVar("T")
+
+#: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
+_JUDGES: Final = 0.5
 
 
 class Compressed(Report):
@@ -149,7 +153,15 @@ def compress(
         chosen, calibrating = _calibrating(data, calibrate, chosen, calibration)
     bounds = _given(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(bench_batch, bench_threads) if bench else None
-    refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
+    if calibrating is None or calibrating.max_drop is None:
+        refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
+    elif goal is not None or is_none(calibrate):
+        raise OptionError(
+            "--max-drop",
+            expected="samples and no budget: the least that keeps the promise is searched for",
+            found="a budget" if goal is not None else "no samples",
+            way_out="leave the budget out" if goal is not None else "give samples",
+        )
     with ExitStack() as stack:
         libraries = stack.enter_context(custom_operators(custom_ops))
         choices = Choices(
@@ -220,6 +232,8 @@ def _calibrating(
         )
     epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
     chosen = _given(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
+    if chosen.max_drop is not None and recipe.held_out == Recipe.held_out:
+        recipe = replace(recipe, held_out=_JUDGES)
     return replace(recipe, distillation=1.0, retrain_epochs=epochs), chosen
 
 

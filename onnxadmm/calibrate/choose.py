@@ -25,8 +25,8 @@ def choose(
     *,
     on_group: Callable[[State], None] = lambda state: None,
     resume: State | None = None,
-) -> KeepArray:
-    """Choose the units that stay under the problem's budget: bool ``[unit_count]``.
+) -> Callable[[float], KeepArray]:
+    """Measure what the groups lose, and return what chooses the units that stay under a budget.
 
     Args:
         batches: inputs that statistics are collected on.
@@ -35,8 +35,9 @@ def choose(
         on_group: given, after each group, all that was measured so far.
         resume: the last such state of an equal run.
 
-    Raises:
-        BudgetError: the budget cannot be met.
+    Returns:
+        a function of a budget, in the unit of the problem's own: bool ``[unit_count]``. It raises BudgetError where the
+        budget cannot be met.
     """
     numbers = {group.start: number for number, group in enumerate(problem.groups)}
     done = _shrinkings_of(resume or {})
@@ -45,7 +46,8 @@ def choose(
         done[numbers[group.start]] = shrinking
         on_group(_state(done))
     found = [done[number] for number in range(len(problem.groups))]
-    return allocate([each.curve for each in found], [each.order for each in found], problem)
+    curves, orders = [each.curve for each in found], [each.order for each in found]
+    return lambda budget: allocate(curves, orders, problem, budget=budget)
 
 
 def _state(done: Mapping[int, Shrinking]) -> State:

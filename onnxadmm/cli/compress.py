@@ -53,6 +53,13 @@ def run(
     memory: Annotated[
         str, typer.Option("--memory", help="that a calibration may take for statistics and activations")
     ] = CalibrationOptions.memory,
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", help="with --calibrate instead of a budget: points of accuracy that may be lost"),
+    ] = None,
+    by: Annotated[
+        str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params or size")
+    ] = CalibrationOptions.by,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     connections: Annotated[
         str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
@@ -156,12 +163,21 @@ def run(
         workers=_workers(workers),
         accumulate=accumulate,
     )
+    if max_drop is not None and calibrate is None:
+        raise OptionError(
+            "--max-drop", expected="--calibrate", found="--data", way_out="give the samples with --calibrate"
+        )
+    calibration = (
+        CalibrationOptions(effort, memory, max_drop, by)  # type: ignore[arg-type]  # it checks the word
+        if calibrate is not None
+        else None
+    )
     with progress_of(quiet=quiet) as progress:
         report = compress(
             model,
             data=data,
             calibrate=calibrate,
-            calibration=CalibrationOptions(effort, memory) if calibrate is not None else None,
+            calibration=calibration,
             test=test,
             budget=read_budget(amounts, connections),
             targets=_targets(target),

@@ -1,14 +1,15 @@
 """The calibration of a run: units chosen and layers fitted with unlabelled samples, in plain sessions."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.problem import GateGroup, KeepArray, Problem
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
@@ -18,12 +19,17 @@ from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Paces, Work, expected_work
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
-from onnxadmm.errors import DataError
+from onnxadmm.errors import BudgetError, DataError
+from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.graph.runtime import open_session
+from onnxadmm.plan.budget import COUNTED
 from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
+from onnxadmm.rewrite.mask import mask
 from onnxadmm.run.checkpoint import Checkpoints
+from onnxadmm.run.likeness import output_error
+from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
@@ -41,6 +47,8 @@ Array = NDArray[Any]
 #: Rows are drawn batch by batch, so this must not depend on the memory that is given.
 _BATCH: Final = 32
 _BATCH_BYTES: Final = 256e6
+#: Share of the cost below which no network is searched for.
+_LOWEST: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,9 @@ class Calibration:
         )
         batches = self._batches(network, self.training.samples)
         _refuse_all_alike(batches)
-        choosing = _chooses(problem)
+        choosing = _chooses(problem) or self.options.max_drop is not None
         groups = problem.groups if choosing else ()
-        self._tell(network, problem, batches, effort)
+        self._tell(network, problem, batches, effort, groups)
         distance = self._distance(network, problem, effort)
         with journal.stage("calibrate", total=len(groups)):
 
@@ -91,9 +99,9 @@ class Calibration:
 
             done = part(resume, "calibrate")
             journal.progress.advance(sum(name.endswith("/order") for name in done))
-            keep = np.ones(problem.unit_count, np.bool_)
+            choice: Callable[[float], KeepArray] | None = None
             if choosing:
-                keep = choose(
+                choice = choose(
                     network,
                     problem,
                     batches,
@@ -104,10 +112,30 @@ class Calibration:
                     resume=done,
                 )
         checkpoints.flush()
-        thinned = problem.connection_share < 1
+        if choice is not None and self.options.max_drop is not None:
+            keep, fitted = self._promised(network, problem, batches, effort, choice)
+        else:
+            keep = np.ones(problem.unit_count, np.bool_) if choice is None else choice(problem.budget)
+            fitted = self._fitted(network, problem, keep, batches, effort, distance)
+        self._warn_of_few(fitted, len(self.training.samples))
+        pruned = Pruned(keep, fitted.zeros, fitted.constants)
+        checkpoints.keep(under("pruned", pruned.state()))
+        return pruned
+
+    def _fitted(
+        self,
+        network: Network,
+        problem: Problem,
+        keep: KeepArray,
+        batches: Sequence[Mapping[str, Array]],
+        effort: Effort,
+        distance: Outlook,
+    ) -> Fitted:
+        """The layers that read the units that stay, fitted; where connections go as well, those that stay chosen."""
+        journal, thinned = self.training.journal, problem.connection_share < 1
         with journal.stage("refit", total=len(layers_to_fit(network, keep, thinned=thinned))):
             connections = allot(network, problem, keep, batches, effort, distance=distance) if thinned else None
-            fitted = refit(
+            return refit(
                 network,
                 keep,
                 batches,
@@ -115,10 +143,60 @@ class Calibration:
                 connections=connections,
                 on_layer=lambda _: journal.progress.advance(),
             )
-        self._warn_of_few(fitted, len(self.training.samples))
-        pruned = Pruned(keep, fitted.zeros, fitted.constants)
-        checkpoints.keep(under("pruned", pruned.state()))
-        return pruned
+
+    def _promised(
+        self,
+        network: Network,
+        problem: Problem,
+        batches: Sequence[Mapping[str, Array]],
+        effort: Effort,
+        choice: Callable[[float], KeepArray],
+    ) -> tuple[KeepArray, Fitted]:
+        """Search for the smallest network that loses no more than it may: its units, and the layers that read them.
+
+        Raises:
+            BudgetError: every network that was tried loses more.
+        """
+        journal, most = self.training.journal, float(self.options.max_drop or 0.0)
+        model, units, held_out = network.model, network.units, self.training.held_out
+        dense = problem.cost.total(np.ones(problem.unit_count, np.bool_))
+        before = self.training.metrics(model, held_out).accuracy
+
+        def lost(result: Model) -> float:
+            if before is None:
+                return 100 * (output_error(self.training, model, result) or 0.0)
+            return 100 * (before - (self.training.metrics(result, held_out).accuracy or 0.0))
+
+        def attempt(share: float) -> Try[tuple[KeepArray, Fitted] | None]:
+            try:
+                keep = choice(share * dense)
+            except BudgetError:
+                return Try(share, math.inf, None)
+            fitted = refit(network, keep, batches, effort)
+            made = mask(with_constants(model, fitted.constants), units, keep)
+            return Try(problem.cost.total(keep) / dense, lost(made), (keep, fitted))
+
+        def tell(tried: Try[tuple[KeepArray, Fitted] | None]) -> None:
+            figure = "out of reach" if math.isinf(tried.lost) else f"{tried.lost:.2f} {_unit(before)} lost"
+            told.append(f"{100 * tried.share:.1f} % of the {COUNTED[self.options.by].words}: {figure}")
+            journal.progress.note(f"{told[-1]}.")
+            journal.progress.advance()
+
+        told: list[str] = []
+        with journal.stage("search", total=MOST_TRIES):
+            found = smallest(attempt, most=most, lowest=_LOWEST, on_try=tell)
+        if found is None or found.made is None:
+            raise BudgetError(
+                f"--max-drop {most:g}",
+                expected="a smaller network that loses no more",
+                found=f"none: {'; '.join(told)}",
+                way_out="allow more, give more samples, or train with --data and a budget",
+            )
+        journal.say(
+            f"The smallest network that loses at most {most:g} {_unit(before)} on {len(held_out)} held-out samples "
+            f"costs {100 * found.share:.1f} % of the {COUNTED[self.options.by].words} (tried: {'; '.join(told)})."
+        )
+        return found.made
 
     def _batches(self, network: Network, data: ArrayDataset) -> list[dict[str, Array]]:
         model = network.model
@@ -146,7 +224,14 @@ class Calibration:
         goal = Goal(with_proto(shown, proto), self._batches(network, data), measured)
         return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
-    def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
+    def _tell(
+        self,
+        network: Network,
+        problem: Problem,
+        batches: Sequence[Mapping[str, Array]],
+        effort: Effort,
+        groups: Sequence[GateGroup],
+    ) -> None:
         """Say before it begins how long it will take, and how much memory."""
         start = time.perf_counter()
         with open_session(network.model, threads=effort.threads) as session:
@@ -162,7 +247,7 @@ class Calibration:
             each = each.for_network(macs, len(problem.groups))
             return expected_work(
                 network,
-                problem.groups if _chooses(problem) else (),
+                groups,
                 each,
                 paces,
                 samples=samples,
@@ -176,7 +261,8 @@ class Calibration:
         expected = work(effort)
         self.training.journal.say(
             f"Calibration with {samples} samples at --effort {self.options.effort} will take about "
-            f"{expected.seconds:.0f} s ({others}) and up to {min(expected.megabytes, effort.memory / 1e6):.0f} MB."
+            f"{expected.seconds:.0f} s ({others}) and up to {min(expected.megabytes, effort.memory / 1e6):.0f} MB"
+            f"{'.' if self.options.max_drop is None else ', and its last step again for every budget that is tried.'}"
         )
 
     def _warn_of_few(self, fitted: Fitted, samples: int) -> None:
@@ -188,6 +274,10 @@ class Calibration:
                 f"{len(short)} layers, among them {name}, read more numbers than the samples have rows for ({width} "
                 f"against {rows}): they stay near what they were; {needed} samples would determine them."
             )
+
+
+def _unit(accuracy: float | None) -> str:
+    return "points" if accuracy is not None else "hundredths of the variance"
 
 
 def _chooses(problem: Problem) -> bool:

@@ -15,7 +15,7 @@ from onnxadmm.train.norm_restore import ENOUGH
 FREE_TO_CHANGE = frozenset({"threads", "workers", "accumulate", "memory"})
 
 #: Fields that may be None, and the options that are missing then.
-_ABSENT = {"budget": Budget, "calibration": CalibrationOptions}
+_ABSENT: Mapping[str, type[Any]] = {"budget": Budget, "calibration": CalibrationOptions}
 
 Option = str | int | float | bool | None
 

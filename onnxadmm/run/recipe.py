@@ -12,6 +12,7 @@ from onnxadmm.errors import OptionError
 if TYPE_CHECKING:
     from onnxadmm.train.losses import Loss
     from onnxadmm.train.norm_restore import NormMode
+    from onnxadmm.units.cost import CostKind
 
 LossName = Literal["cross-entropy", "mse", "bce"]
 
@@ -194,13 +195,19 @@ class CalibrationOptions:
     Attributes:
         effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
         memory: bytes that statistics and activations may take, such as ``"4GB"``.
+        max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
+            without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
+            loses no more is searched for.
+        by: what that costs the least of: ``"macs"``, ``"params"`` or ``"size"``.
 
     Raises:
-        OptionError: there is no such effort, or the memory is not a number of bytes.
+        OptionError: there is no such effort or cost, the memory is not a number of bytes, or the points are not some.
     """
 
     effort: str = "normal"
     memory: str = "4GB"
+    max_drop: float | None = None
+    by: "CostKind" = "macs"
 
     def __post_init__(self) -> None:
         # Imported late, as above.
@@ -208,6 +215,17 @@ class CalibrationOptions:
 
         effort_of(self.effort)
         _ = self.memory_bytes
+        if self.max_drop is not None and not 0 < self.max_drop <= 100:
+            raise OptionError(
+                "--max-drop",
+                expected="points above 0 and at most 100",
+                found=f"{self.max_drop:g}",
+                way_out="1 is usual",
+            )
+        if self.by not in ("macs", "params", "size"):
+            raise OptionError(
+                "--by", expected="macs, params or size", found=repr(self.by), way_out="choose one of them"
+            )
 
     @property
     def memory_bytes(self) -> int:

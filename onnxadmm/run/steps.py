@@ -1,5 +1,6 @@
 """The steps of a compression, in order."""
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.plan.rank import rank_by_budget
@@ -182,7 +184,7 @@ class Compression:
         single_file = self.ending.single_file
         file = file_size(self.ready, self.units, original=self.model.file_bytes, single_file=single_file)
         self.problem = state_problem(
-            self.ready, self.units, choices.budget, choices.limits, targets=choices.targets, file=file
+            self.ready, self.units, self._goal(), choices.limits, targets=choices.targets, file=file
         )
         refuse_unreachable(self.problem)
 
@@ -191,19 +193,19 @@ class Compression:
 
         What training will choose nobody knows yet; a plan by magnitude under the same budget stands for it.
         """
-        choices = self.choices
+        choices, budget = self.choices, self._goal()
 
         def find(ignore: tuple[str, ...]) -> Units:
             return find_units(self.ready, inexact=choices.inexact, ignore=ignore)
 
         def choose(units: Units) -> NDArray[np.bool_]:
             file = file_size(self.ready, units, original=self.model.file_bytes, single_file=self.ending.single_file)
-            assert choices.budget is not None  # else this is not called
+            assert budget is not None  # else this is not called
             return rank_by_budget(
-                self.ready, units, choices.budget, by="magnitude", limits=choices.limits, seed=choices.seed, file=file
+                self.ready, units, budget, by="magnitude", limits=choices.limits, seed=choices.seed, file=file
             )
 
-        if choices.budget is None or not choices.budget.amounts or inline(self.ready) is self.ready:
+        if budget is None or not budget.amounts or inline(self.ready) is self.ready:
             return find(choices.ignore), choices.ignore
         units, _, ignored = leave_out_growing(self.ready, choices.ignore, find=find, choose=choose)
         left = [name for name in ignored if name not in choices.ignore]
@@ -359,7 +361,7 @@ class Compression:
                 units=self.units,
                 keep=pruned.keep,
                 zeros=pruned.zeros,
-                budget=self.choices.budget,
+                budget=self._budget(pruned),
                 verification=verification,
             )
             held_out = self._quality(saved, self.training.held_out)
@@ -400,6 +402,22 @@ class Compression:
 
         return Quality(measured(self.model), measured(saved))
 
+    def _goal(self) -> Budget | None:
+        """The budget as asked for; where the least is searched for that keeps a promise, all of what it counts."""
+        calibration = self.choices.calibration
+        if calibration is None or calibration.max_drop is None:
+            return self.choices.budget
+        return Budget(**{calibration.by: 1})
+
+    def _budget(self, pruned: Pruned) -> Budget | None:
+        """The budget as asked for; where the least was searched for that keeps a promise, what was found."""
+        calibration = self.choices.calibration
+        if calibration is None or calibration.max_drop is None:
+            return self.choices.budget
+        cost = self.problem.cost
+        share = cost.total(pruned.keep) / cost.total(np.ones_like(pruned.keep))
+        return Budget(**{calibration.by: math.ceil(1e4 * share) / 1e4})
+
     def _plan(self, pruned: Pruned) -> Plan:
         return make_plan(
             self.ready,
@@ -409,5 +427,5 @@ class Compression:
             ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,
-            note=describe_goal(self.choices.budget, self.choices.targets),
+            note=describe_goal(self._budget(pruned), self.choices.targets),
         )

@@ -42,7 +42,7 @@ class Asked:
 
     def kept(self, **named: object) -> np.ndarray:
         given = (self.network, self.problem, self.batches, self.scores, self.distance, EFFORT)
-        return choose(*given, **named)  # type: ignore[arg-type]  # on_group and resume, as the tests give them
+        return choose(*given, **named)(self.problem.budget)  # type: ignore[arg-type]  # on_group and resume, as the tests give them
 
 
 def test_the_budget_is_met_and_used_up() -> None:
@@ -79,7 +79,7 @@ def test_going_on_measures_only_what_is_left_and_chooses_alike() -> None:
 def test_a_small_room_for_moments_chooses_alike() -> None:
     asked = Asked(convolutional())
     given = (asked.network, asked.problem, asked.batches, asked.scores, asked.distance)
-    few, many = (choose(*given, replace(EFFORT, memory=memory)) for memory in (1000, 10**9))
+    few, many = (choose(*given, replace(EFFORT, memory=memory))(asked.problem.budget) for memory in (1000, 10**9))
     np.testing.assert_array_equal(few, many)
 
 

@@ -76,7 +76,8 @@ def test_it_takes_about_as_long_as_was_said(budget: dict[str, float], monkeypatc
     distance = Outlook(Goal(model, feeds, squares), threads=1, room=10**9)
     keep = np.ones(units.count, np.bool_)
     if not thinned:
-        keep = choose(net, problem, feeds, score(model, units, by="magnitude", seed=0), distance, EFFORT)
+        choice = choose(net, problem, feeds, score(model, units, by="magnitude", seed=0), distance, EFFORT)
+        keep = choice(problem.budget)
     allotment = allot(net, problem, keep, feeds, EFFORT, distance=distance) if thinned else None
     refit(net, keep, feeds, EFFORT, connections=allotment)
     spent = time.process_time() - start

@@ -66,7 +66,7 @@ def law_calibrated_is_exact(given: Model, *, limits: oa.Limits) -> NDArray[np.bo
     network, batches = Network(model, units), batches_of(model)
     scores = score(model, units, by="magnitude", seed=0)
     distance = Outlook(Goal(open_gates(model, units), batches, squares), threads=1, room=10**9)
-    keep = choose(network, problem, batches, scores, distance, EFFORT)
+    keep = choose(network, problem, batches, scores, distance, EFFORT)(problem.budget)
     fitted = refit(network, keep, batches, EFFORT)
     assert all(np.isfinite(array).all() for array in fitted.constants.values())
     whole = with_constants(model, fitted.constants)

@@ -85,7 +85,7 @@ def test_parts_too_small_for_batch_statistics_train_another_network() -> None:
 
 def test_without_calibration_its_options_are_none() -> None:
     none = replace(CHOICES, calibration=None).deciding()
-    assert none == {**CHOICES.deciding(), "--effort": "none"}
+    assert none == {**CHOICES.deciding(), "--effort": "none", "--by": "none"}
 
 
 def test_without_a_budget_its_amounts_are_none() -> None:
