@@ -3,14 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State, part, under
-from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
 from onnxadmm.calibrate.distance import Goal, Outlook, Results
@@ -25,9 +24,9 @@ from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.recipe import CalibrationOptions
+from onnxadmm.run.refits import feeds_of
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
-from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.prepare.nodes import as_proto
@@ -36,11 +35,6 @@ from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
-
-#: Samples that run together, where the model leaves the batch free, and bytes of what all layers read of them: at most.
-#: Rows are drawn batch by batch, so this must not depend on the memory that is given.
-_BATCH: Final = 32
-_BATCH_BYTES: Final = 256e6
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class Calibration:
             memory=self.options.memory_bytes,
             threads=usable_cores(),
         )
-        batches = self._batches(network, self.training.samples)
+        batches = feeds_of(network, self.training.samples)
         _refuse_all_alike(batches)
         choosing = _chooses(problem)
         groups = problem.groups if choosing else ()
@@ -120,12 +114,6 @@ class Calibration:
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
 
-    def _batches(self, network: Network, data: ArrayDataset) -> list[dict[str, Array]]:
-        model = network.model
-        most = int(_BATCH_BYTES / max(1.0, network.sample_bytes))
-        size = min(_BATCH, max(1, most)) if batch_is_free(model) else fixed_batch(model)
-        return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
-
     def _distance(self, network: Network, problem: Problem, effort: Effort) -> Outlook:
         """How far the outputs are from the original's, as the loss of a student from its teacher."""
         count = effort.shown(Cost(network.units, "macs").dense(), len(problem.groups), len(self.training.samples))
@@ -143,7 +131,7 @@ class Calibration:
                 left -= len(logits)
             return meter.result().loss
 
-        goal = Goal(with_proto(shown, proto), self._batches(network, data), measured)
+        goal = Goal(with_proto(shown, proto), feeds_of(network, data), measured)
         return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
     def _tell(self, network: Network, problem: Problem, batches: Sequence[Mapping[str, Array]], effort: Effort) -> None:
