@@ -117,6 +117,10 @@ def run(
         bool,
         typer.Option("--freeze-untrainable", help="keep weights behind operators without a gradient"),
     ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit/--no-refit", help="try the original's weights, fitted anew, before retraining"),
+    ] = Recipe.refit,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: SparseOption = True,
     single_file: SingleFileOption = False,
@@ -158,6 +162,7 @@ def run(
         learning_rate=learning_rate,
         retrain_learning_rate=retrain_learning_rate,
         freeze_untrainable=freeze_untrainable,
+        refit=refit,
         norm=norm,  # type: ignore[arg-type]
         threads=threads,
         workers=_workers(workers),

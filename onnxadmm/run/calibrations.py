@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import GateGroup, KeepArray, Problem
 from onnxadmm.admm.state import State, part, under
-from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
 from onnxadmm.calibrate.distance import Goal, Outlook, Results
@@ -31,9 +30,9 @@ from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
+from onnxadmm.run.refits import feeds_of
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
-from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.prepare.nodes import as_proto
@@ -43,10 +42,6 @@ from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
 
-#: Samples that run together, where the model leaves the batch free, and bytes of what all layers read of them: at most.
-#: Rows are drawn batch by batch, so this must not depend on the memory that is given.
-_BATCH: Final = 32
-_BATCH_BYTES: Final = 256e6
 #: Share of the cost below which no network is searched for.
 _LOWEST: Final = 0.02
 
@@ -85,7 +80,7 @@ class Calibration:
             memory=self.options.memory_bytes,
             threads=usable_cores(),
         )
-        batches = self._batches(network, self.training.samples)
+        batches = feeds_of(network, self.training.samples)
         _refuse_all_alike(batches)
         choosing = _chooses(problem) or self.options.max_drop is not None
         groups = problem.groups if choosing else ()
@@ -198,12 +193,6 @@ class Calibration:
         )
         return found.made
 
-    def _batches(self, network: Network, data: ArrayDataset) -> list[dict[str, Array]]:
-        model = network.model
-        most = int(_BATCH_BYTES / max(1.0, network.sample_bytes))
-        size = min(_BATCH, max(1, most)) if batch_is_free(model) else fixed_batch(model)
-        return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
-
     def _distance(self, network: Network, problem: Problem, effort: Effort) -> Outlook:
         """How far the outputs are from the original's, as the loss of a student from its teacher."""
         count = effort.shown(Cost(network.units, "macs").dense(), len(problem.groups), len(self.training.samples))
@@ -221,7 +210,7 @@ class Calibration:
                 left -= len(logits)
             return meter.result().loss
 
-        goal = Goal(with_proto(shown, proto), self._batches(network, data), measured)
+        goal = Goal(with_proto(shown, proto), feeds_of(network, data), measured)
         return Outlook(goal, threads=effort.threads, room=effort.memory // 4)
 
     def _tell(

@@ -49,6 +49,8 @@ class Recipe:
             learning the training data by heart.
         freeze_untrainable: keep the values of weights whose gradient would have to pass an operator that has none,
             instead of refusing the model.
+        refit: after pruning, fit the weights of the original to its outputs without the units that went, and go on with
+            them where they are better on held-out data than those that were trained.
         norm: ``"keep"``: networks train as they are, normalisations with the statistics of the file; ``"restore"``:
             BatchNormalization stands behind convolutions again while they train, with the statistics of each batch,
             and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
@@ -76,6 +78,7 @@ class Recipe:
     retrain_learning_rate: float | None = None
     retrain_weight_decay: float = 0.1
     freeze_untrainable: bool = False
+    refit: bool = True
     norm: "NormMode" = "auto"
     held_out: float = 0.1
     threads: int = 1

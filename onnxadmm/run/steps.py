@@ -47,6 +47,7 @@ from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
 from onnxadmm.run.reading import read_training
+from onnxadmm.run.refits import refitted
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
@@ -283,6 +284,8 @@ class Compression:
         else:
             gated = open_gates(self.ready, self.units)
             pruned = self.training.prune(gated, self.problem, keep_state=keep, resume=begun)
+            if self.choices.recipe.refit:
+                pruned = refitted(self.training, self.ready, self.units, pruned)
         checkpoints.flush()
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
