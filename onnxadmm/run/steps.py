@@ -26,14 +26,11 @@ from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
-from onnxadmm.plan.rank import rank_by_budget
 from onnxadmm.report.findings import OUTPUT_ERROR
 from onnxadmm.report.report import Report
-from onnxadmm.report.words import plural
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.gates import open_gates
-from onnxadmm.rewrite.growth import leave_out_growing
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
@@ -46,6 +43,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
+from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.refits import refitted
 from onnxadmm.run.trainings import Pruned, Training
@@ -55,7 +53,7 @@ from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
-from onnxadmm.units.units import Units, find_units
+from onnxadmm.units.units import Units
 
 Option = str | int | float | bool | None
 
@@ -177,52 +175,24 @@ class Compression:
 
     def _analyse(self) -> None:
         choices = self.choices
-        self.units, self._ignored = self._find_units()
+        self.units, self._ignored = paying_units(
+            self.ready,
+            choices,
+            self._goal(),
+            original_bytes=self.model.file_bytes,
+            single_file=self.ending.single_file,
+            notes=self.journal.notes,
+        )
         cut = {name for name, axes in self.units.axes.items() if any(axis is not None for axis in axes)}
         given = self.ready
         self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
-        self._tell_written_out(given)
+        self.journal.notes += about_written_out(given, self.ready)
         single_file = self.ending.single_file
         file = file_size(self.ready, self.units, original=self.model.file_bytes, single_file=single_file)
         self.problem = state_problem(
             self.ready, self.units, self._goal(), choices.limits, targets=choices.targets, file=file
         )
         refuse_unreachable(self.problem)
-
-    def _find_units(self) -> tuple[Units, tuple[str, ...]]:
-        """The units, and the groups that are left out: as asked for, or as their cut would make the model larger.
-
-        What training will choose nobody knows yet; a plan by magnitude under the same budget stands for it.
-        """
-        choices, budget = self.choices, self._goal()
-
-        def find(ignore: tuple[str, ...]) -> Units:
-            return find_units(self.ready, inexact=choices.inexact, ignore=ignore)
-
-        def choose(units: Units) -> NDArray[np.bool_]:
-            file = file_size(self.ready, units, original=self.model.file_bytes, single_file=self.ending.single_file)
-            assert budget is not None  # else this is not called
-            return rank_by_budget(
-                self.ready, units, budget, by="magnitude", limits=choices.limits, seed=choices.seed, file=file
-            )
-
-        if budget is None or not budget.amounts or inline(self.ready) is self.ready:
-            return find(choices.ignore), choices.ignore
-        units, _, ignored = leave_out_growing(self.ready, choices.ignore, find=find, choose=choose)
-        left = [name for name in ignored if name not in choices.ignore]
-        if left:
-            self.journal.notes.append(
-                f"left whole, since what their cut has to write out needs more room than it saves: {', '.join(left)}"
-            )
-        return units, ignored
-
-    def _tell_written_out(self, given: Model) -> None:
-        before = {value.name for node in given.ir.graph for value in node.outputs if node.op_type != "Constant"}
-        names = [name for name in self.ready.ir.graph.initializers if name in before]
-        if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            count = plural(len(names), "weight")
-            self.journal.notes.append(f"{count} that the graph computes written out as constants, to be cut: {shown}")
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
