@@ -1,0 +1,150 @@
+"""Networks that are pruned and then quantised: what is left of the bytes, and of the accuracy.
+
+Run from the root of the repository: ``python -m benchmarks.quantized --cifar FOLDER``, with FOLDER, ``--mnist`` and
+``--models`` as for ``benchmarks.calibration``, whose networks these are. Each is pruned by calibration and quantised, both
+with the same 512 unlabelled training images, and tested on the whole test set. Writes
+benchmarks/results/quantized/NETWORK.json after each network, leaves out what is there already, and writes
+benchmarks/quantized.md. The status is 1 when bytes cost more than ``POINTS``.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import onnxadmm as oa
+from benchmarks.calibration import NETWORKS, Bench, accuracy
+from onnxadmm.bench.simd import this_machine
+from onnxadmm.bench.versions import package_versions
+from onnxadmm.graph.model import load
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results" / "quantized"
+PAGE: Final = ROOT / "benchmarks" / "quantized.md"
+#: By how many times fewer, and what.
+CUTS: Final = {"lenet5": 10.0, "resnet20": 1.5, "cifarnet": 1.5}
+TITLES: Final = {"lenet5": "LeNet-5, MNIST", "resnet20": "ResNet-20, CIFAR-10", "cifarnet": "VGG-like, CIFAR-10"}
+#: Most points of test accuracy that bytes may cost a pruned network.
+POINTS: Final = 0.3
+
+
+@dataclass
+class Result:
+    """One network.
+
+    Attributes:
+        network: its name.
+        fewer: how many times fewer multiply-accumulates (LeNet-5: parameters) the pruned one has.
+        accuracy: on the test set, of the original, the pruned, and the pruned in bytes.
+        file_bytes: of the three.
+        floats: operators that kept theirs.
+        speedups: of the pruned one by bytes: by batch size the ratio and its 95 % interval.
+        command: that made it.
+        machine, versions: it was measured with.
+    """
+
+    network: str
+    fewer: float
+    accuracy: tuple[float, float, float]
+    file_bytes: tuple[int, int, int]
+    floats: list[str]
+    speedups: dict[str, tuple[float, float, float]]
+    command: str
+    machine: dict[str, Any] = field(default_factory=lambda: asdict(this_machine()))
+    versions: dict[str, str] = field(default_factory=package_versions)
+
+
+def measure(name: str, bench: Bench, folder: Path) -> Result:
+    """Prune, quantise, test."""
+    network, fewer = NETWORKS[name], CUTS[name]
+    samples, original = bench.images.samples(network.data, 0), bench.path(network)
+    preprocessing = {"mean": network.mean, "std": network.std}
+    pruned = oa.compress(
+        original,
+        calibrate=samples,
+        budget={network.budget: 1 / fewer},
+        preprocessing=preprocessing,
+        out=folder / name,
+        bench=False,
+    )
+    small = folder / name / "model.onnx"
+    done = oa.quantize(small, samples, out=folder / f"{name}.int8.onnx", preprocessing=preprocessing)
+    models = (load(original), pruned.model, done.model)
+    one, two, three = (accuracy(model, network, bench.images) for model in models)
+    return Result(
+        network=name,
+        fewer=fewer,
+        accuracy=(one, two, three),
+        file_bytes=(original.stat().st_size, small.stat().st_size, done.model.file_bytes),
+        floats=list(done.floats),
+        speedups={str(line.batch): (line.speedup, line.speedup_low, line.speedup_high) for line in done.report.latency},
+        command=f"python -m benchmarks.quantized --cifar FOLDER --only {name}",
+    )
+
+
+def render(results: Sequence[dict[str, Any]]) -> str:
+    """The page."""
+    lines = [
+        "# Pruned, and then in bytes",
+        "",
+        "Each network is pruned by `compress --calibrate` and quantised by `quantize`, with the same 512 unlabelled training",
+        "images; accuracy is that of the whole test set. The speed-up is that of bytes alone, the pruned network in floats",
+        "being 1, at the batch sizes given, with its 95 % interval.",
+        "",
+        f"Made by `python -m benchmarks.quantized --cifar FOLDER` on {_machine(results)}.",
+        "",
+        "| network | pruned | original | pruned | in bytes | kB | speed-up by bytes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        one, two, three = (f"{100 * value:.2f} %" for value in result["accuracy"])
+        sizes = " -> ".join(f"{size / 1000:,.0f}" for size in result["file_bytes"])
+        speed = "; ".join(
+            f"batch {batch}: {ratio:.2f} ({low:.2f} to {high:.2f})"
+            for batch, (ratio, low, high) in result["speedups"].items()
+        )
+        title, fewer = TITLES[result["network"]], f"{result['fewer']:g}x"
+        lines.append(f"| {title} | {fewer} | {one} | {two} | {three} | {sizes} | {speed} |")
+    return "\n".join(lines) + "\n"
+
+
+def _machine(results: Sequence[dict[str, Any]]) -> str:
+    found = {
+        f"{each['machine']['cpu']}, {each['machine']['threads']} threads, {each['machine']['simd']}" for each in results
+    }
+    return "; ".join(sorted(found))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing, write the page."""
+    parser = argparse.ArgumentParser(description="Networks that are pruned and quantised.")
+    parser.add_argument("--models", type=Path, default=Path("../shared/models"))
+    parser.add_argument("--mnist", type=Path, default=Path("../shared/data"), help="folder of MNIST's IDX files")
+    parser.add_argument("--cifar", type=Path, help="folder with train/CLASS/* and test/CLASS/*, or two .npz")
+    parser.add_argument("--only", default="", help="only networks whose name contains this")
+    given = parser.parse_args(arguments)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(given, Path(folder))
+        for name in CUTS:
+            path = RESULTS / f"{name}.json"
+            needs = NETWORKS[name].data == "cifar" and given.cifar is None
+            if given.only not in name or path.exists() or needs or not bench.path(NETWORKS[name]).exists():
+                continue
+            result = measure(name, bench, Path(folder))
+            path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+            print(f"{name}: {result.accuracy}", file=sys.stderr, flush=True)
+    results = [
+        json.loads(path.read_text(encoding="utf-8")) for name in CUTS if (path := RESULTS / f"{name}.json").exists()
+    ]
+    PAGE.write_text(render(results), encoding="utf-8")
+    print(render(results))
+    return int(any(100 * (each["accuracy"][1] - each["accuracy"][2]) > POINTS for each in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
