@@ -1,8 +1,8 @@
 """Networks that are pruned and then quantised: what is left of the bytes, and of the accuracy.
 
 Run from the root of the repository: ``python -m benchmarks.quantized --cifar FOLDER``, with FOLDER, ``--mnist`` and
-``--models`` as for ``benchmarks.calibration``, whose networks these are. Each is pruned by calibration and quantised, both
-with the same 512 unlabelled training images, and tested on the whole test set. Writes
+``--models`` as for ``benchmarks.calibration``, whose networks these are. Each is pruned by calibration and quantised,
+both with the same 512 unlabelled training images, and tested on the whole test set. Writes
 benchmarks/results/quantized/NETWORK.json after each network, leaves out what is there already, and writes
 benchmarks/quantized.md. The status is 1 when bytes cost more than ``POINTS``.
 """
@@ -91,11 +91,12 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Pruned, and then in bytes",
         "",
-        "Each network is pruned by `compress --calibrate` and quantised by `quantize`, with the same 512 unlabelled training",
-        "images; accuracy is that of the whole test set. The speed-up is that of bytes alone, the pruned network in floats",
-        "being 1, at the batch sizes given, with its 95 % interval.",
+        "Each network is pruned by `compress --calibrate` and quantised by `quantize`, with the same 512 unlabelled",
+        "training images; accuracy is that of the whole test set. The speed-up is that of bytes alone, the pruned",
+        "network in floats being 1, at the batch sizes given, with its 95 % interval.",
         "",
-        f"Made by `python -m benchmarks.quantized --cifar FOLDER` on {_machine(results)}.",
+        f"Made by `python -m benchmarks.quantized --cifar FOLDER` on {_machine(results)}. Other work ran on the same cores,",
+        "which shows in how wide the intervals are.",
         "",
         "| network | pruned | original | pruned | in bytes | kB | speed-up by bytes |",
         "|---|---|---|---|---|---|---|",
@@ -113,10 +114,8 @@ def render(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _machine(results: Sequence[dict[str, Any]]) -> str:
-    found = {
-        f"{each['machine']['cpu']}, {each['machine']['threads']} threads, {each['machine']['simd']}" for each in results
-    }
-    return "; ".join(sorted(found))
+    machines = [result["machine"] for result in results]
+    return "; ".join(sorted({f"{each['cpu']}, {each['threads']} threads, {each['simd']}" for each in machines}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
