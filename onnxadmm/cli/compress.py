@@ -119,8 +119,8 @@ def run(
     ] = False,
     refit: Annotated[
         bool,
-        typer.Option("--refit/--no-refit", help="try the original's weights, fitted anew, before retraining"),
-    ] = Recipe.refit,
+        typer.Option("--refit", help="after pruning, take the original's weights, fitted anew, where they are better"),
+    ] = False,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: SparseOption = True,
     single_file: SingleFileOption = False,

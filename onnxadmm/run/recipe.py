@@ -78,7 +78,7 @@ class Recipe:
     retrain_learning_rate: float | None = None
     retrain_weight_decay: float = 0.1
     freeze_untrainable: bool = False
-    refit: bool = True
+    refit: bool = False
     norm: "NormMode" = "auto"
     held_out: float = 0.1
     threads: int = 1

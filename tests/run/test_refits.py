@@ -35,7 +35,7 @@ def pruning(change: Callable[[Any], Any], *, zeros: bool = False) -> Callable[..
 
 
 def run(digits: DemoFiles, data: Samples, **named: Any) -> oa.Compressed:
-    recipe = {"epochs": 1, "retrain_epochs": 0, "batch_size": 32, **named}
+    recipe = {"epochs": 1, "retrain_epochs": 0, "batch_size": 32, "refit": True, **named}
     training, test = tuple(array[:320] for array in data), tuple(array[320:] for array in data)
     return oa.compress(digits.model, data=training, test=test, budget=oa.Budget(macs=0.5), bench=False, recipe=recipe)
 
