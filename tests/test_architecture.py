@@ -318,6 +318,6 @@ def test_a_source_of_the_page_is_read(tmp_path: Path) -> None:
 def test_a_verb_of_the_page_is_listed_and_runs(tmp_path: Path) -> None:
     follow("verb", tmp_path)
     model = next((tmp_path / "samples" / "digits").glob("*.onnx"))
-    assert "fingerprint" in child(tmp_path, "-m", "onnxadmm.cli", "--help")
-    assert re.fullmatch(r"[0-9a-f]{64}\n", child(tmp_path, "-m", "onnxadmm.cli", "fingerprint", model))
+    assert "digest" in child(tmp_path, "-m", "onnxadmm.cli", "--help")
+    assert re.fullmatch(r"[0-9a-f]{64}\n", child(tmp_path, "-m", "onnxadmm.cli", "digest", model))
     assert pytest_on(tmp_path, "tests/test_readme.py", "-k", "names_every_verb") == 1
