@@ -33,7 +33,10 @@ def count(model: onnx.ModelProto, kind: str) -> int:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     if kind == "params":
         return sum(prod(shape) for shape in shapes.values() if shape)
-    inferred = onnx.shape_inference.infer_shapes(model)
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]  # onnxsim leaves the shapes that the tensors had before
+    inferred = onnx.shape_inference.infer_shapes(bare)
     places = {
         value.name: [item.dim_value for item in value.type.tensor_type.shape.dim][2:]
         for value in [*inferred.graph.value_info, *inferred.graph.output]

@@ -40,6 +40,7 @@ def between(model: Model, given: Mapping[str, onnx_ir.DataType], names: Collecti
     kept = set(wanted)
     for node in reversed(graph):
         if not any(value.uses() or value in kept for value in node.outputs):
+            _let_go(node)
             graph.remove(node, safe=True)
     gone = {value for value in graph.initializers.values() if not value.uses() and value not in kept}
     for value in gone:
@@ -47,3 +48,14 @@ def between(model: Model, given: Mapping[str, onnx_ir.DataType], names: Collecti
     # Old files list initializers among the inputs: one that is gone would have to be fed.
     graph.inputs[:] = [value for value in graph.inputs if value not in gone and (value.uses() or not given)]
     return copy
+
+
+def _let_go(node: onnx_ir.Node) -> None:
+    """Make the bodies of a node read nothing any more: what they captured would count as used."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref() or attribute.type is not onnx_ir.AttributeType.GRAPH:
+            continue
+        for inner in attribute.as_graph():
+            _let_go(inner)
+            for index in range(len(inner.inputs)):
+                inner.replace_input_with(index, None)
