@@ -11,6 +11,7 @@ Cells = Sequence[Mapping[str, Any]]
 TITLES: Final = {
     "resnet20": "ResNet-20 on CIFAR-10",
     "cifarnet": "A VGG-like network on CIFAR-10",
+    "mobilenetv2": "A MobileNetV2 for 32 x 32 pictures on CIFAR-10",
     "lenet5": "LeNet-5 on MNIST",
 }
 
