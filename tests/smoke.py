@@ -1,7 +1,7 @@
 """A smoke test of an installed package, without pytest: ``python tests/smoke.py``, from outside the checkout.
 
-Everywhere: ``plan``, ``shrink``, ``verify``, ``bench``, and a whole ``compress --calibrate``. With a training engine: a
-training step and a small ``compress`` that trains. Without one: its refusal in one sentence.
+Everywhere: ``plan``, ``shrink``, ``verify``, ``bench``, a whole ``compress --calibrate``, and its result in bytes. With
+a training engine: a training step and a small ``compress`` that trains. Without one: its refusal in one sentence.
 """
 
 import contextlib
@@ -68,6 +68,12 @@ def calibrating(folder: Path) -> None:
     lines = [line for line in found["groups"] if line["locked"] is None]
     gone = {line["name"]: line["units_before"] - line["units_after"] for line in lines}
     check(plan == gone, f"the plan removes {plan}, the report says {gone}")
+    small, quantized = out / "model.onnx", folder / "int8.onnx"
+    read = ("--calibrate", images, "--scale", 1 / 16, "--test", files.test, "--no-bench", "--json")
+    bytes_of: dict[str, Any] = json.loads(run("quantize", small, *read, "-o", quantized)[0])
+    check(quantized.stat().st_size < 0.5 * small.stat().st_size, "bytes left a large file")
+    lost = bytes_of["before"]["test"]["value"] - bytes_of["after"]["test"]["value"]
+    check(lost <= 0.02, f"bytes cost {lost} of the test accuracy")
 
 
 def training(folder: Path) -> None:
@@ -109,7 +115,7 @@ def everything() -> None:
     done = "a training step and a compression" if trains else "the refusal of compress"
     print(
         f"onnxadmm {onnxadmm.__version__} on CPython {platform.python_version()}, {owners}, numpy {np.__version__}: "
-        f"plan, shrink, verify, bench, a calibration, {done}: all work"
+        f"plan, shrink, verify, bench, a calibration, its bytes, {done}: all work"
     )
 
 
