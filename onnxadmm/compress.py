@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.errors import OptionError
@@ -13,7 +13,7 @@ from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget, Share, parse_share
-from onnxadmm.plan.given import given, given_budget
+from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
@@ -27,8 +27,6 @@ from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
-
-T = TypeVar("T")
 
 #: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
 _JUDGES: Final = 0.5
@@ -146,12 +144,14 @@ def compress(
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     goal = given_budget(budget)
     shares = {pattern: parse_share(share, option="--target") for pattern, share in (targets or {}).items()}
-    chosen = _given(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
-    prepared = _given(Preprocessing, preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])")
+    chosen = given_or_usual(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
+    prepared = given_or_usual(
+        Preprocessing, preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
+    )
     calibrating = None
     if calibrate is not None or data is None:
         chosen, calibrating = _calibrating(data, calibrate, chosen, calibration)
-    bounds = _given(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
+    bounds = given_or_usual(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(bench_batch, bench_threads) if bench else None
     if calibrating is None or calibrating.max_drop is None:
         refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
@@ -231,7 +231,7 @@ def _calibrating(
             "--mode", expected="holistic with --calibrate", found="joint", way_out="leave --mode and --target out"
         )
     epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
-    chosen = _given(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
+    chosen = given_or_usual(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
     if chosen.max_drop is not None and recipe.held_out == Recipe.held_out:
         recipe = replace(recipe, held_out=_JUDGES)
     return replace(recipe, distillation=1.0, retrain_epochs=epochs), chosen
@@ -242,12 +242,6 @@ def describe_source(source: object) -> str | None:
     if source is None or isinstance(source, (str, Path)):
         return None if source is None else str(source)
     return f"in memory: {type(source).__name__}"
-
-
-def _given(kind: type[T], value: T | Mapping[str, Any] | None, thing: str, example: str) -> T:
-    if value is None:
-        return kind()
-    return given(kind, value, thing=thing, way_out=f"write e.g. onnxadmm.{example}")
 
 
 def _with_simd_block(limits: Limits) -> Limits:

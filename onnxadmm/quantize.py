@@ -17,14 +17,14 @@ from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.stated import leaves_sizes_open, with_samples
 from onnxadmm.output import OutputFile
-from onnxadmm.plan.given import given
+from onnxadmm.plan.given import given_or_usual
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Column, LatencyLine, Report, StageTime, latency_lines
-from onnxadmm.run.in_bytes import MOST_LOST, quantize_with
+from onnxadmm.run.in_bytes import quantize_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.measure import column
 from onnxadmm.run.reading import read_training
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import MOST_LOST, Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
@@ -102,12 +102,10 @@ def quantize(
     if target is not None:
         refuse_input(target, model, samples, test)
         refuse_existing(target, force=force)
-    chosen = Recipe() if recipe is None else given(Recipe, recipe, thing="the recipe", way_out="write e.g. Recipe()")
-    chosen = replace(chosen, distillation=1.0)  # the original is the only teacher: no labels are needed
-    prepared = (
-        Preprocessing()
-        if preprocessing is None
-        else given(Preprocessing, preprocessing, thing="the preprocessing", way_out="write e.g. Preprocessing(scale=1)")
+    # The original is the only teacher: no labels are needed.
+    chosen = replace(given_or_usual(Recipe, recipe, "the recipe", 'Recipe(loss="mse")'), distillation=1.0)
+    prepared = given_or_usual(
+        Preprocessing, preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
     )
     with ExitStack() as stack:
         stack.enter_context(custom_operators(custom_ops))

@@ -25,7 +25,7 @@ from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
-from onnxadmm.plan.given import given, given_budget
+from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
@@ -41,8 +41,6 @@ from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
-
-_WAY_TO_LIMITS = "write e.g. onnxadmm.Limits(max_ratio=0.9)"
 
 Source = str | Path | onnx.ModelProto | Model
 InputShapes = Mapping[str, Sequence[int]]
@@ -141,7 +139,7 @@ def rank(
             way_out="use `onnxadmm compress`, which prunes connections while it trains",
         )
     share = parse_share(ratio if ratio is not None else 0.0, option="--ratio")
-    bounds = Limits() if limits is None else given(Limits, limits, thing="the limits", way_out=_WAY_TO_LIMITS)
+    bounds = given_or_usual(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
     with custom_operators(custom_ops):
         loaded = opened(model, input_shapes)
 

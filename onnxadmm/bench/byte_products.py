@@ -12,9 +12,9 @@ import onnx_ir
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxadmm.graph.constants import constants_by_name
+from onnxadmm.graph.exact_integers import is_quantised
 from onnxadmm.graph.model import Model, from_proto
 from onnxadmm.graph.runtime import open_session
-from onnxadmm.operators.table import find
 
 # The smallest product whose only pair leaves 16 bits, repeated over a whole vector register.
 _LENGTH: Final = 64
@@ -47,11 +47,7 @@ def multiplies_signed_bytes(model: Model) -> bool:
     It also does where a model only rounds to bytes and computes with floats between (QuantizeLinear and
     DequantizeLinear around each layer): it writes the layers anew when it loads them.
     """
-    quantised = any(
-        node.op_type == "QuantizeLinear" or find(node.domain, node.op_type).multiplies_bytes
-        for node in model.ir.graph.all_nodes()
-    )
-    return quantised and any(
+    return is_quantised(model) and any(
         value.dtype == onnx_ir.DataType.INT8 and len(value.shape or ()) > 1
         for value in constants_by_name(model).values()
     )

@@ -20,7 +20,7 @@ from onnxadmm.cli.options import (
 )
 from onnxadmm.cli.report import print_report
 from onnxadmm.console import print_line, progress_of, stdout_console
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import MOST_LOST, Preprocessing, Recipe
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     max_drop: Annotated[
         float, typer.Option("--max-drop", help="points of held-out accuracy that may be lost; more stays in floats")
-    ] = 0.3,
+    ] = MOST_LOST,
     narrow: Annotated[
         bool | None,
         typer.Option("--narrow/--wide", help="weights of 7 bits, for processors without VNNI [as this one needs]"),

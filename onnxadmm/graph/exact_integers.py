@@ -46,6 +46,11 @@ def with_exact_integers(model: Model) -> Model:
     return copy
 
 
+def is_quantised(model: Model) -> bool:
+    """Tell whether a model rounds to numbers of eight bits, or adds up products of such."""
+    return any(node.op_type == "QuantizeLinear" or _operands(node) for node in model.ir.graph.all_nodes())
+
+
 def _operands(node: onnx_ir.Node) -> tuple[int, int] | None:
     """Return where the second operand and its zero point stand; None for all operators but products of bytes."""
     return find(node.domain, node.op_type).multiplies_bytes

@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.errors import ModelFileError
+from onnxadmm.graph.exact_integers import is_quantised
 from onnxadmm.graph.model import Model, from_proto, to_proto
-from onnxadmm.operators.table import find
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -46,10 +46,7 @@ class Quantizer:
     def __init__(self, model: Model, batches: Iterable[Feed], *, narrow: bool = False) -> None:
         from onnxruntime.quantization import registry
 
-        if any(
-            node.op_type == "QuantizeLinear" or find(node.domain, node.op_type).multiplies_bytes
-            for node in model.ir.graph.all_nodes()
-        ):
+        if is_quantised(model):
             raise _refusal(model, "one that is in bytes already", "give the model in floats")
         if model.file_bytes > LARGEST:
             raise _refusal(model, f"{model.file_bytes:,} bytes", "quantise a model below 1.5 GB")

@@ -43,6 +43,15 @@ def given(kind: type[T], value: object, *, thing: str, way_out: str) -> T:
         ) from error
 
 
+def given_or_usual(kind: type[T], value: object, thing: str, example: str) -> T:
+    """Return a ``kind`` as ``given`` does, with its defaults where nothing was given.
+
+    Args:
+        example: a call that makes one, for a message.
+    """
+    return kind() if value is None else given(kind, value, thing=thing, way_out=f"write e.g. onnxadmm.{example}")
+
+
 def given_budget(value: object) -> Budget | None:
     """Return the budget, None where none was given.
 

@@ -27,7 +27,7 @@ from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.run.checkpoint import Checkpoints
-from onnxadmm.run.likeness import output_error
+from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.refits import feeds_of
@@ -155,12 +155,7 @@ class Calibration:
         journal, most = self.training.journal, float(self.options.max_drop or 0.0)
         model, units, held_out = network.model, network.units, self.training.held_out
         dense = problem.cost.total(np.ones(problem.unit_count, np.bool_))
-        before = self.training.metrics(model, held_out).accuracy
-
-        def lost(result: Model) -> float:
-            if before is None:
-                return 100 * (output_error(self.training, model, result) or 0.0)
-            return 100 * (before - (self.training.metrics(result, held_out).accuracy or 0.0))
+        lost, unit = points_lost(self.training, model)
 
         def attempt(share: float) -> Try[tuple[KeepArray, Fitted] | None]:
             try:
@@ -172,7 +167,7 @@ class Calibration:
             return Try(problem.cost.total(keep) / dense, lost(made), (keep, fitted))
 
         def tell(tried: Try[tuple[KeepArray, Fitted] | None]) -> None:
-            figure = "out of reach" if math.isinf(tried.lost) else f"{tried.lost:.2f} {_unit(before)} lost"
+            figure = "out of reach" if math.isinf(tried.lost) else f"{tried.lost:.2f} {unit} lost"
             told.append(f"{100 * tried.share:.1f} % of the {COUNTED[self.options.by].words}: {figure}")
             journal.progress.note(f"{told[-1]}.")
             journal.progress.advance()
@@ -188,7 +183,7 @@ class Calibration:
                 way_out="allow more, give more samples, or train with --data and a budget",
             )
         journal.say(
-            f"The smallest network that loses at most {most:g} {_unit(before)} on {len(held_out)} held-out samples "
+            f"The smallest network that loses at most {most:g} {unit} on {len(held_out)} held-out samples "
             f"costs {100 * found.share:.1f} % of the {COUNTED[self.options.by].words} (tried: {'; '.join(told)})."
         )
         return found.made
@@ -263,10 +258,6 @@ class Calibration:
                 f"{len(short)} layers, among them {name}, read more numbers than the samples have rows for ({width} "
                 f"against {rows}): they stay near what they were; {needed} samples would determine them."
             )
-
-
-def _unit(accuracy: float | None) -> str:
-    return "points" if accuracy is not None else "hundredths of the variance"
 
 
 def _chooses(problem: Problem) -> bool:

@@ -13,14 +13,9 @@ from onnxadmm.graph.model import Model
 from onnxadmm.int8.choose import InBytes, leave_in_float
 from onnxadmm.int8.static import Quantizer
 from onnxadmm.report.words import plural
-from onnxadmm.run.likeness import output_error
+from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
-from onnxadmm.train.data.batches import ArrayDataset
-from onnxadmm.train.evaluate import Teacher, evaluate
-from onnxadmm.train.metrics import Metrics
 
-#: Points of accuracy, or hundredths of the outputs' variance, that bytes may cost.
-MOST_LOST: Final = 0.3
 #: Samples that ranges are measured with, and that one operator's worth is.
 _SAMPLES, _FEW = 512, 128
 _BATCH: Final = 32
@@ -28,11 +23,11 @@ _BATCH: Final = 32
 _NAMED: Final = 8
 
 
-def quantize_with(training: Training, model: Model, *, most: float = MOST_LOST, narrow: bool | None = None) -> InBytes:
+def quantize_with(training: Training, model: Model, *, most: float, narrow: bool | None = None) -> InBytes:
     """Quantise a model with training samples, and leave in floats what held-out samples say.
 
     Args:
-        training: of a run whose data the model reads.
+        training: of a run whose data the model reads, with the model as its teacher.
         model: in floats.
         most: that may be lost: points of held-out accuracy, or of agreement where there are no labels; where the
             outputs are numbers, hundredths of their variance.
@@ -44,30 +39,12 @@ def quantize_with(training: Training, model: Model, *, most: float = MOST_LOST, 
     journal = training.journal
     if narrow is None:
         narrow = not byte_products_are_exact()
-    held_out = training.held_out
-    teacher = Teacher(training.shown(model), loss=replace(training.loss, distillation=1.0))
-
-    def measured(data: ArrayDataset, made: Model, against: Teacher | None) -> Metrics:
-        shown, threads = training.shown(made), training.recipe.threads
-        return evaluate(shown, data, loss=training.loss, threads=threads, teacher=against)
-
-    before = measured(held_out, model, None if held_out.has_labels else teacher).accuracy
-
-    def lost(made: Model) -> float:
-        if before is None:
-            error = output_error(training, model, made)
-            return 0.0 if error is None else 100.0 * error
-        after = measured(held_out, made, None if held_out.has_labels else teacher).accuracy
-        return 100.0 * (before - (after or 0.0))
-
+    held_out, (lost, _) = training.held_out, points_lost(training, model)
     few = replace(held_out.take(np.arange(min(_FEW, len(held_out)))), labels=None)
-
-    def distance(made: Model) -> float:
-        return measured(few, made, teacher).loss
 
     with journal.stage("quantise"):
         quantizer = Quantizer(model, _feeds(training, model), narrow=narrow)
-        found = leave_in_float(quantizer, lost=lost, distance=distance, most=most)
+        found = leave_in_float(quantizer, lost=lost, distance=lambda made: training.metrics(made, few).loss, most=most)
     if found.floats:
         shown = ", ".join(found.floats[:_NAMED]) + (", ..." if len(found.floats) > _NAMED else "")
         journal.say(f"In bytes {plural(len(found.floats), 'operator')} would cost too much, and kept floats: {shown}.")

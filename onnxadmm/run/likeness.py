@@ -1,5 +1,7 @@
 """How far the outputs of a result are from those of the original, where nothing else says what they are worth."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from onnxadmm.graph.model import Model
@@ -29,3 +31,19 @@ def output_error(training: Training, original: Model, result: Model) -> float | 
         count += len(was)
     spread = squares - float(np.square(total).sum()) / max(1, count)
     return error / spread if count > 1 and spread > 1e-12 * squares else None
+
+
+def points_lost(training: Training, original: Model) -> tuple[Callable[[Model], float], str]:
+    """Return a measure of what results lose against the original on held-out samples, and its unit in words.
+
+    That is points of accuracy, or of agreement where there are no labels; where the outputs are numbers, hundredths of
+    their variance.
+    """
+    before = training.metrics(original, training.held_out).accuracy
+
+    def lost(result: Model) -> float:
+        if before is None:
+            return 100.0 * (output_error(training, original, result) or 0.0)
+        return 100.0 * (before - (training.metrics(result, training.held_out).accuracy or 0.0))
+
+    return lost, "points" if before is not None else "hundredths of the variance"

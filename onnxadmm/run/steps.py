@@ -52,6 +52,7 @@ from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.prepare.time_major import refuse_time_major
+from onnxadmm.units.cost import CostKind
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
@@ -375,21 +376,23 @@ class Compression:
 
         return Quality(measured(self.model), measured(saved))
 
+    def _least(self) -> CostKind | None:
+        """What is to cost the least, where a promise is to be kept instead of a budget."""
+        calibration = self.choices.calibration
+        return None if calibration is None or calibration.max_drop is None else calibration.by
+
     def _goal(self) -> Budget | None:
         """The budget as asked for; where the least is searched for that keeps a promise, all of what it counts."""
-        calibration = self.choices.calibration
-        if calibration is None or calibration.max_drop is None:
-            return self.choices.budget
-        return Budget(**{calibration.by: 1})
+        least = self._least()
+        return self.choices.budget if least is None else Budget(**{least: 1})
 
     def _budget(self, pruned: Pruned) -> Budget | None:
         """The budget as asked for; where the least was searched for that keeps a promise, what was found."""
-        calibration = self.choices.calibration
-        if calibration is None or calibration.max_drop is None:
+        least, cost = self._least(), self.problem.cost
+        if least is None:
             return self.choices.budget
-        cost = self.problem.cost
         share = cost.total(pruned.keep) / cost.total(np.ones_like(pruned.keep))
-        return Budget(**{calibration.by: math.ceil(1e4 * share) / 1e4})
+        return Budget(**{least: math.ceil(1e4 * share) / 1e4})
 
     def _plan(self, pruned: Pruned) -> Plan:
         return make_plan(
