@@ -15,6 +15,7 @@ from onnxadmm.int8.static import Quantizer
 from onnxadmm.report.words import plural
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
+from onnxadmm.train.data.batches import ArrayDataset
 
 #: Samples that ranges are measured with, and that one operator's worth is.
 _SAMPLES, _FEW = 512, 128
@@ -40,7 +41,7 @@ def quantize_with(training: Training, model: Model, *, most: float, narrow: bool
     if narrow is None:
         narrow = not byte_products_are_exact()
     held_out, (lost, _) = training.held_out, points_lost(training, model)
-    few = replace(held_out.take(np.arange(min(_FEW, len(held_out)))), labels=None)
+    few = replace(_some(held_out, _FEW), labels=None)
 
     with journal.stage("quantise"):
         quantizer = Quantizer(model, _feeds(training, model), narrow=narrow)
@@ -56,7 +57,12 @@ def quantize_with(training: Training, model: Model, *, most: float, narrow: bool
 
 
 def _feeds(training: Training, model: Model) -> Iterator[Mapping[str, NDArray[Any]]]:
-    samples = training.samples.take(np.arange(min(_SAMPLES, len(training.samples))))
+    samples = _some(training.samples, _SAMPLES)
     free = batch_is_free(model)
     for batch in samples.batches(_BATCH if free else fixed_batch(model), pad_last=not free):
         yield {**batch.inputs, **training.samples.held}
+
+
+def _some(data: ArrayDataset, count: int) -> ArrayDataset:
+    """At most so many of the samples, from everywhere: where they lie in folders, the first ones are of one class."""
+    return data.take(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(np.int64))
