@@ -38,16 +38,18 @@ class Compressed(Report):
     Attributes:
         model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
         plan: which units of the original are gone.
+        int8: the small model in bytes, where that was asked for, else None.
         report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
     """
 
     model: Model
     plan: Plan
+    int8: Model | None
     report: Report
 
-    def __init__(self, report: Report, *, model: Model, plan: Plan) -> None:
+    def __init__(self, report: Report, *, model: Model, plan: Plan, int8: Model | None = None) -> None:
         super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
-        for name, value in (("report", report), ("model", model), ("plan", plan)):
+        for name, value in (("report", report), ("model", model), ("plan", plan), ("int8", int8)):
             object.__setattr__(self, name, value)  # frozen, as a report is
 
     def __eq__(self, other: object) -> bool:
@@ -75,6 +77,7 @@ def compress(
     simplified: bool = True,
     sparse: bool = True,
     single_file: bool = False,
+    int8: bool = False,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -114,6 +117,7 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights whose connections were pruned sparsely, where that takes less room.
         single_file: write weights into the file, also where the model has external data.
+        int8: make the small model in bytes as well, as ``quantize`` does, in ``model.int8.onnx`` beside the other.
         seed: of every random choice.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; what is not stated is as in the
             data. Costs are counted there, and the proof and the measurement of latency made.
@@ -162,6 +166,13 @@ def compress(
             found="a budget" if goal is not None else "no samples",
             way_out="leave the budget out" if goal is not None else "give samples",
         )
+    if int8 and is_none(calibrate):
+        raise OptionError(
+            "--int8",
+            expected="samples, which say how far activations reach",
+            found="--calibrate none",
+            way_out="give some hundreds of samples",
+        )
     with ExitStack() as stack:
         libraries = stack.enter_context(custom_operators(custom_ops))
         choices = Choices(
@@ -188,13 +199,14 @@ def compress(
             "out": None if out is None else str(out),
             "sparse": sparse,
             "single_file": single_file,
+            "int8": int8,
             "bench": bench,
             "bench_batch": bench_batch,
             "bench_threads": bench_threads if bench_threads is not None else this_machine().threads,
             "custom_ops": ", ".join(map(str, custom_ops)) or None,
             **(options or {}),
         }
-        ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
+        ending = Ending(sparse=sparse, single_file=single_file, int8=int8, timing=timing, options=told)
         run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
         if calibrating is None or chosen.retrain_epochs:
             require_training()
@@ -210,9 +222,10 @@ def compress(
             run.resume(folder.checkpoint)
         run.find()
         run.read(data if calibrating is None else calibrate, test)
+        run.try_bytes()
         run.try_training()
         finished = run.finish(folder)
-        return Compressed(finished.report, model=finished.model, plan=finished.plan)
+        return Compressed(finished.report, model=finished.model, plan=finished.plan, int8=finished.int8)
 
 
 def _calibrating(

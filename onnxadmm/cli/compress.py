@@ -124,6 +124,9 @@ def run(
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: SparseOption = True,
     single_file: SingleFileOption = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="write the result in bytes as well, what bears it: model.int8.onnx")
+    ] = False,
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
     max_ratio: RatioLimitOption = "1",
@@ -198,6 +201,7 @@ def run(
             simplified=simplify,
             sparse=sparse,
             single_file=single_file,
+            int8=int8,
             seed=seed,
             input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),

@@ -185,6 +185,25 @@ class GroupLine:
 
 
 @dataclass(frozen=True)
+class VariantLine:
+    """The result once more, its numbers stored in another way, in a file of its own.
+
+    Attributes:
+        name: ``"int8"``: rounded to bytes.
+        figures: of it, measured as those of the result are.
+        floats: names of operators that keep floats of 32 bits.
+        latency: itself (``after``) against the result (``before``), timed in the same rounds as the report's latency.
+        told: what a reader should know about it, one sentence each.
+    """
+
+    name: Literal["int8"]
+    figures: Column
+    floats: tuple[str, ...]
+    latency: tuple[LatencyLine, ...]
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StageTime:
     """How long a stage of the run took, in seconds."""
 
@@ -217,6 +236,7 @@ class Report:
         layers: every layer of the model as it was analysed, in the order of the graph.
         profile: how the times of the layers were measured, None when they were not.
         connections: what was pruned of single connections, None when they were left alone.
+        variants: the result in other forms, each in a file beside it.
     """
 
     created: str
@@ -240,6 +260,7 @@ class Report:
     layers: tuple[LayerLine, ...] = ()
     profile: ProfileLine | None = None
     connections: ConnectionsLine | None = None
+    variants: tuple[VariantLine, ...] = ()
 
     def __repr__(self) -> str:
         before, after, proof = self.before, self.after, self.verification
@@ -254,23 +275,26 @@ class Report:
         return f"{type(self).__name__}({', '.join([*told, verdict])})"
 
 
-def latency_lines(latencies: Latencies) -> tuple[LatencyLine, ...]:
-    """Lines for a report from a comparison of exactly two models, the original first.
+def latency_lines(latencies: Latencies, *, before: int = 0, after: int = 1) -> tuple[LatencyLine, ...]:
+    """Lines for a report from a comparison.
 
-    Raises:
-        ValueError: another number of models was compared (a defect).
+    Args:
+        before, after: places of two models among those that were timed; the latter was compared with the former.
     """
     lines = []
     for result in latencies.results:
-        before, after = (Spread(timing.median_ms, timing.low_ms, timing.high_ms) for timing in result.timings)
-        (speedup,) = result.speedups
+        was, is_now = (
+            Spread(timing.median_ms, timing.low_ms, timing.high_ms)
+            for timing in (result.timings[before], result.timings[after])
+        )
+        speedup = result.speedups[after - 1]
         lines.append(
             LatencyLine(
                 batch=result.batch,
                 threads=result.threads,
                 rounds=result.rounds,
-                before=before,
-                after=after,
+                before=was,
+                after=is_now,
                 speedup=speedup.ratio,
                 speedup_low=speedup.low,
                 speedup_high=speedup.high,

@@ -22,7 +22,7 @@ from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
 from onnxadmm.interrupt import ending_on_sigterm
-from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
@@ -39,14 +39,17 @@ from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import find_doubts
+from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
-from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
+from onnxadmm.run.measure import Outcome, Quality, Timing, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.reading import read_training
+from onnxadmm.run.recipe import MOST_LOST
 from onnxadmm.run.refits import refitted
 from onnxadmm.run.trainings import Pruned, Training
+from onnxadmm.run.variants import Variant
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
@@ -73,23 +76,26 @@ class Ending:
     Attributes:
         sparse: store weights whose connections were pruned sparsely, where that takes less room.
         single_file: write weights into the file, also where the model has external data.
+        int8: write the result in bytes as well.
         timing: how original and result are timed; None: not at all.
         options: what else of the call belongs into the report, by name.
     """
 
     sparse: bool
     single_file: bool
+    int8: bool
     timing: Timing | None
     options: Mapping[str, Option]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run ends with: the report, the plan, and the small model as it was written."""
+    """What a run ends with: the report, the plan, and the small model as it was written, in bytes too where asked."""
 
     report: Report
     plan: Plan
     model: Model
+    int8: Model | None
 
 
 @dataclass
@@ -195,6 +201,12 @@ class Compression:
         )
         refuse_unreachable(self.problem)
 
+    def try_bytes(self) -> None:
+        """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
+        if self.ending.int8:
+            with self.journal.stage("try bytes"):
+                try_quantizing(self.training, self.ready)
+
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
         recipe = self.choices.recipe
@@ -223,7 +235,9 @@ class Compression:
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
             saved = from_proto(to_proto(result))
-            return Finished(self._measure(saved, pruned, verification), self._plan(pruned), saved)
+            int8 = self._in_bytes(saved, None)
+            report = self._measure(saved, int8, pruned, verification)
+            return Finished(report, self._plan(pruned), saved, int8.model if int8 else None)
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
@@ -233,7 +247,8 @@ class Compression:
                 names = tuple(pruned.zeros) if self.ending.sparse else False
                 save(result, folder.work / MODEL_NAME, sparse=names, single_file=self.ending.single_file)
                 saved = load(folder.work / MODEL_NAME)
-                report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
+                int8 = self._in_bytes(saved, folder.work / INT8_NAME)
+                report, plan = self._measure(saved, int8, pruned, verification), self._plan(pruned)
                 write_text(folder.work / PLAN_NAME, plan.to_json())
                 write_report(report, folder.work)
                 folder.publish()
@@ -244,7 +259,9 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        return Finished(report, plan, load(folder.path / MODEL_NAME))
+        return Finished(
+            report, plan, load(folder.path / MODEL_NAME), load(folder.path / INT8_NAME) if self.ending.int8 else None
+        )
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
@@ -261,6 +278,10 @@ class Compression:
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
+
+    def _in_bytes(self, saved: Model, path: Path | None) -> Variant | None:
+        """The result in bytes, where that is asked for."""
+        return quantize_with(self.training, saved, path, most=MOST_LOST) if self.ending.int8 else None
 
     def _trains(self) -> bool:
         """Whether the training engine is needed."""
@@ -324,10 +345,10 @@ class Compression:
         """The values of inputs that stay the same for every sample, wherever they came from."""
         return {**self.choices.inputs, **self.training.samples.held}
 
-    def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
+    def _measure(self, saved: Model, int8: Variant | None, pruned: Pruned, verification: Verification) -> Report:
         """Measure what was saved against what was given."""
         with self.journal.stage("measure"):
-            saved = replace(saved, input_shapes=self.model.input_shapes)
+            saved = self._sized(saved)
             outcome = Outcome(
                 original=self.model,
                 analysed=self.ready,
@@ -340,6 +361,8 @@ class Compression:
             )
             held_out = self._quality(saved, self.training.held_out)
             test = self._quality(saved, self.training.test)
+            variants = [replace(each, model=self._sized(each.model)) for each in (int8,) if each is not None]
+            columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
         return make_report(
             outcome,
@@ -363,7 +386,12 @@ class Compression:
             stages=self.journal.stages,
             progress=self.journal.progress,
             timing=self.ending.timing,
+            variants=list(zip(variants, columns, strict=True)),
         )
+
+    def _sized(self, model: Model) -> Model:
+        """A model with the sizes of the original, where the file leaves them free."""
+        return replace(model, input_shapes=self.model.input_shapes)
 
     def _sizes(self) -> dict[str, Option]:
         """The option that says at which sizes everything was counted and timed, where the file leaves them free."""
