@@ -19,11 +19,12 @@ from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
 from onnxadmm.run.choices import Choices, Option
+from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
-from onnxadmm.run.steps import Compression, Ending
+from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
@@ -38,18 +39,21 @@ class Compressed(Report):
     Attributes:
         model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
         plan: which units of the original are gone.
-        int8: the small model in bytes, where that was asked for, else None.
+        int8, fp16: the small model in bytes, and with weights in 16 bits; None where that was not asked for.
         report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
     """
 
     model: Model
     plan: Plan
     int8: Model | None
+    fp16: Model | None
     report: Report
 
-    def __init__(self, report: Report, *, model: Model, plan: Plan, int8: Model | None = None) -> None:
+    def __init__(
+        self, report: Report, *, model: Model, plan: Plan, int8: Model | None = None, fp16: Model | None = None
+    ) -> None:
         super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
-        for name, value in (("report", report), ("model", model), ("plan", plan), ("int8", int8)):
+        for name, value in (("report", report), ("model", model), ("plan", plan), ("int8", int8), ("fp16", fp16)):
             object.__setattr__(self, name, value)  # frozen, as a report is
 
     def __eq__(self, other: object) -> bool:
@@ -78,6 +82,7 @@ def compress(
     sparse: bool = True,
     single_file: bool = False,
     int8: bool = False,
+    fp16: bool = False,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -118,6 +123,7 @@ def compress(
         sparse: store weights whose connections were pruned sparsely, where that takes less room.
         single_file: write weights into the file, also where the model has external data.
         int8: make the small model in bytes as well, as ``quantize`` does, in ``model.int8.onnx`` beside the other.
+        fp16: store it with weights in 16 bits as well, in ``model.fp16.onnx``: half of the bytes, the same speed.
         seed: of every random choice.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; what is not stated is as in the
             data. Costs are counted there, and the proof and the measurement of latency made.
@@ -200,13 +206,14 @@ def compress(
             "sparse": sparse,
             "single_file": single_file,
             "int8": int8,
+            "fp16": fp16,
             "bench": bench,
             "bench_batch": bench_batch,
             "bench_threads": bench_threads if bench_threads is not None else this_machine().threads,
             "custom_ops": ", ".join(map(str, custom_ops)) or None,
             **(options or {}),
         }
-        ending = Ending(sparse=sparse, single_file=single_file, int8=int8, timing=timing, options=told)
+        ending = Ending(sparse=sparse, single_file=single_file, int8=int8, fp16=fp16, timing=timing, options=told)
         run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
         if calibrating is None or chosen.retrain_epochs:
             require_training()
@@ -225,7 +232,10 @@ def compress(
         run.try_bytes()
         run.try_training()
         finished = run.finish(folder)
-        return Compressed(finished.report, model=finished.model, plan=finished.plan, int8=finished.int8)
+        forms = finished.variants
+        return Compressed(
+            finished.report, model=finished.model, plan=finished.plan, int8=forms.get("int8"), fp16=forms.get("fp16")
+        )
 
 
 def _calibrating(

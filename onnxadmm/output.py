@@ -25,8 +25,9 @@ from onnxadmm.files import (
 )
 
 MODEL_NAME: Final = "model.onnx"
-#: The result in bytes, where that was asked for.
+#: The result in bytes, and with weights in 16 bits, where that was asked for.
 INT8_NAME: Final = "model.int8.onnx"
+FP16_NAME: Final = "model.fp16.onnx"
 PLAN_NAME: Final = "plan.json"
 UNFINISHED_NAME: Final = "unfinished"
 CHECKPOINT_NAME: Final = "checkpoint.npz"
@@ -35,7 +36,7 @@ PAGE_NAME: Final = "report.html"
 _LOCK_NAME: Final = ".lock"
 _NAMES: Final = (
     *(HISTORY_NAME, PLAN_NAME, "report.json", "report.md", PAGE_NAME),
-    *(INT8_NAME, f"{MODEL_NAME}.data", MODEL_NAME),
+    *(f"{FP16_NAME}.data", FP16_NAME, INT8_NAME, f"{MODEL_NAME}.data", MODEL_NAME),
 )
 
 

@@ -26,7 +26,7 @@ from onnxadmm.run.measure import column_of
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST, Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
-from onnxadmm.run.variants import losses_of_bytes
+from onnxadmm.run.variants import losses_of
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
 
@@ -123,7 +123,7 @@ def quantize(
             before, after = (column_of(training, each) for each in (original, result))
         latency, skipped = _timed(original, result, training, bench_batch, journal) if bench else ((), ())
         machine = this_machine()
-        losses = losses_of_bytes(after, floats=before, latency=latency, machine=machine)
+        losses = losses_of("int8", after, plain=before, latency=latency, machine=machine)
         report = Report(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command="quantize",

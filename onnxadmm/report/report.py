@@ -189,14 +189,14 @@ class VariantLine:
     """The result once more, its numbers stored in another way, in a file of its own.
 
     Attributes:
-        name: ``"int8"``: rounded to bytes.
+        name: ``"int8"``: rounded to bytes; ``"fp16"``: weights of 16 bits that are read as 32.
         figures: of it, measured as those of the result are.
-        floats: names of operators that keep floats of 32 bits.
+        floats: names of what keeps floats of 32 bits: of operators, with ``"fp16"`` of weights.
         latency: itself (``after``) against the result (``before``), timed in the same rounds as the report's latency.
         told: what a reader should know about it, one sentence each.
     """
 
-    name: Literal["int8"]
+    name: Literal["int8", "fp16"]
     figures: Column
     floats: tuple[str, ...]
     latency: tuple[LatencyLine, ...]

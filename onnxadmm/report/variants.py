@@ -1,65 +1,74 @@
-"""What is to be said of a network in bytes, beside the one in floats that it was made from: one plain sentence each."""
+"""What is to be said of a result in another form, beside the one that it was made from: one plain sentence each."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal
 
 from onnxadmm.report.findings import NOTABLE_DROP
 from onnxadmm.report.report import Column, LatencyLine, Score
 from onnxadmm.report.rows import fewer, speed_in_words
 from onnxadmm.report.words import percent, plural
 
-#: Operators that are named.
+Form = Literal["int8", "fp16"]
+
+#: How sentences begin.
+_IN_THAT_FORM: Final[Mapping[Form, str]] = {"int8": "In bytes", "fp16": "With weights in 16 bits"}
+#: Operators or weights that are named.
 _NAMED: Final = 8
 
 
-def gain_in_words(floats: Column, made: Column, latency: Sequence[LatencyLine]) -> str:
-    """What bytes change of the network in floats.
+def gain_in_words(form: Form, plain: Column, made: Column, latency: Sequence[LatencyLine]) -> str:
+    """What a form changes of the model.
 
     Args:
-        floats, made: both in figures.
-        latency: the one in bytes (``after``) against the other.
+        plain, made: both in figures.
+        latency: the one in that form (``after``) against the plain one.
     """
-    size = fewer(floats.file_bytes, made.file_bytes, "smaller", "larger")
+    size = fewer(plain.file_bytes, made.file_bytes, "smaller", "larger")
     speed = [f"at batch {line.batch} {speed_in_words(line)}" for line in latency]
-    return f"In bytes, beside {floats.model.name}: {', '.join([f'file {size}', *speed])}."
+    return f"{_IN_THAT_FORM[form]}, beside {plain.model.name}: {', '.join([f'file {size}', *speed])}."
 
 
-def kept_in_words(floats: Sequence[str]) -> str:
-    """Which operators kept their floats."""
+def kept_in_words(form: Form, floats: Sequence[str]) -> str:
+    """What kept its floats, of which there is something."""
     shown = ", ".join(floats[:_NAMED]) + (f" and {len(floats) - _NAMED} more" if len(floats) > _NAMED else "")
-    return f"In bytes {plural(len(floats), 'operator')} would cost too much, and kept floats: {shown}."
+    if form == "int8":
+        return f"In bytes {plural(len(floats), 'operator')} would cost too much, and kept floats: {shown}."
+    return f"{plural(len(floats), 'weight')} with values that 16 bits cannot hold kept 32: {shown}."
 
 
-def find_losses(floats: Column, made: Column, latency: Sequence[LatencyLine], *, vectors: str) -> tuple[str, ...]:
-    """Say where a network in bytes is worse than the one in floats.
+def find_losses(
+    form: Form, plain: Column, made: Column, latency: Sequence[LatencyLine], *, vectors: str
+) -> tuple[str, ...]:
+    """Say where a model is worse in that form than it is plainly.
 
     Args:
-        floats, made, latency: as for ``gain_in_words``.
+        plain, made, latency: as for ``gain_in_words``.
         vectors: name of the vector unit that they were timed on, and what it lacks.
     """
+    begin = _IN_THAT_FORM[form]
     return (
-        *_about_quality("held-out", floats.heldout, made.heldout),
-        *_about_quality("test", floats.test, made.test),
-        *_about_size(floats, made),
-        *_about_speed(latency, vectors, smaller=made.file_bytes <= floats.file_bytes),
+        *_about_quality(begin, "held-out", plain.heldout, made.heldout),
+        *_about_quality(begin, "test", plain.test, made.test),
+        *_about_size(begin, plain, made),
+        *_about_speed(begin, latency, vectors, smaller=made.file_bytes <= plain.file_bytes),
     )
 
 
-def _about_quality(data: str, was: Score | None, now: Score | None) -> Iterator[str]:
+def _about_quality(begin: str, data: str, was: Score | None, now: Score | None) -> Iterator[str]:
     if was is not None and now is not None and was.is_share and was.value - now.value > NOTABLE_DROP:
         points = 100 * (was.value - now.value)
-        yield f"In bytes the {data} {now.metric} is {percent(now.value)}, {points:.2f} points lower than in floats."
+        yield f"{begin} the {data} {now.metric} is {percent(now.value)}, {points:.2f} points lower than in floats."
 
 
-def _about_size(floats: Column, made: Column) -> Iterator[str]:
-    if made.file_bytes > floats.file_bytes:
+def _about_size(begin: str, plain: Column, made: Column) -> Iterator[str]:
+    if made.file_bytes > plain.file_bytes:
         yield (
-            f"In bytes the file is larger than in floats, {made.file_bytes:,} bytes instead of {floats.file_bytes:,}: "
-            "what bytes save of the weights, scales and the nodes that round take."
+            f"{begin} the file is larger than in floats, {made.file_bytes:,} bytes instead of {plain.file_bytes:,}: "
+            "the nodes that convert, and zeros that are not stored sparsely, take more than smaller numbers save."
         )
 
 
-def _about_speed(latency: Sequence[LatencyLine], vectors: str, *, smaller: bool) -> Iterator[str]:
+def _about_speed(begin: str, latency: Sequence[LatencyLine], vectors: str, *, smaller: bool) -> Iterator[str]:
     """What bytes are for does not always come: old processors and small layers are faster with floats."""
     slow = [line for line in latency if line.speedup_high < 1]
     if not slow:
@@ -70,4 +79,4 @@ def _about_speed(latency: Sequence[LatencyLine], vectors: str, *, smaller: bool)
         for line in slow
     )
     why = ": it saves space, not time" if smaller and len(slow) == len(latency) else ""
-    yield f"In bytes it is slower than in floats on this processor ({vectors}), {each}{why}."
+    yield f"{begin} it is slower than in floats on this processor ({vectors}), {each}{why}."

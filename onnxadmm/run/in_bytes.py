@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.byte_products import byte_products_are_exact
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
-from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
+from onnxadmm.graph.model import Model
 from onnxadmm.int8.choose import leave_in_float
 from onnxadmm.int8.static import Quantizer
 from onnxadmm.report.variants import kept_in_words
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
-from onnxadmm.run.variants import Variant
+from onnxadmm.run.variants import Variant, as_written
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.evaluate import Teacher
 
@@ -54,14 +54,14 @@ def quantize_with(
         found = leave_in_float(quantizer, lost=lost, distance=lambda made: judge.metrics(made, few).loss, most=most)
     told = []
     if found.floats:
-        told.append(kept_in_words(found.floats))
+        told.append(kept_in_words("int8", found.floats))
     if narrow:
         told.append(
             "Weights have 7 bits, since processors without VNNI, as this one, cut off sums of products of 8-bit ones."
         )
     for sentence in told:
         journal.progress.note(sentence)
-    return Variant("int8", _as_written(found.model, path), found.floats, tuple(told))
+    return Variant("int8", as_written(found.model, path), found.floats, tuple(told))
 
 
 def try_quantizing(training: Training, model: Model) -> None:
@@ -79,13 +79,6 @@ def _taught_by(training: Training, model: Model) -> Training:
     loss = replace(training.loss, distillation=1.0)
     teacher = Teacher(training.shown(model), loss=loss, threads=training.recipe.threads)
     return replace(training, loss=loss, teacher=teacher)
-
-
-def _as_written(model: Model, path: Path | None) -> Model:
-    if path is None:
-        return from_proto(to_proto(model))
-    save(model, path)
-    return load(path)
 
 
 def _feeds(training: Training, model: Model) -> Iterator[Mapping[str, NDArray[Any]]]:

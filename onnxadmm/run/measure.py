@@ -176,7 +176,7 @@ def make_report(
         cuts_bytes_off=multiplies_signed_bytes(outcome.original) and not byte_products_are_exact(),
     )
     lines = [
-        variant_line(variant, figures, floats=after, latency=timed, machine=machine)
+        variant_line(variant, figures, plain=after, latency=timed, machine=machine)
         for (variant, figures), timed in zip(variants, of_variants, strict=True)
     ]
     found += tuple(sentence for _, losses in lines for sentence in losses)

@@ -1,7 +1,7 @@
 """The steps of a compression, in order."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
 from onnxadmm.interrupt import ending_on_sigterm
-from onnxadmm.output import HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
@@ -39,11 +39,13 @@ from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import find_doubts
+from onnxadmm.run.ending import Ending, Finished, Option
 from onnxadmm.run.in_bytes import quantize_with, try_quantizing
+from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
-from onnxadmm.run.measure import Outcome, Quality, Timing, column_of, make_report
+from onnxadmm.run.measure import Outcome, Quality, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST
@@ -59,43 +61,12 @@ from onnxadmm.units.cost import CostKind
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
-Option = str | int | float | bool | None
-
 #: What the note about a checkpoint says after an error; after some of them going on would end in the same way.
 _WAY_ON = "is the run so far; --resume goes on from there"
 _NO_WAY_ON: Mapping[type[Exception], str] = {
     DivergedError: "is the last good state",
     VerificationError: "is the trained network, before it was cut",
 }
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What a run does once the network is trained; nothing of it changes what was chosen.
-
-    Attributes:
-        sparse: store weights whose connections were pruned sparsely, where that takes less room.
-        single_file: write weights into the file, also where the model has external data.
-        int8: write the result in bytes as well.
-        timing: how original and result are timed; None: not at all.
-        options: what else of the call belongs into the report, by name.
-    """
-
-    sparse: bool
-    single_file: bool
-    int8: bool
-    timing: Timing | None
-    options: Mapping[str, Option]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a run ends with: the report, the plan, and the small model as it was written, in bytes too where asked."""
-
-    report: Report
-    plan: Plan
-    model: Model
-    int8: Model | None
 
 
 @dataclass
@@ -235,9 +206,9 @@ class Compression:
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
             saved = from_proto(to_proto(result))
-            int8 = self._in_bytes(saved, None)
-            report = self._measure(saved, int8, pruned, verification)
-            return Finished(report, self._plan(pruned), saved, int8.model if int8 else None)
+            variants = self._variants(saved, None)
+            report = self._measure(saved, variants, pruned, verification)
+            return Finished(report, self._plan(pruned), saved, {each.name: each.model for each in variants})
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
@@ -247,8 +218,8 @@ class Compression:
                 names = tuple(pruned.zeros) if self.ending.sparse else False
                 save(result, folder.work / MODEL_NAME, sparse=names, single_file=self.ending.single_file)
                 saved = load(folder.work / MODEL_NAME)
-                int8 = self._in_bytes(saved, folder.work / INT8_NAME)
-                report, plan = self._measure(saved, int8, pruned, verification), self._plan(pruned)
+                variants = self._variants(saved, folder.work)
+                report, plan = self._measure(saved, variants, pruned, verification), self._plan(pruned)
                 write_text(folder.work / PLAN_NAME, plan.to_json())
                 write_report(report, folder.work)
                 folder.publish()
@@ -259,9 +230,8 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        return Finished(
-            report, plan, load(folder.path / MODEL_NAME), load(folder.path / INT8_NAME) if self.ending.int8 else None
-        )
+        forms = {each.name: load(folder.path / each.figures.model.name) for each in report.variants}
+        return Finished(report, plan, load(folder.path / MODEL_NAME), forms)
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
@@ -279,9 +249,14 @@ class Compression:
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
 
-    def _in_bytes(self, saved: Model, path: Path | None) -> Variant | None:
-        """The result in bytes, where that is asked for."""
-        return quantize_with(self.training, saved, path, most=MOST_LOST) if self.ending.int8 else None
+    def _variants(self, saved: Model, folder: Path | None) -> list[Variant]:
+        """The result in the other forms that were asked for, written into a folder where there is one."""
+        ending = self.ending
+        in_bytes, in_halves = (folder and folder / name for name in (INT8_NAME, FP16_NAME))
+        made = [quantize_with(self.training, saved, in_bytes, most=MOST_LOST)] if ending.int8 else []
+        if ending.fp16:
+            made.append(halve_with(self.training, saved, in_halves, single_file=ending.single_file))
+        return made
 
     def _trains(self) -> bool:
         """Whether the training engine is needed."""
@@ -345,7 +320,7 @@ class Compression:
         """The values of inputs that stay the same for every sample, wherever they came from."""
         return {**self.choices.inputs, **self.training.samples.held}
 
-    def _measure(self, saved: Model, int8: Variant | None, pruned: Pruned, verification: Verification) -> Report:
+    def _measure(self, saved: Model, variants: Sequence[Variant], pruned: Pruned, verification: Verification) -> Report:
         """Measure what was saved against what was given."""
         with self.journal.stage("measure"):
             saved = self._sized(saved)
@@ -361,7 +336,7 @@ class Compression:
             )
             held_out = self._quality(saved, self.training.held_out)
             test = self._quality(saved, self.training.test)
-            variants = [replace(each, model=self._sized(each.model)) for each in (int8,) if each is not None]
+            variants = [replace(each, model=self._sized(each.model)) for each in variants]
             columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
         return make_report(

@@ -1,4 +1,4 @@
-"""What is said of a network in bytes: what it gains, and honestly where it does not."""
+"""What is said of a result in another form: what it gains, and honestly where it does not."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,17 +15,17 @@ SLOWER = tuple(replace(line, speedup=0.8, speedup_low=0.75, speedup_high=0.85) f
 
 def losses(**changes: Any) -> tuple[str, ...]:
     given: dict[str, Any] = {"latency": FASTER, "vectors": "AVX2 without VNNI", "made": VARIANT.figures, **changes}
-    return find_losses(FLOATS, given["made"], given["latency"], vectors=given["vectors"])
+    return find_losses("int8", FLOATS, given["made"], given["latency"], vectors=given["vectors"])
 
 
 def test_what_bytes_gain_is_one_sentence() -> None:
-    assert gain_in_words(FLOATS, VARIANT.figures, VARIANT.latency) == (
+    assert gain_in_words("int8", FLOATS, VARIANT.figures, VARIANT.latency) == (
         "In bytes, beside model.onnx: file 2.51x smaller, at batch 1 1.33x slower (1.25-1.43), "
         "at batch 64 2.00x faster (1.90-2.10)."
     )
     noisy = replace(FASTER[0], speedup_low=0.8, speedup_high=1.6)
-    assert "at batch 1 too noisy to tell (0.80-1.60)" in gain_in_words(FLOATS, VARIANT.figures, [noisy])
-    assert gain_in_words(FLOATS, VARIANT.figures, ()) == "In bytes, beside model.onnx: file 2.51x smaller."
+    assert "at batch 1 too noisy to tell (0.80-1.60)" in gain_in_words("int8", FLOATS, VARIANT.figures, [noisy])
+    assert gain_in_words("int8", FLOATS, VARIANT.figures, ()) == "In bytes, beside model.onnx: file 2.51x smaller."
 
 
 def test_a_network_that_gains_is_not_complained_of() -> None:
@@ -50,8 +50,8 @@ def test_an_interval_that_includes_one_is_not_slower() -> None:
 def test_larger_is_said_and_then_nothing_saves_space() -> None:
     size, speed = losses(made=replace(VARIANT.figures, file_bytes=20_000), latency=SLOWER)
     assert size == (
-        "In bytes the file is larger than in floats, 20,000 bytes instead of 19,300: what bytes save of the weights, "
-        "scales and the nodes that round take."
+        "In bytes the file is larger than in floats, 20,000 bytes instead of 19,300: the nodes that convert, and zeros "
+        "that are not stored sparsely, take more than smaller numbers save."
     )
     assert "saves space" not in speed
 
@@ -62,5 +62,14 @@ def test_accuracy_that_only_the_test_data_see_fall_is_said() -> None:
 
 
 def test_operators_in_floats_are_named_up_to_eight() -> None:
-    assert kept_in_words(["a"]) == "In bytes 1 operator would cost too much, and kept floats: a."
-    assert kept_in_words([str(number) for number in range(9)]).endswith("floats: 0, 1, 2, 3, 4, 5, 6, 7 and 1 more.")
+    assert kept_in_words("int8", ["a"]) == "In bytes 1 operator would cost too much, and kept floats: a."
+    assert kept_in_words("int8", [str(number) for number in range(9)]).endswith(
+        "floats: 0, 1, 2, 3, 4, 5, 6, 7 and 1 more."
+    )
+
+
+def test_halves_are_called_so() -> None:
+    assert gain_in_words("fp16", FLOATS, VARIANT.figures, ()).startswith("With weights in 16 bits, beside model.onnx: ")
+    assert kept_in_words("fp16", ["w"]) == "1 weight with values that 16 bits cannot hold kept 32: w."
+    (sentence,) = find_losses("fp16", FLOATS, VARIANT.figures, SLOWER[:1], vectors="AVX2")
+    assert sentence.startswith("With weights in 16 bits it is slower than in floats on this processor (AVX2), 1.25 ")

@@ -66,6 +66,7 @@ SWITCHES = {
     "single_file": True,
     "bench": False,
     "int8": True,
+    "fp16": True,
     "custom_ops": "a.so, b.so",
     "test": "t.npz",
 }
@@ -85,7 +86,7 @@ def test_every_choice_is_an_option_of_compress_with_its_value() -> None:
         assert pair in pairs
     for switch in ("--freeze-untrainable", "--inexact", "--no-simplify", "--dense", "--single-file", "--no-bench"):
         assert switch in told
-    assert "--int8" in told
+    assert {"--int8", "--fp16"} <= set(told)
     assert "--held-out" not in told
 
 

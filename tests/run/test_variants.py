@@ -1,4 +1,4 @@
-"""The result of a run in bytes as well: the file, and what the report says of it."""
+"""The result of a run in bytes and in 16 bits as well: the files, and what the report says of them."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.report.reading import read_report
+from onnxadmm.report.report import VariantLine
 from onnxadmm.run import steps
 from tests.conftest import Command
 
@@ -21,7 +22,16 @@ pytestmark = pytest.mark.usefixtures("quick_latency")
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 #: What of a calibration takes long says nothing here.
 QUICK = oa.CalibrationOptions("quick")
-FILES = {"model.onnx", "model.int8.onnx", "plan.json", "report.json", "report.md", "report.html", "history.jsonl"}
+FILES = {
+    "model.onnx",
+    "model.int8.onnx",
+    "model.fp16.onnx",
+    "plan.json",
+    "report.json",
+    "report.md",
+    "report.html",
+    "history.jsonl",
+}
 
 
 def answers(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -29,6 +39,12 @@ def answers(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {session.get_inputs()[0].name: images})
     return np.asarray(logits)
+
+
+def variant_of(result: oa.Report, name: str) -> VariantLine:
+    """The line of a form."""
+    (line,) = (line for line in result.variants if line.name == name)
+    return line
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +62,18 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(digits: DemoFiles, few_digits: Digits, tested: Digits, out: Path, quick_latency: None) -> oa.Compressed:
-    """A calibration to 30 % of the parameters, in bytes as well."""
+    """A calibration to 30 % of the parameters, in both other forms as well."""
     return oa.compress(
-        digits.model, calibrate=few_digits, test=tested, budget={"params": 0.3}, out=out, int8=True, calibration=QUICK
-    )
+        digits.model, calibrate=few_digits, test=tested, budget={"params": 0.3}, calibration=QUICK,
+        out=out, int8=True, fp16=True,
+    )  # fmt: skip
 
 
 def test_the_file_in_bytes_runs_anywhere_and_is_as_good_as_the_run_has_measured(
     result: oa.Compressed, out: Path, tested: Digits
 ) -> None:
     assert {path.name for path in out.iterdir()} == FILES
-    (variant,) = result.variants
+    variant = variant_of(result, "int8")
     figures, path = variant.figures, out / "model.int8.onnx"
     assert (variant.name, figures.model.name) == ("int8", "model.int8.onnx")
     assert figures.file_bytes == path.stat().st_size < result.after.file_bytes / 2.5
@@ -86,32 +103,56 @@ def test_it_is_the_file_that_quantize_makes_of_the_result(
     assert result.int8.sha256 == oa.load(out / "model.int8.onnx").sha256
 
 
-def test_all_three_are_timed_in_the_same_rounds(result: oa.Compressed) -> None:
-    (variant,) = result.variants
-    assert [line.batch for line in variant.latency] == [line.batch for line in result.latency] == [1, 64]
-    for floats, rounded in zip(result.latency, variant.latency, strict=True):
-        assert rounded.before == floats.after
-        assert rounded.rounds == floats.rounds
-        assert rounded.speedup_low <= rounded.speedup <= rounded.speedup_high
+def test_the_file_in_16_bits_answers_as_the_one_in_floats_and_its_error_is_told(
+    result: oa.Compressed, out: Path, tested: Digits
+) -> None:
+    variant, path = variant_of(result, "fp16"), out / "model.fp16.onnx"
+    assert variant.figures.file_bytes == path.stat().st_size < 0.56 * result.after.file_bytes
+    for field in ("parameters", "macs"):
+        assert getattr(variant.figures, field) == getattr(result.after, field)
+    images, labels = tested
+    scores, floats = answers(path, images), answers(out / "model.onnx", images)
+    assert variant.figures.test is not None
+    assert variant.figures.test.value == float((scores.argmax(1) == labels).mean())
+    error = np.square(scores - floats).sum() / np.square(floats - floats.mean(0)).sum()
+    (told,) = (sentence for sentence in variant.told if "the outputs differ" in sentence)
+    assert 0 < error < 1e-5
+    assert 0.2 * error < float(told.split(" by ")[1].split(" of ")[0]) < 5 * error
+    assert result.fp16 is not None
+    assert result.fp16.sha256 == oa.load(path).sha256
 
 
-def test_every_table_has_its_column(result: oa.Compressed, out: Path, command: Command) -> None:
-    (variant,) = result.variants
+def test_all_four_are_timed_in_the_same_rounds(result: oa.Compressed) -> None:
+    assert [variant.name for variant in result.variants] == ["int8", "fp16"]
+    assert result.variants[0].latency != result.variants[1].latency
+    for variant in result.variants:
+        assert [line.batch for line in variant.latency] == [line.batch for line in result.latency] == [1, 64]
+        for floats, other in zip(result.latency, variant.latency, strict=True):
+            assert other.before == floats.after
+            assert other.rounds == floats.rounds
+            assert other.speedup_low <= other.speedup <= other.speedup_high
+
+
+@pytest.mark.parametrize(("place", "begins"), [(0, "In bytes"), (1, "With weights in 16 bits")])
+def test_every_table_has_its_column(
+    place: int, begins: str, result: oa.Compressed, out: Path, command: Command
+) -> None:
+    variant = result.variants[place]
     assert read_report(out) == result.report
     size = f"{variant.figures.file_bytes / 1000:.2f} kB"
     shown = command("report", out).stdout
     for text in (shown, (out / "report.md").read_text(), (out / "report.html").read_text()):
-        assert "int8" in text
+        assert variant.name in text
         assert size in text
-        assert "In bytes, beside model.onnx: file" in " ".join(text.replace("\\", "").split())
+        assert f"{begins}, beside model.onnx: file" in " ".join(text.replace("\\", "").split())
     document = json.loads((out / "report.json").read_text())
-    assert document["variants"][0]["figures"]["file_bytes"] == variant.figures.file_bytes
-    assert document["options"]["int8"] is True
-    assert " --int8" in document["command"]
+    assert document["variants"][place]["figures"]["file_bytes"] == variant.figures.file_bytes
+    assert document["options"][variant.name] is True
+    assert f" --{variant.name}" in document["command"]
 
 
 def test_where_bytes_are_slower_the_report_says_so_and_names_the_processor(result: oa.Compressed) -> None:
-    (variant,) = result.variants
+    variant = variant_of(result, "int8")
     slower = [line.batch for line in variant.latency if line.speedup_high < 1]
     said = [sentence for sentence in result.warnings if sentence.startswith("In bytes it is slower than in floats")]
     assert len(said) == bool(slower)
@@ -210,7 +251,7 @@ def test_a_result_without_bytes_takes_the_place_of_one_with_them(
         force=True,
         calibration=QUICK,
     )
-    assert {path.name for path in tmp_path.iterdir()} == FILES - {"model.int8.onnx"} | {"notes.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"model.int8.onnx", "model.fp16.onnx"} | {"notes.txt"}
 
 
 # -- the command line ----------------------------------------------------------------------------------------
