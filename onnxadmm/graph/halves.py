@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import onnx_ir
 
-from onnxadmm.graph.constants import constant, new_initializer, value_names
+from onnxadmm.graph.constants import constant, constants_by_name, new_initializer, value_names
 from onnxadmm.graph.model import Model, clone
 
 _LARGEST: Final = float(np.finfo(np.float16).max)
@@ -29,13 +29,11 @@ def with_halved_weights(model: Model) -> tuple[Model, tuple[str, ...]]:
     graph = result.ir.graph
     taken = value_names(result)
     public = {id(value) for value in (*graph.inputs, *graph.outputs)}
-    first = graph[0] if len(graph) else None
     kept: list[str] = []
-    for name, value in list(graph.initializers.items()):
+    for name, value in constants_by_name(result).items():
         array = constant(value)
         if (
-            first is None
-            or array is None
+            array is None
             or array.dtype != np.float32
             or id(value) in public
             or name in model.extras.sparse_names
@@ -51,7 +49,14 @@ def with_halved_weights(model: Model) -> tuple[Model, tuple[str, ...]]:
         (whole,) = cast.outputs
         whole.shape, whole.type = value.shape, onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
         value.replace_all_uses_with(whole)
-        graph.insert_before(first, cast)
-        del graph.initializers[name]
+        before, node = half.producer(), value.producer()
+        if before is None:
+            graph.insert_before(graph[0], cast)
+        else:
+            graph.insert_after(before, cast)
+        if node is None:
+            del graph.initializers[name]
+        else:
+            graph.remove(node, safe=True)
         whole.name = name
     return result, tuple(kept)

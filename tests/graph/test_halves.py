@@ -120,3 +120,23 @@ def test_a_weight_read_twice_and_in_a_branch_is_stored_once_under_another_name()
     )
     np.testing.assert_allclose(is_now, was, rtol=0.01, atol=0.05)
     assert stored(model) == {"w0": FLOAT}, "the given model stays as it is"
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_weights_in_constant_nodes_are_stored_so_too(ir_version: int) -> None:
+    body = "g (float[N, 16] x) => (float[N, 16] y) { a = MatMul (x, w)  y = Add (a, w) }"
+    proto = onnx.parser.parse_model(f'<ir_version: {ir_version}, opset_import: ["" : 17]> {body}')
+    proto.graph.node.insert(
+        0, onnx.helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(matrix(16, 16)))
+    )
+    made, kept = with_halved_weights(from_proto(proto))
+    assert kept == ()
+    after = to_proto(made)
+    onnx.checker.check_model(after, full_check=True)
+    assert len(after.SerializeToString()) < 0.7 * len(proto.SerializeToString())
+    feeds = {"x": matrix(16, 16, seed=2)}
+    was, is_now = (
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for each in (proto, after)
+    )
+    np.testing.assert_allclose(is_now, was, rtol=0.01, atol=0.05)
