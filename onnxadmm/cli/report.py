@@ -95,7 +95,7 @@ def print_next_steps(result: "Compressed", out: Path) -> None:
     others = [
         line
         for variant in result.variants
-        for line in ("", f"{out / variant.figures.model.name} runs likewise: the same network in {variant.name}.")
+        for line in ("", f"{out / variant.file} runs likewise: the same network in {variant.name}.")
     ]
     for line in (
         f"The report as a page: {out / PAGE_NAME}",

@@ -310,7 +310,7 @@ def _use(report: Report) -> dict[str, Any]:
         for kind, lines in (("input", report.inputs), ("output", report.outputs))
         for line in lines
     ]
-    others = [(variant.figures.model.name, f"the same network in {variant.name}") for variant in report.variants]
+    others = [(variant.file, f"the same network in {variant.name}") for variant in report.variants]
     return {"snippets": snippets, "others": others, "feeds": feeds}
 
 
@@ -320,7 +320,7 @@ def _again(report: Report) -> dict[str, Any]:
         str(model or "MODEL"),
         str(out or "OUT"),
         str(libraries) if libraries else None,
-        others=[variant.figures.model.name for variant in report.variants],
+        others=[variant.file for variant in report.variants],
     )
     return {
         "again_told": "The first command makes this result again; words in capitals stand for what lay in memory. The "

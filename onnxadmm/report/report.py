@@ -202,6 +202,11 @@ class VariantLine:
     latency: tuple[LatencyLine, ...]
     told: tuple[str, ...]
 
+    @property
+    def file(self) -> str:
+        """The name of its file, beside that of the result."""
+        return f"model.{self.name}.onnx"
+
 
 @dataclass(frozen=True)
 class StageTime:

@@ -14,6 +14,8 @@ Form = Literal["int8", "fp16"]
 _IN_THAT_FORM: Final[Mapping[Form, str]] = {"int8": "In bytes", "fp16": "With weights in 16 bits"}
 #: Operators or weights that are named.
 _NAMED: Final = 8
+#: Less than that one cannot feel.
+_NO_SLOWER: Final = 0.98
 
 
 def gain_in_words(form: Form, plain: Column, made: Column, latency: Sequence[LatencyLine]) -> str:
@@ -25,15 +27,17 @@ def gain_in_words(form: Form, plain: Column, made: Column, latency: Sequence[Lat
     """
     size = fewer(plain.file_bytes, made.file_bytes, "smaller", "larger")
     speed = [f"at batch {line.batch} {speed_in_words(line)}" for line in latency]
-    return f"{_IN_THAT_FORM[form]}, beside {plain.model.name}: {', '.join([f'file {size}', *speed])}."
+    return f"{_IN_THAT_FORM[form]}, compared with floats: {', '.join([f'file {size}', *speed])}."
 
 
-def kept_in_words(form: Form, floats: Sequence[str]) -> str:
-    """What kept its floats, of which there is something."""
-    shown = ", ".join(floats[:_NAMED]) + (f" and {len(floats) - _NAMED} more" if len(floats) > _NAMED else "")
-    if form == "int8":
-        return f"In bytes {plural(len(floats), 'operator')} would cost too much, and kept floats: {shown}."
-    return f"{plural(len(floats), 'weight')} with values that 16 bits cannot hold kept 32: {shown}."
+def floats_in_words(names: Sequence[str], count: int) -> str:
+    """Which of so many operators kept their floats in bytes."""
+    return f"In bytes {len(names)} of {plural(count, 'operator')} would cost too much, and kept floats: {_some(names)}."
+
+
+def wide_in_words(names: Sequence[str]) -> str:
+    """Which weights kept 32 bits."""
+    return f"With values that 16 bits cannot hold, {plural(len(names), 'weight')} kept 32: {_some(names)}."
 
 
 def find_losses(
@@ -70,7 +74,7 @@ def _about_size(begin: str, plain: Column, made: Column) -> Iterator[str]:
 
 def _about_speed(begin: str, latency: Sequence[LatencyLine], vectors: str, *, smaller: bool) -> Iterator[str]:
     """What bytes are for does not always come: old processors and small layers are faster with floats."""
-    slow = [line for line in latency if line.speedup_high < 1]
+    slow = [line for line in latency if line.speedup_high < _NO_SLOWER]
     if not slow:
         return
     each = " and ".join(
@@ -80,3 +84,7 @@ def _about_speed(begin: str, latency: Sequence[LatencyLine], vectors: str, *, sm
     )
     why = ": it saves space, not time" if smaller and len(slow) == len(latency) else ""
     yield f"{begin} it is slower than in floats on this processor ({vectors}), {each}{why}."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

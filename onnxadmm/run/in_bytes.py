@@ -13,7 +13,7 @@ from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.graph.model import Model
 from onnxadmm.int8.choose import leave_in_float
 from onnxadmm.int8.static import Quantizer
-from onnxadmm.report.variants import kept_in_words
+from onnxadmm.report.variants import floats_in_words
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
 from onnxadmm.run.variants import Variant, as_written
@@ -54,7 +54,7 @@ def quantize_with(
         found = leave_in_float(quantizer, lost=lost, distance=lambda made: judge.metrics(made, few).loss, most=most)
     told = []
     if found.floats:
-        told.append(kept_in_words("int8", found.floats))
+        told.append(floats_in_words(found.floats, len(quantizer.nodes)))
     if narrow:
         told.append(
             "Weights have 7 bits, since processors without VNNI, as this one, cut off sums of products of 8-bit ones."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from onnxadmm.graph.halves import with_halved_weights
 from onnxadmm.graph.model import Model
-from onnxadmm.report.variants import kept_in_words
+from onnxadmm.report.variants import wide_in_words
 from onnxadmm.report.words import plural
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.trainings import Training
@@ -26,7 +26,7 @@ def halve_with(training: Training, model: Model, path: Path | None, *, single_fi
         halved, kept = with_halved_weights(model)
         made = as_written(halved, path, single_file=single_file)
         error = output_error(training, model, made)
-    told = [kept_in_words("fp16", kept)] if kept else []
+    told = [wide_in_words(kept)] if kept else []
     if error is not None:
         told.append(
             f"With weights in 16 bits the outputs differ on {plural(len(training.held_out), 'held-out sample')} from "

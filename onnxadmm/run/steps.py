@@ -230,7 +230,7 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        forms = {each.name: load(folder.path / each.figures.model.name) for each in report.variants}
+        forms = {each.name: load(folder.path / each.file) for each in report.variants}
         return Finished(report, plan, load(folder.path / MODEL_NAME), forms)
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:

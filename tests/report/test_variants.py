@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from onnxadmm.report.report import Score
-from onnxadmm.report.variants import find_losses, gain_in_words, kept_in_words
+from onnxadmm.report.variants import find_losses, floats_in_words, gain_in_words, wide_in_words
 from tests.report.samples import sample_in_bytes
 
 REPORT = sample_in_bytes()
@@ -20,12 +20,12 @@ def losses(**changes: Any) -> tuple[str, ...]:
 
 def test_what_bytes_gain_is_one_sentence() -> None:
     assert gain_in_words("int8", FLOATS, VARIANT.figures, VARIANT.latency) == (
-        "In bytes, beside model.onnx: file 2.51x smaller, at batch 1 1.33x slower (1.25-1.43), "
+        "In bytes, compared with floats: file 2.51x smaller, at batch 1 1.33x slower (1.25-1.43), "
         "at batch 64 2.00x faster (1.90-2.10)."
     )
     noisy = replace(FASTER[0], speedup_low=0.8, speedup_high=1.6)
     assert "at batch 1 too noisy to tell (0.80-1.60)" in gain_in_words("int8", FLOATS, VARIANT.figures, [noisy])
-    assert gain_in_words("int8", FLOATS, VARIANT.figures, ()) == "In bytes, beside model.onnx: file 2.51x smaller."
+    assert gain_in_words("int8", FLOATS, VARIANT.figures, ()) == "In bytes, compared with floats: file 2.51x smaller."
 
 
 def test_a_network_that_gains_is_not_complained_of() -> None:
@@ -45,6 +45,8 @@ def test_slower_is_one_sentence_that_names_the_vector_unit() -> None:
 
 def test_an_interval_that_includes_one_is_not_slower() -> None:
     assert losses(latency=[replace(SLOWER[0], speedup_high=1.0)]) == ()
+    hardly = replace(SLOWER[0], speedup=0.995, speedup_low=0.993, speedup_high=0.997)
+    assert losses(latency=[hardly]) == (), "that is nothing one could feel"
 
 
 def test_larger_is_said_and_then_nothing_saves_space() -> None:
@@ -62,14 +64,16 @@ def test_accuracy_that_only_the_test_data_see_fall_is_said() -> None:
 
 
 def test_operators_in_floats_are_named_up_to_eight() -> None:
-    assert kept_in_words("int8", ["a"]) == "In bytes 1 operator would cost too much, and kept floats: a."
-    assert kept_in_words("int8", [str(number) for number in range(9)]).endswith(
+    assert floats_in_words(["a"], 5) == "In bytes 1 of 5 operators would cost too much, and kept floats: a."
+    assert floats_in_words([str(number) for number in range(9)], 9).endswith(
         "floats: 0, 1, 2, 3, 4, 5, 6, 7 and 1 more."
     )
 
 
 def test_halves_are_called_so() -> None:
-    assert gain_in_words("fp16", FLOATS, VARIANT.figures, ()).startswith("With weights in 16 bits, beside model.onnx: ")
-    assert kept_in_words("fp16", ["w"]) == "1 weight with values that 16 bits cannot hold kept 32: w."
+    assert gain_in_words("fp16", FLOATS, VARIANT.figures, ()).startswith(
+        "With weights in 16 bits, compared with floats: "
+    )
+    assert wide_in_words(["w"]) == "With values that 16 bits cannot hold, 1 weight kept 32: w."
     (sentence,) = find_losses("fp16", FLOATS, VARIANT.figures, SLOWER[:1], vectors="AVX2")
     assert sentence.startswith("With weights in 16 bits it is slower than in floats on this processor (AVX2), 1.25 ")

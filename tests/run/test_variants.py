@@ -144,7 +144,7 @@ def test_every_table_has_its_column(
     for text in (shown, (out / "report.md").read_text(), (out / "report.html").read_text()):
         assert variant.name in text
         assert size in text
-        assert f"{begins}, beside model.onnx: file" in " ".join(text.replace("\\", "").split())
+        assert f"{begins}, compared with floats: file" in " ".join(text.replace("\\", "").split())
     document = json.loads((out / "report.json").read_text())
     assert document["variants"][place]["figures"]["file_bytes"] == variant.figures.file_bytes
     assert document["options"][variant.name] is True
@@ -153,7 +153,7 @@ def test_every_table_has_its_column(
 
 def test_where_bytes_are_slower_the_report_says_so_and_names_the_processor(result: oa.Compressed) -> None:
     variant = variant_of(result, "int8")
-    slower = [line.batch for line in variant.latency if line.speedup_high < 1]
+    slower = [line.batch for line in variant.latency if line.speedup_high < 0.98]
     said = [sentence for sentence in result.warnings if sentence.startswith("In bytes it is slower than in floats")]
     assert len(said) == bool(slower)
     for sentence in said:
@@ -193,6 +193,26 @@ def test_a_result_that_is_mostly_zeros_may_be_larger_in_bytes_and_that_is_said(
     assert figures.file_bytes > result.after.file_bytes
     assert any("In bytes the file is larger than in floats" in sentence for sentence in result.warnings)
     assert answers(tmp_path / "out" / "model.int8.onnx", few_digits[0]).shape == (len(few_digits[0]), 10)
+
+
+@pytest.mark.slow
+def test_weights_in_external_data_stay_there_in_16_bits_too(
+    digits: DemoFiles, few_digits: Digits, tmp_path: Path
+) -> None:
+    onnx.save(onnx.load(digits.model), tmp_path / "given.onnx", save_as_external_data=True, size_threshold=64)
+    for single_file in (False, True):
+        out = tmp_path / str(single_file)
+        result = oa.compress(
+            tmp_path / "given.onnx", calibrate=few_digits, budget={"params": 0.5}, calibration=QUICK, out=out,
+            bench=False, int8=True, fp16=True, single_file=single_file,
+        )  # fmt: skip
+        data = {"model.onnx.data", "model.fp16.onnx.data"}
+        assert {path.name for path in out.iterdir()} == FILES | (set() if single_file else data)
+        sizes = [sum(path.stat().st_size for path in out.glob(f"model.{name}onnx*")) for name in ("", "int8.", "fp16.")]
+        columns = (result.after, *(line.figures for line in result.variants))
+        assert [column.file_bytes for column in columns] == sizes
+        scores = [answers(out / f"model.{name}onnx", few_digits[0]) for name in ("", "fp16.")]
+        np.testing.assert_allclose(scores[1], scores[0], atol=0.2)
 
 
 # -- what is refused -----------------------------------------------------------------------------------------
