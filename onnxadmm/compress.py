@@ -19,6 +19,7 @@ from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
 from onnxadmm.run.choices import Choices, Option
+from onnxadmm.run.doubts import parse_accuracy
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
@@ -65,6 +66,7 @@ def compress(
     targets: Mapping[str, Share] | None = None,
     out: str | Path | None = None,
     test: object | None = None,
+    expect_accuracy: Share | None = None,
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     inputs: Mapping[str, object] | None = None,
@@ -103,6 +105,9 @@ def compress(
             ``history.jsonl``; until they are complete, it holds the folder ``unfinished`` with the checkpoint. None
             writes nothing: the model is in what is returned.
         test: test data, used for the last line of the report and nothing else.
+        expect_accuracy: least accuracy of the original on held-out data, ``0.9`` or ``"90%"``; None: more than guessing
+            would have. Below it the run ends before anything takes long, and says what is usually wrong and would help;
+            0 lets any original pass.
         recipe: how to train.
         preprocessing: what is done to stored values.
         inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
@@ -132,7 +137,8 @@ def compress(
         The report, with the model and the plan it is about.
 
     Raises:
-        InputError: model, data or options cannot be used, or the model cannot be trained; nothing was written.
+        InputError: model, data or options cannot be used, the original does badly on the data, or the model cannot be
+            trained; nothing was written.
         NothingToPruneError, BudgetError: no group may shrink, or the budget is out of reach; nothing was written.
         VerificationError: the shrunk model does not compute what the masked original computes; no result was written,
             a checkpoint holds the trained network.
@@ -142,6 +148,7 @@ def compress(
     """
     if resume and out is None:
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
+    expected = None if expect_accuracy is None else parse_accuracy(expect_accuracy)
     goal = given_budget(budget)
     shares = {pattern: parse_share(share, option="--target") for pattern, share in (targets or {}).items()}
     chosen = given_or_usual(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
@@ -185,6 +192,7 @@ def compress(
             "data": describe_source(data),
             "calibrate": describe_source(calibrate),
             "test": describe_source(test),
+            "expect_accuracy": expected,
             "out": None if out is None else str(out),
             "sparse": sparse,
             "single_file": single_file,
@@ -195,7 +203,7 @@ def compress(
             **(options or {}),
         }
         ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
-        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
+        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending, expected)
         if calibrating is None or chosen.retrain_epochs:
             require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.

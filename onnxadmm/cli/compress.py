@@ -61,6 +61,12 @@ def run(
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params or size")
     ] = CalibrationOptions.by,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
+    expect_accuracy: Annotated[
+        str | None,
+        typer.Option(
+            "--expect-accuracy", help="least accuracy of the original: 0.9 or 90% [more than guessing]; 0: any"
+        ),
+    ] = None,
     connections: Annotated[
         str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
@@ -184,6 +190,7 @@ def run(
             calibrate=calibrate,
             calibration=calibration,
             test=test,
+            expect_accuracy=expect_accuracy,
             budget=read_budget(amounts, connections),
             targets=_targets(target),
             out=out,

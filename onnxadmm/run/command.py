@@ -33,6 +33,8 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
     for name in ("data", "calibrate", "test", "out"):
         if told.get(name) is not None:
             yield from (f"--{name}", _path(told[name], name.upper()))
+    if told.get("expect_accuracy") is not None:
+        yield from ("--expect-accuracy", f"{told['expect_accuracy']:g}")
     if choices.budget is not None:
         for kind, amount in choices.budget.amounts.items():
             yield from (f"--{kind}", str(amount))

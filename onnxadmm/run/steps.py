@@ -38,7 +38,7 @@ from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
-from onnxadmm.run.doubts import find_doubts
+from onnxadmm.run.doubts import first_look
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
@@ -103,6 +103,7 @@ class Compression:
         choices: what is asked for.
         journal: what is told while it runs, and goes into the report.
         ending: what is done in the end.
+        expected: least held-out accuracy of the original, a share; None: more than guessing would have.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
@@ -113,11 +114,13 @@ class Compression:
     choices: Choices
     journal: Journal
     ending: Ending
+    expected: float | None = None
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
     training: Training = field(init=False)
     _data: str = field(init=False)
+    _original: Metrics | None = field(init=False, default=None)
     _ignored: tuple[str, ...] = field(init=False, default=())
     _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
@@ -162,8 +165,7 @@ class Compression:
             )
             if made:
                 self.journal.warn(WARNING)
-            for sentence in find_doubts(self.training, self.model):
-                self.journal.warn(sentence)
+            self._original = first_look(self.training, self.model, expected=self.expected)
             self._data = self.training.digest()
             if leaves_sizes_open(self.model):
                 shapes = self.training.samples.sample_shapes
@@ -374,7 +376,8 @@ class Compression:
         def measured(model: Model) -> Metrics | None:
             return None if data is None else self.training.metrics(model, data)
 
-        return Quality(measured(self.model), measured(saved))
+        known = self._original if data is self.training.held_out else None  # it was measured first
+        return Quality(known or measured(self.model), measured(saved))
 
     def _least(self) -> CostKind | None:
         """What is to cost the least, where a promise is to be kept instead of a budget."""
