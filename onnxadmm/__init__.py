@@ -9,28 +9,32 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from onnxadmm.compress import Compressed, compress
+    from onnxadmm.compress import compress
     from onnxadmm.errors import OnnxAdmmError
     from onnxadmm.graph.model import Model, load, save
     from onnxadmm.own_rules import rule
     from onnxadmm.plan.budget import Budget
     from onnxadmm.plan.plan import Plan
     from onnxadmm.plan.problem import Limits
-    from onnxadmm.progress import Iteration, Progress, Residuals
+    from onnxadmm.progress import Advance, Iteration, LoggedProgress, Note, Progress, Residuals, Stage
     from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+    from onnxadmm.run.result import Compressed
     from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Advance",
     "Budget",
     "CalibrationOptions",
     "Compressed",
     "Iteration",
     "Limits",
+    "LoggedProgress",
     "Model",
+    "Note",
     "OnnxAdmmError",
     "Plan",
     "Preprocessing",
@@ -39,6 +43,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Residuals",
+    "Stage",
     "bench",
     "compress",
     "find_groups",
@@ -54,17 +59,18 @@ __all__ = [
 
 #: Where each name is. The imports above say the same to type checkers; a test holds the two together.
 _HOMES: Final = {
-    "onnxadmm.compress": ("Compressed", "compress"),
+    "onnxadmm.compress": ("compress",),
     "onnxadmm.errors": ("OnnxAdmmError",),
     "onnxadmm.graph.model": ("Model", "load", "save"),
     "onnxadmm.own_rules": ("rule",),
     "onnxadmm.plan.budget": ("Budget",),
     "onnxadmm.plan.plan": ("Plan",),
     "onnxadmm.plan.problem": ("Limits",),
-    "onnxadmm.progress": ("Iteration", "Progress", "Residuals"),
+    "onnxadmm.progress": ("Advance", "Iteration", "LoggedProgress", "Note", "Progress", "Residuals", "Stage"),
     "onnxadmm.quantize": ("Quantized", "quantize"),
     "onnxadmm.report.report": ("Report",),
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
+    "onnxadmm.run.result": ("Compressed",),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,28 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.model import Model
 from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget, Share, parse_share
 from onnxadmm.plan.given import given_budget, given_or_usual
-from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
-from onnxadmm.progress import SILENT, Progress
-from onnxadmm.report.report import Report
+from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.doubts import parse_accuracy
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+from onnxadmm.run.result import Compressed
 from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
@@ -31,30 +30,6 @@ from onnxadmm.train.engine import require as require_training
 
 #: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
 _JUDGES: Final = 0.5
-
-
-class Compressed(Report):
-    """What ``compress`` returns: the report, and what it is about.
-
-    Attributes:
-        model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
-        plan: which units of the original are gone.
-        report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
-    """
-
-    model: Model
-    plan: Plan
-    report: Report
-
-    def __init__(self, report: Report, *, model: Model, plan: Plan) -> None:
-        super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
-        for name, value in (("report", report), ("model", model), ("plan", plan)):
-            object.__setattr__(self, name, value)  # frozen, as a report is
-
-    def __eq__(self, other: object) -> bool:
-        return self.report == (other.report if isinstance(other, Compressed) else other)
-
-    __hash__ = Report.__hash__
 
 
 def compress(
@@ -85,7 +60,7 @@ def compress(
     bench_threads: int | None = None,
     force: bool = False,
     resume: bool = False,
-    progress: Progress = SILENT,
+    progress: ProgressLike = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
 ) -> Compressed:
     """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
@@ -130,7 +105,8 @@ def compress(
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
-        progress: told what happens.
+        progress: told what happens: True shows it, as bars on a terminal or in a notebook; a callable is called with
+            every ``Stage``, ``Advance``, ``Iteration`` and ``Note``; or any ``Progress``, such as ``LoggedProgress()``.
         options: what else to write into the report beside the options of the run.
 
     Returns:
@@ -170,6 +146,7 @@ def compress(
             way_out="leave the budget out" if goal is not None else "give samples",
         )
     with ExitStack() as stack:
+        told_to = stack.enter_context(listening(progress))
         libraries = stack.enter_context(custom_operators(custom_ops))
         choices = Choices(
             budget=goal,
@@ -203,7 +180,7 @@ def compress(
             **(options or {}),
         }
         ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
-        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending, expected)
+        run = Compression(opened(model, input_shapes), choices, Journal(told_to), ending, expected)
         if calibrating is None or chosen.retrain_epochs:
             require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.

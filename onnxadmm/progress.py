@@ -3,6 +3,8 @@
 Library rooms take a ``Progress`` and call it; the console implements it. The default is silence.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -53,6 +55,45 @@ class Iteration:
     kept_units: int | None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage begins, and the one before is over.
+
+    Attributes:
+        name: of the stage, e.g. ``"prune"``.
+        total: steps it will take, None where that is not known.
+    """
+
+    name: str
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Steps of the current stage are done.
+
+    Attributes:
+        steps: how many since the last time.
+    """
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to read.
+
+    Attributes:
+        sentence: one sentence; warnings begin with ``"Warning: "``.
+    """
+
+    sentence: str
+
+
+#: What a callback is called with.
+Event = Stage | Advance | Iteration | Note
+
+
 class Progress(Protocol):
     """Somebody who is told what happens, in this order: ``stage``, its ``advance`` calls, the next ``stage``."""
 
@@ -90,3 +131,61 @@ class Silent:
 
 
 SILENT: Final[Progress] = Silent()
+
+
+class Called:
+    """A ``Progress`` that calls a function with every event."""
+
+    def __init__(self, callback: Callable[[Event], object]) -> None:
+        self._callback = callback
+
+    def stage(self, name: str, *, total: int | None = None) -> None:
+        """Call with a ``Stage``."""
+        self._callback(Stage(name, total))
+
+    def advance(self, steps: int = 1) -> None:
+        """Call with an ``Advance``."""
+        self._callback(Advance(steps))
+
+    def iteration(self, row: Iteration) -> None:
+        """Call with the ``Iteration``."""
+        self._callback(row)
+
+    def note(self, sentence: str) -> None:
+        """Call with a ``Note``."""
+        self._callback(Note(sentence))
+
+
+class LoggedProgress:
+    """A ``Progress`` that logs under the one logger ``onnxadmm``: warnings as such, all else as information.
+
+    Example::
+
+        logging.basicConfig(level=logging.INFO)
+        onnxadmm.compress("model.onnx", data=data, budget={"params": 0.1}, progress=onnxadmm.LoggedProgress())
+    """
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("onnxadmm")
+
+    def stage(self, name: str, *, total: int | None = None) -> None:
+        """Log its name, and of how many steps it is."""
+        self._logger.info("%s%s", name, "" if total is None else f", {total} steps")
+
+    def advance(self, steps: int = 1) -> None:
+        """Log nothing: every iteration is logged."""
+
+    def iteration(self, row: Iteration) -> None:
+        """Log number, loss and held-out figure, and what the units kept cost."""
+        heldout = "" if row.heldout is None else f", held-out {row.heldout:.4f}"
+        cost = "" if row.cost is None or row.budget is None else f", cost {row.cost:.4g} of {row.budget:.4g}"
+        self._logger.info("%s %d: loss %.4g%s%s", row.stage, row.iteration, row.loss, heldout, cost)
+
+    def note(self, sentence: str) -> None:
+        """Log the sentence, as a warning where it is one."""
+        warns = sentence.startswith("Warning: ")
+        self._logger.log(logging.WARNING if warns else logging.INFO, "%s", sentence.removeprefix("Warning: "))
+
+
+#: Who may listen to a call from Python: True for the console's bars, False for nobody, a callback, a ``Progress``.
+ProgressLike = Progress | Callable[[Event], object] | bool

@@ -12,13 +12,14 @@ from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.compress import describe_source
+from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
 from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.stated import leaves_sizes_open, with_samples
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.given import given_or_usual
-from onnxadmm.progress import SILENT, Progress
+from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.report.report import Column, LatencyLine, Report, StageTime, latency_lines
 from onnxadmm.run.in_bytes import quantize_with
 from onnxadmm.run.journal import Journal
@@ -65,7 +66,7 @@ def quantize(
     bench: bool = True,
     bench_batch: int = 64,
     force: bool = False,
-    progress: Progress = SILENT,
+    progress: ProgressLike = SILENT,
 ) -> Quantized:
     """Round a model's weights and activations to eight bits: a quarter of the bytes, and faster where there is VNNI.
 
@@ -91,7 +92,7 @@ def quantize(
         bench: time original and result.
         bench_batch: the larger batch size they are timed at, beside 1.
         force: replace what is at ``out``.
-        progress: told what happens.
+        progress: told what happens, as for ``compress``.
 
     Raises:
         InputError: the model or the samples cannot be used; nothing was written.
@@ -109,7 +110,7 @@ def quantize(
     )
     with ExitStack() as stack:
         stack.enter_context(custom_operators(custom_ops))
-        journal = Journal(progress)
+        journal = Journal(stack.enter_context(listening(progress)))
         original = opened(model, input_shapes)
         file = stack.enter_context(OutputFile(target, force=force)) if target is not None else None
         with journal.stage("read data"):

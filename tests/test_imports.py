@@ -91,6 +91,7 @@ MAY_IMPORT["run"] = (
 MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
 MAY_IMPORT["compress"] = {
     "bench",
+    "console",
     "errors",
     "graph",
     "operators",

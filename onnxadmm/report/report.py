@@ -1,12 +1,14 @@
 """The report of a compression: what was asked, what came out, and what proves it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from typing import Any, Final, Literal
 
 from onnxadmm.bench.identity import ModelIdentity
 from onnxadmm.bench.latency import Latencies
 from onnxadmm.bench.simd import Machine
+from onnxadmm.errors import InputError
 from onnxadmm.progress import Iteration
 from onnxadmm.report.layers import ConnectionsLine, LayerLine, ProfileLine, TensorLine
 from onnxadmm.units.cost import CostKind
@@ -240,6 +242,48 @@ class Report:
     layers: tuple[LayerLine, ...] = ()
     profile: ProfileLine | None = None
     connections: ConnectionsLine | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it but the iterations in dicts, lists, texts, numbers and None, as ``report.json`` holds it.
+
+        Example::
+
+            slowest = max(result.to_dict()["layers"], key=lambda layer: layer["ms_after"] or 0)
+        """
+        from onnxadmm.report.reading import to_document  # which reads reports, and imports this module
+
+        return to_document(self)
+
+    def to_dataframe(self) -> Any:
+        """Return the layers as a ``pandas.DataFrame``: a row for each, in the order of the graph.
+
+        Its columns are the fields of ``LayerLine``: ``name``, ``operator``, ``units_before``, ``macs_after``...
+
+        Raises:
+            InputError: pandas is not installed; ``to_dict()["layers"]`` needs nothing.
+
+        Example::
+
+            result.to_dataframe().sort_values("macs_after", ascending=False).head()
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise InputError(
+                "to_dataframe",
+                expected="pandas to be installed",
+                found=str(error),
+                way_out='install it with `pip install pandas`, or take to_dict()["layers"]',
+            ) from error
+        return pandas.DataFrame(
+            [asdict(line) for line in self.layers], columns=[item.name for item in fields(LayerLine)]
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the figures before and after, the proof, and warnings."""
+        from onnxadmm.report.notebook import table_of_report  # which imports this module
+
+        return table_of_report(self)
 
     def __repr__(self) -> str:
         before, after, proof = self.before, self.after, self.verification

@@ -83,7 +83,8 @@ def find_remedy(training: Training, predictor: Predictor, *, thorough: bool) -> 
             order that is stored, and other orders as the data were given, in some seconds.
 
     Returns:
-        Of what does best within chance, what changes least and is most likely. None where nothing that was tried is clearly better than what was given.
+        What changes least and is most likely, of all that does best within chance; None where nothing that was tried
+        is clearly better than what was given.
     """
     deadline = time.perf_counter() + (SECONDS if thorough else GLANCE_SECONDS)
     given, *others = _trials(training, thorough=thorough)

@@ -1,0 +1,74 @@
+"""What a run gives back to Python: the report, the small model, the plan; and the folder that it would have written."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from onnxadmm.bench.identity import identify
+from onnxadmm.bench.sizes import measure_sizes
+from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.model import save as save_model
+from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.plan.plan import Plan
+from onnxadmm.report.report import Report
+from onnxadmm.report.writer import HistoryWriter, write_report, write_text
+
+
+class Compressed(Report):
+    """What ``compress`` returns: the report, and what it is about.
+
+    A notebook shows it as a table. ``to_dict`` has all of the report in plain values, ``to_dataframe`` its layers.
+
+    Attributes:
+        model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
+        plan: which units of the original are gone.
+        report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
+    """
+
+    model: Model
+    plan: Plan
+    report: Report
+
+    def __init__(self, report: Report, *, model: Model, plan: Plan) -> None:
+        super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
+        for name, value in (("report", report), ("model", model), ("plan", plan)):
+            object.__setattr__(self, name, value)  # frozen, as a report is
+
+    def __eq__(self, other: object) -> bool:
+        return self.report == (other.report if isinstance(other, Compressed) else other)
+
+    __hash__ = Report.__hash__
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write what ``compress`` writes into its ``out`` folder, all of it or nothing.
+
+        That is ``model.onnx``, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and ``history.jsonl``.
+        Weights whose connections were pruned are stored sparsely, and external data put into the file, as the call
+        asked for; the reports name the file that was written, and its bytes.
+
+        Args:
+            folder: where to write; it is made where there is none.
+            force: replace an older result in it.
+
+        Raises:
+            OutputError: the folder holds a result already and ``force`` is False, or it cannot be written.
+        """
+        with OutputFolder(folder, force=force, inputs=(self.model.path,)) as output:
+            output.begin()
+            with HistoryWriter(output.work / HISTORY_NAME) as history:
+                for row in self.history:
+                    history.append(row)
+            sparse = tuple(self.plan.zeros) if self.options.get("sparse", True) else False
+            single_file = self.options.get("single_file") is True
+            save_model(self.model, output.work / MODEL_NAME, sparse=sparse, single_file=single_file)
+            write_text(output.work / PLAN_NAME, self.plan.to_json())
+            write_report(self._as_written(load(output.work / MODEL_NAME)), output.work)
+            output.publish()
+
+    def _as_written(self, saved: Model) -> Report:
+        """The report about a model in a file: as it lay in memory it had another name, and other bytes."""
+        file_bytes = measure_sizes(saved).file_bytes
+        budgets = (
+            replace(line, reached=float(file_bytes)) if line.kind == "size" else line for line in self.report.budgets
+        )
+        after = replace(self.report.after, model=identify(saved), file_bytes=file_bytes)
+        return replace(self.report, after=after, budgets=tuple(budgets))
