@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from onnxadmm.compress import compress
     from onnxadmm.errors import OnnxAdmmError
+    from onnxadmm.graph.by_name import weights, with_weights
     from onnxadmm.graph.model import Model, load, save
     from onnxadmm.own_rules import rule
     from onnxadmm.plan.budget import Budget
@@ -55,12 +56,15 @@ __all__ = [
     "save",
     "shrink",
     "verify",
+    "weights",
+    "with_weights",
 ]
 
 #: Where each name is. The imports above say the same to type checkers; a test holds the two together.
 _HOMES: Final = {
     "onnxadmm.compress": ("compress",),
     "onnxadmm.errors": ("OnnxAdmmError",),
+    "onnxadmm.graph.by_name": ("weights", "with_weights"),
     "onnxadmm.graph.model": ("Model", "load", "save"),
     "onnxadmm.own_rules": ("rule",),
     "onnxadmm.plan.budget": ("Budget",),

@@ -165,6 +165,8 @@ class Compression:
             )
             if made:
                 self.journal.warn(WARNING)
+            if self._trains():
+                self.training.first_batch()  # too few samples are refused before anything is said of them
             self._original = first_look(self.training, self.model, expected=self.expected)
             self._data = self.training.digest()
             if leaves_sizes_open(self.model):
