@@ -48,6 +48,15 @@ class Quantized:
     floats: tuple[str, ...]
     report: Report
 
+    def __repr__(self) -> str:
+        before, after = self.report.before, self.report.after
+        kept = f"{len(self.floats)} operators kept floats" if self.floats else "no operator kept floats"
+        return f"Quantized({before.file_bytes:,} to {after.file_bytes:,} bytes, {kept})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows, as for a report."""
+        return self.report._repr_html_()
+
 
 def quantize(
     model: Source,

@@ -108,6 +108,14 @@ class Latencies:
     skipped: tuple[str, ...]
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        told = []
+        for result in self.results:
+            names = [f"{timing.name!r} {timing.median_ms:.3g} ms" for timing in result.timings]
+            ratios = ["", *(f" ({speedup.ratio:.2f}x)" for speedup in result.speedups)]
+            told.append(f"batch {result.batch}: {', '.join(map(''.join, zip(names, ratios, strict=True)))}")
+        return f"Latencies({'; '.join([*told, *map(repr, self.skipped)])})"
+
 
 def batch_sizes(models: Sequence[Model], *, large: int = 64) -> tuple[int, ...]:
     """Batch sizes at which models can be compared: 1 and ``large``, or the one that any of them fixes.
