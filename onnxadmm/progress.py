@@ -33,7 +33,8 @@ class Iteration:
         iteration: number within the stage, from 1.
         epoch: passes over the training data so far within the stage, a fraction within an epoch.
         loss: mean training loss over the iteration, without penalties.
-        heldout: held-out accuracy in [0, 1] (or the held-out metric of another loss), None when not measured.
+        heldout: on held-out data the figure that decides: accuracy in [0, 1], another metric, or of numbers the mean
+            square error; None when not measured.
         learning_rate: of the iteration's last step.
         neurons: residuals of the gates, None where there is no such splitting (retraining).
         connections: residuals of the single weights, None where connections are left alone.

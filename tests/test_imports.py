@@ -47,14 +47,17 @@ MAY_IMPORT |= {
     "train.__init__": set(),
     "train.engine": {"errors", "runtime"},
     "train.losses": {"errors"},
-    "train.metrics": _train("losses"),
+    "train.figures": {"errors"} | _train("losses"),
+    "train.metrics": _train("figures", "losses"),
     "train.optimizer": {"admm"},
     "train.prepare": {"errors", "graph", "operators"} | _train("engine"),
     "train.lowering": {"errors", "graph", "operators", "runtime"} | _train("engine", "prepare"),
     "train.backward": {"errors", "graph", "operators", "runtime"} | _train("engine", "lowering", "prepare"),
     "train.data": {"errors", "graph", "runtime"} | _train("losses", "prepare"),
     "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),
-    "train.evaluate": {"errors", "graph", "runtime"} | _train("data", "engine", "losses", "metrics", "prepare"),
+    "train.evaluate": {"errors", "graph", "runtime"}
+    | _train("data", "engine", "figures", "losses", "metrics")
+    | _train("prepare"),
     "train.artifacts": {"errors", "graph"}
     | _train("backward", "batch_statistics", "engine", "losses", "lowering", "prepare"),
     "train.workers": {"child_process", "errors", "runtime"} | _train("artifacts", "backward", "engine", "losses"),
@@ -86,7 +89,7 @@ MAY_IMPORT["run"] = (
     }
     | {"units"}
     | _train("data", "evaluate", "losses", "metrics", "norm_restore", "preflight", "prepare", "retrain", "trainer")
-    | _train("workers")
+    | _train("figures", "workers")
 )
 MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
 MAY_IMPORT["compress"] = {

@@ -46,6 +46,7 @@ NO_COUNTERPART = {
     "rules/test_surface": "the public methods of visit.py and edit.py, and that rules need no others",
     "rules/test_summing": "rules of all files that end in a sum over an activation",
     "rules/test_variants": "rules of all files, beyond the samples of their operators",
+    "run/test_metric": "whole runs that another metric decides",
     "run/test_norm": "whole runs that put normalisations back",
     "run/test_resume": "whole runs that go on",
     "train/test_activation_gates": "gates on activations, on their way through rewrite/, admm/ and this room",

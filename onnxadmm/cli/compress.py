@@ -14,6 +14,7 @@ from onnxadmm.cli.options import (
     InputShapeOption,
     JsonOption,
     KeepOption,
+    MetricOption,
     ModelArgument,
     OutOption,
     QuietOption,
@@ -81,6 +82,7 @@ def run(
         str | None,
         typer.Option("--loss", help="cross-entropy, mse or bce [cross-entropy; with --calibrate by the outputs]"),
     ] = None,
+    metric: MetricOption = None,
     distillation: Annotated[
         float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
     ] = Recipe.distillation,
@@ -155,6 +157,7 @@ def run(
 
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
+        metric=metric,
         distillation=distillation,
         temperature=temperature,
         output=output,

@@ -58,6 +58,14 @@ InputShapeOption = Annotated[
         "--input-shape", metavar="NAME:SHAPE", help="size where the file leaves it free, x:1,3,48,320; may be repeated"
     ),
 ]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="what decides: accuracy, top-5, f1, mean-iou or perplexity; of numbers r2 or mae [accuracy; mse]",
+    ),
+]
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with pruned connections sparsely")]
 SingleFileOption = Annotated[
     bool, typer.Option("--single-file", help="weights inside of the file, also where the model has external data")

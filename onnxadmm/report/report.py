@@ -16,6 +16,11 @@ from onnxadmm.units.cost import CostKind
 # An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
 _NOISY: Final = 1.25
 
+#: What follows the name of a metric where the original's outputs stand in for labels.
+AGAINST: Final = " against the original"
+_SHARES: Final = ("accuracy", "agreement", "top-5", "f1", "mean-iou")
+_ERRORS: Final = ("mse", "cross-entropy", "bce", "distillation", "mae", "perplexity")
+
 Option = str | int | float | bool | None
 
 
@@ -45,23 +50,32 @@ class BudgetLine:
 
 @dataclass(frozen=True)
 class Score:
-    """Quality of a model on some data.
+    """Quality of a model on some data, in the figure that decided.
 
     Attributes:
-        metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes (shares in [0, 1], more
-            is better), or a loss (less is better): against the labels, or without any against the original's outputs.
+        metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes; another metric by its
+            name, or a loss; followed by ``" against the original"`` where its outputs stand in for labels.
         value: the figure.
         samples: how many samples it was measured on.
     """
 
-    metric: Literal["accuracy", "agreement", "mse", "mse against the original", "cross-entropy", "bce", "distillation"]
+    metric: str
     value: float
     samples: int
 
     @property
     def is_share(self) -> bool:
         """Whether the value is a share in [0, 1] of which more is better."""
-        return self.metric in ("accuracy", "agreement")
+        return self._name in _SHARES
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether more of it is better: of all but losses and errors."""
+        return self._name not in _ERRORS
+
+    @property
+    def _name(self) -> str:
+        return self.metric.removesuffix(AGAINST)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ _MOST_NUMBERS: Final = 64
 def command_line(choices: Choices, told: Mapping[str, Option]) -> str:
     """Return ``onnxadmm compress`` with every option that is not what it would be anyway, quoted for a shell.
 
-    What only Python can give stands as a word in capitals: ``MODEL``, ``DATA``, ``RULES``.
+    What only Python can give stands as a word in capitals: ``MODEL``, ``DATA``, ``RULES``, ``METRIC``.
 
     Args:
         choices: what was asked for.
@@ -91,7 +91,7 @@ def _changed(chosen: Any, usual: Any) -> Iterator[str]:
             continue
         yield _option(item.name)
         if value is not True:
-            yield _numbers(value)
+            yield item.name.upper() if callable(value) else _numbers(value)
 
 
 def _option(name: str) -> str:

@@ -58,6 +58,8 @@ def first_look(training: Training, model: Model, *, expected: float | None) -> M
     if expected and measured.accuracy is None:
         raise _no_accuracy(f"--loss {training.loss.task.value}", "leave it out")
     shown = f"loss of {measured.loss:.4g}" if measured.accuracy is None else f"accuracy of {percent(measured.accuracy)}"
+    if measured.figure is not None:
+        shown = "{} of {:.4f}".format(*measured.figure)
     training.journal.progress.note(f"The original has a held-out {shown} on {measured.count:,} samples.")
     if expected and measured.accuracy is not None and measured.accuracy < expected:
         raise DataError(

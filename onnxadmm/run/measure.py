@@ -24,6 +24,7 @@ from onnxadmm.progress import Iteration, Progress
 from onnxadmm.report.findings import find_warnings
 from onnxadmm.report.layers import ProfileLine
 from onnxadmm.report.report import (
+    AGAINST,
     BudgetLine,
     Column,
     GroupLine,
@@ -230,9 +231,13 @@ def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics |
 def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
+    against = "" if metrics.against == "labels" else AGAINST
+    if metrics.figure is not None:
+        name, value = metrics.figure
+        return Score(f"{name}{against}", value, metrics.count)
     if metrics.accuracy is None:
-        return Score("mse" if metrics.against == "labels" else "mse against the original", metrics.loss, metrics.count)
-    return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
+        return Score(f"mse{against}", metrics.loss, metrics.count)
+    return Score("agreement" if against else "accuracy", metrics.accuracy, metrics.count)
 
 
 def _budgets(outcome: Outcome, result_units: Units) -> list[BudgetLine]:

@@ -10,6 +10,7 @@ from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 
 if TYPE_CHECKING:
+    from onnxadmm.train.figures import OwnMetric
     from onnxadmm.train.losses import Loss
     from onnxadmm.train.norm_restore import NormMode
     from onnxadmm.units.cost import CostKind
@@ -40,6 +41,11 @@ class Recipe:
         class_axis: axis of that output along which the classes lie, for cross-entropy; None: that of its Softmax or
             ArgMax, or the only one that the labels fit.
         ignore_index: the class label that means none; None: -100, and 255 where it is no class.
+        metric: what is measured on held-out and test data, and decides: of classes ``"accuracy"``, ``"top-5"``,
+            ``"f1"``, ``"mean-iou"`` or ``"perplexity"``, of numbers ``"r2"`` or ``"mae"``, with ``"bce"``
+            ``"accuracy"``, ``"f1"`` or ``"mean-iou"``; or a function of outputs (float32 ``[N, ...]``, before a Softmax
+            or Sigmoid at the end) and labels ``[N, ...]`` that returns a number of which more is better. None: the
+            accuracy, of numbers the mean square error.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
         method: ``"default"`` or ``"paper"`` (box and sphere splitting).
         epochs: passes over the training data while units are chosen; None: about 2,200 steps.
@@ -71,6 +77,7 @@ class Recipe:
     output: str | None = None
     class_axis: int | None = None
     ignore_index: int | None = None
+    metric: "str | OwnMetric | None" = None
     mode: Mode = "holistic"
     method: Method = "default"
     epochs: int | None = None

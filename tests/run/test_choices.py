@@ -92,3 +92,16 @@ def test_without_a_budget_its_amounts_are_none() -> None:
     none = replace(CHOICES, budget=None).deciding()
     assert none == {**CHOICES.deciding(), "--params": "none"}
     assert {f"--{item.name}" for item in fields(oa.Budget)} <= set(none)
+
+
+def test_a_function_is_known_by_its_name_wherever_it_lies() -> None:
+    def made() -> oa.Recipe:
+        def worst(outputs: object, labels: object) -> float:
+            return 0.0
+
+        return oa.Recipe(metric=worst)
+
+    one, other = (replace(CHOICES, recipe=made()) for _ in range(2))
+    assert one.deciding() == other.deciding()
+    assert one.deciding()["--metric"] == '"worst"'
+    assert one.options()["metric"] == "worst"
