@@ -54,6 +54,8 @@ _GREY: Final = (
 _FULL_SCALES: Final = (1.0, 255.0, 1023.0, 4095.0, 65535.0)
 #: Share of the full range below which another range is likely.
 _FAINT: Final = 0.5
+#: Samples whose mean and deviation are those of all.
+_ENOUGH: Final = 128
 #: Means and deviations that one would still write down.
 _MOST_NUMBERS: Final = 16
 
@@ -192,6 +194,7 @@ def _stated(kind: Usual, factor: float, start: float, dtype: np.dtype[Any]) -> P
 
 def _own(stored: Array, axis: int) -> Preprocessing:
     """Every channel, or column, with its own mean 0 and deviation 1."""
+    stored = stored[:_ENOUGH]
     scale = 1 / 255 if stored.dtype == np.uint8 else 1.0
     others = tuple(place for place in range(stored.ndim) if place != axis)
     if stored.shape[axis] > _MOST_NUMBERS:
