@@ -25,6 +25,7 @@ NO_COUNTERPART = {
     "test_layout": "these folders",
     "test_option_names": "error messages of the whole package",
     "test_readme": "the README and the pages beside it",
+    "test_release": "pyproject.toml and .github/workflows: what is built, and where it is tried",
     "test_samples": "samples/",
     "test_cookbook": "docs/cookbook and docs/tutorial.md: their code runs",
     "test_notebooks": "samples/notebooks",
