@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import posixpath
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 import onnxadmm as oa
 from benchmarks import options
 from onnxadmm.demo import DemoFiles
+from tests.browser import Browser, needs_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -66,11 +66,18 @@ def test_the_page_of_options_names_every_option_of_every_verb() -> None:
                 assert field.param_type_name == "argument" or f"`{name}`" in sections[verb], (verb, name)
 
 
-def test_the_reference_shows_every_public_name() -> None:
-    shown = documented()
+def undocumented(shown: set[str]) -> list[str]:
+    """The public names that a reference does not show."""
     homes = {name: home for home, names in oa._HOMES.items() for name in names}
-    missing = [name for name in oa.__all__ if not {f"{homes[name]}.{name}", homes[name]} & shown]
-    assert not missing, "add them to docs/reference.md"
+    return [name for name in oa.__all__ if not {f"{homes[name]}.{name}", homes[name]} & shown]
+
+
+def test_the_reference_shows_every_public_name() -> None:
+    assert not undocumented(documented()), "add them to docs/reference.md"
+
+
+def test_a_public_name_that_the_reference_forgets_is_noticed() -> None:
+    assert undocumented(documented() - {"onnxadmm.plan.plan.Plan", "onnxadmm.errors"}) == ["OnnxAdmmError", "Plan"]
 
 
 def test_what_the_reference_shows_exists() -> None:
@@ -143,20 +150,61 @@ def test_no_page_fetches_anything() -> None:
     assert "font: false" in SETTINGS
     assert "extra_javascript" not in SETTINGS
     assert "extra_css" not in SETTINGS
-    assert posixpath.normpath("out/site") in SETTINGS
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_warnings_and_without_the_network(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make site` does."""
     program = next((path for path in (ROOT / ".venv-site").glob("*/mkdocs")), None)
     if program is None:
         pytest.skip("`make site` has not set up what builds the site")
+    folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [program, "build", "--strict", "--site-dir", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [program, "build", "--strict", "--site-dir", folder], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings_and_names_no_other_host(site: Path) -> None:
     elsewhere = '"?(?:https?:)?//'
     fetched = re.compile(f"<(?:script|img|iframe)[^>]*src={elsewhere}|<link[^>]*stylesheet[^>]*href={elsewhere}")
-    built = list(tmp_path.rglob("*.html"))
+    built = list(site.rglob("*.html"))
     assert len(built) > 30
     assert not [path.name for path in built if fetched.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.slow
+def test_every_link_of_the_site_leads_to_a_file(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        if path.name == "404.html":  # whose links begin at the root of a server
+            continue
+        targets = re.findall(r'(?:href|src)="([^"#?]+)', path.read_text(encoding="utf-8"))
+        missing = [target for target in targets if not _leads(path, target)]
+        assert not missing, path
+
+
+def test_a_link_that_leads_nowhere_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("")
+    assert _leads(page, "page.html")
+    assert _leads(page, "https://example.org")
+    assert not _leads(page, "other.html")
+
+
+def _leads(page: Path, target: str) -> bool:
+    return bool(re.match(r"[a-z]+:", target)) or page.parent.joinpath(target).exists()
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_browser_opens_the_site_from_a_disk_and_fetches_nothing_else(site: Path) -> None:
+    with Browser(width=390, height=844) as browser:
+        for name in ("index", "reference", "cookbook/detection"):
+            browser.open(site / f"{name}.html")
+            # Wide tables and code scroll in themselves.
+            assert browser.run("document.documentElement.scrollWidth") <= 390
+        assert browser.run("document.title") == "Detection - onnxadmm"
+    assert not browser.said
+    assert all(address.startswith(("file:", "data:", "blob:")) for address in browser.fetched)
