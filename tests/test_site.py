@@ -152,6 +152,51 @@ def test_no_page_fetches_anything() -> None:
     assert "extra_css" not in SETTINGS
 
 
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def points_lost() -> dict[str, str]:
+    """By how many times fewer multiply-accumulates, the points that a calibrated ResNet-20 loses, in words."""
+    (table,) = re.findall(
+        r"^## ResNet-20 on CIFAR-10\n(.*?)(?=^## )", text_of("benchmarks/calibration.md"), re.DOTALL | re.MULTILINE
+    )
+    rows = re.findall(
+        r"^\| ([\d.]+x) \| `compress --calibrate --effort normal` \| .*? \| ([\d.]+)", table, re.MULTILINE
+    )
+    return {times: f"{float(points):.1f} points at {times}" for times, points in rows}
+
+
+def test_figures_of_results_are_those_of_the_benchmarks() -> None:
+    results = text_of("docs/results.md")
+    for times in ("1.5x", "2x"):
+        assert points_lost()[times] in results, "see benchmarks/calibration.md"
+    (small, dense) = re.search(r"([\d.]+ %) of ([\d.]+ %) test accuracy", results).groups()  # type: ignore[union-attr]
+    (row,) = re.findall(r"^\| test accuracy \|(.*)$", text_of("README.md"), re.MULTILINE)
+    assert [cell.strip() for cell in row.split("|")][:2] == [dense, small], "see the README"
+    for page, shrunk in (("coverage_zoo", "249"), ("coverage_full", "21")):
+        assert re.match(rf"{shrunk} models .*: {shrunk} shrunk\.", text_of(f"benchmarks/{page}.md"))
+        assert f"{shrunk} of {shrunk}" in results
+    many, proven = re.search(
+        r"^(\d+) models .*?: (\d+) shrunk and proven", text_of("benchmarks/real_models.md"), re.MULTILINE
+    ).groups()  # type: ignore[union-attr]
+    assert f"{proven} of {many} models" in results
+
+
+def test_figures_of_other_tools_are_those_of_the_benchmarks() -> None:
+    page = text_of("docs/comparison.md")
+    measured = re.findall(r"^\| \[.*\]\(\.\./benchmarks/(\w+)\.md\).*?\| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    assert [name for name, _, _ in measured] == ["coverage_zoo", "coverage_full", "calibration"]
+    for _, _, theirs in measured[:2]:
+        assert theirs in text_of("README.md")
+    ours, theirs = measured[2][1:]
+    for method, cell in (("`compress --calibrate --effort normal`", ours), ("onnxsim 0.8.1", theirs)):
+        accuracy, seconds = re.search(r"([\d.]+ %).*, (\d+) s", cell).groups()  # type: ignore[union-attr]
+        row = next(line for line in text_of("benchmarks/calibration.md").splitlines() if f"| 1.5x | {method} " in line)
+        assert f"| {accuracy}" in row
+        assert f"| {seconds} |" in row
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make site` does."""
