@@ -36,7 +36,8 @@ from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
-from onnxadmm.surgery import find_groups, rank, shrink
+from onnxadmm.planning import rank
+from onnxadmm.surgery import find_groups, shrink
 from onnxadmm.train.data.sources import read_source
 from onnxadmm.units.cost import Cost
 

@@ -1,8 +1,9 @@
 """What milliseconds a network takes without some of its units, as a cost that a budget can be of."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -10,13 +11,17 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import GateGroup
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.graph.model import Model
 from onnxadmm.latency.fit import fit, rows_of
 from onnxadmm.latency.plans import draw, smallest
 from onnxadmm.latency.store import read, write
 from onnxadmm.latency.table import Table
-from onnxadmm.latency.watch import Watch
+from onnxadmm.latency.watch import Watch, batch_of
 from onnxadmm.latency.work import Work, work_of
+from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.problem import Limits
 from onnxadmm.units.products import Products
+from onnxadmm.units.units import Units
 
 KeepArray = NDArray[np.bool_]
 DoubleArray = NDArray[np.float64]
@@ -24,8 +29,12 @@ DoubleArray = NDArray[np.float64]
 #: Plans that prices are fitted to, beside the smallest one, and plans that these are checked with.
 _FITTED: Final = 35
 _CHECKED: Final = 12
+#: All that are measured.
+PLANS: Final = 1 + _FITTED + _CHECKED
 #: For each network.
 _SECONDS: Final = 0.3
+#: Mean relative error above which the machine was busy with something else.
+_DISTURBED: Final = 0.12
 #: For one that was chosen.
 _CHOSEN_SECONDS: Final = 1.0
 
@@ -88,34 +97,52 @@ class LatencyCost:
         return (
             f"The latency of {table.plans} plans was measured {when}, at batch {self.batch} on {self.threads} "
             f"thread{'s' if self.threads > 1 else ''}: what is told of plans that were not measured is off by "
-            f"{100 * table.error:.1f} % on average, {100 * table.worst:.1f} % at most."
+            f"{100 * table.error:.1f} % on average, {100 * table.worst:.1f} % at most"
+            f"{'; other processes seem to disturb it.' if table.error > _DISTURBED else '.'}"
         )
 
 
-def latency_cost(
-    watch: Watch, groups: Sequence[GateGroup], *, on_plan: Callable[[int], None] = lambda count: None
+def latency_for(
+    model: Model,
+    units: Units,
+    budget: Budget,
+    limits: Limits,
+    *,
+    threads: int | None = None,
+    seed: int = 0,
+    inputs: Mapping[str, object] = MappingProxyType({}),
+    on_plan: Callable[[int], None] = lambda count: None,
 ) -> LatencyCost:
     """Measure what plans of a model take, or find what an earlier run has measured on this machine.
 
     Args:
-        groups: how far the groups may shrink, and to which counts.
-        on_plan: told how many more plans are measured; ``plan_count`` of them in all, or none.
+        model: the one that the units were found in.
+        budget: whose batch size it is.
+        limits: how far the groups may shrink, and to which counts.
+        threads: threads one operator may use; None: every core that this process may use.
+        seed: of the plans and of the inputs.
+        inputs: values of some inputs by name; the others are random.
+        on_plan: told how many more plans are measured; ``PLANS`` of them in all, or none.
 
     Raises:
         ModelFileError: a network does not run at this batch size.
     """
-    work = work_of(watch.model, watch.units)
+    watch = Watch(
+        model=model,
+        units=units,
+        batch=batch_of(model, budget.latency_batch),
+        threads=this_machine().threads if threads is None else threads,
+        seed=seed,
+        inputs=inputs,
+    )
+    groups = [limits.of(group) for group in units.groups]
+    work = work_of(model, units)
     table = read(watch, groups, terms=len(work.terms))
     if table is not None:
         return LatencyCost(watch, work, table, whole_ms=watch.whole(seconds=_CHOSEN_SECONDS), stored=True)
     table, whole_ms = _measured(watch, work, groups, on_plan)
     write(table, watch, groups)
     return LatencyCost(watch, work, table, whole_ms=whole_ms, stored=False)
-
-
-def plan_count() -> int:
-    """How many plans are measured."""
-    return 1 + _FITTED + _CHECKED
 
 
 def _measured(
