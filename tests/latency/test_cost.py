@@ -19,8 +19,10 @@ from onnxadmm.surgery import find_groups
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import find_units
 from tests.bench.models import dense
+from tests.conftest import Command
 from tests.latency.clock import Clock, milliseconds
 from tests.latency.clock import clock as clock
+from tests.shared import needs_training
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -155,3 +157,46 @@ def test_a_calibration_meets_it(digits: DemoFiles, few_digits: Samples, clock: C
     assert any("plans was measured" in note for note in result.simplified)
     assert "measure latency" in {stage.name for stage in result.stages}
     assert "--latency 0.5" in result.command
+
+
+@pytest.mark.slow
+@needs_training
+def test_a_training_meets_it(digits: DemoFiles, few_digits: Samples, clock: Clock) -> None:
+    result = oa.compress(
+        digits.model,
+        data=few_digits,
+        budget=oa.Budget(latency=0.4),
+        recipe=oa.Recipe(epochs=1, retrain_epochs=0, batch_size=32),
+        limits=LIMITS,
+        bench=False,
+        bench_threads=1,
+    )
+    (line,) = result.budgets
+    assert line.met
+    assert 0.9 * line.limit <= line.reached
+    assert milliseconds(result.model) <= 0.41 * milliseconds(load(digits.model))
+
+
+@pytest.mark.slow
+def test_the_fastest_that_keeps_a_promise_is_searched_for(digits: DemoFiles, few_digits: Samples, clock: Clock) -> None:
+    result = oa.compress(
+        digits.model,
+        calibrate=few_digits,
+        calibration=oa.CalibrationOptions(effort="quick", max_drop=2.0, by="latency"),
+        limits=LIMITS,
+        bench=False,
+        bench_threads=1,
+    )
+    assert milliseconds(result.model) < 0.8 * milliseconds(load(digits.model))
+    assert any("% of the milliseconds" in note for note in result.simplified)
+
+
+@pytest.mark.slow
+def test_the_command_line_measures_for_real(digits: DemoFiles, command: Command, tmp_path: Path) -> None:
+    ran = command("plan", digits.model, "--speedup", "2", "-o", tmp_path / "plan.json")
+    assert ran.status == 0, ran.stderr
+    assert oa.Plan.read(tmp_path / "plan.json").removed_count > 0
+    for words, found in ((("--latency", "0.4"), "--latency 0.4 as well"), ((), "0.5")):
+        ran = command("plan", digits.model, "--speedup", "0.5" if not words else "2", *words, "-o", tmp_path / "p.json")
+        assert ran.status == 2
+        assert f"--speedup: expected at least 1, and no --latency beside it, found {found}" in ran.stderr
