@@ -215,7 +215,7 @@ class CalibrationOptions:
         max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
             without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
             loses no more is searched for.
-        by: what that costs the least of: ``"macs"``, ``"params"`` or ``"size"``.
+        by: what that costs the least of: ``"macs"``, ``"params"``, ``"size"`` or ``"latency"``.
 
     Raises:
         OptionError: there is no such effort or cost, the memory is not a number of bytes, or the points are not some.
@@ -235,6 +235,7 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         # Imported late, as above.
         from onnxadmm.calibrate.effort import effort_of
+        from onnxadmm.plan.budget import COUNTED
 
         effort_of(self.effort)
         _ = self.memory_bytes
@@ -245,10 +246,10 @@ class CalibrationOptions:
                 found=f"{self.max_drop:g}",
                 way_out="1 is usual",
             )
-        if self.by not in ("macs", "params", "size"):
-            raise OptionError(
-                "--by", expected="macs, params or size", found=repr(self.by), way_out="choose one of them"
-            )
+        if self.by not in COUNTED:
+            kinds = list(COUNTED)
+            expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+            raise OptionError("--by", expected=expected, found=repr(self.by), way_out="choose one of them")
 
     @property
     def memory_bytes(self) -> int:

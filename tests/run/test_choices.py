@@ -90,5 +90,5 @@ def test_without_calibration_its_options_are_none() -> None:
 
 def test_without_a_budget_its_amounts_are_none() -> None:
     none = replace(CHOICES, budget=None).deciding()
-    assert none == {**CHOICES.deciding(), "--params": "none"}
-    assert {f"--{item.name}" for item in fields(oa.Budget)} <= set(none)
+    assert none == {**CHOICES.deciding(), "--params": "none", "--latency-batch": "none"}
+    assert {f"--{item.name}".replace("_", "-") for item in fields(oa.Budget)} <= set(none)
