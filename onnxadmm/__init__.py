@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from onnxadmm.plan.budget import Budget
     from onnxadmm.plan.plan import Plan
     from onnxadmm.plan.problem import Limits
+    from onnxadmm.planning import rank
     from onnxadmm.progress import Advance, Iteration, LoggedProgress, Note, Progress, Residuals, Stage
     from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
     from onnxadmm.run.result import Compressed
-    from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
+    from onnxadmm.surgery import bench, find_groups, mask, shrink, verify
 
 __version__ = "0.1.0"
 
@@ -75,7 +76,8 @@ _HOMES: Final = {
     "onnxadmm.report.report": ("Report",),
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.run.result": ("Compressed",),
-    "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),
+    "onnxadmm.planning": ("rank",),
+    "onnxadmm.surgery": ("bench", "find_groups", "mask", "shrink", "verify"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

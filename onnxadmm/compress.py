@@ -120,6 +120,13 @@ def compress(
             a checkpoint holds the trained network.
         DivergedError: training blew up; the last good state is in ``out/unfinished``.
 
+    Examples:
+        ```python
+        result = oa.compress("model.onnx", calibrate=images, budget={"macs": "60%"}, bench=False)
+        oa.save(result.model, "small.onnx")
+        print(result.after.parameters, result.plan)
+        ```
+
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
     if resume and out is None:

@@ -17,6 +17,11 @@ class Residuals:
         primal: norm of ``x - z``.
         dual: norm of ``rho (z - z_previous)``.
         rho: penalty weight.
+
+    Examples:
+        ```python
+        apart = oa.Residuals(primal=0.5, dual=0.1, rho=1e-3)
+        ```
     """
 
     primal: float
@@ -41,6 +46,12 @@ class Iteration:
         cost: what the units kept now cost, in the unit of the budget; None without a budget.
         budget: what they may cost at this iteration, in the same unit; None without a budget.
         kept_units: units that would stay now; None where units are not chosen.
+
+    Examples:
+        ```python
+        def shown(row: oa.Iteration) -> str:
+            return f"{row.stage} {row.iteration}: loss {row.loss:.3f}, {row.kept_units} units"
+        ```
     """
 
     stage: str
@@ -63,6 +74,12 @@ class Stage:
     Attributes:
         name: of the stage, e.g. ``"prune"``.
         total: steps it will take, None where that is not known.
+
+    Examples:
+        ```python
+        oa.compress("model.onnx", calibrate=images, budget={"params": 0.5}, bench=False, progress=print)
+        print(oa.Stage("calibrate", 4))  # one of the events that were printed
+        ```
     """
 
     name: str
@@ -75,6 +92,16 @@ class Advance:
 
     Attributes:
         steps: how many since the last time.
+
+    Examples:
+        ```python
+        def count(event):
+            if isinstance(event, oa.Advance):
+                print(event.steps)
+
+
+        oa.compress("model.onnx", calibrate=images, budget={"params": 0.5}, bench=False, progress=count)
+        ```
     """
 
     steps: int
@@ -86,6 +113,13 @@ class Note:
 
     Attributes:
         sentence: one sentence; warnings begin with ``"Warning: "``.
+
+    Examples:
+        ```python
+        notes = []
+        oa.compress("model.onnx", calibrate=images, budget={"params": 0.5}, bench=False, progress=notes.append)
+        print([event.sentence for event in notes if isinstance(event, oa.Note)])
+        ```
     """
 
     sentence: str
@@ -96,7 +130,27 @@ Event = Stage | Advance | Iteration | Note
 
 
 class Progress(Protocol):
-    """Somebody who is told what happens, in this order: ``stage``, its ``advance`` calls, the next ``stage``."""
+    """Somebody who is told what happens, in this order: ``stage``, its ``advance`` calls, the next ``stage``.
+
+    Examples:
+        ```python
+        class Printed:
+            def stage(self, name, *, total=None):
+                print(name)
+
+            def advance(self, steps=1):
+                pass
+
+            def iteration(self, row):
+                print(row.iteration, row.loss)
+
+            def note(self, sentence):
+                print(sentence)
+
+
+        oa.compress("model.onnx", calibrate=images, budget={"macs": 0.6}, bench=False, progress=Printed())
+        ```
+    """
 
     def stage(self, name: str, *, total: int | None = None) -> None:
         """End the stage before and begin the next one, of ``total`` steps (None: unknown)."""
@@ -160,10 +214,14 @@ class Called:
 class LoggedProgress:
     """A ``Progress`` that logs under the one logger ``onnxadmm``: warnings as such, all else as information.
 
-    Example::
+    Examples:
+        ```python
+        import logging
 
         logging.basicConfig(level=logging.INFO)
-        onnxadmm.compress("model.onnx", data=data, budget={"params": 0.1}, progress=onnxadmm.LoggedProgress())
+        progress = oa.LoggedProgress()
+        oa.compress("model.onnx", calibrate=images, budget={"params": 0.5}, bench=False, progress=progress)
+        ```
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
     "output": {"errors", "files"},
+    "latency": {"graph", "rules", "units", "admm", "plan", "rewrite", "bench", "errors"},
     "surgery": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},
+    "planning": {"errors", "graph", "units", "plan", "rewrite", "latency", "runtime", "surgery"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "runtime", "surgery"},
 }
 
@@ -79,6 +81,7 @@ MAY_IMPORT["run"] = (
         "graph",
         "int8",
         "interrupt",
+        "latency",
         "output",
         "plan",
         "progress",
@@ -110,8 +113,9 @@ MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"}
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "quantize", "report", "run"}
-MAY_IMPORT["__init__"] |= {"surgery"}
+MAY_IMPORT["__init__"] |= {"planning", "surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
+MAY_IMPORT["cli"] |= {"planning"}
 MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "quantize", "report", "rewrite", "run", "runtime", "surgery"}
 MAY_IMPORT["__main__"] = {"cli"}
 

@@ -59,7 +59,7 @@ def run(
         typer.Option("--max-drop", help="with --calibrate instead of a budget: points of accuracy that may be lost"),
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params or size")
+        str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
     ] = CalibrationOptions.by,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     expect_accuracy: Annotated[

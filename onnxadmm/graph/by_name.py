@@ -31,9 +31,10 @@ def weights(model: Source) -> dict[str, Array]:
     Raises:
         ModelFileError: the file is not a readable ONNX model.
 
-    Example::
-
-        sizes = {name: array.shape for name, array in onnxadmm.weights("model.onnx").items()}
+    Examples:
+        ```python
+        print({name: array.shape for name, array in oa.weights("model.onnx").items()})
+        ```
     """
     found = {}
     for name, value in constants_by_name(load(model)).items():
@@ -54,14 +55,19 @@ def with_weights(model: Source, values: Mapping[str, object]) -> Model:
         values: arrays by name of the constant, or what numpy makes arrays of (tensors of PyTorch that need no gradient
             among them); of the shapes and dtypes that the model has, and finite.
 
+    Returns:
+        The copy; arrays are copied into it, all that did not change is shared.
+
     Raises:
         OptionError: there is no constant of a name, or an array has another shape or dtype, or NaN or infinity in it.
         ModelFileError: the file is not a readable ONNX model.
 
-    Example::
-
-        trained = onnxadmm.with_weights("model.onnx", {"conv1.weight": array})
-        small = onnxadmm.shrink(trained, plan)
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", oa.Budget(params=0.5))
+        arrays = oa.weights(oa.mask("model.onnx", plan))  # train them, those that are zero held
+        small = oa.shrink(oa.with_weights("model.onnx", arrays), plan)
+        ```
     """
     loaded = load(model)
     known = constants_by_name(loaded)

@@ -233,6 +233,14 @@ class Report:
         layers: every layer of the model as it was analysed, in the order of the graph.
         profile: how the times of the layers were measured, None when they were not.
         connections: what was pruned of single connections, None when they were left alone.
+
+    Examples:
+        ```python
+        report = oa.compress("model.onnx", calibrate=images, budget={"macs": 0.6}, bench=False).report
+        print(report.before.parameters, report.after.parameters, report.verification.snr_db)
+        for line in report.layers:
+            print(line)
+        ```
     """
 
     created: str
@@ -260,9 +268,10 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the iterations in dicts, lists, texts, numbers and None, as ``report.json`` holds it.
 
-        Example::
-
-            slowest = max(result.to_dict()["layers"], key=lambda layer: layer["ms_after"] or 0)
+        Examples:
+            ```python
+            largest = max(result.to_dict()["layers"], key=lambda layer: layer["macs_before"])
+            ```
         """
         from onnxadmm.report.reading import to_document  # which reads reports, and imports this module
 
@@ -276,9 +285,10 @@ class Report:
         Raises:
             InputError: pandas is not installed; ``to_dict()["layers"]`` needs nothing.
 
-        Example::
-
+        Examples:
+            ```python
             result.to_dataframe().sort_values("macs_after", ascending=False).head()
+            ```
         """
         try:
             pandas = import_module("pandas")

@@ -38,6 +38,8 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
     if choices.budget is not None:
         for kind, amount in choices.budget.amounts.items():
             yield from (f"--{kind}", str(amount))
+        if choices.budget.latency_batch != 1:
+            yield from ("--latency-batch", str(choices.budget.latency_batch))
         if choices.budget.connections is not None:
             yield from ("--connections", f"{choices.budget.connection_share:g}")
     for pattern, share in choices.targets.items():

@@ -69,6 +69,13 @@ class Recipe:
 
     Raises:
         OptionError: a value is out of range.
+
+    Examples:
+        ```python
+        short = oa.Recipe(epochs=2, retrain_epochs=4, batch_size=64)
+        teacher_alone = oa.Recipe(distillation=1)  # no labels
+        numbers = oa.Recipe(loss="mse")
+        ```
     """
 
     loss: LossName | None = None
@@ -188,6 +195,11 @@ class Preprocessing:
         mean, std: one number or one per channel, after scaling.
         scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
         augment: ``"flip,crop4"`` and the like, while training only.
+
+    Examples:
+        ```python
+        bytes_of_imagenet = oa.Preprocessing(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], scale=1 / 255)
+        ```
     """
 
     mean: Sequence[float] | None = None
@@ -210,10 +222,16 @@ class CalibrationOptions:
         max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
             without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
             loses no more is searched for.
-        by: what that costs the least of: ``"macs"``, ``"params"`` or ``"size"``.
+        by: what that costs the least of: ``"macs"``, ``"params"``, ``"size"`` or ``"latency"``.
 
     Raises:
         OptionError: there is no such effort or cost, the memory is not a number of bytes, or the points are not some.
+
+    Examples:
+        ```python
+        closely = oa.CalibrationOptions(effort="best", memory="8GB")
+        promise = oa.CalibrationOptions(max_drop=1, by="size")  # instead of a budget
+        ```
     """
 
     effort: str = "normal"
@@ -224,6 +242,7 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         # Imported late, as above.
         from onnxadmm.calibrate.effort import effort_of
+        from onnxadmm.plan.budget import COUNTED
 
         effort_of(self.effort)
         _ = self.memory_bytes
@@ -234,10 +253,10 @@ class CalibrationOptions:
                 found=f"{self.max_drop:g}",
                 way_out="1 is usual",
             )
-        if self.by not in ("macs", "params", "size"):
-            raise OptionError(
-                "--by", expected="macs, params or size", found=repr(self.by), way_out="choose one of them"
-            )
+        if self.by not in COUNTED:
+            kinds = list(COUNTED)
+            expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+            raise OptionError("--by", expected=expected, found=repr(self.by), way_out="choose one of them")
 
     @property
     def memory_bytes(self) -> int:

@@ -22,6 +22,13 @@ class Compressed(Report):
         model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
         plan: which units of the original are gone.
         report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
+
+    Examples:
+        ```python
+        result = oa.compress("model.onnx", calibrate=images, budget=oa.Budget(params=0.5), bench=False)
+        print(result.model, result.plan, result.verification.snr_db)
+        result.save("out/")
+        ```
     """
 
     model: Model

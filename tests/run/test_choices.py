@@ -90,8 +90,8 @@ def test_without_calibration_its_options_are_none() -> None:
 
 def test_without_a_budget_its_amounts_are_none() -> None:
     none = replace(CHOICES, budget=None).deciding()
-    assert none == {**CHOICES.deciding(), "--params": "none"}
-    assert {f"--{item.name}" for item in fields(oa.Budget)} <= set(none)
+    assert none == {**CHOICES.deciding(), "--params": "none", "--latency-batch": "none"}
+    assert {f"--{item.name}".replace("_", "-") for item in fields(oa.Budget)} <= set(none)
 
 
 def test_a_function_is_known_by_its_name_wherever_it_lies() -> None:
