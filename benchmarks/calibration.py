@@ -33,12 +33,13 @@ from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.runtime import open_session
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import budget_of
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
-from onnxadmm.surgery import find_groups, rank, shrink
+from onnxadmm.planning import rank
+from onnxadmm.surgery import find_groups, shrink
 from onnxadmm.train.data.sources import read_source
-from onnxadmm.units.cost import Cost
+from onnxadmm.units.cost import Cost, CostKind
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "calibration"
@@ -63,7 +64,7 @@ class Network:
     data: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    budget: str
+    budget: CostKind
     bars: dict[float, float | None]
 
 
@@ -305,7 +306,7 @@ class Bench:
 
     def _magnitude(self, cell: Cell, network: Network) -> Result:
         model = load(self.path(network))
-        budget = Budget(**{network.budget: cell.share})
+        budget = budget_of(network.budget, cell.share)
         small = shrink(model, rank(model, budget, by="magnitude", limits=Limits(round_to=1)))
         words = f"--{network.budget} {cell.share:g} --round-to 1 --by magnitude -o plan.json"
         return self._result(cell, network, small, f"onnxadmm plan {network.file} {words}")

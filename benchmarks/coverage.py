@@ -119,7 +119,7 @@ def _plan(model: Any, units: Any, *, ratio: float | None, params: float | None) 
     """Return a plan and what was asked for; a budget that cannot be met becomes the least that can."""
     from onnxadmm.errors import BudgetError
     from onnxadmm.plan.budget import Budget
-    from onnxadmm.surgery import rank
+    from onnxadmm.planning import rank
 
     if params is None:
         return rank(model, ratio=ratio, by="magnitude"), f"{ratio:.0%} of the units of every group go"

@@ -9,28 +9,34 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from onnxadmm.compress import Compressed, compress
+    from onnxadmm.compress import compress
     from onnxadmm.errors import OnnxAdmmError
+    from onnxadmm.graph.by_name import weights, with_weights
     from onnxadmm.graph.model import Model, load, save
     from onnxadmm.own_rules import rule
     from onnxadmm.plan.budget import Budget
     from onnxadmm.plan.plan import Plan
     from onnxadmm.plan.problem import Limits
-    from onnxadmm.progress import Iteration, Progress, Residuals
+    from onnxadmm.planning import rank
+    from onnxadmm.progress import Advance, Iteration, LoggedProgress, Note, Progress, Residuals, Stage
     from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
-    from onnxadmm.surgery import bench, find_groups, mask, rank, shrink, verify
+    from onnxadmm.run.result import Compressed
+    from onnxadmm.surgery import bench, find_groups, mask, shrink, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Advance",
     "Budget",
     "CalibrationOptions",
     "Compressed",
     "Iteration",
     "Limits",
+    "LoggedProgress",
     "Model",
+    "Note",
     "OnnxAdmmError",
     "Plan",
     "Preprocessing",
@@ -39,6 +45,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Residuals",
+    "Stage",
     "bench",
     "compress",
     "find_groups",
@@ -50,22 +57,27 @@ __all__ = [
     "save",
     "shrink",
     "verify",
+    "weights",
+    "with_weights",
 ]
 
 #: Where each name is. The imports above say the same to type checkers; a test holds the two together.
 _HOMES: Final = {
-    "onnxadmm.compress": ("Compressed", "compress"),
+    "onnxadmm.compress": ("compress",),
     "onnxadmm.errors": ("OnnxAdmmError",),
+    "onnxadmm.graph.by_name": ("weights", "with_weights"),
     "onnxadmm.graph.model": ("Model", "load", "save"),
     "onnxadmm.own_rules": ("rule",),
     "onnxadmm.plan.budget": ("Budget",),
     "onnxadmm.plan.plan": ("Plan",),
     "onnxadmm.plan.problem": ("Limits",),
-    "onnxadmm.progress": ("Iteration", "Progress", "Residuals"),
+    "onnxadmm.progress": ("Advance", "Iteration", "LoggedProgress", "Note", "Progress", "Residuals", "Stage"),
     "onnxadmm.quantize": ("Quantized", "quantize"),
     "onnxadmm.report.report": ("Report",),
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
-    "onnxadmm.surgery": ("bench", "find_groups", "mask", "rank", "shrink", "verify"),
+    "onnxadmm.run.result": ("Compressed",),
+    "onnxadmm.planning": ("rank",),
+    "onnxadmm.surgery": ("bench", "find_groups", "mask", "shrink", "verify"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

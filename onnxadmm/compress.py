@@ -2,28 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.model import Model
 from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
 from onnxadmm.plan.budget import Budget, Share, parse_share
 from onnxadmm.plan.given import given_budget, given_or_usual
-from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits, refuse_contradictions
-from onnxadmm.progress import SILENT, Progress
-from onnxadmm.report.report import Report
+from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.run.choices import Choices, Option
+from onnxadmm.run.doubts import parse_accuracy
 from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+from onnxadmm.run.result import Compressed
 from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
@@ -31,35 +31,6 @@ from onnxadmm.train.engine import require as require_training
 
 #: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
 _JUDGES: Final = 0.5
-
-
-class Compressed(Report):
-    """What ``compress`` returns: the report, and what it is about.
-
-    Attributes:
-        model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
-        plan: which units of the original are gone.
-        int8, fp16: the small model in bytes, and with weights in 16 bits; None where that was not asked for.
-        report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
-    """
-
-    model: Model
-    plan: Plan
-    int8: Model | None
-    fp16: Model | None
-    report: Report
-
-    def __init__(
-        self, report: Report, *, model: Model, plan: Plan, int8: Model | None = None, fp16: Model | None = None
-    ) -> None:
-        super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
-        for name, value in (("report", report), ("model", model), ("plan", plan), ("int8", int8), ("fp16", fp16)):
-            object.__setattr__(self, name, value)  # frozen, as a report is
-
-    def __eq__(self, other: object) -> bool:
-        return self.report == (other.report if isinstance(other, Compressed) else other)
-
-    __hash__ = Report.__hash__
 
 
 def compress(
@@ -71,6 +42,7 @@ def compress(
     targets: Mapping[str, Share] | None = None,
     out: str | Path | None = None,
     test: object | None = None,
+    expect_accuracy: Share | None = None,
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     inputs: Mapping[str, object] | None = None,
@@ -91,7 +63,7 @@ def compress(
     bench_threads: int | None = None,
     force: bool = False,
     resume: bool = False,
-    progress: Progress = SILENT,
+    progress: ProgressLike = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
 ) -> Compressed:
     """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
@@ -111,6 +83,9 @@ def compress(
             ``history.jsonl``; until they are complete, it holds the folder ``unfinished`` with the checkpoint. None
             writes nothing: the model is in what is returned.
         test: test data, used for the last line of the report and nothing else.
+        expect_accuracy: least accuracy of the original on held-out data, ``0.9`` or ``"90%"``; None: more than guessing
+            would have. Below it the run ends before anything takes long, and says what is usually wrong and would help;
+            0 lets any original pass.
         recipe: how to train.
         preprocessing: what is done to stored values.
         inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
@@ -135,23 +110,33 @@ def compress(
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
-        progress: told what happens.
+        progress: told what happens: True shows it, as bars on a terminal or in a notebook; a callable is called with
+            every ``Stage``, ``Advance``, ``Iteration`` and ``Note``; or any ``Progress``, such as ``LoggedProgress()``.
         options: what else to write into the report beside the options of the run.
 
     Returns:
         The report, with the model and the plan it is about.
 
     Raises:
-        InputError: model, data or options cannot be used, or the model cannot be trained; nothing was written.
+        InputError: model, data or options cannot be used, the original does badly on the data, or the model cannot be
+            trained; nothing was written.
         NothingToPruneError, BudgetError: no group may shrink, or the budget is out of reach; nothing was written.
         VerificationError: the shrunk model does not compute what the masked original computes; no result was written,
             a checkpoint holds the trained network.
         DivergedError: training blew up; the last good state is in ``out/unfinished``.
 
+    Examples:
+        ```python
+        result = oa.compress("model.onnx", calibrate=images, budget={"macs": "60%"}, bench=False)
+        oa.save(result.model, "small.onnx")
+        print(result.after.parameters, result.plan)
+        ```
+
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
     if resume and out is None:
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
+    expected = None if expect_accuracy is None else parse_accuracy(expect_accuracy)
     goal = given_budget(budget)
     shares = {pattern: parse_share(share, option="--target") for pattern, share in (targets or {}).items()}
     chosen = given_or_usual(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
@@ -180,6 +165,7 @@ def compress(
             way_out="give some hundreds of samples",
         )
     with ExitStack() as stack:
+        told_to = stack.enter_context(listening(progress))
         libraries = stack.enter_context(custom_operators(custom_ops))
         choices = Choices(
             budget=goal,
@@ -202,6 +188,7 @@ def compress(
             "data": describe_source(data),
             "calibrate": describe_source(calibrate),
             "test": describe_source(test),
+            "expect_accuracy": expected,
             "out": None if out is None else str(out),
             "sparse": sparse,
             "single_file": single_file,
@@ -214,7 +201,7 @@ def compress(
             **(options or {}),
         }
         ending = Ending(sparse=sparse, single_file=single_file, int8=int8, fp16=fp16, timing=timing, options=told)
-        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
+        run = Compression(opened(model, input_shapes), choices, Journal(told_to), ending, expected)
         if calibrating is None or chosen.retrain_epochs:
             require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.

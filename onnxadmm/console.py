@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from itertools import accumulate
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -23,8 +24,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from onnxadmm.errors import OnnxAdmmError
-from onnxadmm.progress import SILENT, Iteration
+from onnxadmm.errors import OnnxAdmmError, OptionError
+from onnxadmm.progress import SILENT, Called, Iteration, ProgressLike
 from onnxadmm.progress import Progress as Listener
 from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.escaping import for_terminal, shown
@@ -84,8 +85,31 @@ def progress_of(*, quiet: bool) -> AbstractContextManager[Listener]:
     return nullcontext(SILENT) if quiet else ConsoleProgress(stderr_console())
 
 
+def listening(progress: ProgressLike) -> AbstractContextManager[Listener]:
+    """Return what a call from Python tells its progress to, as a context that ends its last stage.
+
+    Args:
+        progress: True: this console, or the notebook that runs here; False: nobody; a ``Progress``; or a callback.
+
+    Raises:
+        OptionError: it is nothing of these.
+    """
+    if isinstance(progress, bool):
+        return ConsoleProgress(stderr_console()) if progress else nullcontext(SILENT)
+    if all(callable(getattr(progress, name, None)) for name in ("stage", "advance", "iteration", "note")):
+        return nullcontext(cast(Listener, progress))
+    if callable(progress):
+        return nullcontext(Called(progress))
+    raise OptionError(
+        "progress",
+        expected="True, False, a callable, or an object with the methods of onnxadmm.Progress",
+        found=f"a {type(progress).__name__}",
+        way_out="give True to see what happens",
+    )
+
+
 class ConsoleProgress:
-    """A ``Progress`` that shows what happens: bars on a terminal, plain lines elsewhere.
+    """A ``Progress`` that shows what happens: bars on a terminal and in a notebook, plain lines elsewhere.
 
     Used as a context, which ends the last stage::
 
@@ -119,7 +143,7 @@ class ConsoleProgress:
         self._name, self._total, self._done = for_terminal(name), total, 0
         self._header = ()
         self._began = self._spoke = self._clock()
-        if self._console.is_terminal:
+        if self._console.is_terminal or _draws_in_notebook(self._console):
             self._bar = _bar(self._console, counted=total is not None)
             self._task = self._bar.add_task(self._name, total=total)
             self._bar.start()
@@ -196,6 +220,11 @@ def _console(*, stderr: bool) -> Console:
         return console
     # A log has no width of its own; lines are not broken at 80 columns because of that.
     return Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
+
+
+def _draws_in_notebook(console: Console) -> bool:
+    """Whether a bar can move in a notebook: rich draws it with ipywidgets, which not every one has."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 def _bar(console: Console, *, counted: bool) -> Progress:

@@ -6,13 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from onnxadmm.compress import Compressed, compress
+from onnxadmm.compress import compress
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Column, Report
 from onnxadmm.report.words import duration, large, percent, plural
 from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.result import Compressed
 from onnxadmm.train.engine import unavailable_reason
 
 #: Stored pixel values run from 0 to 16; the network reads them on the 0-1 scale.

@@ -12,13 +12,14 @@ from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.compress import describe_source
+from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
 from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.stated import leaves_sizes_open, with_samples
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.given import given_or_usual
-from onnxadmm.progress import SILENT, Progress
+from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.report.report import LatencyLine, Report, StageTime, latency_lines
 from onnxadmm.run.in_bytes import quantize_with
 from onnxadmm.run.journal import Journal
@@ -39,11 +40,27 @@ class Quantized:
         model: in bytes.
         floats: names of the operators that kept their floats.
         report: original and result beside each other.
+
+    Examples:
+        ```python
+        done = oa.quantize("model.onnx", images, bench=False)
+        oa.save(done.model, "model.int8.onnx")
+        print(done.floats, done.report.after.file_bytes)
+        ```
     """
 
     model: Model
     floats: tuple[str, ...]
     report: Report
+
+    def __repr__(self) -> str:
+        before, after = self.report.before, self.report.after
+        kept = f"{len(self.floats)} operators kept floats" if self.floats else "no operator kept floats"
+        return f"Quantized({before.file_bytes:,} to {after.file_bytes:,} bytes, {kept})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows, as for a report."""
+        return self.report._repr_html_()
 
 
 def quantize(
@@ -63,7 +80,7 @@ def quantize(
     bench: bool = True,
     bench_batch: int = 64,
     force: bool = False,
-    progress: Progress = SILENT,
+    progress: ProgressLike = SILENT,
 ) -> Quantized:
     """Round a model's weights and activations to eight bits: a quarter of the bytes, and faster where there is VNNI.
 
@@ -85,14 +102,24 @@ def quantize(
         preprocessing: what is done to stored values.
         inputs: as for ``compress``.
         seed: of the choice of what is held out.
-        input_shapes, custom_ops: as for ``compress``.
+        input_shapes: as for ``compress``.
+        custom_ops: as for ``compress``.
         bench: time original and result.
         bench_batch: the larger batch size they are timed at, beside 1.
         force: replace what is at ``out``.
-        progress: told what happens.
+        progress: told what happens, as for ``compress``.
+
+    Returns:
+        The model in bytes, what kept its floats, and a report of both.
 
     Raises:
         InputError: the model or the samples cannot be used; nothing was written.
+
+    Examples:
+        ```python
+        done = oa.quantize("model.onnx", images, out="model.int8.onnx", max_drop=0.5, bench=False, force=True)
+        print(done.report.before.file_bytes, done.report.after.file_bytes)
+        ```
     """
     if not 0 <= max_drop <= 100:
         raise OptionError("--max-drop", expected="points from 0 to 100", found=f"{max_drop:g}", way_out="0.3 is usual")
@@ -107,7 +134,7 @@ def quantize(
     )
     with ExitStack() as stack:
         stack.enter_context(custom_operators(custom_ops))
-        journal = Journal(progress)
+        journal = Journal(stack.enter_context(listening(progress)))
         original = opened(model, input_shapes)
         file = stack.enter_context(OutputFile(target, force=force)) if target is not None else None
         with journal.stage("read data"):

@@ -1,4 +1,4 @@
-"""Pruning without training: find the groups, rank the units, mask, shrink, verify.
+"""Pruning without training: find the groups, mask, shrink, verify; plans are made in ``planning``.
 
 Every function takes a path or a loaded model; a plan is made for one model, known by the sha256 of its file.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_inputs
 from onnxadmm.bench.latency import Latencies, measure_latency
-from onnxadmm.errors import OptionError, PlanError
+from onnxadmm.errors import PlanError
 from onnxadmm.files import refuse_input
 from onnxadmm.graph.model import Model, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
@@ -24,13 +24,8 @@ from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
-from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
-from onnxadmm.plan.given import given_budget, given_or_usual
-from onnxadmm.plan.plan import Plan, make_plan
-from onnxadmm.plan.problem import Limits
-from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
-from onnxadmm.rewrite.file_size import file_size
-from onnxadmm.rewrite.growth import leave_out_growing, refuse_growth
+from onnxadmm.plan.plan import Plan
+from onnxadmm.rewrite.growth import refuse_growth
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
@@ -78,82 +73,26 @@ def find_groups(
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: costs are counted there.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        ``groups``, each with its name, its ``count`` of units and the ``tensors`` they occupy, and ``locked``, each
+        with a name and the ``reason``.
+
     Raises:
         ModelFileError: the file is not a readable ONNX model.
         OptionError: a pattern matches nothing.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        units = oa.find_groups("model.onnx", ignore=["conv1*"])
+        for group in units.groups:
+            print(group.name, group.count)
+        for group in units.locked:
+            print(group.name, "stays:", group.reason)
+        ```
     """
     with custom_operators(custom_ops):
         return find(opened(model, input_shapes), inexact=inexact, ignore=ignore)
-
-
-def rank(
-    model: Source,
-    budget: Budget | Mapping[str, Any] | None = None,
-    *,
-    ratio: Share | None = None,
-    by: Ranking = "magnitude",
-    limits: Limits | Mapping[str, Any] | None = None,
-    ignore: Sequence[str] = (),
-    inexact: bool = False,
-    seed: int = 0,
-    input_shapes: InputShapes | None = None,
-    custom_ops: Sequence[str | Path] = (),
-) -> Plan:
-    """Make a plan without training, from a budget or from the share of every group that goes.
-
-    Groups that cut weights which the graph computes are left out where these would need more room as constants than the
-    plan saves: they are among what the plan ignores.
-
-    Args:
-        model: path or model.
-        budget: what the result may cost, without ``connections``. A dict of its fields will do, as for limits.
-        ratio: share of the units of every group that goes, ``0.3`` or ``"30%"``; instead of a budget.
-        by: ``"magnitude"`` (of the weights that write and read a unit, relative to its group) or ``"random"``; see
-            docs/method.md for what such plans are good for.
-        limits: how far a group may shrink.
-        ignore, inexact: as for ``find_groups``.
-        seed: of the random ranking.
-        input_shapes: as for ``find_groups``.
-        custom_ops: libraries of custom operators that onnxruntime registers.
-
-    Raises:
-        OptionError: both or neither of budget and ratio are given, or a value is out of range.
-        NothingToPruneError: no group may shrink.
-        BudgetError: the budget cannot be met.
-        CustomOperatorError: a library cannot be used.
-    """
-    if (budget is None) == (ratio is None):
-        raise OptionError(
-            "the plan",
-            expected="a budget or a ratio",
-            found="both" if ratio is not None else "neither",
-            way_out=f"give one of {amount_options()} and --ratio",
-        )
-    goal = given_budget(budget)
-    if goal is not None and goal.connections is not None:
-        raise OptionError(
-            "--connections",
-            expected="a plan with training",
-            found="a ranking without training",
-            way_out="use `onnxadmm compress`, which prunes connections while it trains",
-        )
-    share = parse_share(ratio if ratio is not None else 0.0, option="--ratio")
-    bounds = given_or_usual(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
-    with custom_operators(custom_ops):
-        loaded = opened(model, input_shapes)
-
-        def choose(units: Units) -> NDArray[np.bool_]:
-            if goal is None:
-                return rank_by_ratio(loaded, units, share, by=by, limits=bounds, seed=seed)
-            file = file_size(loaded, units, original=loaded.file_bytes)
-            return rank_by_budget(loaded, units, goal, by=by, limits=bounds, seed=seed, file=file)
-
-        units, keep, left = leave_out_growing(
-            loaded, tuple(ignore), find=lambda left: find(loaded, inexact=inexact, ignore=left), choose=choose
-        )
-        note = f"{goal.describe() if goal is not None else f'ratio {share:g}'} by {by}"
-        return make_plan(loaded, units, keep, inexact=inexact, ignored=left, note=note)
 
 
 def mask(
@@ -167,9 +106,18 @@ def mask(
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        The nodes, shapes and file size of the original, simplified where the plan was.
+
     Raises:
         PlanError: the plan was made for another model.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        oa.save(oa.mask("model.onnx", plan), "masked.onnx")
+        ```
     """
     with custom_operators(custom_ops):
         planned = apply_plan(opened(model, input_shapes), plan)
@@ -187,9 +135,19 @@ def shrink(
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        The smaller model, in memory; ``save`` writes it.
+
     Raises:
         PlanError: the plan was made for another model.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", oa.Budget(params=0.3))
+        small = oa.shrink("model.onnx", plan)
+        oa.save(small, "small.onnx")
+        ```
     """
     with custom_operators(custom_ops):
         planned = apply_plan(opened(model, input_shapes), plan)
@@ -283,10 +241,21 @@ def verify(
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: random inputs have them.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        ``passed``, with the smallest signal-to-noise ratio ``snr_db``, the largest absolute error ``max_abs_error``,
+        and where the first difference is if it did not pass.
+
     Raises:
         PlanError: the plan was made for another model.
         ModelFileError: ``shrunk`` was made from another model.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        proof = oa.verify("model.onnx", oa.shrink("model.onnx", plan), plan)
+        print(proof.passed, proof.snr_db)
+        ```
     """
     with custom_operators(custom_ops):
         original, small = opened(model, input_shapes), load(shrunk)
@@ -354,9 +323,21 @@ def bench(
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; the batch says nothing.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        ``results``, one per batch size, each with the ``timings`` of every model and the ``speedups`` of all but the
+        first, with their intervals.
+
     Raises:
         ModelFileError: a model does not run, or they do not accept the same inputs.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        times = oa.bench(["model.onnx", oa.shrink("model.onnx", plan)], seconds=0.2)
+        for result in times.results:
+            print(result.batch, [timing.median_ms for timing in result.timings])
+        ```
     """
     with custom_operators(custom_ops):
         loaded = [opened(model, input_shapes) for model in models]

@@ -108,6 +108,14 @@ def command() -> Command:
     return run_command
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What runs measure is kept in a folder of the tests, also by their child processes, and not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def quick_latency() -> Iterator[None]:
     """Time models as briefly as can be in the report of a run: how long they take is not tested."""

@@ -11,13 +11,14 @@ from rich.console import Console
 from onnxadmm.console import (
     ConsoleProgress,
     iteration_cells,
+    listening,
     print_error,
     print_json,
     stderr_console,
     stdout_console,
 )
 from onnxadmm.errors import OptionError
-from onnxadmm.progress import SILENT, Iteration, Progress
+from onnxadmm.progress import SILENT, Advance, Iteration, Progress, Stage
 from tests.report.samples import iterations, sample_report
 
 
@@ -199,3 +200,65 @@ def test_silence_takes_everything_and_says_nothing(capsys: pytest.CaptureFixture
     SILENT.iteration(row)
     SILENT.note("b")
     assert capsys.readouterr() == ("", "")
+
+
+# -- who listens to a call from Python -----------------------------------------------------------------------
+
+
+def test_a_progress_is_told_as_it_is_even_if_it_can_be_called() -> None:
+    class Both(type(SILENT)):  # type: ignore[misc]
+        def __call__(self, event: object) -> None:
+            raise AssertionError
+
+    both = Both()
+    for progress in (SILENT, both):
+        with listening(progress) as told:
+            assert told is progress
+
+
+def test_a_callable_is_called_with_events() -> None:
+    events: list[object] = []
+    with listening(events.append) as told:
+        told.stage("prune", total=3)
+        told.advance()
+    assert events == [Stage("prune", 3), Advance(1)]
+
+
+def test_true_and_false_are_the_console_and_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(False) as told:
+        assert told is SILENT
+    with listening(True) as told:
+        told.note("so far")
+    assert capsys.readouterr().err == "so far\n"
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "yes", object()])
+def test_what_cannot_listen_is_refused(wrong: object) -> None:
+    with pytest.raises(OptionError, match="progress: expected True, False, a callable, or an object with the methods"):
+        listening(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_has_bars_where_it_can_draw_them(widgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_jupyter=True)
+    assert not console.is_terminal
+    monkeypatch.setattr("onnxadmm.console.find_spec", lambda name: (name == "ipywidgets" and widgets) or None)
+    drawn: list[object] = []
+    monkeypatch.setattr("onnxadmm.console._bar", lambda console, counted: drawn.append(console) or Bar())
+    with ConsoleProgress(console) as progress:
+        progress.stage("prune", total=2)
+        progress.advance()
+    assert drawn == ([console] if widgets else [])
+
+
+class Bar:
+    """A bar of rich that draws nothing."""
+
+    def add_task(self, name: str, total: int | None) -> int:
+        return 0
+
+    def start(self) -> None: ...
+
+    def update(self, task: int, advance: int) -> None: ...
+
+    def stop(self) -> None: ...

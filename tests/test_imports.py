@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},
     "output": {"errors", "files"},
+    "latency": {"graph", "rules", "units", "admm", "plan", "rewrite", "bench", "errors"},
     "surgery": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},
+    "planning": {"errors", "graph", "units", "plan", "rewrite", "latency", "runtime", "surgery"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "runtime", "surgery"},
 }
 
@@ -47,14 +49,17 @@ MAY_IMPORT |= {
     "train.__init__": set(),
     "train.engine": {"errors", "runtime"},
     "train.losses": {"errors"},
-    "train.metrics": _train("losses"),
+    "train.figures": {"errors"} | _train("losses"),
+    "train.metrics": _train("figures", "losses"),
     "train.optimizer": {"admm"},
     "train.prepare": {"errors", "graph", "operators"} | _train("engine"),
     "train.lowering": {"errors", "graph", "operators", "runtime"} | _train("engine", "prepare"),
     "train.backward": {"errors", "graph", "operators", "runtime"} | _train("engine", "lowering", "prepare"),
     "train.data": {"errors", "graph", "runtime"} | _train("losses", "prepare"),
     "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),
-    "train.evaluate": {"errors", "graph", "runtime"} | _train("data", "engine", "losses", "metrics", "prepare"),
+    "train.evaluate": {"errors", "graph", "runtime"}
+    | _train("data", "engine", "figures", "losses", "metrics")
+    | _train("prepare"),
     "train.artifacts": {"errors", "graph"}
     | _train("backward", "batch_statistics", "engine", "losses", "lowering", "prepare"),
     "train.workers": {"child_process", "errors", "runtime"} | _train("artifacts", "backward", "engine", "losses"),
@@ -76,6 +81,7 @@ MAY_IMPORT["run"] = (
         "graph",
         "int8",
         "interrupt",
+        "latency",
         "output",
         "plan",
         "progress",
@@ -86,11 +92,12 @@ MAY_IMPORT["run"] = (
     }
     | {"units"}
     | _train("data", "evaluate", "losses", "metrics", "norm_restore", "preflight", "prepare", "retrain", "trainer")
-    | _train("workers")
+    | _train("figures", "workers")
 )
 MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
 MAY_IMPORT["compress"] = {
     "bench",
+    "console",
     "errors",
     "graph",
     "operators",
@@ -106,8 +113,9 @@ MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"}
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "quantize", "report", "run"}
-MAY_IMPORT["__init__"] |= {"surgery"}
+MAY_IMPORT["__init__"] |= {"planning", "surgery"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
+MAY_IMPORT["cli"] |= {"planning"}
 MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "quantize", "report", "rewrite", "run", "runtime", "surgery"}
 MAY_IMPORT["__main__"] = {"cli"}
 

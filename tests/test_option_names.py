@@ -20,7 +20,7 @@ OF_THE_COMMAND_LINE = {
     *("--bisect", "--debug", "--help", "--html", "--json", "--open", "--rules", "--svg", "--verify", "--no-verify"),
     *("--batch", "--dense", "--input", "--input-shape", "--no-simplify", "--simplify", "--target", "--lr"),
     *("--retrain-lr",),
-    *("--no-bench", "--quiet", "--install-completion", "--show-completion", "--version", "--wide"),
+    *("--speedup", "--no-bench", "--quiet", "--install-completion", "--show-completion", "--version", "--wide"),
 }
 
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -58,6 +60,42 @@ def test_custom_loop_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sample, "FEWER_MACS", 1000.0)
     monkeypatch.setattr(sample, "RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64))
     assert sample.run(tmp_path / "out") == 1
+
+
+@pytest.mark.slow
+def test_own_training_meets_its_bar(tmp_path: Path) -> None:
+    done = run("own_training.py", tmp_path)
+    if done.returncode == 2:  # PyTorch is promised nowhere, so this is no failure where CI=true either
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "small.onnx").exists()
+
+
+def test_own_training_says_that_it_needs_pytorch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(SAMPLES)
+    sample = importlib.import_module("own_training")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert sample.run(tmp_path / "out") == 2
+    assert "pip install torch" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_training_holds_the_mask_and_exits_with_1_below_its_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whatever somebody's loop makes of the weights that are free: here they are only scaled."""
+    monkeypatch.syspath_prepend(SAMPLES)
+    sample = importlib.import_module("own_training")
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    monkeypatch.setattr(
+        sample, "train", lambda torch, masked, free, data: {name: 1.25 * masked[name] * free[name] for name in masked}
+    )
+    assert sample.run(tmp_path) == 1
+    assert "% of the parameters, test accuracy 0.9880 -> " in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 1, 8, 8]
 
 
 @pytest.mark.slow

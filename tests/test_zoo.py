@@ -16,7 +16,8 @@ import pytest
 
 from onnxadmm.bench.inputs import random_inputs, required_inputs
 from onnxadmm.graph.model import Model, clone, load, save, to_proto
-from onnxadmm.surgery import find_groups, mask, rank, shrink, verify
+from onnxadmm.planning import rank
+from onnxadmm.surgery import find_groups, mask, shrink, verify
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units, find_units
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.ladder import Ladder, keep_counts
-from onnxadmm.admm.problem import CostModel, KeepArray, Problem
+from onnxadmm.admm.problem import CostModel, KeepArray, MeasuredCost, Problem
 from onnxadmm.errors import BudgetError
 
 #: How much more the fullest limit weighs in marginal costs than one that is less full: this power of their fullness.
@@ -23,11 +23,13 @@ class Bound:
         name: for messages, such as ``"--macs 0.1"``.
         cost: what is counted.
         limit: most that ``cost.total`` may be.
+        measured: the cost, where it is one that is measured; its marginal costs are slopes over several units.
     """
 
     name: str
     cost: CostModel
     limit: float
+    measured: MeasuredCost | None = None
 
 
 class Bounds:

@@ -27,8 +27,10 @@ class Exchange:
         self._levels = levels
         self._budget = budget
         cost = levels.problem.cost
-        # Marginal costs of several bounds are a mean over them, and say nothing for certain about the fullest.
-        self._certain = not isinstance(cost, Bounds) or len(cost.bounds) == 1
+        # Marginal costs of several bounds are a mean over them, and say nothing for certain about the fullest; those
+        # of a measured cost are slopes over steps.
+        bounds = cost.bounds if isinstance(cost, Bounds) else ()
+        self._certain = len(bounds) <= 1 and all(bound.measured is None for bound in bounds)
 
     def fitted(self, chosen: IndexArray) -> IndexArray:
         """Return the choice with levels taken down until it fits, the least loss per cost first, then up."""

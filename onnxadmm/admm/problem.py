@@ -109,7 +109,7 @@ class GateGroup(UnitRange):
 
 
 class CostModel(Protocol):
-    """What a set of kept units costs, in the unit of the budget (MACs or parameters)."""
+    """What a set of kept units costs, in the unit of the budget (MACs, parameters, bytes, milliseconds)."""
 
     def total(self, keep: NDArray[np.bool_]) -> float:
         """Exact cost when the units where ``keep`` is True stay."""
@@ -117,6 +117,18 @@ class CostModel(Protocol):
 
     def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Cost each unit adds, the others being as in ``keep``: float64 ``[unit_count]``."""
+        ...
+
+
+class MeasuredCost(CostModel, Protocol):
+    """A cost that can be measured, and is told of what has not been measured from what has."""
+
+    def measure(self, keep: NDArray[np.bool_]) -> float:
+        """Measure what the units of ``keep`` cost."""
+        ...
+
+    def correct(self, factor: float) -> None:
+        """From now on tell ``factor`` times as much of every set of units."""
         ...
 
 

@@ -22,6 +22,7 @@ from onnxadmm.admm.problem import KeepArray, Problem, Trainer
 from onnxadmm.admm.schedule import Moment, Schedule
 from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.settings import Settings
+from onnxadmm.admm.settle import settle
 from onnxadmm.admm.state import State, fill, number, part, under
 from onnxadmm.errors import CheckpointError, DataError, DivergedError
 
@@ -175,7 +176,7 @@ class _Run(Generic[Batch]):
                 self._restore()
             if on_state is not None:
                 on_state(self._state())
-        keep = self._neurons.keep(budget=self._problem.budget)
+        keep = settle(self._problem, lambda: self._neurons.keep(budget=self._problem.budget))
         zeros = self._finish(keep)
         return Solution(keep=keep, zeros=zeros, history=tuple(self._history))
 

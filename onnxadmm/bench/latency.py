@@ -108,6 +108,14 @@ class Latencies:
     skipped: tuple[str, ...]
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        told = []
+        for result in self.results:
+            names = [f"{timing.name!r} {timing.median_ms:.3g} ms" for timing in result.timings]
+            ratios = ["", *(f" ({speedup.ratio:.2f}x)" for speedup in result.speedups)]
+            told.append(f"batch {result.batch}: {', '.join(map(''.join, zip(names, ratios, strict=True)))}")
+        return f"Latencies({'; '.join([*told, *map(repr, self.skipped)])})"
+
 
 def batch_sizes(models: Sequence[Model], *, large: int = 64) -> tuple[int, ...]:
     """Batch sizes at which models can be compared: 1 and ``large``, or the one that any of them fixes.
@@ -136,6 +144,7 @@ def measure_latency(
     *,
     names: Sequence[str],
     large: int = 64,
+    batches: Sequence[int] | None = None,
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,
@@ -149,6 +158,7 @@ def measure_latency(
         models: all must accept the same inputs.
         names: one per model.
         large: the larger batch size, where the batch axis is free.
+        batches: the batch sizes, where these are known to fit.
         threads: threads one operator may use.
         seconds: time for measuring at each batch size, warm-up included; loading comes on top, and models so slow that
             5 rounds take longer are timed for 5 rounds, or as many as begin within ten times as long. A batch that
@@ -167,7 +177,7 @@ def measure_latency(
         raise OptionError("names", expected=f"{len(models)}", found=f"{len(names)}", way_out="give one name per model")
     if not seconds > 0:
         raise OptionError("--seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
-    sizes = batch_sizes(models, large=large)
+    sizes = batch_sizes(models, large=large) if batches is None else tuple(batches)
     first = _sized(models[0], threads=threads, batch=sizes[0], seed=seed, inputs=inputs)
     for model in models:
         feeds_tried = [random_inputs(first, batch=batch, seed=seed, inputs=inputs) for batch in sizes]

@@ -8,7 +8,18 @@ from typing import Final
 
 # Distributions that hold something else under a similar name are told apart by this file.
 _MODULE_FILE: Final = "onnxruntime/__init__.py"
-_PACKAGES: Final = ("onnxadmm", "jinja2", "numpy", "onnx", "onnx-ir", "onnxsim", "pillow", "rich", "typer")
+_PACKAGES: Final = (
+    "onnxadmm",
+    "jinja2",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxsim",
+    "pillow",
+    "platformdirs",
+    "rich",
+    "typer",
+)
 
 
 def package_versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from onnxadmm.cli.options import (
     InputShapeOption,
     JsonOption,
     KeepOption,
+    MetricOption,
     ModelArgument,
     OutOption,
     QuietOption,
@@ -58,9 +59,15 @@ def run(
         typer.Option("--max-drop", help="with --calibrate instead of a budget: points of accuracy that may be lost"),
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params or size")
+        str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
     ] = CalibrationOptions.by,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
+    expect_accuracy: Annotated[
+        str | None,
+        typer.Option(
+            "--expect-accuracy", help="least accuracy of the original: 0.9 or 90% [more than guessing]; 0: any"
+        ),
+    ] = None,
     connections: Annotated[
         str | None, typer.Option("--connections", help="share of the remaining weights that stay non-zero")
     ] = None,
@@ -75,6 +82,7 @@ def run(
         str | None,
         typer.Option("--loss", help="cross-entropy, mse or bce [cross-entropy; with --calibrate by the outputs]"),
     ] = None,
+    metric: MetricOption = None,
     distillation: Annotated[
         float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
     ] = Recipe.distillation,
@@ -156,6 +164,7 @@ def run(
 
     recipe = Recipe(
         loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
+        metric=metric,
         distillation=distillation,
         temperature=temperature,
         output=output,
@@ -191,6 +200,7 @@ def run(
             calibrate=calibrate,
             calibration=calibration,
             test=test,
+            expect_accuracy=expect_accuracy,
             budget=read_budget(amounts, connections),
             targets=_targets(target),
             out=out,

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -58,6 +58,14 @@ InputShapeOption = Annotated[
         "--input-shape", metavar="NAME:SHAPE", help="size where the file leaves it free, x:1,3,48,320; may be repeated"
     ),
 ]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="what decides: accuracy, top-5, f1, mean-iou or perplexity; of numbers r2 or mae [accuracy; mse]",
+    ),
+]
 SparseOption = Annotated[bool, typer.Option("--sparse/--dense", help="store weights with pruned connections sparsely")]
 SingleFileOption = Annotated[
     bool, typer.Option("--single-file", help="weights inside of the file, also where the model has external data")
@@ -67,28 +75,36 @@ SingleFileOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing on the way, only the result and errors")]
 
 #: What a verb receives of the options that ``counts`` gives it, by their names.
-Amounts = dict[str, str | None]
+Amounts = dict[str, Any]
+
+
+#: What a budget may say beside amounts, by name: default and option.
+_MORE_OF_BUDGETS: Final = {
+    "speedup": (None, Annotated[float | None, typer.Option("--speedup", help="times as fast: 2 is --latency 0.5")]),
+    "latency_batch": (1, Annotated[int, typer.Option("--latency-batch", help="batch size that --latency is of")]),
+}
 
 
 def counts(run: Callable[..., None]) -> Callable[..., None]:
     """Give a verb an option for all that a budget may count; its parameter ``amounts`` receives what was asked for."""
     signature = inspect.signature(run)
     options = [
-        inspect.Parameter(
+        _of_budget(
             kind,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=None,
-            annotation=Annotated[
+            None,
+            Annotated[
                 str | None,
                 typer.Option(f"--{kind}", help=f"{counted.words} that may stay: 0.3, 30% or {counted.example}"),
             ],
         )
         for kind, counted in COUNTED.items()
     ]
+    options += [_of_budget(name, default, annotation) for name, (default, annotation) in _MORE_OF_BUDGETS.items()]
+    names = [option.name for option in options]
 
     @functools.wraps(run)
     def with_amounts(**given: Any) -> None:
-        run(amounts={kind: given.pop(kind) for kind in COUNTED}, **given)
+        run(amounts={name: given.pop(name) for name in names}, **given)
 
     place = list(signature.parameters).index("amounts")
     parameters = list(signature.parameters.values())
@@ -97,15 +113,30 @@ def counts(run: Callable[..., None]) -> Callable[..., None]:
     return with_amounts
 
 
+def _of_budget(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
 def read_budget(amounts: Amounts, connections: str | None = None) -> Budget | None:
     """Return the budget that was asked for, None when none was.
 
     Raises:
         OptionError: an amount cannot be used.
     """
-    if connections is None and all(amount is None for amount in amounts.values()):
+    speedup, batch = amounts["speedup"], amounts["latency_batch"]
+    counted: dict[str, Any] = {kind: amounts[kind] for kind in COUNTED}
+    if speedup is not None:
+        if counted["latency"] is not None or speedup < 1:
+            raise OptionError(
+                "--speedup",
+                expected="at least 1, and no --latency beside it",
+                found=f"{speedup:g}" if speedup < 1 else f"--latency {counted['latency']} as well",
+                way_out="give one of them: --speedup 2 is --latency 0.5",
+            )
+        counted["latency"] = f"{1 / speedup:.6g}"
+    if connections is None and all(amount is None for amount in counted.values()):
         return None
-    return Budget(**amounts, connections=connections)
+    return Budget(**counted, latency_batch=batch, connections=connections)
 
 
 def read_inputs(pairs: list[str] | None) -> dict[str, list[float] | list[int]]:

@@ -50,8 +50,8 @@ def run(
 ) -> None:
     """Choose what goes without training."""
     from onnxadmm.plan.problem import Limits
+    from onnxadmm.planning import rank
     from onnxadmm.report.writer import write_text
-    from onnxadmm.surgery import rank
 
     refuse_input(output, model)
     refuse_existing(output, force=force)

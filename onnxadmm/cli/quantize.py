@@ -10,6 +10,7 @@ from onnxadmm.cli.options import (
     InputOption,
     InputShapeOption,
     JsonOption,
+    MetricOption,
     ModelArgument,
     OutputOption,
     QuietOption,
@@ -38,6 +39,7 @@ def run(
     loss: Annotated[
         str | None, typer.Option("--loss", help="cross-entropy, mse or bce [what the outputs look like]")
     ] = None,
+    metric: MetricOption = None,
     mean: Annotated[str | None, typer.Option("--mean", help="subtracted after scaling: 0.13 or 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on stored values [1/255 for bytes]")] = None,
@@ -62,7 +64,7 @@ def run(
             test=test,
             max_drop=max_drop,
             narrow=narrow,
-            recipe=Recipe(loss=loss),  # type: ignore[arg-type]  # Recipe checks the word
+            recipe=Recipe(loss=loss, metric=metric),  # type: ignore[arg-type]  # Recipe checks the word
             preprocessing=Preprocessing(mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale),
             inputs=read_inputs(inputs),
             seed=seed,

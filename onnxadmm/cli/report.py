@@ -14,9 +14,9 @@ from onnxadmm.output import PAGE_NAME
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnxadmm.compress import Compressed
     from onnxadmm.demo import DemoLine
     from onnxadmm.report.report import Report
+    from onnxadmm.run.result import Compressed
 
 
 def run(

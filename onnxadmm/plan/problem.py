@@ -2,18 +2,29 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.bounds import Bound, Bounds
-from onnxadmm.admm.problem import GateGroup, Problem, Reader
+from onnxadmm.admm.problem import GateGroup, MeasuredCost, Problem, Reader
+from onnxadmm.admm.settle import AIM
 from onnxadmm.errors import NothingToPruneError, OptionError
 from onnxadmm.graph.constants import constant
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.units.cost import Cost, CostKind, FileSize
 from onnxadmm.units.units import Group, Units
+
+
+class Latency(MeasuredCost, Protocol):
+    """Milliseconds of one run."""
+
+    @property
+    def whole_ms(self) -> float:
+        """Milliseconds of the whole network."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,12 @@ class Limits:
 
     Raises:
         OptionError: a limit is out of range.
+
+    Examples:
+        ```python
+        careful = oa.Limits(keep_at_least=4, max_ratio="75%", round_to=8)
+        plan = oa.rank("model.onnx", ratio=0.9, limits=careful)
+        ```
     """
 
     keep_at_least: int = 1
@@ -69,6 +86,7 @@ def state_problem(
     targets: Mapping[str, float] | None = None,
     file: FileSize | None = None,
     near: NDArray[np.bool_] | None = None,
+    latency: Latency | None = None,
 ) -> Problem:
     """State the optimisation problem of a model.
 
@@ -76,6 +94,7 @@ def state_problem(
         budget: what the result may cost; with targets it may be None, and is then what the targets cost.
         file: how large the model is as a file; only asked where the budget counts that.
         near: units that about stay, bool ``[units.count]``, where that is known (see ``Cost``).
+        latency: what plans take; only asked where the budget is of that, and ``settle`` meets it.
         targets: share of the units that stays, by pattern of group, layer or weight names; groups that no pattern
             matches stay whole. The first pattern that matches counts.
 
@@ -86,7 +105,7 @@ def state_problem(
     refuse_nothing_to_prune(units)
     keep_counts = None if not targets else _keep_counts(units, targets)
     kinds = tuple(budget.amounts) if budget is not None else ()
-    bounds = [_bound(units, kind, budget, file, near) for kind in kinds or ("params",)]
+    bounds = [_bound(units, kind, budget, file, near, latency) for kind in kinds or ("params",)]
     if keep_counts is not None and not kinds:
         bounds = [replace(bound, limit=bound.cost.total(_first_units(units, keep_counts))) for bound in bounds]
     cost = Bounds(bounds)
@@ -105,9 +124,18 @@ def state_problem(
 
 
 def _bound(
-    units: Units, kind: CostKind, budget: Budget | None, file: FileSize | None, near: NDArray[np.bool_] | None
+    units: Units,
+    kind: CostKind,
+    budget: Budget | None,
+    file: FileSize | None,
+    near: NDArray[np.bool_] | None,
+    latency: Latency | None,
 ) -> Bound:
     """Return what a budget allows of one kind; all there is where it does not count that."""
+    if kind == "latency":
+        assert budget is not None  # else its kinds are counted ones
+        assert latency is not None, "a budget of latency needs what measures it"
+        return _latency_bound(budget, latency, units.count)
     cost = Cost(units, kind, file=file if kind == "size" else None, near=near)
     dense = float(file.original) if kind == "size" and file is not None else cost.dense()
     if budget is None or kind not in budget.amounts:
@@ -115,6 +143,13 @@ def _bound(
     limit = budget.resolve(kind, dense)
     # A file that may be as large as it was may lose nothing, though what tells of a loss would make it larger.
     return Bound(f"--{kind} {budget.amounts[kind]}", cost, cost.dense() if limit >= dense else limit)
+
+
+def _latency_bound(budget: Budget, latency: Latency, unit_count: int) -> Bound:
+    limit, told = budget.resolve("latency", latency.whole_ms), latency.total(np.ones(unit_count, np.bool_))
+    # What may take as long as before may lose nothing, however long it is told to take.
+    most = told if limit >= latency.whole_ms else AIM * limit
+    return Bound(f"--latency {budget.latency}", latency, most, measured=latency)
 
 
 def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *, layer_wise: bool) -> None:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.allocation import Curve, allocate
 from onnxadmm.admm.problem import GateGroup, Problem
+from onnxadmm.admm.settle import settle
 from onnxadmm.errors import BudgetError, OptionError
 from onnxadmm.graph.boundary import analysing
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
-from onnxadmm.plan.problem import Limits, refuse_nothing_to_prune, state_problem
+from onnxadmm.plan.problem import Latency, Limits, refuse_nothing_to_prune, state_problem
 from onnxadmm.units.cost import FileSize
 from onnxadmm.units.units import Units
 
@@ -28,7 +29,15 @@ PROTECTED = 0.1
 
 
 def rank_by_budget(
-    model: Model, units: Units, budget: Budget, *, by: Ranking, limits: Limits, seed: int, file: FileSize | None = None
+    model: Model,
+    units: Units,
+    budget: Budget,
+    *,
+    by: Ranking,
+    limits: Limits,
+    seed: int,
+    file: FileSize | None = None,
+    latency: Latency | None = None,
 ) -> NDArray[np.bool_]:
     """Return which units stay under a budget: bool ``[units.count]``.
 
@@ -41,7 +50,7 @@ def rank_by_budget(
     further, and none shrinks far while another is whole. At least a tenth of every group stays, unless the budget
     cannot be met so.
 
-    ``file`` is needed where the budget counts bytes of the file.
+    ``file`` is needed where the budget counts bytes of the file, ``latency`` where it is of that.
 
     Norms know nothing of the loss: this is a baseline to compare with, and a network to retrain, not one to use.
 
@@ -51,11 +60,13 @@ def rank_by_budget(
     """
     with analysing(model, "a ranking of units"):
         scores = score(model, units, by=by, seed=seed)
-        keep = _allocated(state_problem(model, units, budget, limits, file=file), scores)
+        problem = state_problem(model, units, budget, limits, file=file, latency=latency)
+        keep = settle(problem, lambda: _allocated(problem, scores))
         if file is None or "size" not in budget.amounts:
             return keep
         # What a file holds beside its weights depends a little on what goes, and is known better now.
-        nearer = _allocated(state_problem(model, units, budget, limits, file=file, near=keep), scores)
+        near = state_problem(model, units, budget, limits, file=file, near=keep, latency=latency)
+        nearer = _allocated(near, scores)
         return nearer if file.written(nearer) <= budget.resolve("size", file.original) else keep
 
 

@@ -158,7 +158,12 @@ def _epochs(rows: Sequence[Iteration]) -> tuple[tuple[float, ...], float | None]
 
 def _counted(report: Report) -> str:
     """What the cost of the iterations counts."""
-    words = {"params": "Parameters", "macs": "Multiply-accumulates", "size": "Bytes of the file"}
+    words = {
+        "params": "Parameters",
+        "macs": "Multiply-accumulates",
+        "size": "Bytes of the file",
+        "latency": "Milliseconds",
+    }
     kinds = [line.kind for line in report.budgets if line.kind in words]
     return words[kinds[0]] if len(kinds) == 1 else "Cost"
 

@@ -104,8 +104,11 @@ def _about_quality(data: str, before: Score | None, after: Score | None) -> Iter
             f"Without labels: on {data} data the mean square difference of the outputs from the original's is "
             f"{after.value:.4g}."
         )
+    elif after.more_is_better:
+        if after.value < before.value - NOTABLE_DROP * abs(before.value):
+            yield f"The {data} {after.metric} fell from {before.value:.4g} to {after.value:.4g}."
     elif after.value > before.value * (1 + NOTABLE_DROP):
-        yield f"The {data} loss ({after.metric}) rose from {before.value:.4g} to {after.value:.4g}."
+        yield f"The {data} {after.metric} rose from {before.value:.4g} to {after.value:.4g}."
 
 
 def _about_bytes(cut_off: bool) -> Iterator[str]:

@@ -1,18 +1,25 @@
 """The report of a compression: what was asked, what came out, and what proves it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from typing import Any, Final, Literal
 
 from onnxadmm.bench.identity import ModelIdentity
 from onnxadmm.bench.latency import Latencies
 from onnxadmm.bench.simd import Machine
+from onnxadmm.errors import InputError
 from onnxadmm.progress import Iteration
 from onnxadmm.report.layers import ConnectionsLine, LayerLine, ProfileLine, TensorLine
 from onnxadmm.units.cost import CostKind
 
 # An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
 _NOISY: Final = 1.25
+
+#: What follows the name of a metric where the original's outputs stand in for labels.
+AGAINST: Final = " against the original"
+_SHARES: Final = ("accuracy", "agreement", "top-5", "f1", "mean-iou")
+_ERRORS: Final = ("mse", "cross-entropy", "bce", "distillation", "mae", "perplexity")
 
 Option = str | int | float | bool | None
 
@@ -43,23 +50,32 @@ class BudgetLine:
 
 @dataclass(frozen=True)
 class Score:
-    """Quality of a model on some data.
+    """Quality of a model on some data, in the figure that decided.
 
     Attributes:
-        metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes (shares in [0, 1], more
-            is better), or a loss (less is better): against the labels, or without any against the original's outputs.
+        metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes; another metric by its
+            name, or a loss; followed by ``" against the original"`` where its outputs stand in for labels.
         value: the figure.
         samples: how many samples it was measured on.
     """
 
-    metric: Literal["accuracy", "agreement", "mse", "mse against the original", "cross-entropy", "bce", "distillation"]
+    metric: str
     value: float
     samples: int
 
     @property
     def is_share(self) -> bool:
         """Whether the value is a share in [0, 1] of which more is better."""
-        return self.metric in ("accuracy", "agreement")
+        return self._name in _SHARES
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether more of it is better: of all but losses and errors."""
+        return self._name not in _ERRORS
+
+    @property
+    def _name(self) -> str:
+        return self.metric.removesuffix(AGAINST)
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,7 @@ class VariantLine:
         figures: of it, measured as those of the result are.
         floats: names of what keeps floats of 32 bits: of operators, with ``"fp16"`` of weights.
         latency: itself (``after``) against the result (``before``), timed in the same rounds as the report's latency.
-        told: what a reader should know about it, one sentence each.
+        told: what a reader should know about it, one sentence each; the first says what it gains.
     """
 
     name: Literal["int8", "fp16"]
@@ -242,6 +258,14 @@ class Report:
         profile: how the times of the layers were measured, None when they were not.
         connections: what was pruned of single connections, None when they were left alone.
         variants: the result in other forms, each in a file beside it.
+
+    Examples:
+        ```python
+        report = oa.compress("model.onnx", calibrate=images, budget={"macs": 0.6}, bench=False).report
+        print(report.before.parameters, report.after.parameters, report.verification.snr_db)
+        for line in report.layers:
+            print(line)
+        ```
     """
 
     created: str
@@ -266,6 +290,50 @@ class Report:
     profile: ProfileLine | None = None
     connections: ConnectionsLine | None = None
     variants: tuple[VariantLine, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it but the iterations in dicts, lists, texts, numbers and None, as ``report.json`` holds it.
+
+        Examples:
+            ```python
+            largest = max(result.to_dict()["layers"], key=lambda layer: layer["macs_before"])
+            ```
+        """
+        from onnxadmm.report.reading import to_document  # which reads reports, and imports this module
+
+        return to_document(self)
+
+    def to_dataframe(self) -> Any:
+        """Return the layers as a ``pandas.DataFrame``: a row for each, in the order of the graph.
+
+        Its columns are the fields of ``LayerLine``: ``name``, ``operator``, ``units_before``, ``macs_after``...
+
+        Raises:
+            InputError: pandas is not installed; ``to_dict()["layers"]`` needs nothing.
+
+        Examples:
+            ```python
+            result.to_dataframe().sort_values("macs_after", ascending=False).head()
+            ```
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise InputError(
+                "to_dataframe",
+                expected="pandas to be installed",
+                found=str(error),
+                way_out='install it with `pip install pandas`, or take to_dict()["layers"]',
+            ) from error
+        return pandas.DataFrame(
+            [asdict(line) for line in self.layers], columns=[item.name for item in fields(LayerLine)]
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the figures before and after, the proof, and warnings."""
+        from onnxadmm.report.notebook import table_of_report  # which imports this module
+
+        return table_of_report(self)
 
     def __repr__(self) -> str:
         before, after, proof = self.before, self.after, self.verification

@@ -136,7 +136,8 @@ def _quality(
     if before is not None and after is not None:
         difference = after.value - before.value
         change = f"{100 * difference:+.2f} points" if some.is_share else f"{difference:+.4g}"
-        worse = -difference > NOTABLE_DROP if some.is_share else difference > NOTABLE_DROP * abs(before.value)
+        lost = -difference if some.more_is_better else difference
+        worse = lost > NOTABLE_DROP * (1 if some.is_share else abs(before.value))
     told = tuple(map(_score, others))
     yield Row(f"{data} {some.metric}", _score(before), _score(after), change, "quality", headline, worse, told)
 

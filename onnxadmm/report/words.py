@@ -26,7 +26,9 @@ def size_in_bytes(value: int) -> str:
 
 
 def amount(kind: str, value: float) -> str:
-    """What a budget of some kind counts: bytes as a size, all else as a count."""
+    """What a budget of some kind counts: bytes as a size, a latency in milliseconds, all else as a count."""
+    if kind == "latency":
+        return f"{milliseconds(value)} ms"
     return size_in_bytes(round(value)) if kind == "size" and math.isfinite(value) else large(value)
 
 

@@ -79,6 +79,11 @@ class Verification:
         if self.passed != (self.first_difference is None):
             raise ValueError("a verification either passes or names a difference")
 
+    def __repr__(self) -> str:
+        verdict = "passed" if self.passed else f"failed: {self.first_difference!r}"
+        figures = f"{self.snr_db:.1f} dB of {self.threshold_db:g} asked, error at most {self.max_abs_error:.2g}"
+        return f"Verification({verdict}, {figures}, {self.inputs_tried} inputs)"
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import GateGroup, KeepArray, Problem
+from onnxadmm.admm.settle import settle
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
@@ -110,7 +111,10 @@ class Calibration:
         if choice is not None and self.options.max_drop is not None:
             keep, fitted = self._promised(network, problem, batches, effort, choice)
         else:
-            keep = np.ones(problem.unit_count, np.bool_) if choice is None else choice(problem.budget)
+            keep = np.ones(problem.unit_count, np.bool_)
+            if choice is not None:
+                chosen = choice
+                keep = settle(problem, lambda: chosen(problem.budget))
             fitted = self._fitted(network, problem, keep, batches, effort, distance)
         self._warn_of_few(fitted, len(self.training.samples))
         pruned = Pruned(keep, fitted.zeros, fitted.constants)

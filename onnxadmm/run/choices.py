@@ -8,6 +8,7 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits
 from onnxadmm.run.checkpoint import options_as_text
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+from onnxadmm.train.figures import name_of
 from onnxadmm.train.norm_restore import ENOUGH
 
 #: What an interrupted run may go on with in another way: more or fewer processes, more or less memory. Everything else
@@ -84,7 +85,8 @@ class Choices:
             if value is None and item.name in _ABSENT:
                 yield from ((option.name, None) for option in fields(_ABSENT[item.name]))
             elif is_dataclass(value) and not isinstance(value, type):
-                yield from asdict(value).items()
+                # A function is known by its name: it lies elsewhere in every process.
+                yield from ((name, name_of(each) if callable(each) else each) for name, each in asdict(value).items())
             else:
                 yield _OPTION_NAMES.get(item.name, item.name), value
 

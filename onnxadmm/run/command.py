@@ -20,7 +20,7 @@ _MOST_NUMBERS: Final = 64
 def command_line(choices: Choices, told: Mapping[str, Option]) -> str:
     """Return ``onnxadmm compress`` with every option that is not what it would be anyway, quoted for a shell.
 
-    What only Python can give stands as a word in capitals: ``MODEL``, ``DATA``, ``RULES``.
+    What only Python can give stands as a word in capitals: ``MODEL``, ``DATA``, ``RULES``, ``METRIC``.
 
     Args:
         choices: what was asked for.
@@ -33,9 +33,13 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
     for name in ("data", "calibrate", "test", "out"):
         if told.get(name) is not None:
             yield from (f"--{name}", _path(told[name], name.upper()))
+    if told.get("expect_accuracy") is not None:
+        yield from ("--expect-accuracy", f"{told['expect_accuracy']:g}")
     if choices.budget is not None:
         for kind, amount in choices.budget.amounts.items():
             yield from (f"--{kind}", str(amount))
+        if choices.budget.latency_batch != 1:
+            yield from ("--latency-batch", str(choices.budget.latency_batch))
         if choices.budget.connections is not None:
             yield from ("--connections", f"{choices.budget.connection_share:g}")
     for pattern, share in choices.targets.items():
@@ -91,7 +95,7 @@ def _changed(chosen: Any, usual: Any) -> Iterator[str]:
             continue
         yield _option(item.name)
         if value is not True:
-            yield _numbers(value)
+            yield item.name.upper() if callable(value) else _numbers(value)
 
 
 def _option(name: str) -> str:

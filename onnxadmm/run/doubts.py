@@ -1,16 +1,22 @@
 """Whether the original does as well on the data as it should: data prepared otherwise ruin a run in silence."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import Model
+from onnxadmm.plan.budget import Share, parse_share
+from onnxadmm.report.words import percent
+from onnxadmm.run.answers import Answers, answers_of
+from onnxadmm.run.diagnosis import WORTH, Remedy, find_remedy
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.evaluate import Predictor
-from onnxadmm.train.losses import IGNORED, Task
-from onnxadmm.train.metrics import log_softmax
+from onnxadmm.train.losses import Task
+from onnxadmm.train.metrics import Metrics
 
 Array = NDArray[Any]
 
@@ -21,36 +27,100 @@ _FEWEST_ANSWERS: Final = 20
 _NEAR: Final = 1.5
 #: How much surer than right a sound network may be.
 _OVERCONFIDENT: Final = 0.25
-#: Share of the answers to a class that agree with each other, where only the order of the classes is another.
-_CONSISTENT: Final = 0.7
 _CHECK: Final = (
     "check --scale, --mean and --std, the order of the colour channels, and that of the classes, against what it was "
     "trained with"
 )
+_GO_ON: Final = "--expect-accuracy 0 goes on all the same"
 
 
-def find_doubts(training: Training, model: Model) -> Iterator[str]:
+def first_look(training: Training, model: Model, *, expected: float | None) -> Metrics | None:
+    """Measure the original on held-out data, show that, and warn of what it should not do with them.
+
+    Args:
+        training: its journal is told.
+        model: as given.
+        expected: least accuracy that the original must have, a share in [0, 1]; None: more than guessing would be right
+            in. At 0 nothing is refused.
+
+    Returns:
+        Loss and accuracy on all held-out data; None where they have no labels.
+
+    Raises:
+        DataError: the original does worse than that; what would bring its accuracy up is named, if it was found.
+        OptionError: an accuracy is expected, and there is none.
+    """
+    if expected and not training.held_out.has_labels:
+        raise _no_accuracy("data without labels", "give labels, or leave it out")
+    if not training.held_out.has_labels:
+        return None
+    measured = training.metrics(model, training.held_out)
+    if expected and measured.accuracy is None:
+        raise _no_accuracy(f"--loss {training.loss.task.value}", "leave it out")
+    shown = f"loss of {measured.loss:.4g}" if measured.accuracy is None else f"accuracy of {percent(measured.accuracy)}"
+    if measured.figure is not None:
+        shown = "{} of {:.4f}".format(*measured.figure)
+    training.journal.progress.note(f"The original has a held-out {shown} on {measured.count:,} samples.")
+    if expected and measured.accuracy is not None and measured.accuracy < expected:
+        raise DataError(
+            "the original on held-out data",
+            expected=f"an accuracy of at least {percent(expected)} (--expect-accuracy)",
+            found=f"{percent(measured.accuracy)} of {measured.count:,} samples",
+            way_out=_way_out(_diagnosed(training, model), "a lower --expect-accuracy accepts it, and 0 anything"),
+        )
+    for sentence in find_doubts(training, model, refuses=expected is None):
+        training.journal.warn(sentence)
+    return measured
+
+
+def parse_accuracy(share: Share) -> float:
+    """Return the accuracy that is expected, written as ``0.9`` or ``"90%"``.
+
+    Raises:
+        OptionError: it is no share.
+    """
+    value = parse_share(share, option="--expect-accuracy")
+    if not 0 <= value <= 1:
+        raise OptionError(
+            "--expect-accuracy", expected="a share from 0 to 1", found=str(share), way_out="write e.g. 0.9 or 90%"
+        )
+    return value
+
+
+def find_doubts(training: Training, model: Model, *, refuses: bool = False) -> Iterator[str]:
     """Say what the original does with held-out data and should not; nothing where it does well, or has no labels.
 
     Args:
         model: as given.
+        refuses: refuse data on which it is hardly better than guessing, instead of saying so.
+
+    Raises:
+        DataError: it is, and they are refused.
     """
     if not training.held_out.has_labels or training.loss.task is Task.BCE:
         return
-    predictor = Predictor(training.shown(model), task=training.loss.task, threads=training.recipe.threads)
-    glance = training.held_out.take(np.arange(min(_GLANCE, len(training.held_out))))
-    logits, labels = [], []
-    for batch in glance.batches(training.recipe.batch_size):
-        logits.append(predictor.logits(dict(batch.inputs)).astype(np.float64))
-        labels.append(np.asarray(batch.labels))
-    scores, truth = np.concatenate(logits), np.concatenate(labels)
+    predictor = _predictor(training, model)
+    # At random, and the same every time: whatever is sorted by class has all of them among these.
+    glance = training.held_out.take(np.random.default_rng(0).permutation(len(training.held_out))[:_GLANCE])
     if training.loss.task is Task.MSE:
-        yield from _about_numbers(scores, truth)
+        outputs, targets = [], []
+        for batch in glance.batches(training.recipe.batch_size):
+            outputs.append(predictor.logits(dict(batch.inputs)).astype(np.float64))
+            targets.append(np.asarray(batch.labels))
+        yield from _about_numbers(np.concatenate(outputs), np.concatenate(targets))
     else:
-        # [N, C, ...] -> [N, ..., C] -> [answers, C]
-        rows = np.moveaxis(scores, 1, -1).reshape(-1, scores.shape[1])
-        known = truth.reshape(-1) != IGNORED
-        yield from _about_classes(rows[known], truth.reshape(-1)[known])
+        answers = answers_of(predictor, glance, batch_size=training.recipe.batch_size)
+        yield from _about_classes(answers, training, predictor, refuses=refuses)
+
+
+def _predictor(training: Training, model: Model) -> Predictor:
+    return Predictor(training.shown(model), task=training.loss.task, threads=training.recipe.threads)
+
+
+def _no_accuracy(found: str, way_out: str) -> OptionError:
+    return OptionError(
+        "--expect-accuracy", expected="labelled classes to measure it with", found=found, way_out=way_out
+    )
 
 
 def _about_numbers(outputs: Array, targets: Array) -> Iterator[str]:
@@ -63,41 +133,51 @@ def _about_numbers(outputs: Array, targets: Array) -> Iterator[str]:
         )
 
 
-def _about_classes(scores: Array, truth: Array) -> Iterator[str]:
-    if len(truth) < _FEWEST_ANSWERS or len(np.unique(truth)) < 2:
+def _about_classes(answers: Answers, training: Training, predictor: Predictor, *, refuses: bool) -> Iterator[str]:
+    if answers.total < _FEWEST_ANSWERS or len(answers.present) < 2:
         return
-    answers = scores.argmax(axis=1)
-    right = answers == truth
-    accuracy = float(right.mean())
-    present = np.unique(truth)
-    # Of every class alike: where most samples are of one class, answering always that one is guessing too.
-    balanced = float(np.mean([right[truth == each].mean() for each in present]))
-    chance = 1.0 / len(present)
+    right, chance = 100 * answers.accuracy, 1.0 / len(answers.present)
     near = min(_NEAR * chance, (1.0 + chance) / 2 - 0.15)
+    balanced = answers.balanced
     if balanced < near:
+        remedy = find_remedy(training, predictor, thorough=True)
+        # Few answers may come out badly by chance.
+        if refuses and balanced + math.sqrt(balanced * (1 - balanced) / answers.total) < near:
+            raise DataError(
+                "the original on held-out data",
+                expected=f"more right answers than guessing gives, {100 * chance:.3g} % of every class",
+                found=f"{right:.1f} % of {answers.total:,}",
+                way_out=_way_out(remedy, _GO_ON),
+            )
         yield (
-            f"The original is right in {100 * accuracy:.1f} % of held-out answers, little more than guessing would be "
-            f"({100 * chance:.3g} % of every class): {_CHECK}.{_other_order(answers, truth)}"
+            f"The original is right in {right:.1f} % of held-out answers, little more than guessing would be "
+            f"({100 * chance:.3g} % of every class): {_CHECK}.{_said(remedy)}"
         )
         return
-    sure = float(np.exp(log_softmax(scores).max(axis=1)).mean())
-    if sure - accuracy > _OVERCONFIDENT:
+    if answers.sureness - answers.accuracy > _OVERCONFIDENT:
         yield (
-            f"The original is {100 * sure:.0f} % sure of its held-out answers on average and right in "
-            f"{100 * accuracy:.1f} %, which may mean other data than it was trained on: {_CHECK}."
-            f"{_other_order(answers, truth)}"
+            f"The original is {100 * answers.sureness:.0f} % sure of its held-out answers on average and right in "
+            f"{right:.1f} %, which may mean other data than it was trained on: {_CHECK}."
+            f"{_said(find_remedy(training, predictor, thorough=True))}"
         )
+        return
+    remedy = find_remedy(training, predictor, thorough=False) if answers.accuracy < 1 - WORTH else None
+    if remedy is not None:
+        remedy = find_remedy(training, predictor, thorough=True) or remedy  # something else may be wrong as well
+        yield f"The original is right in {right:.1f} % of held-out answers, and could be in more.{_said(remedy)}"
 
 
-def _other_order(answers: Array, truth: Array) -> str:
-    """A sentence where the answers fit the labels in another order of the classes."""
-    found: dict[int, int] = {}
-    for each in np.unique(truth):
-        values, counts = np.unique(answers[truth == each], return_counts=True)
-        if counts.max() < _CONSISTENT * counts.sum():
-            return ""
-        found[int(each)] = int(values[counts.argmax()])
-    if len(set(found.values())) < len(found) or all(one == other for one, other in found.items()):
-        return ""
-    pairs = ", ".join(f"{one} as {other}" for one, other in list(found.items())[:8] if one != other)
-    return f" Its answers fit another order of the classes: it sees {pairs}."
+def _diagnosed(training: Training, model: Model) -> Remedy | None:
+    classes = training.loss.task is Task.CROSS_ENTROPY
+    return find_remedy(training, _predictor(training, model), thorough=True) if classes else None
+
+
+def _said(remedy: Remedy | None) -> str:
+    sentence = "" if remedy is None else str(remedy)
+    return f" {sentence[:1].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _way_out(remedy: Remedy | None, go_on: str) -> str:
+    if remedy is None:
+        return f"no usual scale, mean, std, order of channels or of classes that was tried helps: {_CHECK}; {go_on}"
+    return f"{remedy}; {go_on}"

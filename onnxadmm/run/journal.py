@@ -22,6 +22,7 @@ class Journal:
         stages: the stages that are over, with their seconds.
         notes, warnings: sentences for the report.
         workers: processes that shared a batch, at most.
+        more_is_better: of the held-out figure, or less.
         training_bytes: estimate of the memory of a training step, the largest of the two trainings.
     """
 
@@ -32,6 +33,7 @@ class Journal:
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.workers = 1
+        self.more_is_better = True
         self.training_bytes = 0
         self._before: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
@@ -95,16 +97,17 @@ class Journal:
         )
 
     def _explain(self, row: Iteration) -> None:
-        """Say, the first time it happens, that it is no harm when the held-out figure falls while units close."""
-        before = [done.heldout for done in self.history if done.stage == row.stage and done.heldout is not None]
+        """Say, the first time it happens, that it is no harm when the held-out figure gets worse while units close."""
+        sign = 1 if self.more_is_better else -1
+        before = [sign * done.heldout for done in self.history if done.stage == row.stage and done.heldout is not None]
         if self._explained or row.kept_units is None or row.heldout is None or not before:
             return
         best = max(before)
-        if row.heldout < best - max(_DIP, _DIP * abs(best)):
+        if sign * row.heldout < best - max(_DIP, _DIP * abs(best)):
             self._explained = True
             self.progress.note(
-                "The held-out figure dips while units close: weights have not settled yet, and the small network is "
-                "retrained afterwards."
+                f"The held-out figure {'dips' if self.more_is_better else 'rises'} while units close: weights have not "
+                "settled yet, and the small network is retrained afterwards."
             )
 
     def tell(self, row: Iteration) -> None:

@@ -36,14 +36,20 @@ def output_error(training: Training, original: Model, result: Model) -> float | 
 def points_lost(training: Training, original: Model) -> tuple[Callable[[Model], float], str]:
     """Return a measure of what results lose against the original on held-out samples, and its unit in words.
 
-    That is points of accuracy, or of agreement where there are no labels; where the outputs are numbers, hundredths of
-    their variance.
+    That is points of accuracy, or of agreement where there are no labels, or of another metric that decides: points
+    where it is a share, else hundredths of what the original has. Where the outputs are numbers and no metric decides,
+    it is hundredths of their variance.
     """
-    before = training.metrics(original, training.held_out).accuracy
+    before = training.metrics(original, training.held_out)
 
     def lost(result: Model) -> float:
-        if before is None:
+        if training.figure is not None and before.figure is not None:
+            whole = 1.0 if training.figure.is_share else abs(before.deciding) or 1.0
+            return 100.0 * (before.goodness - training.metrics(result, training.held_out).goodness) / whole
+        if before.accuracy is None:
             return 100.0 * (output_error(training, original, result) or 0.0)
-        return 100.0 * (before - (training.metrics(result, training.held_out).accuracy or 0.0))
+        return 100.0 * (before.accuracy - (training.metrics(result, training.held_out).accuracy or 0.0))
 
-    return lost, "points" if before is not None else "hundredths of the variance"
+    if training.figure is not None and before.figure is not None:
+        return lost, f"{'points' if training.figure.is_share else 'hundredths'} of {training.figure.name}"
+    return lost, "points" if before.accuracy is not None else "hundredths of the variance"

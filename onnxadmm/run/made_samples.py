@@ -62,14 +62,17 @@ def refuse_tight(budget: Budget | None, units: Units, *, file_bytes: int) -> Non
         return
     shares: dict[str, float] = {"connections": budget.connection_share}
     for kind in budget.amounts:
-        dense = float(file_bytes) if kind == "size" else Cost(units, kind).dense()
-        shares[kind] = budget.resolve(kind, dense) / dense if dense else 1.0
+        if kind == "latency":
+            shares[kind] = budget.latency_share or 0.0  # a time may be any share
+        else:
+            dense = float(file_bytes) if kind == "size" else Cost(units, kind).dense()
+            shares[kind] = budget.resolve(kind, dense) / dense if dense else 1.0
     for counted, share in shares.items():
         if share < _LEAST:
             raise OptionError(
                 f"--{counted}",
                 expected=f"at least {_LEAST:g} of the original with --calibrate {NONE}",
-                found=f"{share:.3g} of it",
+                found=f"{share:.3g} of it" if share else "a time",
                 way_out="ask for less, or give --calibrate some hundred real samples, which need no labels",
             )
 

@@ -19,11 +19,13 @@ from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.stated import with_input_shapes
+from onnxadmm.latency.cost import LatencyCost
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import Iteration, Progress
 from onnxadmm.report.findings import find_warnings
 from onnxadmm.report.layers import ProfileLine
 from onnxadmm.report.report import (
+    AGAINST,
     BudgetLine,
     Column,
     GroupLine,
@@ -58,6 +60,7 @@ class Outcome:
         units, keep: the units of the analysed model, and which of them stayed: bool ``[units.count]``.
         zeros: pruned connections by weight.
         budget: as asked.
+        latency: what plans of the model take, where the budget is of that.
         verification: of the shrunk model against the masked original, before retraining.
     """
 
@@ -68,6 +71,7 @@ class Outcome:
     keep: NDArray[np.bool_]
     zeros: Mapping[str, NDArray[np.bool_]]
     budget: Budget | None
+    latency: LatencyCost | None
     verification: Verification
 
 
@@ -155,7 +159,7 @@ def make_report(
             profile, reason = _profile((sized, outcome.result), wanted, latency[-1].batch, threads, seed, inputs)
             skipped += (reason,) if reason else ()
         stages = (*stages, StageTime("latency", time.perf_counter() - began))
-    budgets = tuple(_budgets(outcome, result_units))
+    budgets = tuple(_budgets(outcome, result_units, latency))
     groups = tuple(_groups(outcome))
     proof = outcome.verification
     verification = VerificationLine(
@@ -253,18 +257,24 @@ def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics |
 def _score(metrics: Metrics | None) -> Score | None:
     if metrics is None:
         return None
+    against = "" if metrics.against == "labels" else AGAINST
+    if metrics.figure is not None:
+        name, value = metrics.figure
+        return Score(f"{name}{against}", value, metrics.count)
     if metrics.accuracy is None:
-        return Score("mse" if metrics.against == "labels" else "mse against the original", metrics.loss, metrics.count)
-    return Score("agreement" if metrics.against == "teacher" else "accuracy", metrics.accuracy, metrics.count)
+        return Score(f"mse{against}", metrics.loss, metrics.count)
+    return Score("agreement" if against else "accuracy", metrics.accuracy, metrics.count)
 
 
-def _budgets(outcome: Outcome, result_units: Units) -> list[BudgetLine]:
+def _budgets(outcome: Outcome, result_units: Units, latency: Sequence[LatencyLine]) -> list[BudgetLine]:
     lines: list[BudgetLine] = []
     if outcome.budget is None:
         return lines
     for kind, amount in outcome.budget.amounts.items():
         if kind == "size":
             original, reached = float(outcome.original.file_bytes), float(outcome.result.file_bytes)
+        elif kind == "latency":
+            original, reached = _latencies(outcome, latency)
         else:
             original, reached = Cost(outcome.units, kind).dense(), Cost(result_units, kind).dense()
         limit = outcome.budget.resolve(kind, original)
@@ -278,6 +288,16 @@ def _budgets(outcome: Outcome, result_units: Units) -> list[BudgetLine]:
         share = outcome.budget.connection_share
         lines.append(BudgetLine("connections", f"{share:g}", share, 1.0, alive / max(1, total)))
     return lines
+
+
+def _latencies(outcome: Outcome, latency: Sequence[LatencyLine]) -> tuple[float, float]:
+    """Milliseconds before and after: from what is timed in the end, or where nothing is from another measurement."""
+    cost = outcome.latency
+    assert cost is not None  # there is a budget of it
+    for line in latency:
+        if line.batch == cost.batch and line.threads == cost.threads:
+            return line.before.median_ms, line.before.median_ms / line.speedup
+    return cost.whole_ms, cost.measure(outcome.keep)
 
 
 def _groups(outcome: Outcome) -> list[GroupLine]:

@@ -47,7 +47,10 @@ def paying_units(
     def choose(units: Units) -> NDArray[np.bool_]:
         assert budget is not None  # else this is not called
         file = file_size(model, units, original=original_bytes, single_file=single_file)
-        return rank_by_budget(model, units, budget, by="magnitude", limits=choices.limits, seed=choices.seed, file=file)
+        counted = budget.before_measuring()
+        return rank_by_budget(
+            model, units, counted, by="magnitude", limits=choices.limits, seed=choices.seed, file=file
+        )
 
     if budget is None or not budget.amounts or inline(model) is model:
         return find(choices.ignore), choices.ignore

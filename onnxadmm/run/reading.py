@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from onnxadmm.errors import DataError, NotTrainableError
+from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.graph.fed import hold_inputs
 from onnxadmm.graph.model import Model
 from onnxadmm.run.journal import Journal
@@ -15,6 +15,7 @@ from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.names import Split
 from onnxadmm.train.data.sources import is_divided
 from onnxadmm.train.evaluate import Teacher
+from onnxadmm.train.figures import figure_of
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.head import Head, all_outputs, order_of
 from onnxadmm.train.prepare.nodes import as_proto
@@ -85,6 +86,14 @@ def read_training(
     if whole.class_axis is not None and signature.logits is not None and not head.joined:
         orders = {name: order_of(len(signature.logits), signature.batch_axis, whole.class_axis) for name in head.orders}
         head = replace(head, orders=orders)
+    figure = figure_of(recipe.metric, loss.task)
+    if figure is not None and figure.needs_labels and not whole.has_labels:
+        raise OptionError(
+            f"--metric {figure.name}",
+            expected="labelled data for a metric of one's own",
+            found="data without labels",
+            way_out="give labels, or leave it out",
+        )
     loss = replace(loss, gaps=whole.gaps or (tested is not None and tested.gaps))
     teacher = None
     if loss.needs_teacher or not held_out.has_labels:
@@ -100,6 +109,7 @@ def read_training(
         teacher=teacher,
         seed=seed,
         journal=journal,
+        figure=figure,
     )
 
 

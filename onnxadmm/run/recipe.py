@@ -10,6 +10,7 @@ from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 
 if TYPE_CHECKING:
+    from onnxadmm.train.figures import OwnMetric
     from onnxadmm.train.losses import Loss
     from onnxadmm.train.norm_restore import NormMode
     from onnxadmm.units.cost import CostKind
@@ -40,6 +41,11 @@ class Recipe:
         class_axis: axis of that output along which the classes lie, for cross-entropy; None: that of its Softmax or
             ArgMax, or the only one that the labels fit.
         ignore_index: the class label that means none; None: -100, and 255 where it is no class.
+        metric: what is measured on held-out and test data, and decides: of classes ``"accuracy"``, ``"top-5"``,
+            ``"f1"``, ``"mean-iou"`` or ``"perplexity"``, of numbers ``"r2"`` or ``"mae"``, with ``"bce"``
+            ``"accuracy"``, ``"f1"`` or ``"mean-iou"``; or a function of outputs (float32 ``[N, ...]``, before a Softmax
+            or Sigmoid at the end) and labels ``[N, ...]`` that returns a number of which more is better. None: the
+            accuracy, of numbers the mean square error.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
         method: ``"default"`` or ``"paper"`` (box and sphere splitting).
         epochs: passes over the training data while units are chosen; None: about 2,200 steps.
@@ -63,6 +69,13 @@ class Recipe:
 
     Raises:
         OptionError: a value is out of range.
+
+    Examples:
+        ```python
+        short = oa.Recipe(epochs=2, retrain_epochs=4, batch_size=64)
+        teacher_alone = oa.Recipe(distillation=1)  # no labels
+        numbers = oa.Recipe(loss="mse")
+        ```
     """
 
     loss: LossName | None = None
@@ -71,6 +84,7 @@ class Recipe:
     output: str | None = None
     class_axis: int | None = None
     ignore_index: int | None = None
+    metric: "str | OwnMetric | None" = None
     mode: Mode = "holistic"
     method: Method = "default"
     epochs: int | None = None
@@ -181,6 +195,11 @@ class Preprocessing:
         mean, std: one number or one per channel, after scaling.
         scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
         augment: ``"flip,crop4"`` and the like, while training only.
+
+    Examples:
+        ```python
+        bytes_of_imagenet = oa.Preprocessing(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], scale=1 / 255)
+        ```
     """
 
     mean: Sequence[float] | None = None
@@ -203,10 +222,16 @@ class CalibrationOptions:
         max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
             without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
             loses no more is searched for.
-        by: what that costs the least of: ``"macs"``, ``"params"`` or ``"size"``.
+        by: what that costs the least of: ``"macs"``, ``"params"``, ``"size"`` or ``"latency"``.
 
     Raises:
         OptionError: there is no such effort or cost, the memory is not a number of bytes, or the points are not some.
+
+    Examples:
+        ```python
+        closely = oa.CalibrationOptions(effort="best", memory="8GB")
+        promise = oa.CalibrationOptions(max_drop=1, by="size")  # instead of a budget
+        ```
     """
 
     effort: str = "normal"
@@ -217,6 +242,7 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         # Imported late, as above.
         from onnxadmm.calibrate.effort import effort_of
+        from onnxadmm.plan.budget import COUNTED
 
         effort_of(self.effort)
         _ = self.memory_bytes
@@ -227,10 +253,10 @@ class CalibrationOptions:
                 found=f"{self.max_drop:g}",
                 way_out="1 is usual",
             )
-        if self.by not in ("macs", "params", "size"):
-            raise OptionError(
-                "--by", expected="macs, params or size", found=repr(self.by), way_out="choose one of them"
-            )
+        if self.by not in COUNTED:
+            kinds = list(COUNTED)
+            expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+            raise OptionError("--by", expected=expected, found=repr(self.by), way_out="choose one of them")
 
     @property
     def memory_bytes(self) -> int:

@@ -22,8 +22,9 @@ from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
 from onnxadmm.interrupt import ending_on_sigterm
+from onnxadmm.latency.cost import PLANS, LatencyCost, latency_for
 from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.budget import Budget
+from onnxadmm.plan.budget import Budget, budget_of
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.findings import OUTPUT_ERROR
@@ -38,7 +39,7 @@ from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
-from onnxadmm.run.doubts import find_doubts
+from onnxadmm.run.doubts import first_look
 from onnxadmm.run.ending import Ending, Finished, Option
 from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
@@ -80,9 +81,11 @@ class Compression:
         choices: what is asked for.
         journal: what is told while it runs, and goes into the report.
         ending: what is done in the end.
+        expected: least held-out accuracy of the original, a share; None: more than guessing would have.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
+        latency: what plans of the model take, where the budget is of that.
         training: data, teacher and both trainings, after ``read``.
     """
 
@@ -90,11 +93,14 @@ class Compression:
     choices: Choices
     journal: Journal
     ending: Ending
+    expected: float | None = None
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
+    latency: LatencyCost | None = field(init=False, default=None)
     training: Training = field(init=False)
     _data: str = field(init=False)
+    _original: Metrics | None = field(init=False, default=None)
     _ignored: tuple[str, ...] = field(init=False, default=())
     _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
@@ -120,10 +126,12 @@ class Compression:
             self.ready = self._made_ready()
             if not leaves_sizes_open(self.model):
                 self._analyse()
+        if not self._waits_for_data():
+            self._state()
 
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
-        made = is_none(data) and self.choices.calibration is not None
+        made, waited = is_none(data) and self.choices.calibration is not None, self._waits_for_data()
         with self.journal.stage("make samples" if made else "read data"):
             self.training = read_training(
                 self.ready,
@@ -139,8 +147,9 @@ class Compression:
             )
             if made:
                 self.journal.warn(WARNING)
-            for sentence in find_doubts(self.training, self.model):
-                self.journal.warn(sentence)
+            if self._trains():
+                self.training.first_batch()  # too few samples are refused before anything is said of them
+            self._original = first_look(self.training, self.model, expected=self.expected)
             self._data = self.training.digest()
             if leaves_sizes_open(self.model):
                 shapes = self.training.samples.sample_shapes
@@ -150,6 +159,8 @@ class Compression:
                 refuse_tight(self.choices.budget, self.units, file_bytes=self.model.file_bytes)
             if self._before is not None:
                 self._before.refuse_other_data(self._data)
+        if waited:
+            self._state()
 
     def _analyse(self) -> None:
         choices = self.choices
@@ -165,12 +176,39 @@ class Compression:
         given = self.ready
         self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
         self.journal.notes += about_written_out(given, self.ready)
+
+    def _waits_for_data(self) -> bool:
+        """Whether the problem cannot be stated without the data: they tell sizes, and inputs to measure with."""
+        goal = self._goal()
+        return leaves_sizes_open(self.model) or (goal is not None and goal.latency is not None)
+
+    def _state(self) -> None:
+        """State the problem, and refuse it where it cannot be solved; a budget of latency is measured first."""
+        choices, goal = self.choices, self._goal()
+        if goal is not None and goal.latency is not None:
+            self.latency = self._measured_latency(goal)
         single_file = self.ending.single_file
         file = file_size(self.ready, self.units, original=self.model.file_bytes, single_file=single_file)
         self.problem = state_problem(
-            self.ready, self.units, self._goal(), choices.limits, targets=choices.targets, file=file
+            self.ready, self.units, goal, choices.limits, targets=choices.targets, file=file, latency=self.latency
         )
         refuse_unreachable(self.problem)
+
+    def _measured_latency(self, budget: Budget) -> LatencyCost:
+        timing = self.ending.timing
+        with self.journal.stage("measure latency", total=PLANS):
+            found = latency_for(
+                self.ready,
+                self.units,
+                budget,
+                self.choices.limits,
+                threads=None if timing is None else timing.threads,
+                seed=self.choices.seed,
+                inputs=self._inputs(),
+                on_plan=self.journal.progress.advance,
+            )
+        self.journal.say(found.describe())
+        return found
 
     def try_bytes(self) -> None:
         """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
@@ -332,6 +370,7 @@ class Compression:
                 keep=pruned.keep,
                 zeros=pruned.zeros,
                 budget=self._budget(pruned),
+                latency=self.latency,
                 verification=verification,
             )
             held_out = self._quality(saved, self.training.held_out)
@@ -377,7 +416,8 @@ class Compression:
         def measured(model: Model) -> Metrics | None:
             return None if data is None else self.training.metrics(model, data)
 
-        return Quality(measured(self.model), measured(saved))
+        known = self._original if data is self.training.held_out else None  # it was measured first
+        return Quality(known or measured(self.model), measured(saved))
 
     def _least(self) -> CostKind | None:
         """What is to cost the least, where a promise is to be kept instead of a budget."""
@@ -387,7 +427,7 @@ class Compression:
     def _goal(self) -> Budget | None:
         """The budget as asked for; where the least is searched for that keeps a promise, all of what it counts."""
         least = self._least()
-        return self.choices.budget if least is None else Budget(**{least: 1})
+        return self.choices.budget if least is None else budget_of(least, 1)
 
     def _budget(self, pruned: Pruned) -> Budget | None:
         """The budget as asked for; where the least was searched for that keeps a promise, what was found."""
@@ -395,7 +435,7 @@ class Compression:
         if least is None:
             return self.choices.budget
         share = cost.total(pruned.keep) / cost.total(np.ones_like(pruned.keep))
-        return Budget(**{least: math.ceil(1e4 * share) / 1e4})
+        return budget_of(least, math.ceil(1e4 * share) / 1e4)
 
     def _plan(self, pruned: Pruned) -> Plan:
         return make_plan(

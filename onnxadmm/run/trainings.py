@@ -23,6 +23,7 @@ from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.data.prefetch import prefetch
 from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.figures import Figure
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Metrics, sample_losses
 from onnxadmm.train.norm_restore import Network, choose_network, is_deep
@@ -76,6 +77,7 @@ class Training:
         held_out: what every decision is made with.
         test: what is measured at the end; None without.
         teacher: the original network; None where nothing needs it.
+        figure: what decides, and is shown of held-out and test data; None: accuracy, or the loss without one.
         seed: of every random choice.
     """
 
@@ -89,6 +91,7 @@ class Training:
     teacher: Teacher | None
     seed: int
     journal: Journal
+    figure: Figure | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -107,12 +110,17 @@ class Training:
             CheckpointError: ``resume`` is not the state of such a run.
         """
         settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
-        if self.loss.task is Task.MSE:
-            # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
+        self.journal.more_is_better = self.figure.more_is_better if self.figure else self.loss.task is not Task.MSE
+        if self.figure is not None:
+            better = "more" if self.figure.more_is_better else "less"
+            self.journal.progress.note(f"Held-out figures are {self.figure.name}, which decides: {better} is better.")
+        elif self.loss.task is Task.MSE:
             self.journal.progress.note(
                 "Held-out figures are mean square errors against "
                 f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."
             )
+        if self.loss.task is Task.MSE:
+            # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
             floor = max(settings.divergence_floor, settings.divergence_factor * self._silent_loss())
             settings = replace(settings, divergence_floor=floor)
         rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
@@ -139,7 +147,7 @@ class Training:
 
         def report(record: Record) -> None:
             weights = self._weights(network, trainer, samples=_GLANCE // 2)
-            value = _figure(self.metrics(with_constants(model, weights), glance))
+            value = self.metrics(with_constants(model, weights), glance).deciding
             self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
         def keep(state: State) -> None:
@@ -179,6 +187,12 @@ class Training:
         def shipped() -> Model:
             return with_constants(small, self._weights(network, trainer))
 
+        measured: list[Metrics] = []
+
+        def score(_: Mapping[str, FloatArray]) -> float:
+            measured[:] = [self.metrics(shipped(), self.held_out)]
+            return measured[0].goodness
+
         with (
             self.journal.stage("retrain", total=epochs),
             self._trainer(network, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay) as trainer,
@@ -193,8 +207,8 @@ class Training:
                 epochs=epochs,
                 peak=self.recipe.retraining_rate(deep=is_deep(small)),
                 warm_up=0.1,
-                score=lambda _: _goodness(self.metrics(shipped(), self.held_out)),
-                on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch)),
+                score=score,
+                on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch, measured[0].deciding)),
                 on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
                 resume=part(resume, "retrain") or None,
             )
@@ -203,7 +217,15 @@ class Training:
     def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
         """Measure a model, with the teacher's answers where there are no labels."""
         teacher = None if data.has_labels else self.teacher
-        return evaluate(self.shown(model), data, loss=self.loss, threads=self.recipe.threads, teacher=teacher)
+        figure = None if self.figure is None or (self.figure.needs_labels and not data.has_labels) else self.figure
+        return evaluate(
+            self.shown(model),
+            data,
+            loss=self.loss,
+            threads=self.recipe.threads,
+            teacher=teacher,
+            figure=figure,
+        )
 
     def shown(self, model: Model) -> Model:
         """A model as it trains: inputs without a batch are constants, and what the loss reads is the only output."""
@@ -311,16 +333,6 @@ def _without(weights: Mapping[str, FloatArray], names: frozenset[str]) -> dict[s
     return {name: array for name, array in weights.items() if name not in names}
 
 
-def _goodness(metrics: Metrics) -> float:
-    """Return accuracy, or the negative loss where there is none: more is better."""
-    return metrics.accuracy if metrics.accuracy is not None else -metrics.loss
-
-
-def _figure(metrics: Metrics) -> float:
-    """Return what is shown: accuracy, or the loss where there is none."""
-    return abs(_goodness(metrics))
-
-
 def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
     pruned = Residuals(record.connection_primal, record.connection_dual, record.connection_rho)
     return Iteration(
@@ -338,13 +350,13 @@ def _row_of(record: Record, held_out: float, *, connections: bool) -> Iteration:
     )
 
 
-def _row_of_epoch(epoch: Epoch) -> Iteration:
+def _row_of_epoch(epoch: Epoch, held_out: float) -> Iteration:
     return Iteration(
         stage="retrain",
         iteration=epoch.epoch,
         epoch=float(epoch.epoch),
         loss=epoch.loss,
-        heldout=abs(epoch.score),  # a loss counts as negative where more is better
+        heldout=held_out,
         learning_rate=epoch.learning_rate,
         neurons=None,
         connections=None,

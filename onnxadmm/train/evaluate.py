@@ -17,6 +17,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.runtime.session import SessionError, no_kernel
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.engine import IR_VERSION, OPSET, inference_session
+from onnxadmm.train.figures import Figure
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
 from onnxadmm.train.prepare.nodes import as_proto, opset_of
@@ -143,12 +144,14 @@ def evaluate(
     threads: int = 1,
     output: str | None = None,
     teacher: "Teacher | None" = None,
+    figure: Figure | None = None,
 ) -> Metrics:
-    """Loss and accuracy of a model on data.
+    """Loss and accuracy of a model on data, and what decides in their place.
 
     Args:
         loss: names the task; its teacher term counts only where ``teacher`` is given.
         teacher: stands in for labels the data do not have.
+        figure: what decides; None: accuracy, or the loss without one.
 
     Raises:
         DataError: neither labels nor a teacher.
@@ -156,7 +159,7 @@ def evaluate(
     """
     _require_answers(data, teacher)
     predictor = Predictor(model, task=loss.task, threads=threads, output=output)
-    meter = Meter(loss)
+    meter = Meter(loss, figure)
     for batch in data.batches(batch_size):
         whole = batch if teacher is None else teacher.label(batch)
         meter.add(predictor.logits(dict(whole.inputs)), whole.labels, whole.teacher)

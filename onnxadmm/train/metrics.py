@@ -1,4 +1,4 @@
-"""Loss and accuracy of logits, in numpy."""
+"""Loss, accuracy and what else decides of logits, in numpy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.train.figures import Figure
 from onnxadmm.train.losses import IGNORED, Loss, Task
 
 Array = NDArray[Any]
@@ -22,19 +23,37 @@ class Metrics:
             bce) among those that have a label, from 0 to 1; None for mse, and where nothing has a label.
         count: samples.
         against: ``"labels"``, or ``"teacher"`` where the data have no labels and the teacher's classes stand in.
+        figure: name and value of what decides in place of the accuracy, or of the loss without one; None: nothing does.
+        more_is_better: of what decides.
     """
 
     loss: float
     accuracy: float | None
     count: int
     against: str
+    figure: tuple[str, float] | None = None
+    more_is_better: bool = True
+
+    @property
+    def deciding(self) -> float:
+        """What decides: the figure, the accuracy, or the loss where there is neither."""
+        if self.figure is not None:
+            return self.figure[1]
+        return self.loss if self.accuracy is None else self.accuracy
+
+    @property
+    def goodness(self) -> float:
+        """What decides, with the sign that makes more better."""
+        return self.deciding if self.more_is_better else -self.deciding
 
 
 class Meter:
     """Adds up metrics batch by batch."""
 
-    def __init__(self, loss: Loss) -> None:
+    def __init__(self, loss: Loss, figure: Figure | None = None) -> None:
         self._loss = loss
+        self._figure = figure
+        self._counter = None if figure is None else figure.counter()
         self._sum = 0.0
         self._right = 0
         self._answers = 0
@@ -54,6 +73,8 @@ class Meter:
         if right is not None:
             self._right += int(right.sum())
             self._answers += right.size
+        if self._counter is not None:
+            self._counter.add(scores, _truth(labels, teacher, self._loss.task))
 
     def result(self) -> Metrics:
         """Metrics of everything added.
@@ -64,7 +85,11 @@ class Meter:
         if self._count == 0:
             raise ValueError("no samples were added")
         accuracy = self._right / self._answers if self._answers else None
-        return Metrics(self._sum / self._count, accuracy, self._count, self._against)
+        value = None if self._counter is None else self._counter.result()
+        figure, more_is_better = None, accuracy is not None
+        if self._figure is not None and value is not None:
+            figure, more_is_better = (self._figure.name, value), self._figure.more_is_better
+        return Metrics(self._sum / self._count, accuracy, self._count, self._against, figure, more_is_better)
 
 
 def sample_losses(logits: DoubleArray, labels: Array | None, teacher: Array | None, loss: Loss) -> DoubleArray:
@@ -115,15 +140,20 @@ def log_softmax(logits: DoubleArray) -> DoubleArray:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
 
 
+def _truth(labels: Array | None, teacher: Array | None, task: Task) -> Array:
+    """Labels, or what the teacher answers in their place: its classes, probabilities of 0 or 1, or numbers."""
+    if labels is not None:
+        return labels
+    assert teacher is not None
+    if task is Task.CROSS_ENTROPY:
+        return np.asarray(teacher.argmax(axis=1))
+    return np.asarray(teacher > 0, np.float32) if task is Task.BCE else teacher
+
+
 def _right(logits: DoubleArray, labels: Array | None, teacher: Array | None, task: Task) -> NDArray[np.bool_] | None:
     if task is Task.MSE:
         return None
+    truth = _truth(labels, teacher, task)
     if task is Task.CROSS_ENTROPY:
-        if labels is None:
-            assert teacher is not None
-            labels = teacher.argmax(axis=1)
-        return np.asarray((logits.argmax(axis=1) == labels)[labels != IGNORED])
-    if labels is None:
-        assert teacher is not None
-        return np.asarray((logits > 0) == (teacher > 0))
-    return np.asarray((logits > 0) == (labels > 0.5))
+        return np.asarray((logits.argmax(axis=1) == truth)[truth != IGNORED])
+    return np.asarray((logits > 0) == (truth > 0.5))

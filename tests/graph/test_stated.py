@@ -11,8 +11,9 @@ from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.shapes import infer
 from onnxadmm.graph.stated import leaves_sizes_open, with_input_shapes, with_samples
+from onnxadmm.planning import rank
 from onnxadmm.report.inspection import inspect_units
-from onnxadmm.surgery import find_groups, rank, shrink, verify
+from onnxadmm.surgery import find_groups, shrink, verify
 from tests.conftest import Command
 from tests.samples_text import parse_sample
 

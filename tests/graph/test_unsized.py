@@ -6,7 +6,8 @@ import pytest
 
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.shapes import infer
-from onnxadmm.surgery import rank, shrink, verify
+from onnxadmm.planning import rank
+from onnxadmm.surgery import shrink, verify
 from tests.graph.models import small_network
 from tests.samples_text import parse_sample
 

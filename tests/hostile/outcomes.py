@@ -20,8 +20,9 @@ import pytest
 from onnxadmm.console import stdout_console
 from onnxadmm.errors import OnnxAdmmError
 from onnxadmm.graph.model import load, save
+from onnxadmm.planning import rank
 from onnxadmm.report.inspection import inspect_units, inspection_view
-from onnxadmm.surgery import find_groups, mask, rank, shrink
+from onnxadmm.surgery import find_groups, mask, shrink
 from tests.hostile.mutations import mutate
 from tests.hostile.seeds import seeds
 

@@ -60,10 +60,37 @@ def test_several_amounts_are_a_budget() -> None:
     assert budget.amounts == {"macs": 0.5, "params": "20K", "size": "1MB"}
     assert budget.describe() == "macs 0.5, params 20K, size 1MB"
     assert [budget.resolve(kind, 5e6) for kind in budget.amounts] == [2.5e6, 2e4, 1e6]
-    with pytest.raises(OptionError, match="give --macs, --params, --size or --connections"):
+    with pytest.raises(OptionError, match="give --macs, --params, --size, --latency or --connections"):
         oa.Budget()
 
 
 def test_a_budget_shows_what_was_given() -> None:
     assert repr(oa.Budget(params="10%")) == "Budget(params='10%')"
     assert repr(oa.Budget(macs=0.5, connections=0.2)) == "Budget(macs=0.5, connections=0.2)"
+    assert repr(oa.Budget(latency="3ms", latency_batch=4)) == "Budget(latency='3ms', latency_batch=4)"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("3ms", 3.0), ("800us", 0.8), ("0.5s", 500.0), ("0.5", 0.5), ("50%", 0.5), (" 2 ms ", 2.0)]
+)
+def test_times_have_units(text: str, number: float) -> None:
+    assert parse_amount(text, option="--latency") == pytest.approx(number)
+
+
+def test_a_time_below_a_millisecond_is_no_share() -> None:
+    assert oa.Budget(latency="0.5ms").resolve("latency", 2.0) == 0.5
+    assert oa.Budget(latency=0.5).resolve("latency", 2.0) == 1.0
+    assert oa.Budget(latency="9ms").resolve("latency", 2.0) == 2.0
+    assert oa.Budget(latency="0.5ms").latency_share is None
+
+
+def test_products_stand_for_a_latency_that_is_not_measured_yet() -> None:
+    assert oa.Budget(latency=0.3).before_measuring() == oa.Budget(macs=0.3)
+    assert oa.Budget(latency="3ms", params=0.2).before_measuring() == oa.Budget(macs=0.5, params=0.2)
+    assert oa.Budget(latency=0.3, macs=0.6).before_measuring() == oa.Budget(macs=0.6)
+    assert oa.Budget(macs=0.6).before_measuring() == oa.Budget(macs=0.6)
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(OptionError, match="--latency-batch: expected at least 1, found 0"):
+        oa.Budget(latency=0.5, latency_batch=0)

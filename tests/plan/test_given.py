@@ -19,9 +19,8 @@ def test_anything_else_is_refused_in_one_sentence_with_the_way_out(value: object
     with pytest.raises(OptionError) as refused:
         given_budget(value)
     message = str(refused.value)
-    assert message.startswith(
-        "the budget: expected onnxadmm.Budget, or a dict of macs, params, size, connections, found "
-    )
+    fields = "macs, params, size, latency, latency_batch, connections"
+    assert message.startswith(f"the budget: expected onnxadmm.Budget, or a dict of {fields}, found ")
     assert "onnxadmm.Budget(params=0.3)" in message
     assert "\n" not in message
 

@@ -120,7 +120,7 @@ def test_a_loss_that_rose_is_said() -> None:
     assert warnings(
         before=replace(report.before, heldout=Score("mse", 0.5, 9)),
         after=replace(report.after, heldout=Score("mse", 0.75, 9)),
-    ) == ("The held-out loss (mse) rose from 0.5 to 0.75.",)
+    ) == ("The held-out mse rose from 0.5 to 0.75.",)
 
 
 def test_a_budget_that_was_not_met_is_said() -> None:

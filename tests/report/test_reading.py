@@ -60,7 +60,7 @@ def test_another_schema_is_refused_with_both_names(document: object, found: str)
     [
         (("before", "parameters"), "many", 'before.parameters: expected a whole number, found "many"'),
         (("latency", 0, "batch"), None, "latency[0].batch: expected a whole number, found null"),
-        (("before", "test", "metric"), "beauty", "before.test.metric: expected one of 'accuracy',"),
+        (("budgets", 0, "kind"), "beauty", "budgets[0].kind: expected one of 'macs',"),
         (("surprise",), 1, "surprise: expected no field of this name, found 1"),
         (("history",), [], "history: expected no field of this name, found one"),
         (
@@ -69,7 +69,7 @@ def test_another_schema_is_refused_with_both_names(document: object, found: str)
             "groups[0]: expected values that fit together, found group conv1.weight: 21",
         ),
     ],
-    ids=["text for number", "null", "unknown metric", "unknown field", "history of its own", "more units than before"],
+    ids=["text for number", "null", "unknown kind", "unknown field", "history of its own", "more units than before"],
 )
 def test_a_field_that_does_not_fit_is_refused_by_name(path: tuple[Any, ...], value: object, sentence: str) -> None:
     document: Any = json.loads(dumps(to_document(sample_report())))

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from onnxadmm.errors import NothingToPruneError
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import load, to_proto
-from onnxadmm.surgery import rank
+from onnxadmm.planning import rank
 from onnxadmm.units.cost import Cost
 from tests.rewrite import laws
 from tests.rewrite.plans import KINDS

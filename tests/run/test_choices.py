@@ -29,7 +29,7 @@ CHOICES = Choices(
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "calibrate", "test", "out", "sparse", "single_file", "force", "resume", "progress"}
-OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads", "options"}
+OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads", "expect_accuracy", "options"}
 
 
 def with_a_new_field(kind: type, value: int, **given: Any) -> Any:
@@ -90,5 +90,18 @@ def test_without_calibration_its_options_are_none() -> None:
 
 def test_without_a_budget_its_amounts_are_none() -> None:
     none = replace(CHOICES, budget=None).deciding()
-    assert none == {**CHOICES.deciding(), "--params": "none"}
-    assert {f"--{item.name}" for item in fields(oa.Budget)} <= set(none)
+    assert none == {**CHOICES.deciding(), "--params": "none", "--latency-batch": "none"}
+    assert {f"--{item.name}".replace("_", "-") for item in fields(oa.Budget)} <= set(none)
+
+
+def test_a_function_is_known_by_its_name_wherever_it_lies() -> None:
+    def made() -> oa.Recipe:
+        def worst(outputs: object, labels: object) -> float:
+            return 0.0
+
+        return oa.Recipe(metric=worst)
+
+    one, other = (replace(CHOICES, recipe=made()) for _ in range(2))
+    assert one.deciding() == other.deciding()
+    assert one.deciding()["--metric"] == '"worst"'
+    assert one.options()["metric"] == "worst"

@@ -17,10 +17,11 @@ class Notes(Silent):
         self.said.append(sentence)
 
 
-def told(*heldout: float | None, kept: int | None = 9) -> list[str]:
+def told(*heldout: float | None, kept: int | None = 9, more_is_better: bool = True) -> list[str]:
     """What is noted about iterations with these held-out figures."""
     notes = Notes()
     journal = Journal(notes)
+    journal.more_is_better = more_is_better
     for figure in heldout:
         journal.tell(replace(iterations()[0], heldout=figure, kept_units=kept))
     return notes.said
@@ -31,8 +32,14 @@ def test_a_dip_while_units_close_is_explained_once() -> None:
     assert "dips while units close" in sentence
 
 
-def test_a_dip_of_a_loss_is_one_as_well() -> None:
+def test_what_may_be_below_zero_dips_as_well() -> None:
     assert len(told(-0.1, -0.5)) == 1
+
+
+def test_of_errors_a_rise_is_explained_and_a_fall_is_none() -> None:
+    (sentence,) = told(0.1, 0.5, more_is_better=False)
+    assert "rises while units close" in sentence
+    assert told(0.5, 0.1, more_is_better=False) == []
 
 
 def test_noise_is_no_dip_and_neither_is_one_while_retraining() -> None:

@@ -89,7 +89,7 @@ def test_where_every_cut_loses_more_none_is_made() -> None:
 def test_what_makes_no_promise_is_refused(digits: DemoFiles) -> None:
     with pytest.raises(OptionError, match="--max-drop: expected points above 0"):
         oa.CalibrationOptions(max_drop=0)
-    with pytest.raises(OptionError, match="--by: expected macs, params or size"):
+    with pytest.raises(OptionError, match="--by: expected macs, params, size or latency"):
         oa.CalibrationOptions(by="time")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="found no samples; give samples"):
         oa.compress(digits.model, calibrate="none", calibration={"max_drop": 1.0})
