@@ -1,8 +1,8 @@
-"""Networks that are pruned and then quantised: what is left of the bytes, and of the accuracy.
+"""Networks that are pruned and written in bytes as well: what is left of the file, and of the accuracy.
 
 Run from the root of the repository: ``python -m benchmarks.quantized --cifar FOLDER``, with FOLDER, ``--mnist`` and
-``--models`` as for ``benchmarks.calibration``, whose networks these are. Each is pruned by calibration and quantised,
-both with the same 512 unlabelled training images, and tested on the whole test set. Writes
+``--models`` as for ``benchmarks.calibration``, whose networks these are. Each is pruned by ``compress --calibrate
+--int8`` with 512 unlabelled training images; both files are tested on the whole test set. Writes
 benchmarks/results/quantized/NETWORK.json after each network, leaves out what is there already, and writes
 benchmarks/quantized.md. The status is 1 when bytes cost more than ``POINTS``.
 """
@@ -59,29 +59,27 @@ class Result:
 
 
 def measure(name: str, bench: Bench, folder: Path) -> Result:
-    """Prune, quantise, test."""
+    """Prune, write in bytes as well, test."""
     network, fewer = NETWORKS[name], CUTS[name]
     samples, original = bench.images.samples(network.data, 0), bench.path(network)
-    preprocessing = {"mean": network.mean, "std": network.std}
-    pruned = oa.compress(
+    done = oa.compress(
         original,
         calibrate=samples,
         budget={network.budget: 1 / fewer},
-        preprocessing=preprocessing,
+        preprocessing={"mean": network.mean, "std": network.std},
         out=folder / name,
-        bench=False,
+        int8=True,
     )
-    small = folder / name / "model.onnx"
-    done = oa.quantize(small, samples, out=folder / f"{name}.int8.onnx", preprocessing=preprocessing)
-    models = (load(original), pruned.model, done.model)
+    (variant,) = done.variants
+    models = (load(original), *(load(folder / name / file) for file in ("model.onnx", "model.int8.onnx")))
     one, two, three = (accuracy(model, network, bench.images) for model in models)
     return Result(
         network=name,
         fewer=fewer,
         accuracy=(one, two, three),
-        file_bytes=(original.stat().st_size, small.stat().st_size, done.model.file_bytes),
-        floats=list(done.floats),
-        speedups={str(line.batch): (line.speedup, line.speedup_low, line.speedup_high) for line in done.report.latency},
+        file_bytes=(done.before.file_bytes, done.after.file_bytes, variant.figures.file_bytes),
+        floats=list(variant.floats),
+        speedups={str(line.batch): (line.speedup, line.speedup_low, line.speedup_high) for line in variant.latency},
         command=f"python -m benchmarks.quantized --cifar FOLDER --only {name}",
     )
 
@@ -91,9 +89,9 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Pruned, and then in bytes",
         "",
-        "Each network is pruned by `compress --calibrate` and quantised by `quantize`, with the same 512 unlabelled",
-        "training images; accuracy is that of the whole test set. The speed-up is that of bytes alone, the pruned",
-        "network in floats being 1, at the batch sizes given, with its 95 % interval.",
+        "Each network is pruned by `compress --calibrate --int8` with 512 unlabelled training images, which writes it",
+        "in floats and in bytes; accuracy is that of the whole test set. The speed-up is that of bytes alone, the",
+        "pruned network in floats being 1, at the batch sizes given, with its 95 % interval.",
         "",
         f"Made by `python -m benchmarks.quantized --cifar FOLDER` on {_machine(results)}. Other work ran on the same",
         "cores, which shows in how wide the intervals are.",

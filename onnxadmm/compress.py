@@ -18,12 +18,13 @@ from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.doubts import parse_accuracy
+from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.result import Compressed
-from onnxadmm.run.steps import Compression, Ending
+from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
@@ -52,6 +53,8 @@ def compress(
     simplified: bool = True,
     sparse: bool = True,
     single_file: bool = False,
+    int8: bool = False,
+    fp16: bool = False,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -94,6 +97,8 @@ def compress(
         simplified: simplify the model first.
         sparse: store weights whose connections were pruned sparsely, where that takes less room.
         single_file: write weights into the file, also where the model has external data.
+        int8: make the small model in bytes as well, as ``quantize`` does, in ``model.int8.onnx`` beside the other.
+        fp16: store it with weights in 16 bits as well, in ``model.fp16.onnx``: half of the bytes, the same speed.
         seed: of every random choice.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; what is not stated is as in the
             data. Costs are counted there, and the proof and the measurement of latency made.
@@ -152,6 +157,13 @@ def compress(
             found="a budget" if goal is not None else "no samples",
             way_out="leave the budget out" if goal is not None else "give samples",
         )
+    if int8 and is_none(calibrate):
+        raise OptionError(
+            "--int8",
+            expected="samples, which say how far activations reach",
+            found="--calibrate none",
+            way_out="give some hundreds of samples",
+        )
     with ExitStack() as stack:
         told_to = stack.enter_context(listening(progress))
         libraries = stack.enter_context(custom_operators(custom_ops))
@@ -180,13 +192,15 @@ def compress(
             "out": None if out is None else str(out),
             "sparse": sparse,
             "single_file": single_file,
+            "int8": int8,
+            "fp16": fp16,
             "bench": bench,
             "bench_batch": bench_batch,
             "bench_threads": bench_threads if bench_threads is not None else this_machine().threads,
             "custom_ops": ", ".join(map(str, custom_ops)) or None,
             **(options or {}),
         }
-        ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
+        ending = Ending(sparse=sparse, single_file=single_file, int8=int8, fp16=fp16, timing=timing, options=told)
         run = Compression(opened(model, input_shapes), choices, Journal(told_to), ending, expected)
         if calibrating is None or chosen.retrain_epochs:
             require_training()
@@ -202,9 +216,13 @@ def compress(
             run.resume(folder.checkpoint)
         run.find()
         run.read(data if calibrating is None else calibrate, test)
+        run.try_bytes()
         run.try_training()
         finished = run.finish(folder)
-        return Compressed(finished.report, model=finished.model, plan=finished.plan)
+        forms = finished.variants
+        return Compressed(
+            finished.report, model=finished.model, plan=finished.plan, int8=forms.get("int8"), fp16=forms.get("fp16")
+        )
 
 
 def _calibrating(

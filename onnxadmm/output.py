@@ -25,13 +25,19 @@ from onnxadmm.files import (
 )
 
 MODEL_NAME: Final = "model.onnx"
+#: The result in bytes, and with weights in 16 bits, where that was asked for.
+INT8_NAME: Final = "model.int8.onnx"
+FP16_NAME: Final = "model.fp16.onnx"
 PLAN_NAME: Final = "plan.json"
 UNFINISHED_NAME: Final = "unfinished"
 CHECKPOINT_NAME: Final = "checkpoint.npz"
 HISTORY_NAME: Final = "history.jsonl"
 PAGE_NAME: Final = "report.html"
 _LOCK_NAME: Final = ".lock"
-_NAMES: Final = (HISTORY_NAME, PLAN_NAME, "report.json", "report.md", PAGE_NAME, "model.onnx.data", MODEL_NAME)
+_NAMES: Final = (
+    *(HISTORY_NAME, PLAN_NAME, "report.json", "report.md", PAGE_NAME),
+    *(f"{FP16_NAME}.data", FP16_NAME, INT8_NAME, f"{MODEL_NAME}.data", MODEL_NAME),
+)
 
 
 def names_of_results(folder: Path) -> tuple[str, ...]:

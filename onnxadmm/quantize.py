@@ -15,23 +15,21 @@ from onnxadmm.compress import describe_source
 from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
 from onnxadmm.files import refuse_existing, refuse_input
-from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
+from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.stated import leaves_sizes_open, with_samples
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.given import given_or_usual
 from onnxadmm.progress import SILENT, ProgressLike
-from onnxadmm.report.report import Column, LatencyLine, Report, StageTime, latency_lines
+from onnxadmm.report.report import LatencyLine, Report, StageTime, latency_lines
 from onnxadmm.run.in_bytes import quantize_with
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import column
+from onnxadmm.run.measure import column_of
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST, Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
+from onnxadmm.run.variants import losses_of
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
-from onnxadmm.train.data.batches import ArrayDataset
-from onnxadmm.train.metrics import Metrics
-from onnxadmm.units.units import find_units
 
 
 @dataclass(frozen=True)
@@ -146,15 +144,13 @@ def quantize(
             )  # fmt: skip
         if leaves_sizes_open(original):
             original = with_samples(original, training.samples.sample_shapes)
-        found = quantize_with(training, original, most=max_drop, narrow=narrow)
-        if file is None:
-            result = from_proto(to_proto(found.model))
-        else:
-            save(found.model, file.work)
-            result = load(file.work)
+        found = quantize_with(training, original, file.work if file else None, most=max_drop, narrow=narrow)
+        result = found.model
         with journal.stage("measure"):
-            before, after = (_column_of(training, each) for each in (original, result))
+            before, after = (column_of(training, each) for each in (original, result))
         latency, skipped = _timed(original, result, training, bench_batch, journal) if bench else ((), ())
+        machine = this_machine()
+        losses = losses_of("int8", after, plain=before, latency=latency, machine=machine)
         report = Report(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command="quantize",
@@ -165,15 +161,15 @@ def quantize(
             },
             seed=seed,
             versions=package_versions(),
-            machine=this_machine(),
+            machine=machine,
             before=before,
             after=after,
             budgets=(),
             latency=latency,
             verification=None,
             groups=(),
-            simplified=tuple(journal.notes),
-            warnings=(*journal.warnings, *_about_speed(latency), *skipped),
+            simplified=(*journal.notes, *found.told),
+            warnings=(*journal.warnings, *losses, *skipped),
             history=(),
             stages=tuple(journal.stages),
         )  # fmt: skip
@@ -181,13 +177,6 @@ def quantize(
             file.publish()
             result = load(target)
         return Quantized(result, found.floats, report)
-
-
-def _column_of(training: Training, model: Model) -> Column:
-    def measured(data: ArrayDataset | None) -> Metrics | None:
-        return None if data is None else training.metrics(model, data)
-
-    return column(model, find_units(model), measured(training.held_out), measured(training.test))
 
 
 def _timed(
@@ -205,13 +194,3 @@ def _timed(
     )
     journal.stages.append(StageTime("latency", time.perf_counter() - began))
     return latency_lines(latencies), latencies.skipped
-
-
-def _about_speed(latency: Sequence[LatencyLine]) -> list[str]:
-    """What bytes are for does not always come: old processors and small layers are faster with floats."""
-    return [
-        f"In bytes it is {1 / line.speedup:.2f} times slower at batch {line.batch} on this processor (95 % interval "
-        f"{1 / line.speedup_high:.2f} to {1 / line.speedup_low:.2f}): it saves space, not time."
-        for line in latency
-        if line.speedup_high < 1
-    ]

@@ -67,7 +67,7 @@ def test_options_have_the_same_name_in_python() -> None:
 
 def test_options_named_in_messages_exist() -> None:
     foreign = {"--force-reinstall"}
-    found = {(file, option) for file, text in texts() for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    found = {(file, option) for file, text in texts() for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)}
     assert len(found) > 40
     assert not {(file, option) for file, option in found if option not in options() | foreign | {"--help"}}
 

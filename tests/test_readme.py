@@ -90,5 +90,5 @@ def test_options_on_the_pages_exist(page: str) -> None:
     }
     ours |= {option for field in group.params for option in field.opts}
     foreign = {"--saved-model", "--opset", "--readme"}
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text_of(page)))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text_of(page)))
     assert named <= ours | foreign

@@ -58,11 +58,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster a model is than the first one.
+    """How many times faster a model is than the one it is compared with, which is the first one unless told otherwise.
 
     Attributes:
         name: what the caller calls the model.
-        ratio: median over rounds of (milliseconds of the first model / milliseconds of this one).
+        ratio: median over rounds of (milliseconds of that model / milliseconds of this one).
         low: lower end of the 95 % bootstrap interval of that median.
         high: upper end.
     """
@@ -83,7 +83,7 @@ class Latency:
         rounds: rounds measured; in each, every model has its turn.
         order: index of the models in the order they were timed, all rounds in one row, for whoever doubts the turns.
         timings: one per model.
-        speedups: one per model but the first, against the first.
+        speedups: one per model but the first, against the one it is compared with.
     """
 
     batch: int
@@ -149,12 +149,13 @@ def measure_latency(
     seconds: float = 3.0,
     seed: int = 0,
     inputs: Mapping[str, object] = MappingProxyType({}),
+    against: Sequence[int] | None = None,
     progress: Progress = SILENT,
 ) -> Latencies:
     """Time models side by side at batch 1 and a larger batch, on random inputs (the same for every model).
 
     Args:
-        models: the first one is what the others are compared with; all must accept the same inputs.
+        models: all must accept the same inputs.
         names: one per model.
         large: the larger batch size, where the batch axis is free.
         batches: the batch sizes, where these are known to fit.
@@ -164,6 +165,7 @@ def measure_latency(
             would take longer than that for a single round is not timed.
         seed: seed of the inputs and of the bootstrap.
         inputs: values of some inputs by name, the same for every sample; the others are random.
+        against: for each model but the first, the place of the one it is compared with; None: the first.
         progress: told about each batch size.
 
     Raises:
@@ -204,7 +206,8 @@ def measure_latency(
             continue
         progress.stage(f"latency at batch {batch}", total=None)
         samples, order, repeats = time_in_turns(runs, seconds=seconds)
-        results.append(_summary(samples, order, repeats, names, batch=batch, threads=threads, seed=seed))
+        pairs = against if against is not None else [0] * (len(models) - 1)
+        results.append(_summary(samples, order, repeats, names, pairs, batch=batch, threads=threads, seed=seed))
         shortest = min(once, float(samples.min(axis=0).sum()) / 1000) / batch
     return Latencies(tuple(results), tuple(skipped), infer(first).sizes)
 
@@ -326,6 +329,7 @@ def _summary(
     order: tuple[int, ...],
     repeats: tuple[int, ...],
     names: Sequence[str],
+    against: Sequence[int],
     *,
     batch: int,
     threads: int,
@@ -336,8 +340,7 @@ def _summary(
         low, median, high = np.quantile(samples[:, index], [0.25, 0.5, 0.75])
         timings.append(Timing(name, float(median), float(low), float(high), repeats[index]))
     speedups = tuple(
-        Speedup(name, *median_ratio(samples[:, 0], samples[:, index], seed=seed))
-        for index, name in enumerate(names)
-        if index > 0
+        Speedup(names[index], *median_ratio(samples[:, other], samples[:, index], seed=seed))
+        for index, other in enumerate(against, start=1)
     )
     return Latency(batch, threads, len(samples), order, tuple(timings), speedups)

@@ -132,6 +132,13 @@ def run(
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: SparseOption = True,
     single_file: SingleFileOption = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="write the result in bytes as well, what bears it: model.int8.onnx")
+    ] = False,
+    fp16: Annotated[
+        bool,
+        typer.Option("--fp16", help="write it with weights in 16 bits as well: model.fp16.onnx, half of the bytes"),
+    ] = False,
     ignore: IgnoreOption = None,
     keep_at_least: KeepOption = 1,
     max_ratio: RatioLimitOption = "1",
@@ -208,6 +215,8 @@ def run(
             simplified=simplify,
             sparse=sparse,
             single_file=single_file,
+            int8=int8,
+            fp16=fp16,
             seed=seed,
             input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),

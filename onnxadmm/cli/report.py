@@ -92,10 +92,16 @@ def print_next_steps(result: "Compressed", out: Path) -> None:
 
     graph = result.model.ir.graph
     inputs = [str(value.name) for value in graph.inputs if value.name not in graph.initializers]
+    others = [
+        line
+        for variant in result.variants
+        for line in ("", f"{out / variant.file} runs likewise: the same network in {variant.name}.")
+    ]
     for line in (
         f"The report as a page: {out / PAGE_NAME}",
         f"In {out}: {', '.join(names_of_results(out))}. Any onnxruntime runs the model:",
         "",
         *(f"    {line}" for line in python_lines(str(out / MODEL_NAME), inputs)),
+        *others,
     ):
         print_line(line, stdout_console())

@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from onnxadmm.report.report import BudgetLine, Column, GroupLine, LatencyLine, Option, Score, VerificationLine
+from onnxadmm.report.report import (
+    BudgetLine,
+    Column,
+    GroupLine,
+    LatencyLine,
+    Option,
+    Score,
+    VariantLine,
+    VerificationLine,
+)
 from onnxadmm.report.words import amount, percent, plural
 
 #: A drop that is worth a sentence: more than one point of accuracy.
@@ -48,18 +57,24 @@ def find_warnings(
 
 
 def find_notes(
-    groups: Sequence[GroupLine], *, options: Mapping[str, Option] = MappingProxyType({}), held_out: Score | None = None
+    groups: Sequence[GroupLine],
+    *,
+    options: Mapping[str, Option] = MappingProxyType({}),
+    held_out: Score | None = None,
+    variants: Sequence[VariantLine] = (),
 ) -> tuple[str, ...]:
     """Say what is as it should be, and may still surprise.
 
     Args:
         options: of the run; ``"output_error"`` among them is told.
         held_out: what the result reaches on the samples that it was measured with.
+        variants: the result in other forms; what is told of them is among the notes.
 
     Returns:
         Sentences; empty when there is nothing to say.
     """
-    return (*_about_error(options.get(OUTPUT_ERROR), held_out), *_about_whole(groups))
+    told = (sentence for variant in variants for sentence in variant.told)
+    return (*_about_error(options.get(OUTPUT_ERROR), held_out), *_about_whole(groups), *told)
 
 
 def _about_proof(verification: VerificationLine | None) -> Iterator[str]:

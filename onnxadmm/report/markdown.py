@@ -6,7 +6,7 @@ from onnxadmm.progress import Iteration
 from onnxadmm.report.escaping import for_markdown
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.report import Report
-from onnxadmm.report.rows import comparison_rows, run_facts, verification_sentence
+from onnxadmm.report.rows import comparison_rows, comparison_titles, run_facts, verification_sentence
 from onnxadmm.report.words import amount
 
 
@@ -20,8 +20,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"# {for_markdown(before.name)}, compressed"
     yield ""
     yield from _table(
-        ["", "before", "after", "change"],
-        [[row.label, row.before, row.after, row.change] for row in comparison_rows(report)],
+        comparison_titles(report),
+        [[row.label, row.before, row.after, row.change, *row.others] for row in comparison_rows(report)],
         numbers_from=1,
     )
     yield ""
@@ -29,11 +29,12 @@ def _lines(report: Report) -> Iterator[str]:
     if report.latency:
         yield ""
         yield (
-            "Latency: milliseconds per run, median and quartiles, both models timed in turns; the range of the "
+            "Latency: milliseconds per run, median and quartiles, the models timed in turns; the range of the "
             "speed-up is a 95 % bootstrap interval of the median ratio."
         )
     yield from _list("Warnings", report.warnings)
-    yield from _list("Notes", find_notes(report.groups, options=report.options, held_out=report.after.heldout))
+    notes = find_notes(report.groups, options=report.options, held_out=report.after.heldout, variants=report.variants)
+    yield from _list("Notes", notes)
     yield from _budgets(report)
     yield from _groups(report)
     yield from _list("Done before pruning", report.simplified)

@@ -21,10 +21,10 @@ from onnxadmm.report.escaping import for_terminal
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.inspection import Inspection
 from onnxadmm.report.layer_view import layers_for_template
-from onnxadmm.report.report import Report
-from onnxadmm.report.rows import Row, comparison_rows, run_facts, verification_sentence
+from onnxadmm.report.report import Report, VariantLine
+from onnxadmm.report.rows import Row, comparison_rows, comparison_titles, fewer, run_facts, verification_sentence
 from onnxadmm.report.snippets import cpp_lines, further_commands, javascript_lines, python_lines
-from onnxadmm.report.words import amount, duration, large, percent, plural
+from onnxadmm.report.words import amount, duration, large, percent, plural, size_in_bytes
 
 _FOLDER: Final = "web"
 _MODEL: Final = "model.onnx"
@@ -46,6 +46,7 @@ def page_of_report(report: Report) -> str:
     drawn = charts + ([connections["chart"]] if connections else [])
     layers = layers_for_template(report, graph_view.anchors(boxes))
     tiles = [_tile(row) for row in comparison_rows(report) if row.headline]
+    tiles += [_tile_of(variant, report) for variant in report.variants]
     sections = [
         ("summary", "Before and after"),
         ("course", "How the run went"),
@@ -64,13 +65,16 @@ def page_of_report(report: Report) -> str:
             "sections": sections,
             "tiles": tiles,
             "columns": len(tiles) if len(tiles) <= _MOST_IN_A_ROW else -(-len(tiles) // 2),
+            "titles": comparison_titles(report)[1:],
             "rows": comparison_rows(report),
             "timed": _timed(report),
             "verified": report.verification is not None and report.verification.passed,
             "verdict": verification_sentence(report),
             "budgets": list(_budgets(report)),
             "warnings": report.warnings,
-            "notes": find_notes(report.groups, options=report.options, held_out=report.after.heldout),
+            "notes": find_notes(
+                report.groups, options=report.options, held_out=report.after.heldout, variants=report.variants
+            ),
             "course": _course(report),
             "spent": ", ".join(f"{stage.name} {duration(stage.seconds)}" for stage in report.stages),
             "charts": charts,
@@ -212,11 +216,26 @@ def _tile(row: Row) -> dict[str, str]:
     return {"what": what, "big": big, "than": than, "pair": pair, "note": note, "tone": "bad" if row.worse else ""}
 
 
+def _tile_of(variant: VariantLine, report: Report) -> dict[str, str]:
+    """The file of the result in another form, beside that of the original."""
+    before, made = report.before.file_bytes, variant.figures
+    big, _, than = fewer(before, made.file_bytes, "smaller", "larger").partition(" ")
+    score = made.test or made.heldout
+    return {
+        "what": f"File in {variant.name}",
+        "big": big,
+        "than": than,
+        "pair": f"{size_in_bytes(before)} \N{RIGHTWARDS ARROW} {size_in_bytes(made.file_bytes)}",
+        "note": f"{score.metric} {percent(score.value)}" if score is not None and score.is_share else "",
+        "tone": "bad" if made.file_bytes > report.after.file_bytes else "",
+    }
+
+
 def _timed(report: Report) -> str:
     if not report.latency:
         return ""
     return (
-        "Latency: milliseconds per run, median and quartiles, both models timed in turns; the range of the speed-up is "
+        "Latency: milliseconds per run, median and quartiles, the models timed in turns; the range of the speed-up is "
         "a 95 % bootstrap interval of the median ratio."
     )
 
@@ -291,12 +310,18 @@ def _use(report: Report) -> dict[str, Any]:
         for kind, lines in (("input", report.inputs), ("output", report.outputs))
         for line in lines
     ]
-    return {"snippets": snippets, "feeds": feeds}
+    others = [(variant.file, f"the same network in {variant.name}") for variant in report.variants]
+    return {"snippets": snippets, "others": others, "feeds": feeds}
 
 
 def _again(report: Report) -> dict[str, Any]:
     model, out, libraries = (report.options.get(name) for name in ("model", "out", "custom_ops"))
-    further = further_commands(str(model or "MODEL"), str(out or "OUT"), str(libraries) if libraries else None)
+    further = further_commands(
+        str(model or "MODEL"),
+        str(out or "OUT"),
+        str(libraries) if libraries else None,
+        others=[variant.file for variant in report.variants],
+    )
     return {
         "again_told": "The first command makes this result again; words in capitals stand for what lay in memory. The "
         "others prove it, time it and show this page. Paths are those of the folder that the run began in.",

@@ -201,6 +201,30 @@ class GroupLine:
 
 
 @dataclass(frozen=True)
+class VariantLine:
+    """The result once more, its numbers stored in another way, in a file of its own.
+
+    Attributes:
+        name: ``"int8"``: rounded to bytes; ``"fp16"``: weights of 16 bits that are read as 32.
+        figures: of it, measured as those of the result are.
+        floats: names of what keeps floats of 32 bits: of operators, with ``"fp16"`` of weights.
+        latency: itself (``after``) against the result (``before``), timed in the same rounds as the report's latency.
+        told: what a reader should know about it, one sentence each.
+    """
+
+    name: Literal["int8", "fp16"]
+    figures: Column
+    floats: tuple[str, ...]
+    latency: tuple[LatencyLine, ...]
+    told: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """The name of its file, beside that of the result."""
+        return f"model.{self.name}.onnx"
+
+
+@dataclass(frozen=True)
 class StageTime:
     """How long a stage of the run took, in seconds."""
 
@@ -233,6 +257,7 @@ class Report:
         layers: every layer of the model as it was analysed, in the order of the graph.
         profile: how the times of the layers were measured, None when they were not.
         connections: what was pruned of single connections, None when they were left alone.
+        variants: the result in other forms, each in a file beside it.
 
     Examples:
         ```python
@@ -264,6 +289,7 @@ class Report:
     layers: tuple[LayerLine, ...] = ()
     profile: ProfileLine | None = None
     connections: ConnectionsLine | None = None
+    variants: tuple[VariantLine, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the iterations in dicts, lists, texts, numbers and None, as ``report.json`` holds it.
@@ -322,23 +348,26 @@ class Report:
         return f"{type(self).__name__}({', '.join([*told, verdict])})"
 
 
-def latency_lines(latencies: Latencies) -> tuple[LatencyLine, ...]:
-    """Lines for a report from a comparison of exactly two models, the original first.
+def latency_lines(latencies: Latencies, *, before: int = 0, after: int = 1) -> tuple[LatencyLine, ...]:
+    """Lines for a report from a comparison.
 
-    Raises:
-        ValueError: another number of models was compared (a defect).
+    Args:
+        before, after: places of two models among those that were timed; the latter was compared with the former.
     """
     lines = []
     for result in latencies.results:
-        before, after = (Spread(timing.median_ms, timing.low_ms, timing.high_ms) for timing in result.timings)
-        (speedup,) = result.speedups
+        was, is_now = (
+            Spread(timing.median_ms, timing.low_ms, timing.high_ms)
+            for timing in (result.timings[before], result.timings[after])
+        )
+        speedup = result.speedups[after - 1]
         lines.append(
             LatencyLine(
                 batch=result.batch,
                 threads=result.threads,
                 rounds=result.rounds,
-                before=before,
-                after=after,
+                before=was,
+                after=is_now,
                 speedup=speedup.ratio,
                 speedup_low=speedup.low,
                 speedup_high=speedup.high,

@@ -1,7 +1,7 @@
 """The comparison both renderings show: one row per figure, before and after."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ class Row:
         kind: what sort of figure it is.
         headline: whether it is among the first things that one wants to know.
         worse: whether the result is clearly worse in it.
+        others: of the result in other forms, in the order of ``Report.variants``.
     """
 
     label: str
@@ -30,6 +31,12 @@ class Row:
     kind: Literal["count", "quality", "latency"] = "count"
     headline: bool = True
     worse: bool = False
+    others: tuple[str, ...] = ()
+
+
+def comparison_titles(report: Report) -> tuple[str, ...]:
+    """What the columns of the comparison are called, that of the labels first."""
+    return ("", "before", "after", "change", *(variant.name for variant in report.variants))
 
 
 def comparison_rows(report: Report) -> tuple[Row, ...]:
@@ -79,32 +86,39 @@ def _verification(report: Report) -> str:
 
 def _rows(report: Report) -> Iterator[Row]:
     before, after = report.before, report.after
+    columns = tuple(variant.figures for variant in report.variants)
     yield Row(
         "File size",
         size_in_bytes(before.file_bytes),
         size_in_bytes(after.file_bytes),
-        _fewer(before.file_bytes, after.file_bytes, "smaller", "larger"),
+        fewer(before.file_bytes, after.file_bytes, "smaller", "larger"),
         worse=after.file_bytes > before.file_bytes,
+        others=tuple(size_in_bytes(each.file_bytes) for each in columns),
     )
-    yield _count("Parameters", before.parameters, after.parameters)
+    yield _count("Parameters", before.parameters, after.parameters, [each.parameters for each in columns])
     zeros = after.nonzero_parameters < after.parameters
-    yield _count("Non-zero parameters", before.nonzero_parameters, after.nonzero_parameters, headline=zeros)
+    alive = [each.nonzero_parameters for each in columns]
+    yield _count("Non-zero parameters", before.nonzero_parameters, after.nonzero_parameters, alive, headline=zeros)
     if before.macs is not None and after.macs is not None:
         sizes = report.options.get("input_shape")
-        yield _count(f"MACs per sample of {sizes}" if sizes else "MACs per sample", before.macs, after.macs)
-    yield _count("Nodes", before.nodes, after.nodes, headline=False)
-    yield from _quality("Held-out", before.heldout, after.heldout, headline=after.test is None)
-    yield from _quality("Test", before.test, after.test)
+        label = f"MACs per sample of {sizes}" if sizes else "MACs per sample"
+        yield _count(label, before.macs, after.macs, [each.macs for each in columns])
+    yield _count("Nodes", before.nodes, after.nodes, [each.nodes for each in columns], headline=False)
+    held_out, tested = [each.heldout for each in columns], [each.test for each in columns]
+    yield from _quality("Held-out", before.heldout, after.heldout, held_out, headline=after.test is None)
+    yield from _quality("Test", before.test, after.test, tested)
     for line in report.latency:
-        yield _latency(line)
+        yield _latency(line, [variant.latency for variant in report.variants])
 
 
-def _count(label: str, before: int, after: int, *, headline: bool = True) -> Row:
-    change = _fewer(before, after, "fewer", "more")
-    return Row(label, large(before), large(after), change, headline=headline, worse=after > before)
+def _count(label: str, before: int, after: int, others: Sequence[int | None], *, headline: bool = True) -> Row:
+    told = tuple("-" if other is None else large(other) for other in others)
+    change = fewer(before, after, "fewer", "more")
+    return Row(label, large(before), large(after), change, headline=headline, worse=after > before, others=told)
 
 
-def _fewer(before: int, after: int, less: str, more: str) -> str:
+def fewer(before: int, after: int, less: str, more: str) -> str:
+    """How two counts compare: ``"3.51x smaller"``, given the words for less and for more."""
     if before == after:
         return "same"
     if after == 0 or before == 0:
@@ -112,7 +126,9 @@ def _fewer(before: int, after: int, less: str, more: str) -> str:
     return f"{times(before / after)} {less}" if after < before else f"{times(after / before)} {more}"
 
 
-def _quality(data: str, before: Score | None, after: Score | None, *, headline: bool = True) -> Iterator[Row]:
+def _quality(
+    data: str, before: Score | None, after: Score | None, others: Sequence[Score | None], *, headline: bool = True
+) -> Iterator[Row]:
     some = before or after
     if some is None:
         return
@@ -122,7 +138,8 @@ def _quality(data: str, before: Score | None, after: Score | None, *, headline: 
         change = f"{100 * difference:+.2f} points" if some.is_share else f"{difference:+.4g}"
         lost = -difference if some.more_is_better else difference
         worse = lost > NOTABLE_DROP * (1 if some.is_share else abs(before.value))
-    yield Row(f"{data} {some.metric}", _score(before), _score(after), change, "quality", headline, worse)
+    told = tuple(map(_score, others))
+    yield Row(f"{data} {some.metric}", _score(before), _score(after), change, "quality", headline, worse, told)
 
 
 def _score(score: Score | None) -> str:
@@ -131,19 +148,24 @@ def _score(score: Score | None) -> str:
     return percent(score.value) if score.is_share else f"{score.value:.4g}"
 
 
-def _latency(line: LatencyLine) -> Row:
+def _latency(line: LatencyLine, others: Sequence[Sequence[LatencyLine]]) -> Row:
+    label = f"ms at batch {line.batch}, {plural(line.threads, 'thread')}"
+    worse = line.speedup < 1 and not line.is_noisy
+    told = tuple(next((_spread(own.after) for own in lines if own.batch == line.batch), "-") for lines in others)
+    change = speed_in_words(line)
+    return Row(label, _spread(line.before), _spread(line.after), change, "latency", worse=worse, others=told)
+
+
+def speed_in_words(line: LatencyLine) -> str:
+    """How much faster or slower the second of two models is, with the interval: ``"1.12x faster (1.08-1.15)"``."""
     ratio, low, high = line.speedup, line.speedup_low, line.speedup_high
     if line.is_noisy:
-        change = f"too noisy to tell ({low:.2f}-{high:.2f})"
-    elif ratio >= 1:
-        change = f"{times(ratio)} faster ({low:.2f}-{high:.2f})"
-    else:
-        # No measurement gives a ratio of zero, but a file may hold one.
-        slower, least, most = (1 / each if each else math.inf for each in (ratio, high, low))
-        change = f"{times(slower)} slower ({least:.2f}-{most:.2f})"
-    label = f"ms at batch {line.batch}, {plural(line.threads, 'thread')}"
-    worse = ratio < 1 and not line.is_noisy
-    return Row(label, _spread(line.before), _spread(line.after), change, "latency", worse=worse)
+        return f"too noisy to tell ({low:.2f}-{high:.2f})"
+    if ratio >= 1:
+        return f"{times(ratio)} faster ({low:.2f}-{high:.2f})"
+    # No measurement gives a ratio of zero, but a file may hold one.
+    slower, least, most = (1 / each if each else math.inf for each in (ratio, high, low))
+    return f"{times(slower)} slower ({least:.2f}-{most:.2f})"
 
 
 def _spread(spread: Spread) -> str:

@@ -55,19 +55,20 @@ def variable(name: str) -> str:
     return word if word.isidentifier() and not iskeyword(word) else f"input_{word}"
 
 
-def further_commands(model: str, out: str, custom_ops: str | None) -> tuple[str, ...]:
+def further_commands(model: str, out: str, custom_ops: str | None, *, others: Sequence[str] = ()) -> tuple[str, ...]:
     """Commands that prove and time a result again, and show its report.
 
     Args:
         model: path of the original.
         out: the folder of the result.
         custom_ops: libraries of custom operators, with a comma and a space between them; None without any.
+        others: names of the files in that folder that hold the result in other forms.
     """
     libraries = [word for path in filter(None, (custom_ops or "").split(", ")) for word in ("--custom-ops", path)]
-    small, plan = (str(PurePath(out) / name) for name in ("model.onnx", "plan.json"))
+    small, plan, *forms = (str(PurePath(out) / name) for name in ("model.onnx", "plan.json", *others))
     return (
         shlex.join(["onnxadmm", "verify", model, small, plan, *libraries]),
-        shlex.join(["onnxadmm", "bench", model, small, *libraries]),
+        shlex.join(["onnxadmm", "bench", model, small, *forms, *libraries]),
         shlex.join(["onnxadmm", "report", out, "--open"]),
     )
 

@@ -9,7 +9,7 @@ from onnxadmm.report.escaping import shown
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.report import Report, too_noisy
-from onnxadmm.report.rows import comparison_rows, verification_sentence
+from onnxadmm.report.rows import comparison_rows, comparison_titles, verification_sentence
 from onnxadmm.report.words import amount, duration, milliseconds, plural, times
 
 
@@ -27,7 +27,9 @@ def report_view(report: Report) -> RenderableType:
     parts += [shown(f"Warning: {sentence}", style="yellow") for sentence in report.warnings]
     parts += [
         shown(f"Note: {sentence}")
-        for sentence in find_notes(report.groups, options=report.options, held_out=report.after.heldout)
+        for sentence in find_notes(
+            report.groups, options=report.options, held_out=report.after.heldout, variants=report.variants
+        )
     ]
     if report.stages:
         parts.append(Text(f"Took {duration(sum(stage.seconds for stage in report.stages))}.", style="dim"))
@@ -35,11 +37,17 @@ def report_view(report: Report) -> RenderableType:
 
 
 def comparison_table(report: Report) -> RenderableType:
-    """Before, after and change, one row per figure; narrower without the spread of latencies, then as a list."""
+    """Before, after, change and the result in other forms, one row per figure.
+
+    Where that is too wide it is narrower without the spread of latencies, then a list.
+    """
     rows = comparison_rows(report)
-    titles = ("", "before", "after", "change")
-    whole = [(row.label, row.before, row.after, row.change) for row in rows]
-    shorter = [(row.label, _without_spread(row.before), _without_spread(row.after), row.change) for row in rows]
+    titles = comparison_titles(report)
+    whole = [(row.label, row.before, row.after, row.change, *row.others) for row in rows]
+    shorter = [
+        (row.label, *map(_without_spread, (row.before, row.after)), row.change, *map(_without_spread, row.others))
+        for row in rows
+    ]
     return Fitting(Rows(titles, whole, folds=()), Rows(titles, shorter, folds=()))
 
 

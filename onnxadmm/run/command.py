@@ -68,6 +68,8 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
         "--no-simplify": not choices.simplified,
         "--dense": told.get("sparse") is False,
         "--single-file": told.get("single_file") is True,
+        "--int8": told.get("int8") is True,
+        "--fp16": told.get("fp16") is True,
         "--no-bench": told.get("bench") is False,
     }
     yield from (switch for switch, on in switches.items() if on)

@@ -38,6 +38,9 @@ from onnxadmm.report.report import (
 )
 from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run.layers import computing_nodes, connections_line, layer_lines, tensor_lines
+from onnxadmm.run.trainings import Training
+from onnxadmm.run.variants import Variant, variant_line
+from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.feeding import fed_groups
@@ -116,6 +119,7 @@ def make_report(
     stages: Sequence[StageTime],
     progress: Progress,
     timing: Timing | None,
+    variants: Sequence[tuple[Variant, Column]] = (),
 ) -> Report:
     """Measure sizes, costs and latency, and put everything into a report.
 
@@ -123,20 +127,23 @@ def make_report(
         command: what makes the run again.
         inputs: values of inputs by name, for the latency.
         timing: how the latency is measured; None: not at all.
+        variants: the result in other forms, with their figures.
     """
     machine = this_machine()
     result_units = find_units(outcome.result)
     before = column(outcome.original, find_units(outcome.original), held_out.before, test.before)
     after = column(outcome.result, result_units, held_out.after, test.after)
     latency: tuple[LatencyLine, ...] = ()
+    of_variants: list[tuple[LatencyLine, ...]] = [() for _ in variants]
     skipped: tuple[str, ...] = ()
     profile: Profile | None = None
     if timing is not None:
         began = time.perf_counter()
         threads = timing.threads if timing.threads is not None else machine.threads
         latencies = measure_latency(
-            [outcome.original, outcome.result],
-            names=["before", "after"],
+            [outcome.original, outcome.result, *(variant.model for variant, _ in variants)],
+            names=["before", "after", *(variant.name for variant, _ in variants)],
+            against=[0, *(1 for _ in variants)],
             large=timing.batch,
             threads=threads,
             seed=seed,
@@ -144,6 +151,7 @@ def make_report(
             progress=progress,
         )
         latency, skipped = latency_lines(latencies), latencies.skipped
+        of_variants = [latency_lines(latencies, before=1, after=place) for place in range(2, 2 + len(variants))]
         if latency:
             # Of the original as it was analysed: its nodes are those that the layers of the result come from.
             wanted = (computing_nodes(outcome.units), computing_nodes(result_units))
@@ -171,6 +179,11 @@ def make_report(
         simd_floats=machine.simd_floats,
         cuts_bytes_off=multiplies_signed_bytes(outcome.original) and not byte_products_are_exact(),
     )
+    lines = [
+        variant_line(variant, figures, plain=after, latency=timed, machine=machine)
+        for (variant, figures), timed in zip(variants, of_variants, strict=True)
+    ]
+    found += tuple(sentence for _, losses in lines for sentence in losses)
     fed, given = tensor_lines(outcome.result)
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -194,6 +207,7 @@ def make_report(
         layers=layer_lines(outcome.analysed, outcome.units, outcome.keep, outcome.result, result_units, profile),
         profile=None if profile is None else _profile_line(profile),
         connections=connections_line(outcome.analysed, outcome.units, outcome.keep, outcome.zeros),
+        variants=tuple(line for line, _ in lines),
     )
 
 
@@ -215,6 +229,15 @@ def _profile(
 def _profile_line(profile: Profile) -> ProfileLine:
     before, after = profile.models
     return ProfileLine(profile.batch, profile.threads, profile.runs, before.other_ms, after.other_ms)
+
+
+def column_of(training: Training, model: Model) -> Column:
+    """The figures of a model, measured with the data of a run."""
+
+    def measured(data: ArrayDataset | None) -> Metrics | None:
+        return None if data is None else training.metrics(model, data)
+
+    return column(model, find_units(model), measured(training.held_out), measured(training.test))
 
 
 def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics | None) -> Column:

@@ -7,7 +7,7 @@ from onnxadmm.bench.identity import identify
 from onnxadmm.bench.sizes import measure_sizes
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.model import save as save_model
-from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan
 from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
@@ -21,6 +21,7 @@ class Compressed(Report):
     Attributes:
         model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
         plan: which units of the original are gone.
+        int8, fp16: the small model in bytes, and with weights in 16 bits; None where that was not asked for.
         report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
 
     Examples:
@@ -33,11 +34,15 @@ class Compressed(Report):
 
     model: Model
     plan: Plan
+    int8: Model | None
+    fp16: Model | None
     report: Report
 
-    def __init__(self, report: Report, *, model: Model, plan: Plan) -> None:
+    def __init__(
+        self, report: Report, *, model: Model, plan: Plan, int8: Model | None = None, fp16: Model | None = None
+    ) -> None:
         super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
-        for name, value in (("report", report), ("model", model), ("plan", plan)):
+        for name, value in (("report", report), ("model", model), ("plan", plan), ("int8", int8), ("fp16", fp16)):
             object.__setattr__(self, name, value)  # frozen, as a report is
 
     def __eq__(self, other: object) -> bool:
@@ -48,7 +53,7 @@ class Compressed(Report):
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write what ``compress`` writes into its ``out`` folder, all of it or nothing.
 
-        That is ``model.onnx``, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and ``history.jsonl``.
+        That is ``model.onnx``, its other forms, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and ``history.jsonl``.
         Weights whose connections were pruned are stored sparsely, and external data put into the file, as the call
         asked for; the reports name the file that was written, and its bytes.
 
@@ -67,6 +72,9 @@ class Compressed(Report):
             sparse = tuple(self.plan.zeros) if self.options.get("sparse", True) else False
             single_file = self.options.get("single_file") is True
             save_model(self.model, output.work / MODEL_NAME, sparse=sparse, single_file=single_file)
+            for name, form in ((INT8_NAME, self.int8), (FP16_NAME, self.fp16)):
+                if form is not None:
+                    save_model(form, output.work / name, single_file=single_file)
             write_text(output.work / PLAN_NAME, self.plan.to_json())
             write_report(self._as_written(load(output.work / MODEL_NAME)), output.work)
             output.publish()

@@ -1,7 +1,7 @@
 """The steps of a compression, in order."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.graph.still import about_drawing
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.latency.cost import PLANS, LatencyCost, latency_for
-from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.budget import Budget, budget_of
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
@@ -40,14 +40,19 @@ from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import first_look
+from onnxadmm.run.ending import Ending, Finished, Option
+from onnxadmm.run.in_bytes import quantize_with, try_quantizing
+from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
-from onnxadmm.run.measure import Outcome, Quality, Timing, make_report
+from onnxadmm.run.measure import Outcome, Quality, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.reading import read_training
+from onnxadmm.run.recipe import MOST_LOST
 from onnxadmm.run.refits import refitted
 from onnxadmm.run.trainings import Pruned, Training
+from onnxadmm.run.variants import Variant
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
@@ -57,40 +62,12 @@ from onnxadmm.units.cost import CostKind
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
-Option = str | int | float | bool | None
-
 #: What the note about a checkpoint says after an error; after some of them going on would end in the same way.
 _WAY_ON = "is the run so far; --resume goes on from there"
 _NO_WAY_ON: Mapping[type[Exception], str] = {
     DivergedError: "is the last good state",
     VerificationError: "is the trained network, before it was cut",
 }
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What a run does once the network is trained; nothing of it changes what was chosen.
-
-    Attributes:
-        sparse: store weights whose connections were pruned sparsely, where that takes less room.
-        single_file: write weights into the file, also where the model has external data.
-        timing: how original and result are timed; None: not at all.
-        options: what else of the call belongs into the report, by name.
-    """
-
-    sparse: bool
-    single_file: bool
-    timing: Timing | None
-    options: Mapping[str, Option]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a run ends with: the report, the plan, and the small model as it was written."""
-
-    report: Report
-    plan: Plan
-    model: Model
 
 
 @dataclass
@@ -233,6 +210,12 @@ class Compression:
         self.journal.say(found.describe())
         return found
 
+    def try_bytes(self) -> None:
+        """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
+        if self.ending.int8:
+            with self.journal.stage("try bytes"):
+                try_quantizing(self.training, self.ready)
+
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
         recipe = self.choices.recipe
@@ -261,7 +244,9 @@ class Compression:
         if folder is None:
             result, pruned, verification = self._train(Checkpoints(None, self._header))
             saved = from_proto(to_proto(result))
-            return Finished(self._measure(saved, pruned, verification), self._plan(pruned), saved)
+            variants = self._variants(saved, None)
+            report = self._measure(saved, variants, pruned, verification)
+            return Finished(report, self._plan(pruned), saved, {each.name: each.model for each in variants})
         folder.begin()
         checkpoints = Checkpoints(folder.checkpoint, self._header)
         try:
@@ -271,7 +256,8 @@ class Compression:
                 names = tuple(pruned.zeros) if self.ending.sparse else False
                 save(result, folder.work / MODEL_NAME, sparse=names, single_file=self.ending.single_file)
                 saved = load(folder.work / MODEL_NAME)
-                report, plan = self._measure(saved, pruned, verification), self._plan(pruned)
+                variants = self._variants(saved, folder.work)
+                report, plan = self._measure(saved, variants, pruned, verification), self._plan(pruned)
                 write_text(folder.work / PLAN_NAME, plan.to_json())
                 write_report(report, folder.work)
                 folder.publish()
@@ -282,7 +268,8 @@ class Compression:
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
             raise
-        return Finished(report, plan, load(folder.path / MODEL_NAME))
+        forms = {each.name: load(folder.path / each.file) for each in report.variants}
+        return Finished(report, plan, load(folder.path / MODEL_NAME), forms)
 
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
@@ -299,6 +286,15 @@ class Compression:
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
+
+    def _variants(self, saved: Model, folder: Path | None) -> list[Variant]:
+        """The result in the other forms that were asked for, written into a folder where there is one."""
+        ending = self.ending
+        in_bytes, in_halves = (folder and folder / name for name in (INT8_NAME, FP16_NAME))
+        made = [quantize_with(self.training, saved, in_bytes, most=MOST_LOST)] if ending.int8 else []
+        if ending.fp16:
+            made.append(halve_with(self.training, saved, in_halves, single_file=ending.single_file))
+        return made
 
     def _trains(self) -> bool:
         """Whether the training engine is needed."""
@@ -362,10 +358,10 @@ class Compression:
         """The values of inputs that stay the same for every sample, wherever they came from."""
         return {**self.choices.inputs, **self.training.samples.held}
 
-    def _measure(self, saved: Model, pruned: Pruned, verification: Verification) -> Report:
+    def _measure(self, saved: Model, variants: Sequence[Variant], pruned: Pruned, verification: Verification) -> Report:
         """Measure what was saved against what was given."""
         with self.journal.stage("measure"):
-            saved = replace(saved, input_shapes=self.model.input_shapes)
+            saved = self._sized(saved)
             outcome = Outcome(
                 original=self.model,
                 analysed=self.ready,
@@ -379,6 +375,8 @@ class Compression:
             )
             held_out = self._quality(saved, self.training.held_out)
             test = self._quality(saved, self.training.test)
+            variants = [replace(each, model=self._sized(each.model)) for each in variants]
+            columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
         return make_report(
             outcome,
@@ -402,7 +400,12 @@ class Compression:
             stages=self.journal.stages,
             progress=self.journal.progress,
             timing=self.ending.timing,
+            variants=list(zip(variants, columns, strict=True)),
         )
+
+    def _sized(self, model: Model) -> Model:
+        """A model with the sizes of the original, where the file leaves them free."""
+        return replace(model, input_shapes=self.model.input_shapes)
 
     def _sizes(self) -> dict[str, Option]:
         """The option that says at which sizes everything was counted and timed, where the file leaves them free."""

@@ -1,6 +1,6 @@
 """A report as a run would make it, and hypothesis strategies for any report."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
@@ -19,6 +19,7 @@ from onnxadmm.report.report import (
     Score,
     Spread,
     StageTime,
+    VariantLine,
     VerificationLine,
 )
 
@@ -124,6 +125,26 @@ def sample_report() -> Report:
             (0.0, 0.5, 1.0, 1.5), (10, 60, 30), (80, 20, 0), (WeightLine("conv1.weight", 100, 100),)
         ),
     )
+
+
+def sample_in_bytes() -> Report:
+    """The same, with the result in bytes beside it: slower than in floats at batch 1, faster at batch 64."""
+    report = sample_report()
+    one, many = report.latency
+    figures = replace(
+        report.after,
+        model=replace(RESULT, name="model.int8.onnx"),
+        file_bytes=7_700,
+        nodes=28,
+        heldout=Score("accuracy", 0.9910, 5000),
+        test=Score("accuracy", 0.9914, 10_000),
+    )
+    latency = (
+        LatencyLine(1, 1, 600, one.after, Spread(0.0333, 0.032, 0.035), 0.75, speedup_low=0.7, speedup_high=0.8),
+        LatencyLine(64, 1, 300, many.after, Spread(0.49, 0.48, 0.5), 2.0, speedup_low=1.9, speedup_high=2.1),
+    )
+    told = ("In bytes 1 operator would cost too much, and kept floats: /fc2/Gemm.",)
+    return replace(report, variants=(VariantLine("int8", figures, ("/fc2/Gemm",), latency, told),))
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:

@@ -8,7 +8,7 @@ from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.inspection import InspectedGroup, Inspection, inspection_view
 from onnxadmm.report.report import LatencyLine, Spread
 from onnxadmm.report.table import report_view
-from tests.report.samples import sample_report
+from tests.report.samples import sample_in_bytes, sample_report
 from tests.report.test_table import rendered
 
 WIDTHS = (40, 60, 80, 120)
@@ -55,6 +55,16 @@ def test_every_label_and_figure_of_a_report_is_whole(width: int) -> None:
     for figure in ("1.727 MB", "431,080", "101x fewer", "99.42 %", "10.0x slower (9.53-10.52)", "1234", "12345"):
         assert figure in text
     assert ("1234 (1200-1300)" in text) == (width == 120)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_figures_in_bytes_are_whole_at_any_width(width: int) -> None:
+    text = rendered(report_view(sample_in_bytes()), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for figure in ("7.700 kB", "99.14 %", "0.0333", "1.727 MB", "101x fewer"):
+        assert figure in text
+    if width == 40:
+        assert "  int8: 7.700 kB" in text
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -3,9 +3,11 @@
 import re
 from dataclasses import replace
 
+import pytest
+
 from onnxadmm.report.markdown import to_markdown
-from onnxadmm.report.report import GroupLine
-from tests.report.samples import sample_report
+from onnxadmm.report.report import GroupLine, Report
+from tests.report.samples import sample_in_bytes, sample_report
 
 
 def cells(line: str) -> list[str]:
@@ -13,9 +15,10 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def test_every_table_has_as_many_cells_in_each_row_as_in_its_header() -> None:
+@pytest.mark.parametrize("report", [sample_report(), sample_in_bytes()], ids=["floats", "bytes"])
+def test_every_table_has_as_many_cells_in_each_row_as_in_its_header(report: Report) -> None:
     width = 0
-    for line in to_markdown(sample_report()).splitlines():
+    for line in to_markdown(report).splitlines():
         if line.startswith("|"):
             width = width or len(cells(line))
             assert len(cells(line)) == width, line
@@ -30,6 +33,13 @@ def test_the_comparison_stands_first_with_its_figures() -> None:
     assert "agree on 8 inputs: 127.3 dB (at least 80 dB asked)" in text
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
+
+
+def test_the_result_in_bytes_is_the_last_column() -> None:
+    text = to_markdown(sample_in_bytes())
+    assert "|  | before | after | change | int8 |" in text
+    assert "| Test accuracy | 99.42 % | 99.17 % | -0.25 points | 99.14 % |" in text
+    assert "- In bytes 1 operator would cost too much, and kept floats: /fc2/Gemm." in text
 
 
 def test_locked_groups_stand_with_their_reason() -> None:

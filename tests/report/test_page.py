@@ -21,7 +21,7 @@ from onnxadmm.report.page import page_of_inspection, page_of_report
 from onnxadmm.report.report import GroupLine, Report
 from onnxadmm.report.rows import comparison_rows
 from tests.browser import Browser, needs_browser
-from tests.report.samples import iterations, sample_report, values_of
+from tests.report.samples import iterations, sample_in_bytes, sample_report, values_of
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x1b[31m\u202e\u200b{{ 7*7 }}"
 #: Elements without an end.
@@ -67,7 +67,7 @@ class Document(HTMLParser):
 
 def hostile_report() -> Report:
     """The sample, every name in it one that a browser would act upon."""
-    report, name = sample_report(), HOSTILE
+    report, name = sample_in_bytes(), HOSTILE
     model = replace(report.before.model, name=name)
     return replace(
         report,
@@ -84,6 +84,10 @@ def hostile_report() -> Report:
         connections=None
         if report.connections is None
         else replace(report.connections, weights=(WeightLine(name, 1, 2),)),
+        variants=tuple(
+            replace(line, figures=replace(line.figures, model=model), floats=(name,), told=(name,))
+            for line in report.variants
+        ),
     )
 
 
@@ -116,15 +120,25 @@ def large_report() -> Report:
 # -- what stands in the file ---------------------------------------------------------------------------------
 
 
-def test_every_figure_of_the_comparison_stands_on_the_page() -> None:
-    document = Document(page_of_report(sample_report()))
-    for row in comparison_rows(sample_report()):
-        for words in (row.label, row.before, row.after, row.change):
+@pytest.mark.parametrize("report", [sample_report(), sample_in_bytes()], ids=["floats", "bytes"])
+def test_every_figure_of_the_comparison_stands_on_the_page(report: Report) -> None:
+    document = Document(page_of_report(report))
+    for row in comparison_rows(report):
+        for words in (row.label, row.before, row.after, row.change, *row.others):
             assert words in document.text
     assert "agree on 8 inputs: 127.3 dB (at least 80 dB asked)" in document.text
     assert "Budget --params 0.01: 4,311 allowed, 4,253 left, met." in document.text
     assert "locked: reaches graph output logits" in document.text
     assert "session = onnxruntime.InferenceSession('model.onnx')" in document.text
+
+
+def test_the_result_in_bytes_is_named_wherever_the_result_is() -> None:
+    document = Document(page_of_report(sample_in_bytes()))
+    assert "File in int8" in document.text
+    assert "1.727 MB \N{RIGHTWARDS ARROW} 7.700 kB" in document.text
+    assert "model.int8.onnx runs likewise: the same network in int8." in document.text
+    assert "onnxadmm bench MODEL OUT/model.onnx OUT/model.int8.onnx" in document.text
+    assert "runs likewise" not in Document(page_of_report(sample_report())).text
 
 
 @pytest.mark.parametrize("page", [page_of_report(sample_report()), page_of_inspection(hostile_inspection())])
@@ -234,7 +248,9 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize(
-    "report", [sample_report(), hostile_report(), large_report()], ids=["plain", "hostile", "large"]
+    "report",
+    [sample_report(), sample_in_bytes(), hostile_report(), large_report()],
+    ids=["plain", "bytes", "hostile", "large"],
 )
 def test_a_browser_draws_every_page_without_a_complaint_and_fetches_nothing(
     browser: Browser, tmp_path: Path, report: Report, width: int

@@ -13,7 +13,7 @@ from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.reading import SCHEMA, from_document, read_history, read_report, to_document
 from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HistoryWriter, write_report
-from tests.report.samples import iterations, sample_report, values_of
+from tests.report.samples import iterations, sample_in_bytes, sample_report, values_of
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 def first_schema(report: Report) -> dict[str, Any]:
     """A report of the first schema: its history inside, nothing of layers, of tensors, of what feeds what."""
     document = json.loads(dumps(encode(report)))
-    for name in ("inputs", "outputs", "layers", "profile", "connections"):
+    for name in ("inputs", "outputs", "layers", "profile", "connections", "variants"):
         del document[name]
     for group in document["groups"]:
         del group["feeds"]
@@ -121,6 +121,22 @@ def test_a_report_of_the_first_schema_is_read_and_what_came_later_is_empty(tmp_p
     bare = replace(report, groups=groups, inputs=(), outputs=(), layers=(), profile=None, connections=None)
     assert read == bare
     assert read.history == report.history != ()
+
+
+def test_a_report_from_before_there_were_variants_is_read() -> None:
+    document = json.loads(dumps(to_document(sample_report())))
+    del document["variants"]
+    assert from_document(document, source="report.json") == replace(sample_report(), history=())
+
+
+def test_the_result_in_bytes_stands_in_the_document_and_comes_back() -> None:
+    document = json.loads(dumps(to_document(sample_in_bytes())))
+    (variant,) = document["variants"]
+    assert variant["name"] == "int8"
+    assert variant["figures"]["file_bytes"] == 7_700
+    assert variant["floats"] == ["/fc2/Gemm"]
+    assert [line["speedup"] for line in variant["latency"]] == [0.75, 2.0]
+    assert from_document(document, source="report.json", history=iterations()) == sample_in_bytes()
 
 
 def test_a_damaged_report_of_the_first_schema_is_refused_by_its_field() -> None:

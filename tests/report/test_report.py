@@ -38,3 +38,15 @@ def test_measured_latencies_become_lines() -> None:
             result.speedups[0].ratio,
             result.speedups[0].high,
         )
+
+
+def test_a_third_model_is_compared_with_the_second() -> None:
+    measured = measure_latency(
+        [dense(16, inner=64), dense(16), dense(16)], names=["a", "b", "c"], large=4, seconds=0.05, against=(0, 1)
+    )
+    for line, result in zip(latency_lines(measured, before=1, after=2), measured.results, strict=True):
+        assert line.before.median_ms == result.timings[1].median_ms
+        assert line.after.median_ms == result.timings[2].median_ms
+        assert line.speedup == result.speedups[1].ratio
+        assert 0.2 < line.speedup < 5, "equal models"
+    assert measured.results[0].speedups[0].ratio > 0

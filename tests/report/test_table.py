@@ -8,7 +8,7 @@ from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.report.report import LatencyLine, Spread
 from onnxadmm.report.table import comparison_table, latency_table, report_view
 from tests.bench.models import dense
-from tests.report.samples import sample_report
+from tests.report.samples import sample_in_bytes, sample_report
 
 
 def rendered(view: RenderableType, *, width: int = 100) -> str:
@@ -24,6 +24,19 @@ def test_the_view_shows_every_figure_and_the_verification_line() -> None:
         assert words in text
     assert "Verified: masked original and result agree on 8 inputs: 127.3 dB" in text.replace("\n", " ")
     assert "Budget --params 0.01: 4,311 allowed, 4,253 left, met." in text
+
+
+def test_the_result_in_bytes_has_a_column_of_its_own_that_still_fits() -> None:
+    lines = rendered(report_view(sample_in_bytes())).splitlines()
+    assert next(line for line in lines if "before" in line).split() == ["before", "after", "change", "int8"]
+    for label, last in (
+        *(("File size", "7.700 kB"), ("Nodes", "28"), ("Held-out accuracy", "99.10 %"), ("Test accuracy", "99.14 %")),
+        *(("ms at batch 1,", "0.0333"), ("ms at batch 64,", "0.490")),
+    ):
+        (line,) = (line for line in lines if label in line)
+        assert line.rstrip().endswith(last), line
+    assert max(map(len, lines)) <= 100
+    assert "Note: In bytes 1 operator would cost too much, and kept floats: /fc2/Gemm." in lines
 
 
 def test_each_figure_stays_on_one_line_of_100_columns() -> None:

@@ -61,7 +61,15 @@ EVERYTHING = replace(
     custom_ops=("ab" * 32,),
     rules=("cd" * 32,),
 )
-SWITCHES = {"sparse": False, "single_file": True, "bench": False, "custom_ops": "a.so, b.so", "test": "t.npz"}
+SWITCHES = {
+    "sparse": False,
+    "single_file": True,
+    "bench": False,
+    "int8": True,
+    "fp16": True,
+    "custom_ops": "a.so, b.so",
+    "test": "t.npz",
+}
 
 
 def test_every_choice_is_an_option_of_compress_with_its_value() -> None:
@@ -78,6 +86,7 @@ def test_every_choice_is_an_option_of_compress_with_its_value() -> None:
         assert pair in pairs
     for switch in ("--freeze-untrainable", "--inexact", "--no-simplify", "--dense", "--single-file", "--no-bench"):
         assert switch in told
+    assert {"--int8", "--fp16"} <= set(told)
     assert "--held-out" not in told
 
 

@@ -127,6 +127,24 @@ def test_a_resumed_run_gives_the_same_bytes(
 
 
 @pytest.mark.slow
+def test_bytes_come_of_a_resumed_run_as_of_a_whole_one_whether_or_not_it_began_with_them(
+    run: Run, whole: Path, tmp_path: Path
+) -> None:
+    run(tmp_path / "whole", int8=True)
+    assert_same_result(tmp_path / "whole", whole)
+    for name, first, second in (("with", True, True), ("later", False, True), ("without", True, False)):
+        interrupt(run, tmp_path / name, at=PRUNE_ROWS + 3, int8=first)
+        assert names(tmp_path / name) == {"unfinished/checkpoint.npz", "unfinished/history.jsonl"}
+        report = run(tmp_path / name, int8=second, resume=True)
+        assert_same_result(tmp_path / name, whole)
+        assert names(tmp_path / name) == RESULTS | ({"model.int8.onnx"} if second else set())
+        assert len(report.variants) == second
+        if second:
+            files = [(tmp_path / folder / "model.int8.onnx").read_bytes() for folder in (name, "whole")]
+            assert files[0] == files[1]
+
+
+@pytest.mark.slow
 def test_a_run_may_be_interrupted_again_and_again(run: Run, whole: Path, tmp_path: Path) -> None:
     interrupt(run, tmp_path, at=3)
     for at in (7, 16, 2):
