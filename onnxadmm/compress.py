@@ -23,6 +23,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression, Ending
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
@@ -85,6 +86,7 @@ def compress(
     resume: bool = False,
     progress: Progress = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
+    shared: Shared | None = None,
 ) -> Compressed:
     """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
 
@@ -127,6 +129,8 @@ def compress(
             ``out/unfinished``; the result is that of a run that was not interrupted.
         progress: told what happens.
         options: what else to write into the report beside the options of the run.
+        shared: what runs with the same model, data and options but ever smaller budgets pass on to each other, as
+            ``sweep`` has it: what a calibration measured, or the pruned network that the next training begins with.
 
     Returns:
         The report, with the model and the plan it is about.
@@ -195,7 +199,7 @@ def compress(
             **(options or {}),
         }
         ending = Ending(sparse=sparse, single_file=single_file, timing=timing, options=told)
-        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending)
+        run = Compression(opened(model, input_shapes), choices, Journal(progress), ending, shared or Shared())
         if calibrating is None or chosen.retrain_epochs:
             require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
