@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# What builds the site has an environment of its own, without the package: its docstrings are read and not run.
+SITE := .venv-site
 # make test TESTS=tests/test_cli.py
 TESTS ?= tests
 # How many processes test side by side: as many as there are cores, four at the most.
@@ -11,7 +13,7 @@ PARALLEL := -n $(JOBS) --maxprocesses 4 --dist worksteal
 # Where this is set every process that a test starts compiles the whole package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test quick lint types clean
+.PHONY: help demo test quick lint types site clean
 
 help:
 	@echo "make demo    compress a small network for handwritten digits into out/demo"
@@ -19,6 +21,7 @@ help:
 	@echo "make quick   run a fair part of them, in less than one"
 	@echo "make lint    check style"
 	@echo "make types   check types"
+	@echo "make site    build the documentation into out/site, without warnings"
 	@echo "make clean   remove .venv and the caches"
 
 demo: $(VENV)/.package
@@ -36,15 +39,26 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.developer
-	$(BIN)/mypy onnxadmm samples benchmarks/base_models.py benchmarks/calibration.py benchmarks/calibration_table.py \
-		benchmarks/calibration_onnxsim.py benchmarks/latency_budget.py benchmarks/lenet.py benchmarks/quantized.py benchmarks/operators.py benchmarks/real_models.py benchmarks/recipes.py \
+	$(BIN)/mypy onnxadmm samples docs/hooks.py .ci/absolute_links.py benchmarks/base_models.py benchmarks/calibration.py benchmarks/calibration_table.py \
+		benchmarks/calibration_onnxsim.py benchmarks/latency_budget.py benchmarks/lenet.py benchmarks/quantized.py benchmarks/operators.py benchmarks/options.py benchmarks/real_models.py benchmarks/recipes.py \
 		benchmarks/plain_runtime.py tests/smoke.py
 
+site: $(SITE)/.installed
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+	@echo "out/site/index.html; for its search: $(SITE)/bin/python -m http.server --directory out/site"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SITE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+# Dependency groups are known to pip from 25.1 on.
+$(SITE)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(SITE)/bin/python -m pip install --quiet --group docs
+	@touch $@
 
 $(VENV)/.package: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .

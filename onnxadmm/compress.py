@@ -40,6 +40,12 @@ class Compressed(Report):
         model: the small model, as ``load`` gives it; it lies in memory, or in the file that was written.
         plan: which units of the original are gone.
         report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
+
+    Examples:
+        ```python
+        result = oa.compress("model.onnx", calibrate=images, budget=oa.Budget(params=0.5), bench=False)
+        print(result.model, result.plan, result.verification.snr_db)
+        ```
     """
 
     model: Model
@@ -141,6 +147,13 @@ def compress(
         VerificationError: the shrunk model does not compute what the masked original computes; no result was written,
             a checkpoint holds the trained network.
         DivergedError: training blew up; the last good state is in ``out/unfinished``.
+
+    Examples:
+        ```python
+        result = oa.compress("model.onnx", calibrate=images, budget={"macs": "60%"}, bench=False)
+        oa.save(result.model, "small.onnx")
+        print(result.after.parameters, result.plan)
+        ```
 
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """

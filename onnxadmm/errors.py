@@ -17,6 +17,14 @@ class OnnxAdmmError(Exception):
         expected: what would have been accepted, in words and numbers.
         found: what was there instead.
         way_out: what the user can do about it.
+
+    Examples:
+        ```python
+        try:
+            oa.rank("model.onnx", ratio=2)
+        except oa.OnnxAdmmError as error:
+            print(error, "the command line would end with status", error.exit_status)
+        ```
     """
 
     exit_status: ClassVar[int] = 1

@@ -42,12 +42,6 @@ def rule(
     live and die together and which must stay, states the axes of the results, and what the node costs. Without a rule
     an operator locks whatever it touches, and the rest of the model is still pruned.
 
-    ```python
-    @onnxadmm.rule("Scale2", domain="com.example", elementwise=True)
-    def scale2(visit):
-        visit.set_result(visit.operand(0).axes)
-    ```
-
     Args:
         operator: as in ``op_type`` of the node.
         domain: as in the model; operators of ONNX that this package has no rule for are of the domain ``""``.
@@ -73,6 +67,13 @@ def rule(
 
     Raises:
         OptionError: the operator has a rule already, or the declaration contradicts itself.
+
+    Examples:
+        ```python
+        @oa.rule("Scale2", domain="com.example", elementwise=True)
+        def scale2(visit):
+            visit.set_result(visit.operand(0).axes)
+        ```
     """
     if lowering is not None and gradient is not None:
         raise OptionError(

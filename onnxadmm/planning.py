@@ -49,16 +49,27 @@ def rank(
         by: ``"magnitude"`` (of the weights that write and read a unit, relative to its group) or ``"random"``; see
             docs/method.md for what such plans are good for.
         limits: how far a group may shrink.
-        ignore, inexact: as for ``find_groups``.
+        ignore: as for ``find_groups``.
+        inexact: as for ``find_groups``.
         seed: of the random ranking.
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
+
+    Returns:
+        The plan, for ``mask``, ``shrink`` and ``verify``.
 
     Raises:
         OptionError: both or neither of budget and ratio are given, or a value is out of range.
         NothingToPruneError: no group may shrink.
         BudgetError: the budget cannot be met.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", oa.Budget(macs=0.5))
+        half = oa.rank("model.onnx", ratio="50%", by="random", seed=1)
+        print(plan.removed_count, half.removed_count)
+        ```
     """
     if (budget is None) == (ratio is None):
         raise OptionError(

@@ -15,6 +15,11 @@ class Residuals:
         primal: norm of ``x - z``.
         dual: norm of ``rho (z - z_previous)``.
         rho: penalty weight.
+
+    Examples:
+        ```python
+        apart = oa.Residuals(primal=0.5, dual=0.1, rho=1e-3)
+        ```
     """
 
     primal: float
@@ -38,6 +43,12 @@ class Iteration:
         cost: what the units kept now cost, in the unit of the budget; None without a budget.
         budget: what they may cost at this iteration, in the same unit; None without a budget.
         kept_units: units that would stay now; None where units are not chosen.
+
+    Examples:
+        ```python
+        def shown(row: oa.Iteration) -> str:
+            return f"{row.stage} {row.iteration}: loss {row.loss:.3f}, {row.kept_units} units"
+        ```
     """
 
     stage: str
@@ -54,7 +65,27 @@ class Iteration:
 
 
 class Progress(Protocol):
-    """Somebody who is told what happens, in this order: ``stage``, its ``advance`` calls, the next ``stage``."""
+    """Somebody who is told what happens, in this order: ``stage``, its ``advance`` calls, the next ``stage``.
+
+    Examples:
+        ```python
+        class Printed:
+            def stage(self, name, *, total=None):
+                print(name)
+
+            def advance(self, steps=1):
+                pass
+
+            def iteration(self, row):
+                print(row.iteration, row.loss)
+
+            def note(self, sentence):
+                print(sentence)
+
+
+        oa.compress("model.onnx", calibrate=images, budget={"macs": 0.6}, bench=False, progress=Printed())
+        ```
+    """
 
     def stage(self, name: str, *, total: int | None = None) -> None:
         """End the stage before and begin the next one, of ``total`` steps (None: unknown)."""

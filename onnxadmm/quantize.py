@@ -41,6 +41,13 @@ class Quantized:
         model: in bytes.
         floats: names of the operators that kept their floats.
         report: original and result beside each other.
+
+    Examples:
+        ```python
+        done = oa.quantize("model.onnx", images, bench=False)
+        oa.save(done.model, "model.int8.onnx")
+        print(done.floats, done.report.after.file_bytes)
+        ```
     """
 
     model: Model
@@ -87,14 +94,24 @@ def quantize(
         preprocessing: what is done to stored values.
         inputs: as for ``compress``.
         seed: of the choice of what is held out.
-        input_shapes, custom_ops: as for ``compress``.
+        input_shapes: as for ``compress``.
+        custom_ops: as for ``compress``.
         bench: time original and result.
         bench_batch: the larger batch size they are timed at, beside 1.
         force: replace what is at ``out``.
         progress: told what happens.
 
+    Returns:
+        The model in bytes, what kept its floats, and a report of both.
+
     Raises:
         InputError: the model or the samples cannot be used; nothing was written.
+
+    Examples:
+        ```python
+        done = oa.quantize("model.onnx", images, out="model.int8.onnx", max_drop=0.5, bench=False, force=True)
+        print(done.report.before.file_bytes, done.report.after.file_bytes)
+        ```
     """
     if not 0 <= max_drop <= 100:
         raise OptionError("--max-drop", expected="points from 0 to 100", found=f"{max_drop:g}", way_out="0.3 is usual")

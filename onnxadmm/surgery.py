@@ -73,10 +73,23 @@ def find_groups(
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: costs are counted there.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        ``groups``, each with its name, its ``count`` of units and the ``tensors`` they occupy, and ``locked``, each
+        with a name and the ``reason``.
+
     Raises:
         ModelFileError: the file is not a readable ONNX model.
         OptionError: a pattern matches nothing.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        units = oa.find_groups("model.onnx", ignore=["conv1*"])
+        for group in units.groups:
+            print(group.name, group.count)
+        for group in units.locked:
+            print(group.name, "stays:", group.reason)
+        ```
     """
     with custom_operators(custom_ops):
         return find(opened(model, input_shapes), inexact=inexact, ignore=ignore)
@@ -93,9 +106,18 @@ def mask(
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        The nodes, shapes and file size of the original, simplified where the plan was.
+
     Raises:
         PlanError: the plan was made for another model.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        oa.save(oa.mask("model.onnx", plan), "masked.onnx")
+        ```
     """
     with custom_operators(custom_ops):
         planned = apply_plan(opened(model, input_shapes), plan)
@@ -113,9 +135,19 @@ def shrink(
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        The smaller model, in memory; ``save`` writes it.
+
     Raises:
         PlanError: the plan was made for another model.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", oa.Budget(params=0.3))
+        small = oa.shrink("model.onnx", plan)
+        oa.save(small, "small.onnx")
+        ```
     """
     with custom_operators(custom_ops):
         planned = apply_plan(opened(model, input_shapes), plan)
@@ -209,10 +241,21 @@ def verify(
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: random inputs have them.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        ``passed``, with the smallest signal-to-noise ratio ``snr_db``, the largest absolute error ``max_abs_error``,
+        and where the first difference is if it did not pass.
+
     Raises:
         PlanError: the plan was made for another model.
         ModelFileError: ``shrunk`` was made from another model.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        proof = oa.verify("model.onnx", oa.shrink("model.onnx", plan), plan)
+        print(proof.passed, proof.snr_db)
+        ```
     """
     with custom_operators(custom_ops):
         original, small = opened(model, input_shapes), load(shrunk)
@@ -280,9 +323,21 @@ def bench(
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; the batch says nothing.
         custom_ops: libraries of custom operators that onnxruntime registers.
 
+    Returns:
+        ``results``, one per batch size, each with the ``timings`` of every model and the ``speedups`` of all but the
+        first, with their intervals.
+
     Raises:
         ModelFileError: a model does not run, or they do not accept the same inputs.
         CustomOperatorError: a library cannot be used.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        times = oa.bench(["model.onnx", oa.shrink("model.onnx", plan)], seconds=0.2)
+        for result in times.results:
+            print(result.batch, [timing.median_ms for timing in result.timings])
+        ```
     """
     with custom_operators(custom_ops):
         loaded = [opened(model, input_shapes) for model in models]

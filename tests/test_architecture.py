@@ -321,3 +321,4 @@ def test_a_verb_of_the_page_is_listed_and_runs(tmp_path: Path) -> None:
     assert "digest" in child(tmp_path, "-m", "onnxadmm.cli", "--help")
     assert re.fullmatch(r"[0-9a-f]{64}\n", child(tmp_path, "-m", "onnxadmm.cli", "digest", model))
     assert pytest_on(tmp_path, "tests/test_readme.py", "-k", "names_every_verb") == 1
+    assert "## digest\n" in child(tmp_path, "-m", "benchmarks.options")

@@ -52,6 +52,12 @@ class Model:
         extras: what the graph cannot carry; ``clone`` and ``dataclasses.replace(model, ir=...)`` keep it.
         input_shapes: whole shapes of inputs, by name, at which sizes that the file leaves free are counted and timed;
             see ``onnxadmm.graph.stated``.
+
+    Examples:
+        ```python
+        model = oa.load("model.onnx")
+        print(model.file_bytes, model.sha256, len(model.ir.graph))
+        ```
     """
 
     ir: onnx_ir.Model
@@ -74,9 +80,21 @@ def load(source: str | Path | onnx.ModelProto | Model) -> Model:
     in external data, dense or sparse. The file and its data must not be written to in place while the model lives:
     large ones stay mapped. Replacing them, as ``save`` does, is fine.
 
+    Args:
+        source: path, message or model.
+
+    Returns:
+        The model, which every function takes in place of a path.
+
     Raises:
         ModelFileError: the file is missing, no ONNX model, cut off, too old or too new, neither ONNX's checker nor
             onnxruntime accepts it, or its external data are missing, too short or outside of its folder.
+
+    Examples:
+        ```python
+        model = oa.load("model.onnx")
+        plan = oa.rank(model, ratio=0.5)
+        ```
     """
     if isinstance(source, Model):
         return source
@@ -176,17 +194,25 @@ def save(
     exceed 2 GB. Initializers that were sparse in the source are sparse again.
 
     Args:
+        model: as ``load``, ``shrink`` or ``compress`` gives it.
+        path: the file.
         sparse: also store every float initializer, or those of these names, sparse when that takes fewer bytes (see
             ``onnxadmm.graph.sparse``); without effect below IR version 6, which knows no sparse tensors.
         single_file: weights that fit into 2 GB stand inside of the file, also where the source had external data.
         force: replace existing files.
 
     Returns:
-        bytes written, external data included.
+        Bytes written, external data included.
 
     Raises:
         OutputError: the file or its data exist and may not be overwritten, the folder is missing or cannot be written
             to, or the disk is full. Nothing is left behind.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        size = oa.save(oa.shrink("model.onnx", plan), "half.onnx", force=True)
+        ```
     """
     extras = replace(model.extras, external_data=False) if single_file else model.extras
     return store.write(model.ir, extras, Path(path), sparse=sparse, force=force)

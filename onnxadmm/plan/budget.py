@@ -49,6 +49,13 @@ class Budget:
 
     Raises:
         OptionError: an amount is zero, negative or not a number; none is given.
+
+    Examples:
+        ```python
+        tenth = oa.Budget(params=0.1)
+        both = oa.Budget(macs="20M", size="500kB")  # each is met
+        sparse = oa.Budget(macs=0.5, connections="20%")
+        ```
     """
 
     macs: Amount | None = None

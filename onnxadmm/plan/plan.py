@@ -43,6 +43,14 @@ class Plan:
         simplified: whether the model was simplified before its units were found.
         zeros: for each weight with pruned connections, bool of its original shape, True where it is zero.
         note: how the plan was made, for people.
+
+    Examples:
+        ```python
+        plan = oa.rank("model.onnx", ratio=0.5)
+        for group in plan.groups:
+            print(group.name, len(group.removed), "of", group.units)
+        text = plan.to_json()  # what plan.json holds
+        ```
     """
 
     sha256: str

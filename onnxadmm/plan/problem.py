@@ -39,6 +39,12 @@ class Limits:
 
     Raises:
         OptionError: a limit is out of range.
+
+    Examples:
+        ```python
+        careful = oa.Limits(keep_at_least=4, max_ratio="75%", round_to=8)
+        plan = oa.rank("model.onnx", ratio=0.9, limits=careful)
+        ```
     """
 
     keep_at_least: int = 1

@@ -217,6 +217,14 @@ class Report:
         layers: every layer of the model as it was analysed, in the order of the graph.
         profile: how the times of the layers were measured, None when they were not.
         connections: what was pruned of single connections, None when they were left alone.
+
+    Examples:
+        ```python
+        report = oa.compress("model.onnx", calibrate=images, budget={"macs": 0.6}, bench=False).report
+        print(report.before.parameters, report.after.parameters, report.verification.snr_db)
+        for line in report.layers:
+            print(line)
+        ```
     """
 
     created: str

@@ -63,6 +63,13 @@ class Recipe:
 
     Raises:
         OptionError: a value is out of range.
+
+    Examples:
+        ```python
+        short = oa.Recipe(epochs=2, retrain_epochs=4, batch_size=64)
+        teacher_alone = oa.Recipe(distillation=1)  # no labels
+        numbers = oa.Recipe(loss="mse")
+        ```
     """
 
     loss: LossName | None = None
@@ -181,6 +188,11 @@ class Preprocessing:
         mean, std: one number or one per channel, after scaling.
         scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
         augment: ``"flip,crop4"`` and the like, while training only.
+
+    Examples:
+        ```python
+        bytes_of_imagenet = oa.Preprocessing(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], scale=1 / 255)
+        ```
     """
 
     mean: Sequence[float] | None = None
@@ -207,6 +219,12 @@ class CalibrationOptions:
 
     Raises:
         OptionError: there is no such effort or cost, the memory is not a number of bytes, or the points are not some.
+
+    Examples:
+        ```python
+        closely = oa.CalibrationOptions(effort="best", memory="8GB")
+        promise = oa.CalibrationOptions(max_drop=1, by="size")  # instead of a budget
+        ```
     """
 
     effort: str = "normal"
