@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from onnxadmm.progress import Iteration, Progress, Residuals
     from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
+    from onnxadmm.report.tradeoff import TradeOff
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
     from onnxadmm.surgery import bench, find_groups, mask, shrink, verify
+    from onnxadmm.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Residuals",
+    "TradeOff",
     "bench",
     "compress",
     "find_groups",
@@ -50,6 +53,7 @@ __all__ = [
     "rule",
     "save",
     "shrink",
+    "sweep",
     "verify",
 ]
 
@@ -67,6 +71,8 @@ _HOMES: Final = {
     "onnxadmm.report.report": ("Report",),
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.planning": ("rank",),
+    "onnxadmm.report.tradeoff": ("TradeOff",),
+    "onnxadmm.sweep": ("sweep",),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "shrink", "verify"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

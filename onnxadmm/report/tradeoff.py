@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from onnxadmm.errors import BudgetError, InputError, OptionError
+from onnxadmm.plan.budget import COUNTED
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 from onnxadmm.report.report import Report, Score
 from onnxadmm.report.words import amount, percent, times
@@ -82,9 +83,11 @@ class TradeOff:
 
         Raises:
             BudgetError: every point loses more.
-            OptionError: nothing was timed that could be compared.
+            OptionError: there is no such cost, or nothing was timed that could be compared.
         """
         kind = by or self.kind
+        if kind not in COUNTED:
+            raise OptionError("--by", expected=", ".join(COUNTED), found=repr(kind), way_out="choose one of them")
         if kind == "latency" and not all(point.speedups for point in self.points):
             raise OptionError(
                 "--by latency", expected="points that were timed", found="none", way_out="choose by another cost"
@@ -198,6 +201,19 @@ def _score(score: Score | None) -> str:
     if score is None:
         return "-"
     return percent(score.value) if score.is_share else f"{score.value:.4g}"
+
+
+def told(found: TradeOff, point: Point) -> str:
+    """Return a point in a sentence: what was asked, what it costs, what it loses."""
+    whole = found.original
+    counts = [
+        f"{amount('params', point.parameters)} of {amount('params', whole.parameters)} parameters",
+        f"{amount('macs', point.macs)} of {amount('macs', whole.macs)} MACs",
+    ]
+    faster = [f"{times(ratio)} as fast at batch {batch}" for batch, ratio in point.speedups]
+    share = point.heldout is None or point.heldout.is_share
+    lost = f"{point.lost:.2f} {'points' if share else 'percent more loss'}"
+    return f"--{found.kind} {point.asked}, {', '.join(counts + faster)}; held-out data say it loses {lost}."
 
 
 def to_csv(found: TradeOff) -> str:

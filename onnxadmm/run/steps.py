@@ -286,6 +286,7 @@ class Compression:
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
         keep, begun = checkpoints.keep, self._begun
+        self.shared.refuse_other(self._header())
         if self.choices.calibration is not None:
             calibration = Calibration(self.training, self.choices.calibration, dict(self.shared.calibration))
             pruned = calibration.prune(self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun)
@@ -295,6 +296,7 @@ class Compression:
             if self.choices.recipe.refit:
                 pruned = refitted(self.training, self.ready, self.units, pruned)
         checkpoints.flush()
+        self.shared.header = self._header()
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
