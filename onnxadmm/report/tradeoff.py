@@ -65,6 +65,13 @@ class TradeOff:
         original: the original as a point that loses nothing.
         points: one for each budget, the largest first.
         command: what makes it again.
+
+    Examples:
+        ```python
+        found = oa.sweep("model.onnx", calibrate="samples.npz", amounts={"params": [0.6, 0.3]}, out="sweep")
+        print([(point.asked, point.parameters, point.lost) for point in found.points if point.on_front])
+        print(found.pick(max_drop=2.0).folder)
+        ```
     """
 
     schema: Literal["onnxadmm.sweep/1"]
