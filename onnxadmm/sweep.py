@@ -76,8 +76,8 @@ def sweep(
 
     Examples:
         ```python
-        found = oa.sweep("model.onnx", calibrate="samples.npz", amounts={"macs": [0.8, 0.6, 0.4]}, out="sweeps")
-        print(found.pick(max_drop=1.0).folder)
+        found = oa.sweep("model.onnx", calibrate=images, bench=False, amounts={"macs": [0.8, 0.6, 0.4]}, out="sweeps")
+        print(found.pick(max_drop=20.0).folder)
         ```
     """
     kind, budgets = _budgets(amounts)

@@ -14,9 +14,10 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, CheckpointError, InputError, OptionError
 from onnxadmm.output import OutputFolder
+from onnxadmm.report.codec import decode
 from onnxadmm.report.reading import read_report
 from onnxadmm.report.report import Score
-from onnxadmm.report.tradeoff import SCHEMA, Point, read_trade_off, trade_off
+from onnxadmm.report.tradeoff import SCHEMA, Point, read_trade_off, to_text, trade_off
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression, Finished
@@ -95,6 +96,7 @@ def test_calibrated_points_stand_side_by_side_and_groups_are_measured_once(
         plan = oa.Plan.read(tmp_path / "out" / point.folder / "plan.json")
         assert plan == alone.plan  # sharing changes nothing
     assert read_trade_off(tmp_path / "out") == found
+    assert not any(point.speedups for point in found.points)
     rows = list(csv.DictReader((tmp_path / "out" / "sweep.csv").read_text().splitlines()))
     assert [row["asked"] for row in rows] == ["", "0.8", "0.6", "0.4"]
     assert float(rows[1]["heldout"]) == found.points[0].heldout.value  # type: ignore[union-attr]
@@ -182,7 +184,7 @@ def made(lost: list[float], *, loss: bool = False) -> oa.TradeOff:
             100 - 10 * place,
             50,
             10,
-            ((1, 1.0 + place),),
+            (Faster(1, 1.0 + place),),
             score,
             None,
             less,
@@ -211,6 +213,8 @@ def test_points_on_the_front_are_those_that_nothing_beats() -> None:
     found = trade_off("params", [("0.5", "a", report), ("0.4", "b", report)], command="onnxadmm sweep")
     assert [point.on_front for point in found.points] == [True, True]
     assert found.original.parameters == report.before.parameters
+    assert found.points[0].faster == {line.batch: line.speedup for line in report.latency}
+    assert decode(oa.TradeOff, json.loads(to_text(found))) == found
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "onnxadmm.sweep/1"}', "\x00"])

@@ -153,13 +153,13 @@ def charts_of_sweep(found: TradeOff) -> tuple[Chart, ...]:
         return Series(name, colour, tuple(_number(pick(point)) for point in points), dash)
 
     def speedup(batch: int) -> Callable[[Point], float | None]:
-        return lambda point: dict(point.speedups).get(batch)
+        return lambda point: point.faster.get(batch)
 
     reached = (
         line("held-out", "accent", lambda point: None if point.heldout is None else factor * point.heldout.value),
         line("test", "warm", lambda point: None if point.test is None else factor * point.test.value, dash=True),
     )
-    batches = [batch for batch, _ in found.original.speedups]
+    batches = [each.batch for each in found.original.speedups]
     faster = tuple(
         line(f"batch {batch}", colour, speedup(batch))
         for batch, colour in zip(batches, ("accent", "warm"), strict=False)

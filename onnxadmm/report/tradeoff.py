@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,14 @@ CSV_NAME: Final = "sweep.csv"
 
 
 @dataclass(frozen=True)
+class Faster:
+    """How many times faster than the original a point is, at one batch size."""
+
+    batch: int
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Point:
     """One budget and what it led to.
 
@@ -29,7 +38,7 @@ class Point:
         folder: of its results, inside the sweep's.
         parameters, macs: of the result; the latter of one sample.
         file_bytes: of its file, external data included.
-        speedups: by batch size, how many times faster than the original; empty where nothing was timed.
+        speedups: how much faster it is, the smallest batch first; empty where nothing was timed.
         heldout, test: what it reaches; None without such data.
         lost: what it loses on held-out data: points of accuracy or agreement, else percent that the loss rose.
         on_front: whether no other point costs no more and loses less, or costs less and loses no more.
@@ -41,17 +50,22 @@ class Point:
     parameters: int
     macs: int
     file_bytes: int
-    speedups: tuple[tuple[int, float], ...]
+    speedups: tuple[Faster, ...]
     heldout: Score | None
     test: Score | None
     lost: float
     on_front: bool
     seconds: float
 
+    @property
+    def faster(self) -> dict[int, float]:
+        """``speedups`` by batch size."""
+        return {each.batch: each.ratio for each in self.speedups}
+
     def cost(self, kind: CostKind) -> float:
         """Return what the point costs of a kind; a latency is relative to the original's, at the smallest batch."""
         if kind == "latency":
-            return 1.0 / self.speedups[0][1] if self.speedups else 1.0
+            return 1.0 / self.speedups[0].ratio if self.speedups else 1.0
         return float({"macs": self.macs, "params": self.parameters, "size": self.file_bytes}[kind])
 
 
@@ -68,9 +82,9 @@ class TradeOff:
 
     Examples:
         ```python
-        found = oa.sweep("model.onnx", calibrate="samples.npz", amounts={"params": [0.6, 0.3]}, out="sweep")
+        found = oa.sweep("model.onnx", calibrate=images, bench=False, amounts={"params": [0.6, 0.3]}, out="sweep")
         print([(point.asked, point.parameters, point.lost) for point in found.points if point.on_front])
-        print(found.pick(max_drop=2.0).folder)
+        print(found.pick(max_drop=20.0).folder)
         ```
     """
 
@@ -132,7 +146,7 @@ def trade_off(kind: CostKind, done: Sequence[tuple[str, str, Report]], *, comman
         parameters=before.parameters,
         macs=before.macs or 0,
         file_bytes=before.file_bytes,
-        speedups=tuple((line.batch, 1.0) for line in reports[0].latency),
+        speedups=tuple(Faster(line.batch, 1.0) for line in reports[0].latency),
         heldout=before.heldout,
         test=before.test,
         lost=0.0,
@@ -157,7 +171,7 @@ def _point(asked: str, folder: str, report: Report) -> Point:
         parameters=after.parameters,
         macs=after.macs or 0,
         file_bytes=after.file_bytes,
-        speedups=tuple((line.batch, line.speedup) for line in report.latency),
+        speedups=tuple(Faster(line.batch, line.speedup) for line in report.latency),
         heldout=after.heldout,
         test=after.test,
         lost=_lost(report.before.heldout, after.heldout),
@@ -182,14 +196,14 @@ def _beats(one: Point, other: Point, kind: CostKind) -> bool:
 
 def rows_of(found: TradeOff) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return titles and rows of a table: the original, then every point."""
-    batches = [batch for batch, _ in found.original.speedups]
+    batches = [each.batch for each in found.original.speedups]
     scores = [name for name in ("heldout", "test") if getattr(found.original, name) is not None]
     words = {"heldout": "held-out", "test": "test"}
     titles = (f"--{found.kind}", "parameters", "MACs", "bytes", *(words[name] for name in scores), "lost")
     titles += tuple(f"batch {batch}" for batch in batches)
     rows = []
     for point in (found.original, *found.points):
-        speedups = dict(point.speedups)
+        speedups = point.faster
         rows.append(
             (
                 (point.asked + (" *" if point.on_front else "")) if point.asked else "original",
@@ -217,7 +231,7 @@ def told(found: TradeOff, point: Point) -> str:
         f"{amount('params', point.parameters)} of {amount('params', whole.parameters)} parameters",
         f"{amount('macs', point.macs)} of {amount('macs', whole.macs)} MACs",
     ]
-    faster = [f"{times(ratio)} as fast at batch {batch}" for batch, ratio in point.speedups]
+    faster = [f"{times(ratio)} as fast at batch {batch}" for batch, ratio in point.faster.items()]
     share = point.heldout is None or point.heldout.is_share
     lost = f"{point.lost:.2f} {'points' if share else 'percent more loss'}"
     return f"--{found.kind} {point.asked}, {', '.join(counts + faster)}; held-out data say it loses {lost}."
@@ -226,7 +240,7 @@ def told(found: TradeOff, point: Point) -> str:
 def to_csv(found: TradeOff) -> str:
     """Return the points as comma-separated values, the original first; numbers are plain."""
     text = io.StringIO()
-    batches = [batch for batch, _ in found.original.speedups]
+    batches = [each.batch for each in found.original.speedups]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         ["asked", "folder", "parameters", "macs", "bytes", "heldout", "test", "lost", "on_front", "seconds"]
@@ -235,7 +249,7 @@ def to_csv(found: TradeOff) -> str:
     for point in (found.original, *found.points):
         scores = ["" if score is None else repr(score.value) for score in (point.heldout, point.test)]
         figures = [point.parameters, point.macs, point.file_bytes, *scores, f"{point.lost:.6g}", int(point.on_front)]
-        speedups = [f"{dict(point.speedups).get(batch, float('nan')):.6g}" for batch in batches]
+        speedups = [f"{point.faster.get(batch, math.nan):.6g}" for batch in batches]
         writer.writerow([point.asked, point.folder, *figures, f"{point.seconds:.1f}", *speedups])
     return text.getvalue()
 
