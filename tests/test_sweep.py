@@ -17,7 +17,7 @@ from onnxadmm.output import OutputFolder
 from onnxadmm.report.codec import decode
 from onnxadmm.report.reading import read_report
 from onnxadmm.report.report import Score
-from onnxadmm.report.tradeoff import SCHEMA, Point, read_trade_off, to_text, trade_off
+from onnxadmm.report.tradeoff import SCHEMA, Faster, Point, read_trade_off, to_text, trade_off
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression, Finished
