@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnxadmm.report.report import Report
     from onnxadmm.report.tradeoff import TradeOff
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+    from onnxadmm.search import search
     from onnxadmm.surgery import bench, find_groups, mask, shrink, verify
     from onnxadmm.sweep import sweep
 
@@ -52,6 +53,7 @@ __all__ = [
     "rank",
     "rule",
     "save",
+    "search",
     "shrink",
     "sweep",
     "verify",
@@ -72,6 +74,7 @@ _HOMES: Final = {
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.planning": ("rank",),
     "onnxadmm.report.tradeoff": ("TradeOff",),
+    "onnxadmm.search": ("search",),
     "onnxadmm.sweep": ("sweep",),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "shrink", "verify"),
 }

@@ -86,34 +86,113 @@ def sweep(
         raise OptionError(
             f"--{kind}", expected="it in the sweep, or for all", found="both", way_out="name it among the amounts alone"
         )
-    folder = Path(out)
-    shared = Shared()
-    if resume:
-        with suppress(CheckpointError):  # none was kept: every budget that is left begins with the original
-            shared.read(folder / _SHARED)
-    done: list[tuple[str, str, Report]] = []
+    points = Points(model, kind, Path(out), common=common, force=force, resume=resume, options=options)
     for place, each in enumerate(budgets):
-        name = f"{kind}-{re.sub(r'[^A-Za-z0-9.]+', '', str(each.asked).replace('%', 'percent'))}"
-        finished: Report | None = _finished(folder / name) if resume else None
-        if finished is None:
-            shared.epochs = 1.0 if shared.pruned is None else _epochs(budgets, place)
-            finished = compress(
-                model,
-                budget=_with(common, kind, each.asked),
-                out=folder / name,
-                force=force,
-                resume=resume and (folder / name / UNFINISHED_NAME / CHECKPOINT_NAME).exists(),
-                shared=shared,
-                **options,
+        points.run(each.asked, epochs=_epochs(budgets, place), last=place + 1 == len(budgets))
+    points.end()
+    return points.found()
+
+
+class Points:
+    """The runs of one model under budgets of one kind, each in a folder of its own, that pass on what they can.
+
+    Args:
+        model: path or model.
+        kind: what the budgets count.
+        folder: of all of them.
+        common: what else every result may cost.
+        force: replace older results.
+        resume: leave runs alone that are done.
+        options: of every run, as ``compress`` takes them.
+
+    Attributes:
+        shared: what the next run goes on from.
+    """
+
+    def __init__(
+        self,
+        model: Source,
+        kind: CostKind,
+        folder: Path,
+        *,
+        common: Budget | None,
+        force: bool,
+        resume: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.shared = Shared()
+        self._model, self._kind, self._folder, self._common = model, kind, folder, common
+        self._force, self._resume, self._options = force, resume, options
+        self._done: list[tuple[str, str, Report]] = []
+        if resume:
+            with suppress(CheckpointError):  # none was kept: whatever is left begins with the original
+                self.shared.read(folder / _SHARED)
+
+    def run(self, amount: Amount, *, epochs: float, last: bool = False) -> Report:
+        """Compress under one budget, unless that is done, and write the points so far.
+
+        Args:
+            epochs: share of the pruning epochs that a training takes which goes on from a larger network.
+            last: whether nothing goes on from this run.
+
+        Raises:
+            OnnxAdmmError: whatever ``compress`` raises.
+        """
+        name = folder_name(self._kind, amount)
+        found = self.finished(name)
+        if found is None:
+            self.shared.epochs = 1.0 if self.shared.pruned is None else epochs
+            found = compress(
+                self._model,
+                budget=_with(self._common, self._kind, amount),
+                out=self._folder / name,
+                force=self._force,
+                resume=self._resume and (self._folder / name / UNFINISHED_NAME / CHECKPOINT_NAME).exists(),
+                shared=self.shared,
+                **self._options,
             )
-            if place + 1 < len(budgets):
-                shared.write(folder / _SHARED)
-        done.append((str(each.asked), name, finished))
-        found = trade_off(kind, done, command=_command(done[0][2].command, kind, budgets, out))
+            if not last:
+                self.shared.write(self._folder / _SHARED)
+        self._done.append((str(amount), name, found))
+        self.write()
+        return found
+
+    def add(self, amount: Amount, name: str, report: Report) -> None:
+        """Put a run of another kind among the points; its results stand in the folder of that name."""
+        self._done.append((str(amount), name, report))
+        self.write()
+
+    def finished(self, name: str) -> Report | None:
+        """Return the report of a run that was done before, where such runs are left alone."""
+        return _finished(self._folder / name) if self._resume else None
+
+    @property
+    def none(self) -> bool:
+        """Whether no run has come to its end."""
+        return not self._done
+
+    def found(self) -> TradeOff:
+        """Return the points so far, the largest budget first."""
+        done = sorted(self._done, key=lambda each: -parse_amount(each[0], option=f"--{self._kind}"))
+        return trade_off(self._kind, done, command=self._command(done))
+
+    def _command(self, done: Sequence[tuple[str, str, Report]]) -> str:
+        return _as_sweep(self._done[0][2].command, self._kind, [amount for amount, _, _ in done], self._folder)
+
+    def write(self) -> None:
+        """Write the points so far: as JSON, as a table, as a page."""
+        found = self.found()
         for file, text in ((NAME, to_text(found)), (CSV_NAME, to_csv(found)), (PAGE_NAME, page_of_sweep(found))):
-            write_text(folder / file, text)
-    discard(folder / _SHARED)
-    return found
+            write_text(self._folder / file, text)
+
+    def end(self) -> None:
+        """Forget what runs pass on: there are no more to come."""
+        discard(self._folder / _SHARED)
+
+
+def folder_name(kind: CostKind, amount: Amount) -> str:
+    """Return the name of the folder of one budget."""
+    return f"{kind}-{re.sub(r'[^A-Za-z0-9.]+', '', str(amount).replace('%', 'percent'))}"
 
 
 def _budgets(amounts: Mapping[CostKind, Sequence[Amount]]) -> tuple[CostKind, list[_Budget]]:
@@ -147,6 +226,8 @@ def _with(common: Budget | None, kind: CostKind, amount: Amount) -> Budget:
 
 def _epochs(budgets: Sequence[_Budget], place: int) -> float:
     """Share of the pruning epochs for a budget that goes on from the one before: by how much smaller it is."""
+    if place == 0:
+        return 1.0
     way = math.log(budgets[place - 1].number / budgets[place].number)
     return max(_LEAST_EPOCHS, _ALL_EPOCHS * way / math.log(budgets[0].number / budgets[-1].number))
 
@@ -158,10 +239,10 @@ def _finished(folder: Path) -> Report | None:
     return read_report(folder)
 
 
-def _command(of_first: str, kind: CostKind, budgets: Sequence[_Budget], out: str | Path) -> str:
-    """What makes a sweep again, from the command of its first run."""
-    words = shlex.split(of_first)
+def _as_sweep(command: str, kind: CostKind, amounts: Sequence[str], out: Path) -> str:
+    """What makes a sweep again, from the command of one of its runs."""
+    words = shlex.split(command)
     words[words.index("compress")] = "sweep"
-    words[words.index(f"--{kind}") + 1] = ",".join(str(each.asked) for each in budgets)
+    words[words.index(f"--{kind}") + 1] = ",".join(amounts)
     words[words.index("--out") + 1] = str(out)
     return shlex.join(words)

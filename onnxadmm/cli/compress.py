@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,12 @@ from onnxadmm.cli.options import (
 from onnxadmm.cli.report import print_next_steps, print_report
 from onnxadmm.console import progress_of
 from onnxadmm.errors import OptionError
+from onnxadmm.plan.budget import Budget
+from onnxadmm.progress import Progress
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+
+if TYPE_CHECKING:
+    from onnxadmm.report.report import Report
 
 
 @counts
@@ -57,7 +62,7 @@ def run(
     ] = CalibrationOptions.memory,
     max_drop: Annotated[
         float | None,
-        typer.Option("--max-drop", help="with --calibrate instead of a budget: points of accuracy that may be lost"),
+        typer.Option("--max-drop", help="instead of a budget: points of held-out accuracy that may be lost"),
     ] = None,
     by: Annotated[
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
@@ -149,11 +154,34 @@ def run(
     given = dict(locals())
     from onnxadmm.compress import compress
 
+    budget = read_budget(amounts, connections)
     with progress_of(quiet=quiet) as progress:
-        report = compress(**arguments(given), budget=read_budget(amounts, connections), progress=progress)
+        if max_drop is not None and calibrate is None:
+            report = _searched(given, budget, progress)
+        else:
+            report = compress(**arguments(given), budget=budget, progress=progress)
     print_report(report, as_json=as_json)
     if not as_json:
         print_next_steps(report, out)
+
+
+def _searched(given: Mapping[str, Any], budget: Budget | None, progress: Progress) -> "Report":
+    """Search for the smallest network that training makes and that keeps a promise; return its report."""
+    from onnxadmm.report.reading import read_report
+    from onnxadmm.search import search
+
+    if given["data"] is None or given["target"] or given["mode"] != Recipe.mode:
+        raise OptionError(
+            "--max-drop",
+            expected="--data or --calibrate, and no targets per layer",
+            found="no data" if given["data"] is None else "--mode joint or --target",
+            way_out="give training data, or samples with --calibrate",
+        )
+    taken = arguments(given)
+    for name in ("calibrate", "calibration", "targets"):
+        del taken[name]
+    search(**taken, max_drop=given["max_drop"], by=given["by"], budget=budget, progress=progress)
+    return read_report(given["out"])
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,10 +214,6 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         workers=_workers(asked.workers),
         accumulate=asked.accumulate,
     )
-    if asked.max_drop is not None and asked.calibrate is None:
-        raise OptionError(
-            "--max-drop", expected="--calibrate", found="--data", way_out="give the samples with --calibrate"
-        )
     calibration = None
     if asked.calibrate is not None:
         calibration = CalibrationOptions(asked.effort, asked.memory, asked.max_drop, asked.by)

@@ -14,7 +14,6 @@ from onnxadmm.output import PAGE_NAME
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnxadmm.compress import Compressed
     from onnxadmm.demo import DemoLine
     from onnxadmm.report.report import Report
 
@@ -85,13 +84,12 @@ def print_demo_lines(lines: "Sequence[DemoLine]") -> None:
     stdout_console().print(Fitting(Rows(titles, rows, folds=())))
 
 
-def print_next_steps(result: "Compressed", out: Path) -> None:
+def print_next_steps(report: "Report", out: Path) -> None:
     """Print to stdout where the files of a run are, and how its model is used."""
     from onnxadmm.output import MODEL_NAME, names_of_results
     from onnxadmm.report.snippets import python_lines
 
-    graph = result.model.ir.graph
-    inputs = [str(value.name) for value in graph.inputs if value.name not in graph.initializers]
+    inputs = [line.name for line in report.inputs]
     for line in (
         f"The report as a page: {out / PAGE_NAME}",
         f"In {out}: {', '.join(names_of_results(out))}. Any onnxruntime runs the model:",
