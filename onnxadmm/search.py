@@ -55,10 +55,10 @@ def search(
 ) -> tuple[TradeOff, Point]:
     """Find the smallest network that training can make which loses no more than it may on held-out data.
 
-    Without another budget a calibration searches first, as ``compress`` does with ``calibrate`` and ``max_drop``: minutes
-    tell how small the network gets without training. Then networks are trained, each from the one before, with 0.7 of
-    its cost, until one breaks the promise, and between that and the last that kept it while they are far from each
-    other. At most six are trained.
+    Without another budget a calibration searches first, as ``compress`` does with ``calibrate`` and ``max_drop``:
+    minutes tell how small the network gets without training. Then networks are trained, each from the one before and of
+    0.7 times its cost, until one breaks the promise, and some between that and the last that kept it, while they are far
+    from each other. At most six are trained.
 
     Args:
         model: path or model.
@@ -81,10 +81,8 @@ def search(
 
     Examples:
         ```python
-        few = {"epochs": 1, "retrain_epochs": 1, "batch_size": 16}
-        tried, best = oa.search(
-            "model.onnx", data=(images, labels), max_drop=30, out="least", recipe=few, bench=False
-        )
+        brief = {"epochs": 1, "retrain_epochs": 1, "batch_size": 16, "distillation": 1.0}  # the teacher alone
+        tried, best = oa.search("model.onnx", data=images, max_drop=60, out="least", recipe=brief, bench=False)
         print(best.asked, best.parameters, [point.lost for point in tried.points])
         ```
     """

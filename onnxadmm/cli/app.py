@@ -52,9 +52,9 @@ app = typer.Typer(
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-for _verb in (inspect, compress, sweep, pick, plan, mask, shrink, verify, quantize, bench, report, doctor, demo):
+for verb in (inspect, compress, sweep, pick, plan, mask, shrink, verify, quantize, bench, report, doctor, demo):
     # The whole sentence: of its own accord the list of verbs cuts long ones.
-    app.command(_verb.__name__.rpartition(".")[2], short_help=_verb.run.__doc__)(_verb.run)
+    app.command(verb.__name__.rpartition(".")[2], short_help=verb.run.__doc__)(verb.run)
 
 
 def _print_version(wanted: bool) -> None:
