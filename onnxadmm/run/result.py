@@ -53,7 +53,8 @@ class Compressed(Report):
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write what ``compress`` writes into its ``out`` folder, all of it or nothing.
 
-        That is ``model.onnx``, its other forms, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and ``history.jsonl``.
+        That is ``model.onnx``, its other forms, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and
+        ``history.jsonl``.
         Weights whose connections were pruned are stored sparsely, and external data put into the file, as the call
         asked for; the reports name the file that was written, and its bytes.
 
