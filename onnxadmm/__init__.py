@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from onnxadmm.progress import Advance, Iteration, LoggedProgress, Note, Progress, Residuals, Stage
     from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
+    from onnxadmm.report.tradeoff import TradeOff
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
     from onnxadmm.run.result import Compressed
+    from onnxadmm.search import search
     from onnxadmm.surgery import bench, find_groups, mask, shrink, verify
+    from onnxadmm.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -46,6 +49,7 @@ __all__ = [
     "Report",
     "Residuals",
     "Stage",
+    "TradeOff",
     "bench",
     "compress",
     "find_groups",
@@ -55,7 +59,9 @@ __all__ = [
     "rank",
     "rule",
     "save",
+    "search",
     "shrink",
+    "sweep",
     "verify",
     "weights",
     "with_weights",
@@ -77,6 +83,9 @@ _HOMES: Final = {
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.run.result": ("Compressed",),
     "onnxadmm.planning": ("rank",),
+    "onnxadmm.report.tradeoff": ("TradeOff",),
+    "onnxadmm.search": ("search",),
+    "onnxadmm.sweep": ("sweep",),
     "onnxadmm.surgery": ("bench", "find_groups", "mask", "shrink", "verify"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

@@ -24,6 +24,7 @@ from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.result import Compressed
+from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
@@ -65,6 +66,7 @@ def compress(
     resume: bool = False,
     progress: ProgressLike = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
+    shared: Shared | None = None,
 ) -> Compressed:
     """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
 
@@ -113,6 +115,8 @@ def compress(
         progress: told what happens: True shows it, as bars on a terminal or in a notebook; a callable is called with
             every ``Stage``, ``Advance``, ``Iteration`` and ``Note``; or any ``Progress``, such as ``LoggedProgress()``.
         options: what else to write into the report beside the options of the run.
+        shared: what runs with the same model, data and options but ever smaller budgets pass on to each other, as
+            ``sweep`` has it: what a calibration measured, or the pruned network that the next training begins with.
 
     Returns:
         The report, with the model and the plan it is about.
@@ -201,7 +205,7 @@ def compress(
             **(options or {}),
         }
         ending = Ending(sparse=sparse, single_file=single_file, int8=int8, fp16=fp16, timing=timing, options=told)
-        run = Compression(opened(model, input_shapes), choices, Journal(told_to), ending, expected)
+        run = Compression(opened(model, input_shapes), choices, Journal(told_to), ending, expected, shared or Shared())
         if calibrating is None or chosen.retrain_epochs:
             require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.

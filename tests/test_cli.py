@@ -27,7 +27,8 @@ from onnxadmm.report.reading import read_report
 from onnxadmm.run.recipe import Recipe
 from tests.conftest import Command, run_command
 
-VERBS = ("inspect", "compress", "plan", "mask", "shrink", "verify", "quantize", "bench", "report", "doctor", "demo")
+VERBS = ("inspect", "compress", "sweep", "pick", "plan", "mask", "shrink", "verify", "quantize", "bench", "report")
+VERBS += ("doctor", "demo")
 TRAINING = ("--scale", 1 / 16, "--epochs", 3, "--retrain-epochs", 2, "--batch-size", 64)
 
 

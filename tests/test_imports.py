@@ -109,13 +109,15 @@ MAY_IMPORT["compress"] = {
     "surgery",
 }
 MAY_IMPORT["compress"] |= {"runtime"} | _train("engine")
+MAY_IMPORT["sweep"] = {"compress", "errors", "files", "output", "plan", "report", "run", "surgery", "units"}
+MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"files"} | {"console", "progress", "sweep"} | _train("data")
 MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"} | _train("data", "metrics")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "quantize", "report", "run"}
-MAY_IMPORT["__init__"] |= {"planning", "surgery"}
+MAY_IMPORT["__init__"] |= {"planning", "search", "surgery", "sweep"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
-MAY_IMPORT["cli"] |= {"planning"}
+MAY_IMPORT["cli"] |= {"planning", "progress", "search", "sweep"}
 MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "quantize", "report", "rewrite", "run", "runtime", "surgery"}
 MAY_IMPORT["__main__"] = {"cli"}
 

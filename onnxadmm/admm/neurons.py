@@ -80,8 +80,8 @@ class ImportancePerCost:
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self._problem = problem
         self._settings = settings
-        self.gates: DoubleArray = np.ones(problem.unit_count)
-        self._target: DoubleArray = np.ones(problem.unit_count)
+        self.gates: DoubleArray = problem.started.astype(np.float64)
+        self._target: DoubleArray = problem.started.astype(np.float64)
         self._sum = np.zeros(problem.unit_count)
         self._steps = 0
         self._importance = np.zeros(problem.unit_count)
@@ -130,7 +130,7 @@ class BoxAndSphere:
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self._problem = problem
         self._settings = settings
-        self.gates: DoubleArray = np.ones(problem.unit_count)
+        self.gates: DoubleArray = problem.started.astype(np.float64)
         self._box = Splitting(self.gates)
         self._sphere = Splitting(self.gates)
         self._mean = np.zeros(problem.unit_count)

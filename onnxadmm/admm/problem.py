@@ -146,6 +146,8 @@ class Problem:
         keep_counts: units that stay in each group, in the order of ``groups``: the layer-wise targets of joint
             mode, whose cost must be within the budget. None lets joint mode keep the same share of every group, the
             largest that meets the budget.
+        start: units that there are in the beginning, where a training goes on from a smaller network: bool
+            ``[unit_count]``; None: all. The others may come back while the budget is above what these cost.
         held: names of reader tensors that hold gates alone and no weights: training leaves them what they are, and in
             the network of a plan each position is what it was or zero, so that nothing of them need remain.
     """
@@ -160,3 +162,9 @@ class Problem:
     writers: tuple[Reader, ...] = ()
     keep_counts: tuple[int, ...] | None = None
     held: frozenset[str] = frozenset()
+    start: KeepArray | None = None
+
+    @property
+    def started(self) -> KeepArray:
+        """Units that there are in the beginning: bool ``[unit_count]``."""
+        return np.ones(self.unit_count, np.bool_) if self.start is None else self.start

@@ -137,7 +137,7 @@ class _Run(Generic[Batch]):
             settings,
             steps=settings.epochs * steps_per_epoch,
             iterations=settings.epochs * min(settings.iterations_per_epoch, steps_per_epoch),
-            full=problem.cost.total(np.ones(problem.unit_count, dtype=np.bool_)),
+            full=problem.cost.total(problem.started),
             budget=problem.budget,
             connection_share=problem.connection_share,
         )

@@ -13,7 +13,21 @@ from typing import Annotated, Any, Final
 import typer
 
 import onnxadmm
-from onnxadmm.cli import bench, compress, demo, doctor, inspect, mask, plan, quantize, report, shrink, verify
+from onnxadmm.cli import (
+    bench,
+    compress,
+    demo,
+    doctor,
+    inspect,
+    mask,
+    pick,
+    plan,
+    quantize,
+    report,
+    shrink,
+    sweep,
+    verify,
+)
 from onnxadmm.console import print_error, print_line, stderr_console
 from onnxadmm.errors import InputError, OnnxAdmmError
 from onnxadmm.interrupt import ending_on_ctrl_c, ending_on_sigterm
@@ -38,9 +52,9 @@ app = typer.Typer(
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-for _verb in (inspect, compress, plan, mask, shrink, verify, quantize, bench, report, doctor, demo):
+for verb in (inspect, compress, sweep, pick, plan, mask, shrink, verify, quantize, bench, report, doctor, demo):
     # The whole sentence: of its own accord the list of verbs cuts long ones.
-    app.command(_verb.__name__.rpartition(".")[2], short_help=_verb.run.__doc__)(_verb.run)
+    app.command(verb.__name__.rpartition(".")[2], short_help=verb.run.__doc__)(verb.run)
 
 
 def _print_version(wanted: bool) -> None:
@@ -71,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         width = min(shutil.get_terminal_size().columns, _WIDEST_HELP)
         words = [word for word in words if word != "--debug"]
         # What trains needs the end of a step to leave a checkpoint.
-        grace = _LONG_GRACE if {"compress", "demo"} & set(words[:2]) else _GRACE
+        grace = _LONG_GRACE if {"compress", "sweep", "demo"} & set(words[:2]) else _GRACE
         # Every verb clears away what it has begun, also when the terminal goes or the system ends it.
         with ending_on_sigterm(), ending_on_ctrl_c(grace):
             status = app(words, prog_name="onnxadmm", standalone_mode=False, terminal_width=width)

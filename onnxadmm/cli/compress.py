@@ -1,6 +1,8 @@
 """``onnxadmm compress``."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,7 +35,12 @@ from onnxadmm.cli.options import (
 from onnxadmm.cli.report import print_next_steps, print_report
 from onnxadmm.console import progress_of
 from onnxadmm.errors import OptionError
+from onnxadmm.plan.budget import Budget
+from onnxadmm.progress import Progress
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
+
+if TYPE_CHECKING:
+    from onnxadmm.report.report import Report
 
 
 @counts
@@ -56,7 +63,7 @@ def run(
     ] = CalibrationOptions.memory,
     max_drop: Annotated[
         float | None,
-        typer.Option("--max-drop", help="with --calibrate instead of a budget: points of accuracy that may be lost"),
+        typer.Option("--max-drop", help="instead of a budget: points of held-out accuracy that may be lost"),
     ] = None,
     by: Annotated[
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
@@ -159,77 +166,108 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
+    given = dict(locals())
     from onnxadmm.compress import compress
-    from onnxadmm.plan.problem import Limits
 
-    recipe = Recipe(
-        loss=loss,  # type: ignore[arg-type]  # Recipe checks the words and says what it expects
-        metric=metric,
-        distillation=distillation,
-        temperature=temperature,
-        output=output,
-        class_axis=class_axis,
-        ignore_index=ignore_index,
-        mode=mode,  # type: ignore[arg-type]
-        method=method,  # type: ignore[arg-type]
-        epochs=epochs,
-        retrain_epochs=retrain_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        retrain_learning_rate=retrain_learning_rate,
-        freeze_untrainable=freeze_untrainable,
-        refit=refit,
-        norm=norm,  # type: ignore[arg-type]
-        threads=threads,
-        workers=_workers(workers),
-        accumulate=accumulate,
-    )
-    if max_drop is not None and calibrate is None:
-        raise OptionError(
-            "--max-drop", expected="--calibrate", found="--data", way_out="give the samples with --calibrate"
-        )
-    calibration = (
-        CalibrationOptions(effort, memory, max_drop, by)  # type: ignore[arg-type]  # it checks the word
-        if calibrate is not None
-        else None
-    )
+    budget = read_budget(amounts, connections)
     with progress_of(quiet=quiet) as progress:
-        report = compress(
-            model,
-            data=data,
-            calibrate=calibrate,
-            calibration=calibration,
-            test=test,
-            expect_accuracy=expect_accuracy,
-            budget=read_budget(amounts, connections),
-            targets=_targets(target),
-            out=out,
-            recipe=recipe,
-            preprocessing=Preprocessing(
-                mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale, augment=augment
-            ),
-            inputs=read_inputs(inputs),
-            limits=Limits(keep_at_least, max_ratio, round_to),
-            ignore=ignore or (),
-            inexact=inexact,
-            simplified=simplify,
-            sparse=sparse,
-            single_file=single_file,
-            int8=int8,
-            fp16=fp16,
-            seed=seed,
-            input_shapes=read_shapes(input_shape),
-            custom_ops=custom_ops or (),
-            bench=bench,
-            bench_batch=bench_batch,
-            bench_threads=bench_threads,
-            force=force,
-            resume=resume,
-            progress=progress,
-        )
+        if max_drop is not None and calibrate is None:
+            report = _searched(given, budget, progress)
+        else:
+            report = compress(**arguments(given), budget=budget, progress=progress)
     print_report(report, as_json=as_json)
     if not as_json:
         print_next_steps(report, out)
+
+
+def _searched(given: Mapping[str, Any], budget: Budget | None, progress: Progress) -> "Report":
+    """Search for the smallest network that training makes and that keeps a promise; return its report."""
+    from onnxadmm.report.reading import read_report
+    from onnxadmm.search import search
+
+    if given["data"] is None or given["target"] or given["mode"] != Recipe.mode:
+        raise OptionError(
+            "--max-drop",
+            expected="--data or --calibrate, and no targets per layer",
+            found="no data" if given["data"] is None else "--mode joint or --target",
+            way_out="give training data, or samples with --calibrate",
+        )
+    taken = arguments(given)
+    for name in ("calibrate", "calibration", "targets"):
+        del taken[name]
+    search(**taken, max_drop=given["max_drop"], by=given["by"], budget=budget, progress=progress)
+    return read_report(given["out"])
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``compress`` takes, but for the budget and who is told, from the parameters of ``run`` by name.
+
+    Raises:
+        OptionError: a value cannot be used.
+    """
+    from onnxadmm.plan.problem import Limits
+
+    asked = SimpleNamespace(**given)
+    recipe = Recipe(
+        loss=asked.loss,
+        metric=asked.metric,
+        distillation=asked.distillation,
+        temperature=asked.temperature,
+        output=asked.output,
+        class_axis=asked.class_axis,
+        ignore_index=asked.ignore_index,
+        mode=asked.mode,
+        method=asked.method,
+        epochs=asked.epochs,
+        retrain_epochs=asked.retrain_epochs,
+        batch_size=asked.batch_size,
+        learning_rate=asked.learning_rate,
+        retrain_learning_rate=asked.retrain_learning_rate,
+        freeze_untrainable=asked.freeze_untrainable,
+        refit=asked.refit,
+        norm=asked.norm,
+        threads=asked.threads,
+        workers=_workers(asked.workers),
+        accumulate=asked.accumulate,
+    )
+    calibration = None
+    if asked.calibrate is not None:
+        calibration = CalibrationOptions(asked.effort, asked.memory, asked.max_drop, asked.by)
+    preprocessing = Preprocessing(
+        mean=read_numbers("--mean", asked.mean),
+        std=read_numbers("--std", asked.std),
+        scale=asked.scale,
+        augment=asked.augment,
+    )
+    return {
+        "model": asked.model,
+        "data": asked.data,
+        "calibrate": asked.calibrate,
+        "calibration": calibration,
+        "test": asked.test,
+        "expect_accuracy": asked.expect_accuracy,
+        "targets": _targets(asked.target),
+        "out": asked.out,
+        "recipe": recipe,
+        "preprocessing": preprocessing,
+        "inputs": read_inputs(asked.inputs),
+        "limits": Limits(asked.keep_at_least, asked.max_ratio, asked.round_to),
+        "ignore": asked.ignore or (),
+        "inexact": asked.inexact,
+        "simplified": asked.simplify,
+        "sparse": asked.sparse,
+        "single_file": asked.single_file,
+        "int8": asked.int8,
+        "fp16": asked.fp16,
+        "seed": asked.seed,
+        "input_shapes": read_shapes(asked.input_shape),
+        "custom_ops": asked.custom_ops or (),
+        "bench": asked.bench,
+        "bench_batch": asked.bench_batch,
+        "bench_threads": asked.bench_threads,
+        "force": asked.force,
+        "resume": asked.resume,
+    }
 
 
 def _targets(pairs: list[str] | None) -> dict[str, str]:

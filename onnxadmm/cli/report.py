@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from onnxadmm.demo import DemoLine
     from onnxadmm.report.report import Report
-    from onnxadmm.run.result import Compressed
 
 
 def run(
@@ -85,16 +84,15 @@ def print_demo_lines(lines: "Sequence[DemoLine]") -> None:
     stdout_console().print(Fitting(Rows(titles, rows, folds=())))
 
 
-def print_next_steps(result: "Compressed", out: Path) -> None:
+def print_next_steps(report: "Report", out: Path) -> None:
     """Print to stdout where the files of a run are, and how its model is used."""
     from onnxadmm.output import MODEL_NAME, names_of_results
     from onnxadmm.report.snippets import python_lines
 
-    graph = result.model.ir.graph
-    inputs = [str(value.name) for value in graph.inputs if value.name not in graph.initializers]
+    inputs = [line.name for line in report.inputs]
     others = [
         line
-        for variant in result.variants
+        for variant in report.variants
         for line in ("", f"{out / variant.file} runs likewise: the same network in {variant.name}.")
     ]
     for line in (

@@ -1,17 +1,24 @@
 """What the charts of a page show: numbers for uPlot, which draws them, and a sentence for who cannot see them."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.report.layers import ConnectionsLine
 from onnxadmm.report.report import Report
+from onnxadmm.report.tradeoff import Point, TradeOff
 
 #: More points than pixels say nothing more.
 _MOST_POINTS: Final = 1000
 _DIGITS: Final = 6
+_WORDS: Final[Mapping[str, str]] = {
+    "params": "Parameters",
+    "macs": "Multiply-accumulates",
+    "size": "Bytes of the file",
+    "latency": "Milliseconds",
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,38 @@ def chart_of_connections(line: ConnectionsLine) -> Chart:
     )
 
 
+def charts_of_sweep(found: TradeOff) -> tuple[Chart, ...]:
+    """What the points of a sweep reach, and how fast they are, over what they cost; the original is the last place."""
+    points = sorted((found.original, *found.points), key=lambda point: point.cost(found.kind))
+    whole = found.original.cost(found.kind) or 1.0
+    x = tuple(_rounded(100 * point.cost(found.kind) / whole) for point in points)
+    score = found.original.heldout or found.original.test
+    factor, unit = (100, "%") if score is not None and score.is_share else (1, "")
+
+    def line(name: str, colour: str, pick: Callable[[Point], float | None], *, dash: bool = False) -> Series:
+        return Series(name, colour, tuple(_number(pick(point)) for point in points), dash)
+
+    def speedup(batch: int) -> Callable[[Point], float | None]:
+        return lambda point: point.faster.get(batch)
+
+    reached = (
+        line("held-out", "accent", lambda point: None if point.heldout is None else factor * point.heldout.value),
+        line("test", "warm", lambda point: None if point.test is None else factor * point.test.value, dash=True),
+    )
+    batches = [each.batch for each in found.original.speedups]
+    faster = tuple(
+        line(f"batch {batch}", colour, speedup(batch))
+        for batch, colour in zip(batches, ("accent", "warm"), strict=False)
+    )
+    along = f"% of the original's {_WORDS[found.kind].lower()}"
+    title = f"{score.metric.capitalize()} against cost" if score is not None else ""
+    charts = (
+        Chart("reached", title, "linear", unit, along, x, None, "sweep", _filled(reached)),
+        Chart("faster", "Speed-up against cost", "linear", "", along, x, None, "sweep", _filled(faster)),
+    )
+    return tuple(chart for chart in charts if chart.series and len(x) > 1)
+
+
 def thinned_evenly(rows: Sequence[Iteration], most: int) -> tuple[Iteration, ...]:
     """At most so many of the rows, evenly chosen, the first and the last among them."""
     if len(rows) <= most:
@@ -158,14 +197,8 @@ def _epochs(rows: Sequence[Iteration]) -> tuple[tuple[float, ...], float | None]
 
 def _counted(report: Report) -> str:
     """What the cost of the iterations counts."""
-    words = {
-        "params": "Parameters",
-        "macs": "Multiply-accumulates",
-        "size": "Bytes of the file",
-        "latency": "Milliseconds",
-    }
-    kinds = [line.kind for line in report.budgets if line.kind in words]
-    return words[kinds[0]] if len(kinds) == 1 else "Cost"
+    kinds = [line.kind for line in report.budgets if line.kind in _WORDS]
+    return _WORDS[kinds[0]] if len(kinds) == 1 else "Cost"
 
 
 def _filled(series: Iterable[Series]) -> tuple[Series, ...]:

@@ -15,8 +15,9 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from onnxadmm.plan.budget import COUNTED
 from onnxadmm.report import graph_view
-from onnxadmm.report.charts import chart_of_connections, charts_of_run, thinned_evenly
+from onnxadmm.report.charts import chart_of_connections, charts_of_run, charts_of_sweep, thinned_evenly
 from onnxadmm.report.escaping import for_terminal
 from onnxadmm.report.findings import find_notes
 from onnxadmm.report.inspection import Inspection
@@ -24,10 +25,12 @@ from onnxadmm.report.layer_view import layers_for_template
 from onnxadmm.report.report import Report, VariantLine
 from onnxadmm.report.rows import Row, comparison_rows, comparison_titles, fewer, run_facts, verification_sentence
 from onnxadmm.report.snippets import cpp_lines, further_commands, javascript_lines, python_lines
+from onnxadmm.report.tradeoff import TradeOff, rows_of
 from onnxadmm.report.words import amount, duration, large, percent, plural, size_in_bytes
 
 _FOLDER: Final = "web"
 _MODEL: Final = "model.onnx"
+_PAGE: Final = "report.html"
 _MOST_ITERATIONS: Final = 200
 _MOST_IN_A_ROW: Final = 6
 _DIP: Final = (
@@ -128,6 +131,35 @@ def page_of_inspection(inspection: Inspection) -> str:
     )
 
 
+def page_of_sweep(found: TradeOff) -> str:
+    """Several budgets side by side as a page; each point leads to the page of its run."""
+    charts = charts_of_sweep(found)
+    titles, rows = rows_of(found)
+    folders = [point.folder for point in (found.original, *found.points)]
+    return _render(
+        "sweep.html",
+        charts=bool(charts),
+        values={
+            "name": found.model,
+            "lead": f"{plural(len(found.points), 'budget')} of {COUNTED[found.kind].words}, each with the network that "
+            "it led to.",
+            "charts": charts,
+            "chart_data": [chart.document() for chart in charts],
+            "titles": titles,
+            "rows": [
+                {"cells": row, "page": f"{folder}/{_PAGE}" if folder else ""}
+                for row, folder in zip(rows, folders, strict=True)
+            ],
+            "told": _FRONT,
+            "command": found.command,
+        },
+    )
+
+
+_FRONT: Final = (
+    "A star marks the points that pay: no other one costs no more and loses less. What is lost is counted in points on "
+    "held-out data, which every decision was made with; test data, where there are any, are only looked at."
+)
 _GRAPH_OF_REPORT: Final = (
     "Each line is a group of units that competed, in the order of the graph: how many there were, how many are left. "
     "Orange ones tie several layers together, as those that write into one residual stream. Hatched ones are locked, "

@@ -10,6 +10,7 @@ from onnxadmm.report.findings import find_notes
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.report import Report, too_noisy
 from onnxadmm.report.rows import comparison_rows, comparison_titles, verification_sentence
+from onnxadmm.report.tradeoff import TradeOff, rows_of
 from onnxadmm.report.words import amount, duration, milliseconds, plural, times
 
 
@@ -34,6 +35,15 @@ def report_view(report: Report) -> RenderableType:
     if report.stages:
         parts.append(Text(f"Took {duration(sum(stage.seconds for stage in report.stages))}.", style="dim"))
     return Group(*parts)
+
+
+def sweep_view(found: TradeOff) -> RenderableType:
+    """The points of a sweep side by side, a star at those that pay."""
+    titles, rows = rows_of(found)
+    return Group(
+        Fitting(Rows(titles, [tuple(row) for row in rows])),
+        shown("* no other point costs no more and loses less; lost: points on held-out data", style="dim"),
+    )
 
 
 def comparison_table(report: Report) -> RenderableType:

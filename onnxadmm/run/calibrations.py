@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -54,10 +54,12 @@ class Calibration:
     Attributes:
         training: the data, and what they are fitted to; nothing trains.
         options: how much is looked at.
+        measured: what is known of the groups, from a run with another budget or so far.
     """
 
     training: Training
     options: CalibrationOptions
+    measured: dict[str, Array] = field(default_factory=dict)
 
     def prune(self, model: Model, units: Units, problem: Problem, *, checkpoints: Checkpoints, resume: State) -> Pruned:
         """Choose units and connections, and fit the layers that read them.
@@ -91,9 +93,11 @@ class Calibration:
 
             def keep_groups(state: State) -> None:
                 checkpoints.keep(under("calibrate", state))
+                self.measured.update(state)
                 journal.progress.advance()
 
-            done = part(resume, "calibrate")
+            done = {**self.measured, **part(resume, "calibrate")}
+            self.measured.update(done)
             journal.progress.advance(sum(name.endswith("/order") for name in done))
             choice: Callable[[float], KeepArray] | None = None
             if choosing:

@@ -10,7 +10,7 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -50,15 +50,18 @@ class Header:
     history: tuple[Iteration, ...]
     seconds: Mapping[str, float]
 
-    def refuse_other_run(self, *, sha256: str, options: Mapping[str, str]) -> None:
+    def refuse_other_run(self, *, sha256: str, options: Mapping[str, str], but: Collection[str] = frozenset()) -> None:
         """Refuse to go on with another model or other options.
+
+        Args:
+            but: options that may differ.
 
         Raises:
             CheckpointError: the first that differs, by name.
         """
         if self.sha256 != sha256:
             raise _other("the model", expected=f"the one with sha256 {self.sha256[:12]}", found=sha256[:12])
-        for name in sorted(self.options.keys() | options.keys()):
+        for name in sorted((self.options.keys() | options.keys()) - set(but)):
             before, now = self.options.get(name, "none"), options.get(name, "none")
             if before != now:
                 raise _other(name, expected=before, found=now)

@@ -7,7 +7,7 @@ from onnxadmm.bench.identity import identify
 from onnxadmm.bench.sizes import measure_sizes
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.model import save as save_model
-from onnxadmm.output import HISTORY_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan
 from onnxadmm.report.report import Column, Report
 from onnxadmm.report.variants import gain_in_words
@@ -54,8 +54,8 @@ class Compressed(Report):
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write what ``compress`` writes into its ``out`` folder, all of it or nothing.
 
-        That is ``model.onnx``, what was asked for of its other forms, ``plan.json``, ``report.html``, ``report.json``,
-        ``report.md`` and ``history.jsonl``.
+        That is ``model.onnx``, its other forms, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and
+        ``history.jsonl``.
         Weights whose connections were pruned are stored sparsely, and external data put into the file, as the call
         asked for; the reports name the file that was written, and its bytes.
 
@@ -74,10 +74,9 @@ class Compressed(Report):
             sparse = tuple(self.plan.zeros) if self.options.get("sparse", True) else False
             single_file = self.options.get("single_file") is True
             save_model(self.model, output.work / MODEL_NAME, sparse=sparse, single_file=single_file)
-            for line in self.variants:
-                form = self.int8 if line.name == "int8" else self.fp16
-                assert form is not None  # the report tells of it
-                save_model(form, output.work / line.file, single_file=single_file)
+            for name, form in ((INT8_NAME, self.int8), (FP16_NAME, self.fp16)):
+                if form is not None:
+                    save_model(form, output.work / name, single_file=single_file)
             write_text(output.work / PLAN_NAME, self.plan.to_json())
             write_report(self._as_written(output.work), output.work)
             output.publish()

@@ -1,7 +1,7 @@
 """The steps of a compression, in order."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,6 +51,7 @@ from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST
 from onnxadmm.run.refits import refitted
+from onnxadmm.run.shared import Shared
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.run.variants import Variant
 from onnxadmm.surgery import trial_inputs
@@ -82,6 +83,7 @@ class Compression:
         journal: what is told while it runs, and goes into the report.
         ending: what is done in the end.
         expected: least held-out accuracy of the original, a share; None: more than guessing would have.
+        shared: what earlier runs have left, and this one leaves.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
@@ -94,6 +96,7 @@ class Compression:
     journal: Journal
     ending: Ending
     expected: float | None = None
+    shared: Shared = field(default_factory=Shared)
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
@@ -274,15 +277,17 @@ class Compression:
     def _train(self, checkpoints: Checkpoints) -> tuple[Model, Pruned, Verification]:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
         keep, begun = checkpoints.keep, self._begun
+        self.shared.refuse_other(self._header())
         if self.choices.calibration is not None:
-            calibration = Calibration(self.training, self.choices.calibration)
+            calibration = Calibration(self.training, self.choices.calibration, dict(self.shared.calibration))
             pruned = calibration.prune(self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun)
+            self.shared.calibration = calibration.measured
         else:
-            gated = open_gates(self.ready, self.units)
-            pruned = self.training.prune(gated, self.problem, keep_state=keep, resume=begun)
+            pruned = self._pruned(keep, begun)
             if self.choices.recipe.refit:
                 pruned = refitted(self.training, self.ready, self.units, pruned)
         checkpoints.flush()
+        self.shared.header = self._header()
         small, verification = self._shrink(pruned)
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
@@ -295,6 +300,21 @@ class Compression:
         if ending.fp16:
             made.append(halve_with(self.training, saved, in_halves, single_file=ending.single_file))
         return made
+
+    def _pruned(self, keep_state: Callable[[State], None], begun: State) -> Pruned:
+        """Prune while training, from the network of an earlier run where there is one."""
+        start = self.shared.pruned
+        model = self.ready if start is None else with_constants(self.ready, start.weights)
+        problem = self.problem if start is None else replace(self.problem, start=start.keep)
+        pruned = self.training.prune(
+            open_gates(model, self.units),
+            problem,
+            keep_state=keep_state,
+            resume=begun,
+            part_of_epochs=self.shared.epochs,
+        )
+        self.shared.pruned = pruned
+        return pruned
 
     def _trains(self) -> bool:
         """Whether the training engine is needed."""

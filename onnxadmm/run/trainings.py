@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -97,11 +98,20 @@ class Training:
     def steps_per_epoch(self) -> int:
         return len(self.samples) // self.recipe.batch_size
 
-    def prune(self, model: Model, problem: Problem, *, keep_state: Callable[[State], None], resume: State) -> Pruned:
+    def prune(
+        self,
+        model: Model,
+        problem: Problem,
+        *,
+        keep_state: Callable[[State], None],
+        resume: State,
+        part_of_epochs: float = 1.0,
+    ) -> Pruned:
         """Choose units and connections while the network trains.
 
         Args:
             model: with its gates on activations open.
+            part_of_epochs: share of the recipe's epochs that is taken, at least one.
             keep_state: given after every iteration all that the rest depends on, live.
             resume: the last such state of an equal run that was interrupted, in either training; empty without.
 
@@ -110,11 +120,13 @@ class Training:
             CheckpointError: ``resume`` is not the state of such a run.
         """
         settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
+        settings = replace(settings, epochs=max(1, math.ceil(part_of_epochs * settings.epochs)))
         self.journal.more_is_better = self.figure.more_is_better if self.figure else self.loss.task is not Task.MSE
         if self.figure is not None:
             better = "more" if self.figure.more_is_better else "less"
             self.journal.progress.note(f"Held-out figures are {self.figure.name}, which decides: {better} is better.")
         elif self.loss.task is Task.MSE:
+            # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
             self.journal.progress.note(
                 "Held-out figures are mean square errors against "
                 f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."

@@ -207,3 +207,17 @@ def test_too_few_batches_are_refused():
 def test_settings_refuse_nonsense(change):
     with pytest.raises(OptionError):
         replace(Settings(), **change)
+
+
+def test_a_run_goes_on_from_a_smaller_network():
+    """Units that are gone stay gone, and the budget falls from what the others cost."""
+    trainer, first = run(problem=tiny_problem(budget=72.0))
+    assert first.keep.sum() == 8
+    smaller = replace(tiny_problem(budget=36.0), start=first.keep)
+    records = []
+    trainer, second = run(problem=smaller, trainer=trainer, on_iteration=records.append)
+    assert second.keep.sum() == 4
+    assert not (second.keep & ~first.keep).any()
+    assert records[0].budget < 72.0
+    assert max(record.kept for record in records) <= 8
+    assert trainer.accuracy(TinyData().whole) > 0.9

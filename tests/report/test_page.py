@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from onnxadmm.report import page as page_module
 from onnxadmm.report.inspection import InspectedGroup, Inspection
 from onnxadmm.report.layers import LayerLine, TensorLine, WeightLine
-from onnxadmm.report.page import page_of_inspection, page_of_report
+from onnxadmm.report.page import page_of_inspection, page_of_report, page_of_sweep
 from onnxadmm.report.report import GroupLine, Report
 from onnxadmm.report.rows import comparison_rows
+from onnxadmm.report.tradeoff import TradeOff, trade_off
 from tests.browser import Browser, needs_browser
 from tests.report.samples import iterations, sample_in_bytes, sample_report, values_of
 
@@ -150,7 +151,20 @@ def test_links_lead_to_what_is_there_and_no_name_is_given_twice(page: str) -> No
     assert {unquote(link.removeprefix("#")) for link in document.links()} <= set(ids)
 
 
-@pytest.mark.parametrize("page", [page_of_report(hostile_report()), page_of_inspection(hostile_inspection())])
+def hostile_sweep() -> TradeOff:
+    """A sweep of a model whose name a browser would act upon."""
+    done = [("0.5", "params-0.5", hostile_report()), ("0.2", "params-0.2", hostile_report())]
+    return trade_off("params", done, command=hostile_report().command)
+
+
+HOSTILE_PAGES = [
+    page_of_report(hostile_report()),
+    page_of_inspection(hostile_inspection()),
+    page_of_sweep(hostile_sweep()),
+]
+
+
+@pytest.mark.parametrize("page", HOSTILE_PAGES)
 def test_names_that_a_browser_would_act_upon_are_text(page: str) -> None:
     document = Document(page)
     assert {tag for tag, _ in document.elements} & {"img", "iframe", "object", "base", "form", "link"} == set()
@@ -161,7 +175,7 @@ def test_names_that_a_browser_would_act_upon_are_text(page: str) -> None:
     assert not {"\x1b", "\u202e", "\u200b"} & set(page)
 
 
-@pytest.mark.parametrize("page", [page_of_report(hostile_report()), page_of_inspection(hostile_inspection())])
+@pytest.mark.parametrize("page", HOSTILE_PAGES)
 def test_a_page_allows_its_own_scripts_and_nothing_else(page: str) -> None:
     document = Document(page)
     (policy,) = (str(each["content"]) for tag, each in document.elements if each.get("http-equiv"))

@@ -58,7 +58,7 @@ function draw(chart) {
     dash: each.dash ? [6, 4] : undefined,
     paths: bars,
     spanGaps: true,
-    points: { show: !bars && each.values.filter(value => value !== null).length === 1 },
+    points: { show: !bars && (chart.x.length < 20 || each.values.filter(value => value !== null).length === 1) },
     value: (_, value, number, place) => words(told(each, place), chart.unit),
   }));
   const boundary = plot => {

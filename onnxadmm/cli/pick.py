@@ -1,0 +1,41 @@
+"""``onnxadmm pick``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxadmm.cli.options import ForceOption, JsonOption
+from onnxadmm.console import print_json, print_line, stdout_console
+from onnxadmm.files import refuse_input
+
+
+def run(
+    folder: Annotated[Path, typer.Argument(metavar="SWEEP", help="the folder of a sweep")],
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", help="points of held-out accuracy that may be lost; of a loss, percent")
+    ] = 1.0,
+    by: Annotated[
+        str | None, typer.Option("--by", help="what costs: macs, params, size or latency [what was swept]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write a copy of its model there, as one file")
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the smallest network of a sweep that loses no more than it may."""
+    from onnxadmm.graph.model import load, save
+    from onnxadmm.report.codec import encode
+    from onnxadmm.report.tradeoff import read_trade_off, told
+
+    found = read_trade_off(folder)
+    point = found.pick(max_drop, by=by)  # type: ignore[arg-type]  # it checks the word
+    model = folder / point.folder / "model.onnx"
+    if output is not None:
+        refuse_input(output, model)
+        save(load(model), output, force=force)
+    if as_json:
+        print_json(encode(point))
+    else:
+        print_line(f"{output or model}: {told(found, point)}", stdout_console())

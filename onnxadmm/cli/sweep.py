@@ -1,0 +1,54 @@
+"""``onnxadmm sweep``."""
+
+import inspect
+from typing import Any, Final
+
+from onnxadmm.cli import compress
+from onnxadmm.cli.compress import arguments
+from onnxadmm.cli.options import read_budget
+from onnxadmm.console import print_json, print_line, progress_of, stdout_console
+from onnxadmm.errors import OptionError
+from onnxadmm.plan.budget import COUNTED, Amount
+
+#: Options of ``compress`` that say what is the sweep's own to say.
+_OTHERS: Final = ("max_drop", "by", "target", "mode")
+
+
+def run(**given: Any) -> None:
+    """Compress under several budgets, --params 0.5,0.2,0.1, that share what they can; the points side by side."""
+    from onnxadmm.report.codec import encode
+    from onnxadmm.report.table import sweep_view
+    from onnxadmm.sweep import sweep
+
+    asked = {**{name: parameter.default for name, parameter in _ALL.items()}, **given}
+    lists = {kind: _amounts(asked[kind]) for kind in COUNTED}
+    swept = {kind: amounts for kind, amounts in lists.items() if len(amounts) > 1}
+    if len(swept) != 1:
+        raise OptionError(
+            "the sweep",
+            expected="several amounts of one kind of cost",
+            found=", ".join(f"--{kind}" for kind in swept) or "none",
+            way_out="write e.g. --params 0.5,0.2,0.1; others may have one amount for all",
+        )
+    names = (*COUNTED, "speedup", "latency_batch")
+    common = {name: None if name in swept else asked[name] for name in names}
+    taken = arguments(asked)
+    del taken["targets"]
+    with progress_of(quiet=asked["quiet"]) as progress:
+        found = sweep(**taken, amounts=swept, budget=read_budget(common, asked["connections"]), progress=progress)
+    if asked["as_json"]:
+        print_json(encode(found))
+        return
+    out = asked["out"]
+    stdout_console().print(sweep_view(found))
+    print_line(f"{out / 'report.html'} shows them; `onnxadmm pick {out} --max-drop 1` chooses one.", stdout_console())
+
+
+def _amounts(text: str | None) -> list[Amount]:
+    return [part.strip() for part in text.split(",") if part.strip()] if text is not None else []
+
+
+_ALL: Final = inspect.signature(compress.run).parameters
+run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [parameter for name, parameter in _ALL.items() if name not in _OTHERS]
+)

@@ -1,0 +1,224 @@
+"""``search``: the smallest trained network that keeps a promise."""
+
+import math
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.compress import compress
+from onnxadmm.console import listening
+from onnxadmm.errors import BudgetError, DivergedError, OptionError
+from onnxadmm.output import OutputFolder, names_of_results
+from onnxadmm.plan.budget import COUNTED, Budget
+from onnxadmm.plan.given import given_budget
+from onnxadmm.progress import SILENT, Progress
+from onnxadmm.report.report import Report
+from onnxadmm.report.tradeoff import Point, TradeOff
+from onnxadmm.run.recipe import CalibrationOptions
+from onnxadmm.run.shared import Shared
+from onnxadmm.surgery import Source
+from onnxadmm.sweep import Points
+from onnxadmm.train.data.sources import Raw, read_source
+from onnxadmm.units.cost import CostKind
+
+#: Where the networks that were tried stand, inside of the results' folder.
+TRIED: Final = "tried"
+#: The folder in it of what needed no training.
+_CALIBRATED: Final = "calibrated"
+#: Samples that the calibration in the beginning looks at, at most.
+_SAMPLES: Final = 2048
+#: What a training tries next, relative to what was kept, and without a calibration that keeps the promise.
+_STEP: Final = 0.7
+_FIRST: Final = 0.7
+#: Trainings at the most; and how near the last two are to each other when that is near enough.
+_MOST: Final = 6
+_NEAR: Final = 1.12
+#: Share of the pruning epochs that a training takes which goes on from a larger network.
+_EPOCHS: Final = 0.4
+
+
+def search(
+    model: Source,
+    *,
+    data: object,
+    max_drop: float,
+    out: str | Path,
+    by: CostKind = "macs",
+    budget: Budget | Mapping[str, Any] | None = None,
+    force: bool = False,
+    resume: bool = False,
+    **options: Any,
+) -> tuple[TradeOff, Point]:
+    """Find the smallest network that training can make which loses no more than it may on held-out data.
+
+    Without another budget a calibration searches first, as ``compress`` does with ``calibrate`` and ``max_drop``:
+    minutes tell how small the network gets without training. Then networks are trained, each from the one before and of
+    0.7 times its cost, until one breaks the promise, and some between that and the last that kept it, if they are far
+    from each other. At most six are trained.
+
+    Args:
+        model: path or model.
+        data: labelled training data, in whatever form ``compress`` takes them.
+        max_drop: points of held-out accuracy that may be lost; of a loss, percent that it may rise.
+        out: folder for the result as ``compress`` writes it, and for ``tried``, a sweep of all that was tried.
+        by: what the result shall cost the least of.
+        budget: what else it may cost.
+        force: replace an older result in ``out``, and what was tried for it.
+        resume: go on with a search that was interrupted.
+        options: whatever else ``compress`` takes.
+
+    Returns:
+        All that was tried, and the point of the result.
+
+    Raises:
+        BudgetError: every network that was tried loses more; they stay in ``tried``.
+        OptionError: ``by`` is no cost, or ``budget`` is one of it.
+        OnnxAdmmError: whatever ``compress`` raises.
+
+    Examples:
+        ```python
+        brief = {"epochs": 1, "retrain_epochs": 1, "batch_size": 16, "distillation": 1.0}  # the teacher alone
+        tried, best = oa.search("model.onnx", data=images, max_drop=60, out="least", recipe=brief, bench=False)
+        print(best.asked, best.parameters, [point.lost for point in tried.points])
+        ```
+    """
+    common = given_budget(budget)
+    if by not in COUNTED:
+        raise OptionError("--by", expected=", ".join(COUNTED), found=repr(by), way_out="choose one of them")
+    if common is not None and by in common.amounts:
+        raise OptionError(
+            f"--{by}", expected="no budget of what shall be least", found="one", way_out=f"leave --{by} out"
+        )
+    folder = Path(out)
+    with (
+        listening(options.pop("progress", SILENT)) as told,
+        OutputFolder(folder, force=force, inputs=(model, data)) as output,
+    ):
+        options["progress"] = told
+        if force and not resume and (folder / TRIED).is_dir():
+            shutil.rmtree(folder / TRIED)
+        given = {**options, "data": data}
+        points = _Tried(
+            model, by, folder / TRIED, common=common, force=True, resume=resume, options=given, promise=max_drop
+        )
+        start = None
+        if common is None:
+            start = _without_training(points, model, data, folder / TRIED, max_drop=max_drop, by=by, options=options)
+        _search(points, start, max_drop=max_drop, by=by, progress=told)
+        if points.none:
+            raise BudgetError(
+                f"--max-drop {max_drop:g}",
+                expected="a smaller network that can be trained",
+                found="none",
+                way_out="allow more of the other budget, or lower --learning-rate",
+            )
+        found = points.found()
+        best = found.pick(max_drop)
+        points.end()
+        output.begin()
+        for name in names_of_results(folder / TRIED / best.folder):
+            shutil.copyfile(folder / TRIED / best.folder / name, output.work / name)
+        output.publish()
+    return found, best
+
+
+class _Tried(Points):
+    """Points of a search: what makes them again is the search."""
+
+    def __init__(self, *given: Any, promise: float, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._promise = promise
+
+    def _command(self, done: Sequence[tuple[str, str, Report]]) -> str:
+        words = shlex.split(done[-1][2].command)
+        if f"--{self._kind}" in words:
+            place = words.index(f"--{self._kind}")
+            words[place : place + 2] = ["--max-drop", f"{self._promise:g}", "--by", self._kind]
+        words[words.index("--out") + 1] = str(self._folder.parent)
+        return shlex.join(words)
+
+
+def _without_training(
+    points: Points,
+    model: Source,
+    data: object,
+    folder: Path,
+    *,
+    max_drop: float,
+    by: CostKind,
+    options: Mapping[str, Any],
+) -> float | None:
+    """Return the share of the cost at which a calibration keeps the promise; None where it does not keep it at all."""
+    found: Report | None = points.finished(_CALIBRATED)
+    calibration = CalibrationOptions(max_drop=max_drop, by=by)
+    kept = {name: options[name] for name in _KEPT if name in options}
+    try:
+        if found is None:
+            samples, where = _some(data), folder / _CALIBRATED
+            found = compress(model, calibrate=samples, calibration=calibration, out=where, force=True, **kept)
+    except BudgetError:
+        return None
+    (line,) = found.budgets
+    share = line.reached / line.original
+    points.add(f"{share:.4g}", _CALIBRATED, found)
+    return share
+
+
+#: Options that hold for a calibration as well.
+_KEPT: Final = (
+    *("preprocessing", "inputs", "limits", "ignore", "inexact", "simplified", "seed", "input_shapes", "custom_ops"),
+    *("progress", "expect_accuracy", "bench", "bench_batch", "bench_threads"),
+)
+
+
+def _some(data: object) -> object:
+    """Return a part of the data, where they are more than a calibration needs."""
+    if isinstance(data, (str, Path)) and Path(data).is_dir():
+        return data  # images are brought to the size of the model as they are read
+    raw = read_source(data)
+    count = len(next(iter(raw.inputs.values())))
+    if count <= _SAMPLES:
+        return data
+    chosen = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLES])
+    return _part(raw, chosen)
+
+
+def _part(raw: Raw, chosen: NDArray[np.int64]) -> object:
+    arrays = {name: array[chosen] for name, array in raw.inputs.items()}
+    if raw.labels is None:
+        return arrays
+    if all(name.isdigit() for name in arrays):
+        return (*arrays.values(), raw.labels[chosen])
+    return {**arrays, raw.label_name or "labels": raw.labels[chosen]}
+
+
+def _search(points: Points, start: float | None, *, max_drop: float, by: CostKind, progress: Progress) -> None:
+    """Train ever smaller networks until one loses too much, then some in between."""
+    kept, broken = start or 1.0, 0.0
+    smallest: Shared | None = None
+    for _ in range(_MOST):
+        share = kept * _STEP if not broken else math.sqrt(kept * broken)
+        amount = f"{share:.4g}"
+        if smallest is not None:
+            points.shared = Shared(smallest.calibration, smallest.pruned, header=smallest.header)
+        elif broken:
+            points.shared = Shared()  # no network was kept that another could go on from
+        told = f"{100 * share:.1f} % of the {COUNTED[by].words}"
+        try:
+            points.run(amount, epochs=_EPOCHS)
+            lost = next(each.lost for each in points.found().points if each.asked == amount)
+            progress.note(f"{told}: {lost:.2f} lost, {max_drop:g} may be.")
+        except (BudgetError, DivergedError) as error:
+            lost = math.inf
+            progress.note(f"{told}: out of reach ({error})")
+        if lost <= max_drop:
+            kept, smallest = share, points.shared
+        else:
+            broken = share
+        if broken and kept / broken < _NEAR:
+            break

@@ -1,0 +1,248 @@
+"""``sweep``: several budgets of one model, that share what they can."""
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from onnxadmm.compress import compress
+from onnxadmm.errors import CheckpointError, OptionError
+from onnxadmm.files import discard
+from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME
+from onnxadmm.plan.budget import COUNTED, Amount, Budget, parse_amount
+from onnxadmm.plan.given import given_budget
+from onnxadmm.report.page import page_of_sweep
+from onnxadmm.report.reading import NAME as REPORT_NAME
+from onnxadmm.report.reading import read_report
+from onnxadmm.report.report import Report
+from onnxadmm.report.tradeoff import CSV_NAME, NAME, TradeOff, to_csv, to_text, trade_off
+from onnxadmm.report.writer import write_text
+from onnxadmm.run.shared import Shared
+from onnxadmm.surgery import Source
+from onnxadmm.units.cost import CostKind
+
+#: What the runs share, while there are more to come.
+_SHARED: Final = "shared.npz"
+#: Share of the pruning epochs that a budget takes at least which goes on from a larger network.
+_LEAST_EPOCHS: Final = 0.15
+#: Share of them that all budgets behind the first take together, beyond that least.
+_ALL_EPOCHS: Final = 0.8
+
+
+class _Budget(NamedTuple):
+    """One budget of a sweep: the amount as it was given, and what it comes to for sorting."""
+
+    asked: Amount
+    number: float
+
+
+def sweep(
+    model: Source,
+    *,
+    out: str | Path,
+    amounts: Mapping[CostKind, Sequence[Amount]],
+    budget: Budget | Mapping[str, Any] | None = None,
+    force: bool = False,
+    resume: bool = False,
+    **options: Any,
+) -> TradeOff:
+    """Compress a model under several budgets, from the largest to the smallest.
+
+    They share what they can. With ``calibrate`` the groups are measured once. With ``data`` every network is pruned
+    from the one before, not from the original, in a share of the epochs that fits how much smaller it is to be, and
+    retrained by itself; the teacher is always the original.
+
+    Args:
+        model: path or model.
+        out: folder with a folder for each budget, as ``compress`` writes it, ``sweep.json``, ``sweep.csv`` and
+            ``report.html``.
+        amounts: for one kind of cost, such as ``{"params": [0.5, 0.2, 0.1]}``, at least two amounts, all of them shares
+            or all of them numbers.
+        budget: what else every result may cost.
+        force: replace older results in ``out``.
+        resume: leave budgets alone that are done, and go on with the others.
+        options: whatever else ``compress`` takes.
+
+    Returns:
+        The points side by side; ``pick`` chooses one of them.
+
+    Raises:
+        OptionError: the amounts are no sweep.
+        OnnxAdmmError: whatever ``compress`` raises; budgets that were done before stay.
+
+    Examples:
+        ```python
+        found = oa.sweep("model.onnx", calibrate=images, bench=False, amounts={"macs": [0.8, 0.6, 0.4]}, out="sweeps")
+        print(found.pick(max_drop=20.0).folder)
+        ```
+    """
+    kind, budgets = _budgets(amounts)
+    common = given_budget(budget)
+    if common is not None and kind in common.amounts:
+        raise OptionError(
+            f"--{kind}", expected="it in the sweep, or for all", found="both", way_out="name it among the amounts alone"
+        )
+    points = Points(model, kind, Path(out), common=common, force=force, resume=resume, options=options)
+    for place, each in enumerate(budgets):
+        points.run(each.asked, epochs=_epochs(budgets, place), last=place + 1 == len(budgets))
+    points.end()
+    return points.found()
+
+
+class Points:
+    """The runs of one model under budgets of one kind, each in a folder of its own, that pass on what they can.
+
+    Args:
+        model: path or model.
+        kind: what the budgets count.
+        folder: of all of them.
+        common: what else every result may cost.
+        force: replace older results.
+        resume: leave runs alone that are done.
+        options: of every run, as ``compress`` takes them.
+
+    Attributes:
+        shared: what the next run goes on from.
+    """
+
+    def __init__(
+        self,
+        model: Source,
+        kind: CostKind,
+        folder: Path,
+        *,
+        common: Budget | None,
+        force: bool,
+        resume: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.shared = Shared()
+        self._model, self._kind, self._folder, self._common = model, kind, folder, common
+        self._force, self._resume, self._options = force, resume, options
+        self._done: list[tuple[str, str, Report]] = []
+        if resume:
+            with suppress(CheckpointError):  # none was kept: whatever is left begins with the original
+                self.shared.read(folder / _SHARED)
+
+    def run(self, amount: Amount, *, epochs: float, last: bool = False) -> Report:
+        """Compress under one budget, unless that is done, and write the points so far.
+
+        Args:
+            epochs: share of the pruning epochs that a training takes which goes on from a larger network.
+            last: whether nothing goes on from this run.
+
+        Raises:
+            OnnxAdmmError: whatever ``compress`` raises.
+        """
+        name = folder_name(self._kind, amount)
+        found = self.finished(name)
+        if found is None:
+            self.shared.epochs = 1.0 if self.shared.pruned is None else epochs
+            found = compress(
+                self._model,
+                budget=_with(self._common, self._kind, amount),
+                out=self._folder / name,
+                force=self._force,
+                resume=self._resume and (self._folder / name / UNFINISHED_NAME / CHECKPOINT_NAME).exists(),
+                shared=self.shared,
+                **self._options,
+            )
+            if not last:
+                self.shared.write(self._folder / _SHARED)
+        self._done.append((str(amount), name, found))
+        self.write()
+        return found
+
+    def add(self, amount: Amount, name: str, report: Report) -> None:
+        """Put a run of another kind among the points; its results stand in the folder of that name."""
+        self._done.append((str(amount), name, report))
+        self.write()
+
+    def finished(self, name: str) -> Report | None:
+        """Return the report of a run that was done before, where such runs are left alone."""
+        return _finished(self._folder / name) if self._resume else None
+
+    @property
+    def none(self) -> bool:
+        """Whether no run has come to its end."""
+        return not self._done
+
+    def found(self) -> TradeOff:
+        """Return the points so far, the largest budget first."""
+        done = sorted(self._done, key=lambda each: -parse_amount(each[0], option=f"--{self._kind}"))
+        return trade_off(self._kind, done, command=self._command(done))
+
+    def _command(self, done: Sequence[tuple[str, str, Report]]) -> str:
+        return _as_sweep(self._done[0][2].command, self._kind, [amount for amount, _, _ in done], self._folder)
+
+    def write(self) -> None:
+        """Write the points so far: as JSON, as a table, as a page."""
+        found = self.found()
+        for file, text in ((NAME, to_text(found)), (CSV_NAME, to_csv(found)), (PAGE_NAME, page_of_sweep(found))):
+            write_text(self._folder / file, text)
+
+    def end(self) -> None:
+        """Forget what runs pass on: there are no more to come."""
+        discard(self._folder / _SHARED)
+
+
+def folder_name(kind: CostKind, amount: Amount) -> str:
+    """Return the name of the folder of one budget."""
+    return f"{kind}-{re.sub(r'[^A-Za-z0-9.]+', '', str(amount).replace('%', 'percent'))}"
+
+
+def _budgets(amounts: Mapping[CostKind, Sequence[Amount]]) -> tuple[CostKind, list[_Budget]]:
+    """Return what is counted and the amounts of it, the largest first."""
+    if len(amounts) != 1 or not set(amounts) <= set(COUNTED):
+        raise OptionError(
+            "the sweep",
+            expected="amounts of one kind of cost",
+            found=", ".join(map(str, amounts)) or "none",
+            way_out='write e.g. --params 0.5,0.2,0.1, or amounts={"params": [0.5, 0.2, 0.1]}',
+        )
+    ((kind, given),) = amounts.items()
+    option = f"--{kind}"
+    found = [_Budget(amount, parse_amount(amount, option=option)) for amount in given]
+    found.sort(key=lambda each: -each.number)
+    shares = {each.number <= 1 and not str(each.asked).strip().endswith("s") for each in found}
+    if len({each.number for each in found}) < max(2, len(found)) or len(shares) > 1:
+        raise OptionError(
+            option,
+            expected="two different amounts or more, all shares or all numbers",
+            found=", ".join(str(each.asked) for each in found) or "none",
+            way_out="write e.g. 0.5,0.2,0.1",
+        )
+    return kind, found
+
+
+def _with(common: Budget | None, kind: CostKind, amount: Amount) -> Budget:
+    changed: dict[str, Any] = {kind: amount}
+    return Budget(**changed) if common is None else replace(common, **changed)
+
+
+def _epochs(budgets: Sequence[_Budget], place: int) -> float:
+    """Share of the pruning epochs for a budget that goes on from the one before: by how much smaller it is."""
+    if place == 0:
+        return 1.0
+    way = math.log(budgets[place - 1].number / budgets[place].number)
+    return max(_LEAST_EPOCHS, _ALL_EPOCHS * way / math.log(budgets[0].number / budgets[-1].number))
+
+
+def _finished(folder: Path) -> Report | None:
+    """The report of a budget that is done; None where it is not."""
+    if (folder / UNFINISHED_NAME).exists() or not (folder / REPORT_NAME).exists():
+        return None
+    return read_report(folder)
+
+
+def _as_sweep(command: str, kind: CostKind, amounts: Sequence[str], out: Path) -> str:
+    """What makes a sweep again, from the command of one of its runs."""
+    words = shlex.split(command)
+    words[words.index("compress")] = "sweep"
+    words[words.index(f"--{kind}") + 1] = ",".join(amounts)
+    words[words.index("--out") + 1] = str(out)
+    return shlex.join(words)

@@ -1,0 +1,124 @@
+"""The smallest trained network that keeps a promise: searched for, found, resumed, and out of reach."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onnxadmm as oa
+from onnxadmm.demo import DemoFiles
+from onnxadmm.errors import BudgetError, OptionError
+from onnxadmm.progress import SILENT
+from onnxadmm.report.report import Report
+from onnxadmm.report.tradeoff import Point, read_trade_off
+from onnxadmm.run.shared import Shared
+from onnxadmm.search import _search, _some
+from tests.conftest import Command
+from tests.shared import needs_training
+
+Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+pytestmark = [pytest.mark.usefixtures("quick_latency")]
+
+
+class Pretended:
+    """Stands for ``Points``: a network keeps the promise from a share of the cost on."""
+
+    def __init__(self, edge: float) -> None:
+        self.shared = Shared()
+        self.edge = edge
+        self.tried: list[float] = []
+
+    def run(self, amount: str, *, epochs: float, last: bool = False) -> Report | None:
+        self.tried.append(float(amount))
+        return None
+
+    def found(self) -> Any:
+        lost = {each: 0.0 if each >= self.edge else 9.0 for each in self.tried}
+        points = [Point(f"{each:.4g}", "", 1, 1, 1, (), None, None, less, True, 1.0) for each, less in lost.items()]
+        return SimpleNamespace(points=points)
+
+
+@pytest.mark.parametrize("start", [None, 0.8, 0.4])
+@pytest.mark.parametrize("edge", [0.05, 0.12, 0.3, 0.39])
+def test_the_least_share_is_found_with_few_trainings(edge: float, start: float | None) -> None:
+    points = Pretended(edge)
+    _search(points, start, max_drop=1.0, by="macs", progress=SILENT)  # type: ignore[arg-type]
+    assert len(points.tried) <= 6
+    kept = min((share for share in points.tried if share >= edge), default=start)
+    assert kept is not None
+    assert edge <= kept
+    if len(points.tried) < 6:
+        assert kept <= 1.25 * edge
+    assert points.tried == sorted(points.tried, reverse=True) or min(points.tried) < edge
+
+
+def test_much_data_is_calibrated_with_a_part_of_it() -> None:
+    images, labels = np.zeros((5000, 2), np.float32), np.arange(5000)
+    some = _some((images, labels))
+    assert isinstance(some, tuple)
+    assert some[0].shape == (2048, 2)
+    assert len(set(some[1].tolist())) == 2048
+    named = _some({"x": images, "labels": labels})
+    assert isinstance(named, dict)
+    assert {name: len(array) for name, array in named.items()} == {"x": 2048, "labels": 2048}
+    few = (images[:9], labels[:9])
+    assert _some(few) is few
+
+
+def test_what_makes_no_search_is_refused(digits: DemoFiles, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": "x.npz", "max_drop": 1.0, "out": tmp_path / "out"}
+    with pytest.raises(OptionError, match="--by: expected macs, params, size, latency, found 'time'"):
+        oa.search(digits.model, **given, by="time")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="--macs: expected no budget of what shall be least"):
+        oa.search(digits.model, **given, budget={"macs": 0.5})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@needs_training
+def test_digits_are_searched_on_the_command_line(
+    digits: DemoFiles, few_digits: Samples, command: Command, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "train.npz", images=few_digits[0], labels=few_digits[1])
+    out = tmp_path / "out"
+    words = ["compress", digits.model, "--data", tmp_path / "train.npz", "--epochs", "4", "--retrain-epochs", "4"]
+    words += ["--batch-size", "32", "--no-bench", "--round-to", "1", "--max-drop", "3", "--by", "params", "--out", out]
+    ran = command(*words)
+    assert ran.status == 0, ran.stderr
+    tried = read_trade_off(out / "tried")
+    best = tried.pick(3.0)
+    report = json.loads((out / "report.json").read_text())
+    assert report["after"]["parameters"] == best.parameters < 0.3 * tried.original.parameters
+    assert best.lost <= 3.0
+    assert {point.folder for point in tried.points} >= {"calibrated", best.folder}
+    assert (out / "model.onnx").read_bytes() == (out / "tried" / best.folder / "model.onnx").read_bytes()
+    assert not (out / "tried" / "shared.npz").exists()
+    assert command(*words).status == 2  # a result stands there
+
+
+@pytest.mark.slow
+@needs_training
+def test_a_promise_that_nothing_keeps_is_refused_and_what_was_tried_stays(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_search.__globals__, "_MOST", 1)
+    recipe = oa.Recipe(epochs=1, retrain_epochs=0, batch_size=32)
+    with pytest.raises(BudgetError, match="a point of the sweep that loses no more"):
+        oa.search(
+            digits.model,
+            data=few_digits,
+            max_drop=1e-6,
+            by="params",
+            out=tmp_path / "out",
+            recipe=recipe,
+            limits=oa.Limits(max_ratio=0.9),
+            budget={"macs": 0.05},
+            bench=False,
+        )
+    assert not (tmp_path / "out" / "model.onnx").exists()
+    assert read_trade_off(tmp_path / "out" / "tried").points

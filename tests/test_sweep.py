@@ -1,0 +1,255 @@
+"""Sweeps: points that share what they can, side by side, resumed, and chosen from."""
+
+import csv
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onnxadmm as oa
+from onnxadmm.demo import DemoFiles
+from onnxadmm.errors import BudgetError, CheckpointError, InputError, OptionError
+from onnxadmm.output import OutputFolder
+from onnxadmm.report.codec import decode
+from onnxadmm.report.reading import read_report
+from onnxadmm.report.report import Score
+from onnxadmm.report.tradeoff import SCHEMA, Faster, Point, read_trade_off, to_text, trade_off
+from onnxadmm.run.calibrations import Calibration
+from onnxadmm.run.shared import Shared
+from onnxadmm.run.steps import Compression, Finished
+from tests.conftest import Command
+from tests.report.samples import sample_report
+from tests.shared import needs_training
+
+Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+pytestmark = [pytest.mark.usefixtures("quick_latency")]
+
+LIMITS = oa.Limits(round_to=1)
+QUICK = oa.CalibrationOptions(effort="quick")
+
+
+def swept(digits: DemoFiles, samples: Any, out: Path, **named: Any) -> oa.TradeOff:
+    given: dict[str, Any] = {"amounts": {"macs": [0.4, 0.8, 0.6]}, "limits": LIMITS, "bench": False}
+    if "data" not in named:
+        given |= {"calibrate": samples, "calibration": QUICK}
+    return oa.sweep(digits.model, out=out, **{**given, **named})
+
+
+@pytest.mark.parametrize(
+    ("amounts", "found"),
+    [
+        ({}, "found none"),
+        ({"macs": [0.5, 0.2], "params": [0.3, 0.1]}, "found macs, params"),
+        ({"time": [0.5, 0.2]}, "found time"),
+        ({"macs": [0.5]}, "found 0.5"),
+        ({"macs": [0.5, "50%"]}, "found 0.5, 50%"),
+        ({"macs": [0.5, "20K"]}, "found 20K, 0.5"),
+        ({"macs": [0.5, "x"]}, "found 'x'"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(amounts: Any, found: str, digits: DemoFiles, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=found):
+        oa.sweep(digits.model, calibrate="none", amounts=amounts, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_kind_is_swept_or_for_all(digits: DemoFiles, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--macs: expected it in the sweep, or for all, found both"):
+        oa.sweep(
+            digits.model, calibrate="none", amounts={"macs": [0.5, 0.4]}, budget={"macs": 0.3}, out=tmp_path / "out"
+        )
+
+
+@pytest.mark.slow
+def test_calibrated_points_stand_side_by_side_and_groups_are_measured_once(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    tell = Calibration._tell
+
+    def counted(self: Calibration, *given: Any) -> None:
+        measured.append(len(self.measured))
+        tell(self, *given)
+
+    monkeypatch.setattr(Calibration, "_tell", counted)
+    found = swept(digits, few_digits, tmp_path / "out")
+    assert [point.asked for point in found.points] == ["0.8", "0.6", "0.4"]
+    assert measured[0] == 0
+    assert measured[1] == measured[2] > 0
+    macs = [point.macs for point in found.points]
+    assert macs == sorted(macs, reverse=True)
+    assert all(point.macs <= float(point.asked) * found.original.macs for point in found.points)
+    for point in found.points:
+        alone = oa.compress(
+            digits.model,
+            calibrate=few_digits,
+            calibration=QUICK,
+            budget=oa.Budget(macs=float(point.asked)),
+            limits=LIMITS,
+            bench=False,
+        )
+        plan = oa.Plan.read(tmp_path / "out" / point.folder / "plan.json")
+        assert plan == alone.plan  # sharing changes nothing
+    assert read_trade_off(tmp_path / "out") == found
+    assert not any(point.speedups for point in found.points)
+    rows = list(csv.DictReader((tmp_path / "out" / "sweep.csv").read_text().splitlines()))
+    assert [row["asked"] for row in rows] == ["", "0.8", "0.6", "0.4"]
+    assert float(rows[1]["heldout"]) == found.points[0].heldout.value  # type: ignore[union-attr]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'href="macs-0.6/report.html"' in page
+    assert "chart-reached" in page
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("macs-0.4", "macs-0.6", "macs-0.8", "report.html", "sweep.csv", "sweep.json")
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_interrupted_goes_on(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = swept(digits, few_digits, tmp_path / "whole")
+    finish, calls = Compression.finish, []
+
+    def once(self: Compression, folder: OutputFolder | None) -> Finished:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return finish(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Compression, "finish", once)
+        with pytest.raises(KeyboardInterrupt):
+            swept(digits, few_digits, tmp_path / "out")
+    assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8"]
+    assert (tmp_path / "out" / "shared.npz").exists()
+    kept = (tmp_path / "out" / "macs-0.8" / "model.onnx").stat().st_mtime_ns
+    found = swept(digits, few_digits, tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "macs-0.8" / "model.onnx").stat().st_mtime_ns == kept
+    assert [(point.asked, point.macs, point.heldout) for point in found.points] == [
+        (point.asked, point.macs, point.heldout) for point in whole.points
+    ]
+    assert not (tmp_path / "out" / "shared.npz").exists()
+
+
+@pytest.mark.slow
+def test_what_another_run_left_is_not_taken_up(digits: DemoFiles, few_digits: Samples, tmp_path: Path) -> None:
+    shared = Shared()
+    given: dict[str, Any] = {"calibration": QUICK, "limits": LIMITS, "bench": False, "shared": shared}
+    oa.compress(digits.model, calibrate=few_digits, budget=oa.Budget(macs=0.7), **given)
+    oa.compress(digits.model, calibrate=few_digits, budget=oa.Budget(params=0.5), **given)
+    fewer = (few_digits[0][:300], few_digits[1][:300])
+    with pytest.raises(CheckpointError, match="--data"):
+        oa.compress(digits.model, calibrate=fewer, budget=oa.Budget(macs=0.5), **given)
+    given["limits"] = oa.Limits(round_to=2)
+    with pytest.raises(CheckpointError, match="--round-to"):
+        oa.compress(digits.model, calibrate=few_digits, budget=oa.Budget(macs=0.5), **given)
+
+
+@pytest.mark.slow
+@needs_training
+def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Samples, tmp_path: Path) -> None:
+    found = swept(
+        digits,
+        None,
+        tmp_path / "out",
+        data=few_digits,
+        amounts={"params": ["50%", "30%", "15%"]},
+        recipe=oa.Recipe(epochs=8, retrain_epochs=2, batch_size=32),
+    )
+    plans = [oa.Plan.read(tmp_path / "out" / point.folder / "plan.json") for point in found.points]
+    assert [point.folder for point in found.points] == ["params-50percent", "params-30percent", "params-15percent"]
+    for larger, smaller in itertools.pairwise(plans):
+        for before, after in zip(larger.groups, smaller.groups, strict=True):
+            assert set(before.removed) <= set(after.removed)
+    histories = [read_report(tmp_path / "out" / point.folder).history for point in found.points]
+    epochs = [max(row.epoch for row in history if row.stage == "prune") for history in histories]
+    assert epochs == [8, 3, 4]  # log(50/30) and log(30/15) of log(50/15), of 0.8 times 8
+    for point, plan in zip(found.points, plans, strict=True):
+        assert oa.verify(digits.model, tmp_path / "out" / point.folder / "model.onnx", plan).retrained
+
+
+def made(lost: list[float], *, loss: bool = False) -> oa.TradeOff:
+    """A sweep with points that lose so much, the larger ones first."""
+
+    def point(place: int, less: float) -> Point:
+        score = Score("mse", 1 + less / 100, 9) if loss else Score("accuracy", 0.9 - less / 100, 9)
+        return Point(
+            str(1 - place / 10),
+            f"f{place}",
+            100 - 10 * place,
+            50,
+            10,
+            (Faster(1, 1.0 + place),),
+            score,
+            None,
+            less,
+            True,
+            1.0,
+        )
+
+    return oa.TradeOff(
+        SCHEMA, "m.onnx", "params", point(0, 0.0), tuple(point(n + 1, each) for n, each in enumerate(lost)), "onnxadmm"
+    )
+
+
+def test_the_smallest_that_loses_no_more_is_picked() -> None:
+    found = made([0.1, 0.5, 1.2, 0.9, 3.0])
+    assert found.pick(1.0).folder == "f4"  # smaller than one that loses more
+    assert found.pick(0.2).folder == "f1"
+    assert found.pick(9.0, by="latency").folder == "f5"
+    with pytest.raises(BudgetError, match=r"--max-drop 0\.05: .* the best of 5 loses 0\.10"):
+        found.pick(0.05)
+    with pytest.raises(OptionError, match="--by: expected macs, params, size, latency, found 'time'"):
+        found.pick(1.0, by="time")  # type: ignore[arg-type]
+
+
+def test_points_on_the_front_are_those_that_nothing_beats() -> None:
+    report = sample_report()
+    found = trade_off("params", [("0.5", "a", report), ("0.4", "b", report)], command="onnxadmm sweep")
+    assert [point.on_front for point in found.points] == [True, True]
+    assert found.original.parameters == report.before.parameters
+    assert found.points[0].faster == {line.batch: line.speedup for line in report.latency}
+    assert decode(oa.TradeOff, json.loads(to_text(found))) == found
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "onnxadmm.sweep/1"}', "\x00"])
+def test_a_damaged_sweep_is_refused_in_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(InputError, match=r"sweep\.json: expected the sweep\.json of `onnxadmm sweep`"):
+        read_trade_off(tmp_path)
+    with pytest.raises(InputError, match=r"give the folder of a sweep"):
+        read_trade_off(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_the_command_line_sweeps_and_picks(
+    digits: DemoFiles, few_digits: Samples, command: Command, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "samples.npz", images=few_digits[0], labels=few_digits[1])
+    words = ("--calibrate", tmp_path / "samples.npz", "--effort", "quick", "--no-bench", "--round-to", "1")
+    out = tmp_path / "sweeps"
+    ran = command("sweep", digits.model, *words, "--params", "0.6, 0.3", "--macs", "0.9", "--out", out)
+    assert ran.status == 0, ran.stderr
+    assert "original" in ran.stdout
+    assert "--params" in ran.stdout
+    document = json.loads((out / "sweep.json").read_text())
+    assert [point["asked"] for point in document["points"]] == ["0.6", "0.3"]
+    assert document["command"].startswith("onnxadmm sweep ")
+    assert "--params 0.6,0.3" in document["command"]
+    assert all(point["macs"] <= 0.9 * document["original"]["macs"] for point in document["points"])
+    ran = command("pick", out, "--max-drop", "50", "-o", tmp_path / "small.onnx")
+    assert ran.status == 0, ran.stderr
+    assert "--params 0.3" in ran.stdout
+    assert oa.load(tmp_path / "small.onnx").file_bytes < oa.load(digits.model).file_bytes
+    assert command("pick", out, "--max-drop", "50", "-o", tmp_path / "small.onnx").status == 2
+    ran = command("sweep", digits.model, *words, "--params", "0.6,0.3", "--out", out)
+    assert ran.status == 2
+    assert "--force" in ran.stderr
+    ran = command("sweep", digits.model, *words, "--params", "0.6", "--out", tmp_path / "other")
+    assert ran.status == 2
+    assert "several amounts of one kind" in ran.stderr
