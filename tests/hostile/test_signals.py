@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 ROOT = Path(__file__).resolve().parents[2]
 #: What is run, and the place in it at which the signal comes: a function that is called then.
 _VERBS = {
-    "plan": ("onnxadmm.surgery.make_plan", ["plan", "MODEL", "-o", "OUT/plan.json", "--ratio", "0.3"]),
+    "plan": ("onnxadmm.planning.make_plan", ["plan", "MODEL", "-o", "OUT/plan.json", "--ratio", "0.3"]),
     "shrink": ("onnxadmm.surgery.require", ["shrink", "MODEL", "PLAN", "-o", "OUT/small.onnx"]),
     "bench": ("onnxadmm.bench.latency.time_in_turns", ["bench", "MODEL"]),
     "preflight": (
