@@ -297,7 +297,7 @@ def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan
     # A network that does not run, or has grown to infinity, is no result of training.
     if not math.isfinite(proof.snr_db) or (complaint(shrunk) is not None and complaint(model) is None):
         return proof
-    return replace(proof, retrained=retrained(expected, planned.model, shrunk))
+    return replace(proof, retrained=retrained(expected, planned.model, shrunk, fitted=plan.fitted))
 
 
 def bench(

@@ -43,6 +43,7 @@ class Plan:
         simplified: whether the model was simplified before its units were found.
         zeros: for each weight with pruned connections, bool of its original shape, True where it is zero.
         note: how the plan was made, for people.
+        fitted: weights of the result that are no longer the original's, where a calibration has fitted some anew.
 
     Examples:
         ```python
@@ -60,6 +61,7 @@ class Plan:
     simplified: bool = False
     zeros: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     note: str = ""
+    fitted: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         units = sum(group.units for group in self.groups)
@@ -113,6 +115,7 @@ class Plan:
                 {"name": group.name, "units": group.units, "removed": list(group.removed)} for group in self.groups
             ],
             "zeros": {name: _pack(zeros) for name, zeros in sorted(self.zeros.items())},
+            **({"fitted": list(self.fitted)} if self.fitted else {}),
         }
         return json.dumps(document, indent=1) + "\n"
 
@@ -161,6 +164,7 @@ class Plan:
                 simplified=bool(document["simplified"]),
                 zeros={str(name): _unpack(packed) for name, packed in document["zeros"].items()},
                 note=str(document["note"]),
+                fitted=tuple(str(name) for name in document.get("fitted", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
             raise PlanError(
@@ -178,6 +182,7 @@ def make_plan(
     simplified: bool = False,
     zeros: Mapping[str, NDArray[np.bool_]] | None = None,
     note: str = "",
+    fitted: tuple[str, ...] = (),
 ) -> Plan:
     """State which units go: ``keep`` is bool ``[units.count]``."""
     groups = tuple(
@@ -196,6 +201,7 @@ def make_plan(
         simplified=simplified,
         zeros=zeros or {},
         note=note,
+        fitted=fitted,
     )
 
 

@@ -77,21 +77,22 @@ def misfit(expected: Model, found: Model, *, zeros: Collection[str] = ()) -> str
     return None
 
 
-def retrained(expected: Model, original: Model, found: Model) -> Retrained | None:
+def retrained(expected: Model, original: Model, found: Model, *, fitted: Collection[str] = ()) -> Retrained | None:
     """Return how much of a model of the right structure was retrained; None where its weights are no trained ones.
 
     Training moves most elements of most weights, to values that the original does not hold. A weight or two that
-    differ, or weights that are those of other units, are a fault.
+    differ, or weights that are those of other units, are a fault; unless the plan says that they were fitted.
 
     Args:
         expected: what the cut alone leaves.
         original: what was cut.
         found: the model in question, see ``misfit``.
+        fitted: weights that were fitted anew, by the plan.
     """
     weights = {name: array for name, array in _floats(expected).items() if array.ndim > 1}
     theirs, whole = _floats(found), _floats(original)
     moved = [name for name, array in weights.items() if _is_moved(array, theirs[name])]
-    if not moved or 2 * len(moved) < len(weights):
+    if not moved or (2 * len(moved) < len(weights) and not set(moved) <= set(fitted)):
         return None
     if any(_is_selection(theirs[name], weights[name], whole.get(name)) for name in moved):
         return None

@@ -466,5 +466,6 @@ class Compression:
             ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,
+            fitted=() if self.choices.calibration is None else tuple(sorted(pruned.weights)),
             note=describe_goal(self._budget(pruned), self.choices.targets),
         )

@@ -1,5 +1,6 @@
 """Whole runs that calibrate: on the embedded digits, from Python and from the command line."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,15 @@ def test_a_group_whose_cut_would_make_the_file_larger_stays_whole() -> None:
     )
     assert done.after.file_bytes <= done.before.file_bytes
     assert any("needs more room than it saves" in note for note in done.simplified)
+
+
+def test_a_result_of_which_one_layer_was_fitted_is_known_by_its_plan(digits: DemoFiles, few_digits: Samples) -> None:
+    left_alone = ["conv1*", "conv2*", "conv3*"]
+    result = _run(digits, few_digits[0][:256], budget=oa.Budget(params=0.6), ignore=left_alone)
+    assert result.plan.fitted == ("dense2_bias", "dense2_weight")
+    found = oa.verify(digits.model, result.model, result.plan)
+    assert found.retrained is not None
+    assert found.retrained.changed == 1
+    assert oa.Plan.from_json(result.plan.to_json()) == result.plan
+    # Without the plan's word for it a single weight that differs is a fault.
+    assert oa.verify(digits.model, result.model, replace(result.plan, fitted=())).retrained is None
