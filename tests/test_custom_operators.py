@@ -224,6 +224,23 @@ def test_an_operator_that_somebody_registers_in_onnx_s_own_domain_is_no_reason_t
         oa.verify(model, oa.shrink(model, plan), plan)
 
 
+def test_a_network_with_the_operator_is_put_into_bytes_and_smaller_as_well(scale2: Path) -> None:
+    x, _ = data(200)
+    made = oa.quantize(network(), x, max_drop=100, custom_ops=[scale2], bench=False)
+    result = oa.compress(
+        network(), calibrate=x, budget={"params": 0.8}, calibration={"effort": "quick"}, custom_ops=[scale2],
+        bench=False, int8=True, fp16=True,
+    )  # fmt: skip
+    assert result.int8 is not None
+    for model in (made.model, result.int8):
+        kinds = [node.op_type for node in model.ir.graph]
+        assert kinds.count("Scale2") == 1
+        assert "QuantizeLinear" in kinds
+        with custom_operators([scale2]), open_session(model) as session:
+            assert session.run({"x": x})
+    assert result.variants[1].figures.parameters == result.after.parameters
+
+
 @pytest.mark.slow
 @needs_training
 def test_training_goes_on_behind_the_operator_and_its_processes_have_the_library(scale2: Path) -> None:

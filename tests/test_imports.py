@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"errors", "graph", "units", "admm"},
     "rewrite": {"errors", "graph", "operators", "rules", "units", "plan"},
     "calibrate": {"errors", "graph", "units", "admm", "rewrite"},
-    "int8": {"errors", "graph", "operators"},
+    "int8": {"errors", "graph", "operators", "runtime"},
     "bench": {"errors", "graph", "operators", "progress", "runtime"},
     "report": {"errors", "files", "plain_text", "progress", "graph", "units", "plan", "bench"},
     "console": {"errors", "progress", "report"},

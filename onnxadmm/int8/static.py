@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from onnxadmm.errors import ModelFileError
 from onnxadmm.graph.exact_integers import is_quantised
 from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.graph.shapes import infer
+from onnxadmm.runtime.custom_ops import libraries_in_use
+from onnxadmm.runtime.session import SessionOptions, open_inference
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -125,13 +128,30 @@ def _prepared(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
     given, prepared = folder / "given.onnx", folder / "prepared.onnx"
     onnx.save(proto, given)
-    quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
-    return onnx.shape_inference.infer_shapes(onnx.load(prepared))
+    custom = bool(libraries_in_use())
+    # The tool opens a session of its own, which knows no libraries.
+    quant_pre_process(str(given), str(prepared), skip_optimization=custom, skip_symbolic_shape=True)
+    made = onnx.shape_inference.infer_shapes(onnx.load(prepared))
+    if custom:
+        _state_types(made)
+    return made
+
+
+def _state_types(proto: onnx.ModelProto) -> None:
+    """State of activations what ONNX cannot infer: the tools take no layer that reads one of unknown type."""
+    known = infer(from_proto(proto))
+    graph = proto.graph
+    stated = {value.name for value in (*graph.value_info, *graph.output)}
+    for name in (name for node in graph.node for name in node.output if name and name not in stated):
+        dtype, shape, varies = known.dtype(name), known.shape(name), known.dynamic(name)
+        if dtype is not None and shape is not None and varies is not None:
+            lengths = [None if free else length for length, free in zip(shape, varies, strict=True)]
+            graph.value_info.append(onnx.helper.make_tensor_value_info(name, dtype.value, lengths))
 
 
 def _measured(proto: onnx.ModelProto, batches: Iterable[Feed], kinds: Sequence[str], folder: Path) -> Any:
     """The range of every activation over the batches."""
-    from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCalibrater
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
@@ -140,14 +160,17 @@ def _measured(proto: onnx.ModelProto, batches: Iterable[Feed], kinds: Sequence[s
         def get_next(self) -> Any:
             return next(self._feeds, None)
 
+    class Calibrator(MinMaxCalibrater):  # type: ignore[misc]  # likewise
+        def create_inference_session(self) -> None:
+            self.infer_session = open_inference(
+                Path(self.augmented_model_path), SessionOptions(threads=0, optimised=False)
+            )
+
     floats = folder / "floats.onnx"
     onnx.save(proto, floats)
-    calibrator = create_calibrator(
-        floats,
-        list(kinds),
-        augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=CalibrationMethod.MinMax,
-    )
+    calibrator = Calibrator(floats, list(kinds), augmented_model_path=str(folder / "augmented.onnx"))
+    calibrator.augment_graph()
+    calibrator.create_inference_session()
     calibrator.collect_data(Reader())
     return calibrator.compute_data()
 
