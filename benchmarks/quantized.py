@@ -21,6 +21,7 @@ from benchmarks.calibration import NETWORKS, Bench, accuracy
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.model import load
+from onnxadmm.report.report import VariantLine
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "quantized"
@@ -39,20 +40,22 @@ class Result:
     Attributes:
         network: its name.
         fewer: how many times fewer multiply-accumulates (LeNet-5: parameters) the pruned one has.
-        accuracy: on the test set, of the original, the pruned, and the pruned in bytes.
-        file_bytes: of the three.
+        accuracy: on the test set, of the original, the pruned, the pruned in bytes, and with weights in 16 bits.
+        file_bytes: of the four.
         floats: operators that kept theirs.
-        speedups: of the pruned one by bytes: by batch size the ratio and its 95 % interval.
+        speedups: of the pruned one by bytes, on one thread: by batch size the ratio and its 95 % interval.
+        speedups_in_halves: by weights in 16 bits.
         command: that made it.
         machine, versions: it was measured with.
     """
 
     network: str
     fewer: float
-    accuracy: tuple[float, float, float]
-    file_bytes: tuple[int, int, int]
+    accuracy: tuple[float, ...]
+    file_bytes: tuple[int, ...]
     floats: list[str]
     speedups: dict[str, tuple[float, float, float]]
+    speedups_in_halves: dict[str, tuple[float, float, float]]
     command: str
     machine: dict[str, Any] = field(default_factory=lambda: asdict(this_machine()))
     versions: dict[str, str] = field(default_factory=package_versions)
@@ -69,19 +72,26 @@ def measure(name: str, bench: Bench, folder: Path) -> Result:
         preprocessing={"mean": network.mean, "std": network.std},
         out=folder / name,
         int8=True,
+        fp16=True,
+        bench_threads=1,
     )
-    (variant,) = done.variants
-    models = (load(original), *(load(folder / name / file) for file in ("model.onnx", "model.int8.onnx")))
-    one, two, three = (accuracy(model, network, bench.images) for model in models)
+    int8, fp16 = done.variants
+    files = (original, *(folder / name / file for file in ("model.onnx", int8.file, fp16.file)))
+    one, two, three, four = (accuracy(load(file), network, bench.images) for file in files)
     return Result(
         network=name,
         fewer=fewer,
-        accuracy=(one, two, three),
-        file_bytes=(done.before.file_bytes, done.after.file_bytes, variant.figures.file_bytes),
-        floats=list(variant.floats),
-        speedups={str(line.batch): (line.speedup, line.speedup_low, line.speedup_high) for line in variant.latency},
+        accuracy=(one, two, three, four),
+        file_bytes=tuple(path.stat().st_size for path in files),
+        floats=list(int8.floats),
+        speedups=_speedups(int8),
+        speedups_in_halves=_speedups(fp16),
         command=f"python -m benchmarks.quantized --cifar FOLDER --only {name}",
     )
+
+
+def _speedups(variant: VariantLine) -> dict[str, tuple[float, float, float]]:
+    return {str(line.batch): (line.speedup, line.speedup_low, line.speedup_high) for line in variant.latency}
 
 
 def render(results: Sequence[dict[str, Any]]) -> str:
@@ -89,25 +99,28 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Pruned, and then in bytes",
         "",
-        "Each network is pruned by `compress --calibrate --int8` with 512 unlabelled training images, which writes it",
-        "in floats and in bytes; accuracy is that of the whole test set. The speed-up is that of bytes alone, the",
-        "pruned network in floats being 1, at the batch sizes given, with its 95 % interval.",
+        "Each network is pruned by `compress --calibrate --int8 --fp16` with 512 unlabelled training images, which",
+        "writes it in floats, in bytes and with weights in 16 bits; accuracy is that of the whole test set. The",
+        "speed-ups are those of bytes and of 16 bits alone, the pruned network in floats being 1, on one thread at the",
+        "batch sizes given, with 95 % intervals.",
         "",
         f"Made by `python -m benchmarks.quantized --cifar FOLDER` on {_machine(results)}. Other work ran on the same",
-        "cores, which shows in how wide the intervals are.",
+        "cores, which shows in how wide some intervals are.",
         "",
-        "| network | pruned | original | pruned | in bytes | kB | speed-up by bytes |",
-        "|---|---|---|---|---|---|---|",
+        "| network | pruned | accuracy: original, pruned, in bytes, in 16 bits | kB | speed-up by bytes | by 16 bits |",
+        "|---|---|---|---|---|---|",
     ]
     for result in results:
-        one, two, three = (f"{100 * value:.2f} %" for value in result["accuracy"])
-        sizes = " -> ".join(f"{size / 1000:,.0f}" for size in result["file_bytes"])
-        speed = "; ".join(
-            f"batch {batch}: {ratio:.2f} ({low:.2f} to {high:.2f})"
-            for batch, (ratio, low, high) in result["speedups"].items()
+        scores = ", ".join(f"{100 * value:.2f} %" for value in result["accuracy"])
+        sizes = ", ".join(f"{size / 1000:,.0f}" for size in result["file_bytes"])
+        bytes_, halves = (
+            "; ".join(
+                f"batch {batch}: {ratio:.2f} ({low:.2f} to {high:.2f})" for batch, (ratio, low, high) in each.items()
+            )
+            for each in (result["speedups"], result["speedups_in_halves"])
         )
         title, fewer = TITLES[result["network"]], f"{result['fewer']:g}x"
-        lines.append(f"| {title} | {fewer} | {one} | {two} | {three} | {sizes} | {speed} |")
+        lines.append(f"| {title} | {fewer} | {scores} | {sizes} | {bytes_} | {halves} |")
     return "\n".join(lines) + "\n"
 
 

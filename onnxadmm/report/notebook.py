@@ -4,7 +4,7 @@ from typing import Final
 
 from onnxadmm.report.escaping import for_markup
 from onnxadmm.report.report import Report
-from onnxadmm.report.rows import Row, comparison_rows, verification_sentence
+from onnxadmm.report.rows import Row, comparison_rows, comparison_titles, verification_sentence
 
 # Between those of the page for bright and for dark paper: a notebook may have either.
 _GOOD: Final = "color:#2e8b57"
@@ -18,7 +18,7 @@ def table_of_report(report: Report) -> str:
     """Return HTML without scripts and addresses: the headline figures, the verification, and the first warnings."""
     titles = "".join(
         f'<th scope="col" style="{_NUMBER if number else _LABEL}">{for_markup(title)}</th>'
-        for number, title in enumerate((report.before.model.name, "before", "after", "change"))
+        for number, title in enumerate((report.before.model.name, *comparison_titles(report)[1:]))
     )
     rows = "".join(_row(row) for row in comparison_rows(report) if row.headline)
     lines = []
@@ -34,7 +34,8 @@ def table_of_report(report: Report) -> str:
 
 def _row(row: Row) -> str:
     last = f"{_NUMBER};{_BAD}" if row.worse else _NUMBER
-    figures = ((row.before, _NUMBER), (row.after, _NUMBER), (row.change, last))
+    others = ((text, _NUMBER) for text in row.others)
+    figures = ((row.before, _NUMBER), (row.after, _NUMBER), (row.change, last), *others)
     cells = "".join(f'<td style="{style}">{for_markup(text)}</td>' for text, style in figures)
     return f'<tr><th scope="row" style="{_LABEL}">{for_markup(row.label)}</th>{cells}</tr>'
 

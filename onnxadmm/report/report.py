@@ -209,7 +209,7 @@ class VariantLine:
         figures: of it, measured as those of the result are.
         floats: names of what keeps floats of 32 bits: of operators, with ``"fp16"`` of weights.
         latency: itself (``after``) against the result (``before``), timed in the same rounds as the report's latency.
-        told: what a reader should know about it, one sentence each.
+        told: what a reader should know about it, one sentence each; the first says what it gains.
     """
 
     name: Literal["int8", "fp16"]

@@ -59,9 +59,13 @@ def find_losses(
 
 
 def _about_quality(begin: str, data: str, was: Score | None, now: Score | None) -> Iterator[str]:
-    if was is not None and now is not None and was.is_share and was.value - now.value > NOTABLE_DROP:
-        points = 100 * (was.value - now.value)
-        yield f"{begin} the {data} {now.metric} is {percent(now.value)}, {points:.2f} points lower than in floats."
+    if was is None or now is None:
+        return
+    lost = was.value - now.value if now.more_is_better else now.value - was.value
+    if now.is_share and lost > NOTABLE_DROP:
+        yield f"{begin} the {data} {now.metric} is {percent(now.value)}, {100 * lost:.2f} points lower than in floats."
+    elif not now.is_share and lost > NOTABLE_DROP * abs(was.value) > 0:  # any error is more than none
+        yield f"{begin} the {data} {now.metric} is {now.value:.4g}, in floats {was.value:.4g}."
 
 
 def _about_size(begin: str, plain: Column, made: Column) -> Iterator[str]:

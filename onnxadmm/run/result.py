@@ -9,7 +9,8 @@ from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.model import save as save_model
 from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
 from onnxadmm.plan.plan import Plan
-from onnxadmm.report.report import Report
+from onnxadmm.report.report import Column, Report
+from onnxadmm.report.variants import gain_in_words
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 
 
@@ -77,14 +78,24 @@ class Compressed(Report):
                 if form is not None:
                     save_model(form, output.work / name, single_file=single_file)
             write_text(output.work / PLAN_NAME, self.plan.to_json())
-            write_report(self._as_written(load(output.work / MODEL_NAME)), output.work)
+            write_report(self._as_written(output.work), output.work)
             output.publish()
 
-    def _as_written(self, saved: Model) -> Report:
-        """The report about a model in a file: as it lay in memory it had another name, and other bytes."""
-        file_bytes = measure_sizes(saved).file_bytes
+    def _as_written(self, folder: Path) -> Report:
+        """The report about models in files: as they lay in memory they had other names, and other bytes."""
+        after = _of_file(self.report.after, folder / MODEL_NAME)
         budgets = (
-            replace(line, reached=float(file_bytes)) if line.kind == "size" else line for line in self.report.budgets
+            replace(line, reached=float(after.file_bytes)) if line.kind == "size" else line
+            for line in self.report.budgets
         )
-        after = replace(self.report.after, model=identify(saved), file_bytes=file_bytes)
-        return replace(self.report, after=after, budgets=tuple(budgets))
+        variants = []
+        for line in self.report.variants:
+            figures = _of_file(line.figures, folder / line.file)
+            told = (gain_in_words(line.name, after, figures, line.latency), *line.told[1:])
+            variants.append(replace(line, figures=figures, told=told))
+        return replace(self.report, after=after, budgets=tuple(budgets), variants=tuple(variants))
+
+
+def _of_file(column: Column, path: Path) -> Column:
+    saved = load(path)
+    return replace(column, model=identify(saved), file_bytes=measure_sizes(saved).file_bytes)

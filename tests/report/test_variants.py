@@ -63,6 +63,18 @@ def test_accuracy_that_only_the_test_data_see_fall_is_said() -> None:
     assert losses(made=worse) == ("In bytes the test accuracy is 97.67 %, 1.50 points lower than in floats.",)
 
 
+def test_errors_that_rose_and_figures_that_fell_are_said_and_any_error_is_more_than_none() -> None:
+    def said(metric: str, was: float, now: float) -> tuple[str, ...]:
+        floats, made = (
+            replace(each, test=Score(metric, value, 9)) for each, value in ((FLOATS, was), (VARIANT.figures, now))
+        )
+        return find_losses("int8", floats, made, (), vectors="AVX2")
+
+    assert said("mse", 0.5, 0.6) == ("In bytes the test mse is 0.6, in floats 0.5.",)
+    assert said("mse", 0.5, 0.501) == said("mse", 0.5, 0.4) == said("mse against the original", 0, 0.1) == ()
+    assert said("r2", 0.9, 0.8) == ("In bytes the test r2 is 0.8, in floats 0.9.",)
+
+
 def test_operators_in_floats_are_named_up_to_eight() -> None:
     assert floats_in_words(["a"], 5) == "In bytes 1 of 5 operators would cost too much, and kept floats: a."
     assert floats_in_words([str(number) for number in range(9)], 9).endswith(

@@ -64,6 +64,19 @@ def test_a_result_with_pruned_connections_is_saved_sparsely(digits: DemoFiles, s
     assert (tmp_path / "dense" / "model.onnx").stat().st_size == result.model.file_bytes
 
 
+def test_other_forms_are_saved_as_the_run_would_have_written_them(
+    digits: DemoFiles, samples: Any, tmp_path: Path
+) -> None:
+    calibrated(digits, samples, int8=True, fp16=True).save(tmp_path / "saved")
+    calibrated(digits, samples, tmp_path / "written", int8=True, fp16=True)
+    forms = {"model.int8.onnx", "model.fp16.onnx"}
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == NAMES | forms
+    for name in forms:
+        assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "written" / name).read_bytes()
+    saved, wrote = (read_report(tmp_path / name) for name in ("saved", "written"))
+    assert saved.variants == wrote.variants
+
+
 def test_a_saved_model_runs(result: oa.Compressed, samples: Any, tmp_path: Path) -> None:
     result.save(tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])

@@ -1,6 +1,7 @@
 """The result of a run in bytes and in 16 bits as well: the files, and what the report says of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import ModelFileError, OptionError
 from onnxadmm.report.reading import read_report
 from onnxadmm.report.report import VariantLine
-from onnxadmm.run import steps
+from onnxadmm.run import steps, variants
 from tests.conftest import Command
 
 pytestmark = pytest.mark.usefixtures("quick_latency")
@@ -159,6 +160,19 @@ def test_where_bytes_are_slower_the_report_says_so_and_names_the_processor(resul
     for sentence in said:
         assert f"on this processor ({result.machine.simd}" in sentence
         assert all(f"times at batch {batch}" in sentence for batch in slower)
+
+
+@pytest.mark.parametrize(("exact", "named"), [(True, "(AVX2)"), (False, "(AVX2 without VNNI)")])
+def test_a_processor_without_vnni_is_called_so_where_bytes_are_slower(
+    exact: bool, named: str, result: oa.Compressed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "byte_products_are_exact", lambda: exact)
+    slow = replace(result.latency[0], speedup=0.5, speedup_low=0.4, speedup_high=0.6)
+    machine, figures = replace(result.machine, simd="AVX2"), variant_of(result, "int8").figures
+    (said,) = variants.losses_of("int8", figures, plain=result.after, latency=[slow], machine=machine)
+    assert f"on this processor {named}, 2.00 times at batch 1" in said
+    (said,) = variants.losses_of("fp16", figures, plain=result.after, latency=[slow], machine=machine)
+    assert "(AVX2)" in said, "what multiplies bytes is nothing to floats"
 
 
 @pytest.mark.slow
