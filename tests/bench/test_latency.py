@@ -129,8 +129,13 @@ def test_hundreds_of_times_the_work_measures_slower() -> None:
 
 def test_a_model_against_itself_is_about_as_fast() -> None:
     model = dense(128)
-    (result, *_) = measure_latency([model, model], names=["one", "two"], large=1, seconds=0.5).results
-    assert 0.5 < result.speedups[0].ratio < 2
+
+    def ratio() -> float:
+        (result, *_) = measure_latency([model, model], names=["one", "two"], large=1, seconds=0.5).results
+        return result.speedups[0].ratio
+
+    # A busy neighbour may take one model's turns for half a second, but not time and again.
+    assert any(0.5 < ratio() < 2 for _ in range(5))
 
 
 def test_time_is_bounded_for_real() -> None:

@@ -40,7 +40,7 @@ CORE = {
     "onnxruntime/capi/onnxruntime_pybind11_state.so": b"\x7fELF one",
     "onnxruntime/tools/helper.py": b"nobody minds",
 }
-PACKAGES = ("onnxadmm", "jinja2", "numpy", "onnx", "onnx-ir", "onnxsim", "pillow", "rich", "typer")
+PACKAGES = ("onnxadmm", "jinja2", "numpy", "onnx", "onnx-ir", "onnxsim", "pillow", "platformdirs", "rich", "typer")
 
 
 def install(site: Path, name: str, version: str, files: dict[str, bytes]) -> None:
@@ -154,7 +154,7 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     install(tmp_path, "numpy", "2.0", {})
     said = finding(examine(tmp_path), "packages")
     assert said.status == "problem"
-    assert said.way_out == "pip install jinja2 onnx onnx-ir onnxsim pillow rich typer"
+    assert said.way_out == "pip install jinja2 onnx onnx-ir onnxsim pillow platformdirs rich typer"
 
 
 def test_no_training_is_a_problem_where_wheels_exist_and_a_limit_elsewhere(
