@@ -181,7 +181,8 @@ def forecast(model: Source, **options: Any) -> Forecast:
 
     Examples:
         ```python
-        expected = oa.forecast("model.onnx", data="train.npz", budget={"macs": 0.5}, quick=True)
+        recipe = oa.Recipe(distillation=1, batch_size=32)  # no labels
+        expected = oa.forecast("model.onnx", data=images, budget={"macs": 0.5}, recipe=recipe, quick=True)
         print(expected.seconds / 60, expected.epochs, expected.retrain_epochs)
         ```
     """

@@ -45,7 +45,7 @@ class Forecast:
 
     Examples:
         ```python
-        expected = oa.forecast("model.onnx", data="train.npz", budget={"macs": 0.5}, recipe={"epochs": 2})
+        expected = oa.forecast("model.onnx", calibrate=images, budget={"macs": 0.5}, bench=False)
         print(expected.describe(), expected.seconds)
         ```
     """

@@ -16,11 +16,12 @@ from onnxadmm.admm.state import State
 from onnxadmm.graph.model import Model
 from onnxadmm.run.trainings import Training
 
-#: Steps that are timed behind the first, and how long they should take together where steps are short: then there are
-#: more of them.
+#: Steps that are timed behind the first; then as many more as take this share of the training, in seconds at least and
+#: at most, but no more than a quarter of its steps: other work on the machine comes and goes.
 _STEPS: Final = 4
-_MOST_STEPS: Final = 40
-_SECONDS: Final = 0.6
+_SHARE: Final = 0.02
+_SECONDS: Final = (0.5, 4.0)
+_MOST: Final = 4
 #: Weights hardly move while steps are timed.
 _RATE: Final = 1e-6
 
@@ -96,7 +97,7 @@ def pace_of_pruning(training: Training, model: Model, problem: Problem, settings
             trainer.restore(kept)
             return taken
 
-        step = _mean_of(steps)
+        step = _mean_of(steps, total=settings.epochs * training.steps_per_epoch)
         return Pace(opening, step, max(0.0, looks[-1]), trainer.expected_bytes, max(sizes))
 
 
@@ -122,7 +123,7 @@ def pace_of_retraining(training: Training, small: Model, *, epochs: int) -> Pace
                 trainer.update(_RATE)
             return [later - earlier for earlier, later in pairwise(asked)]
 
-        step = _mean_of(steps)
+        step = _mean_of(steps, total=epochs * training.steps_per_epoch)
         start = time.perf_counter()
         training.look(small, network, trainer, training.held_out)
         look = time.perf_counter() - start
@@ -131,14 +132,17 @@ def pace_of_retraining(training: Training, small: Model, *, epochs: int) -> Pace
         return Pace(opening, step, look, trainer.expected_bytes, kept)
 
 
-def _mean_of(steps: Callable[[int], list[float]]) -> float:
-    """Return the mean of some steps but for the first; of more where they are short."""
+def _mean_of(steps: Callable[[int], list[float]], *, total: int) -> float:
+    """Return the mean of some steps but for the first; of more where the training has many.
+
+    Args:
+        total: steps of the training.
+    """
     taken = steps(_STEPS)
     step = fmean(taken[1:] or taken)
-    more = min(_MOST_STEPS, int(_SECONDS / max(step, 1e-6)))
-    if more > _STEPS:
-        step = fmean(steps(more)[1:])
-    return step
+    least, most = _SECONDS
+    more = min(total // _MOST, int(min(most, max(least, _SHARE * total * step)) / max(step, 1e-6)))
+    return fmean(steps(more)[1:]) if more > _STEPS else step
 
 
 def _timed(items: Iterable[T], asked: list[float]) -> Iterator[T]:

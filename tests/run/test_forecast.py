@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_latency")
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 RECIPE = oa.Recipe(epochs=3, retrain_epochs=4, batch_size=64)
-#: Ten steps an epoch; an epoch of pruning takes 10 s and its eight iterations 8 s, one of retraining 5 s and a look 1 s.
+#: Ten steps an epoch; one of pruning takes 10 s and its eight iterations 8 s, one of retraining 5 s and a look 1 s.
 PACES = Paces(10, Pace(3.0, 1.0, 1.0), Pace(2.0, 0.5, 1.0), (StageTime("measure", 4.0), StageTime("latency", 0.0)))
 
 
@@ -67,7 +67,7 @@ def test_memory_and_disk_are_those_of_the_larger_training() -> None:
     assert (found.memory_bytes, found.epochs, found.retrain_epochs) == (9, 1, 2)
     assert found.disk_bytes == 1000 + 2 * (1000 + 100)
     assert found.seconds == sum(stage.seconds for stage in found.stages)
-    assert re.match(r"This will take about 42 s: prune 21 s \(1 epoch\), retrain \d+ s \(2 epochs\)", found.describe())
+    assert re.match(r"This will take about 49 s: prune 21 s \(1 epoch\), retrain \d+ s \(2 epochs\)", found.describe())
 
 
 # -- epochs that fit -----------------------------------------------------------------------------------------
@@ -98,8 +98,9 @@ def test_epochs_fit_the_time_and_are_as_many_as_do(asked: tuple[int, int], minut
 
 def test_a_run_has_at_least_four_iterations() -> None:
     paper = oa.Recipe(method="paper", epochs=30, retrain_epochs=30)  # one iteration an epoch
-    least = next(f for m in range(1, 20) if (f := _fits(paper, m)) is not None)
-    assert (least.epochs, least.retrain_epochs) == (4, 4)
+    least = next(found for second in range(10, 200) if (found := _fits(paper, second / 60)) is not None)
+    assert least.epochs == 4
+    assert least.retrain_epochs == 1
 
 
 def _fits(recipe: oa.Recipe, minutes: float) -> oa.Recipe | None:
@@ -223,22 +224,21 @@ def test_epochs_are_shortened_and_a_resumed_run_keeps_them(
     digits: DemoFiles, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast, "measured_paces", lambda *given, **named: PACES)
-    # 1.5 of these minutes are time for one epoch of pruning (21 s) and two or so of retraining.
+    # 81 s are given out: 64 s for what is chosen, which leaves 17 s for reading; the next longer one takes 88 s.
     options = {**options, "max_minutes": 1.5, "recipe": replace(RECIPE, epochs=6, retrain_epochs=8)}
     whole = oa.compress(digits.model, out=tmp_path / "whole", **options)
     fit = {name: whole.options[name] for name in ("epochs", "retrain_epochs", "max_minutes")}
-    assert fit == {"epochs": 3, "retrain_epochs": 3, "max_minutes": 1.5} or 1 <= int(str(fit["epochs"])) < 6
+    assert fit == {"epochs": 2, "retrain_epochs": 3, "max_minutes": 1.5}
     rows = [row.stage for row in whole.history]
-    assert rows.count("retrain") == fit["retrain_epochs"]
-    assert rows.count("prune") == 8 * int(str(fit["epochs"]))
+    assert rows == ["prune"] * 16 + ["retrain"] * 3
     # What makes the run again names the epochs, not the time.
-    assert f"--epochs {fit['epochs']} --retrain-epochs {fit['retrain_epochs']}" in whole.command
+    assert "--epochs 2 --retrain-epochs 3" in whole.command
     assert "--max-minutes" not in whole.command
 
     def unasked(*given: object, **named: object) -> Paces:
         raise AssertionError("measured anew")
 
-    for at in (3, rows.count("prune") + 1):
+    for at in (3, 17):
         out = tmp_path / f"at{at}"
         monkeypatch.setattr(forecast, "measured_paces", lambda *given, **named: PACES)
         with pytest.raises(KeyboardInterrupt):
