@@ -14,7 +14,7 @@ from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import solve
 from onnxadmm.admm.state import State
 from onnxadmm.graph.model import Model
-from onnxadmm.run.trainings import Training
+from onnxadmm.run.trainings import STATISTICS_SAMPLES, Training
 
 #: Steps that are timed behind the first; then as many more as take this share of the training, in seconds at least and
 #: at most, but no more than a quarter of its steps: other work on the machine comes and goes.
@@ -125,7 +125,7 @@ def pace_of_retraining(training: Training, small: Model, *, epochs: int) -> Pace
 
         step = _mean_of(steps, total=epochs * training.steps_per_epoch)
         start = time.perf_counter()
-        training.look(small, network, trainer, training.held_out)
+        training.look(small, network, trainer, training.held_out, samples=STATISTICS_SAMPLES)
         look = time.perf_counter() - start
         # Weights now and at their best, and the two moments of the optimizer.
         kept = 4 * sum(array.nbytes for array in trainer.weights.values())

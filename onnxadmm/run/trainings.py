@@ -44,7 +44,7 @@ _RETRAINING_ORDERS = 1_000_000
 _STATISTICS_ORDER = 2_000_000
 
 #: Training samples the statistics of normalisations are measured on.
-_STATISTICS_SAMPLES = 2048
+STATISTICS_SAMPLES = 2048
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,11 @@ class Training:
         """The held-out samples that are looked at after every iteration."""
         return self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
 
-    def look(self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset) -> Metrics:
-        """Measure a model on some held-out samples, as trained so far."""
-        return self.metrics(with_constants(model, self.weights(network, trainer, samples=_GLANCE // 2)), data)
+    def look(
+        self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset, *, samples: int = _GLANCE // 2
+    ) -> Metrics:
+        """Measure a model on some held-out samples, as trained so far, its statistics on so many samples."""
+        return self.metrics(with_constants(model, self.weights(network, trainer, samples=samples)), data)
 
     def retrain(self, small: Model, pruned: Pruned, *, keep_state: Callable[[State], None], resume: State) -> Model:
         """Train the small network, its zeros held; return it at its best on held-out data.
@@ -291,12 +293,12 @@ class Training:
         )
 
     def weights(
-        self, network: Network, trainer: OrtTrainer, *, samples: int = _STATISTICS_SAMPLES
+        self, network: Network, trainer: OrtTrainer, *, samples: int = STATISTICS_SAMPLES
     ) -> dict[str, FloatArray]:
         """What training has made of the model's constants."""
         return network.finished(trainer, lambda: self._statistics_batches(samples), threads=self.recipe.threads)
 
-    def _statistics_batches(self, samples: int = _STATISTICS_SAMPLES) -> Iterator[Batch]:
+    def _statistics_batches(self, samples: int = STATISTICS_SAMPLES) -> Iterator[Batch]:
         """Training data as training sees them, augmented and the same ones every time."""
         size = self.recipe.batch_size
         count = size * min(self.steps_per_epoch, max(1, samples // size))
