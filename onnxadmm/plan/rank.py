@@ -70,18 +70,6 @@ def rank_by_budget(
         return nearer if file.written(nearer) <= budget.resolve("size", file.original) else keep
 
 
-def by_magnitude(model: Model, units: Units, problem: Problem) -> NDArray[np.bool_]:
-    """Return which units magnitude alone would keep, as a guess at what a training will: bool ``[units.count]``."""
-    everything = np.ones(units.count, np.bool_)
-    if problem.cost.total(everything) <= problem.budget:
-        return everything
-    scores = score(model, units, by="magnitude", seed=0)
-    try:
-        return settle(problem, lambda: _allocated(problem, scores))
-    except BudgetError:  # a training is told so in its own words
-        return everything
-
-
 def _allocated(problem: Problem, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     orders = [_order(scores, group) for group in problem.groups]
     marginal = problem.cost.marginal(np.ones(problem.unit_count, dtype=np.bool_))

@@ -9,7 +9,6 @@ from onnxadmm.admm.problem import Problem
 from onnxadmm.calibrate.expect import Work
 from onnxadmm.errors import DivergedError, OptionError
 from onnxadmm.graph.model import Model
-from onnxadmm.plan.rank import by_magnitude
 from onnxadmm.report.report import Report, StageTime
 from onnxadmm.report.words import duration, plural, size_in_bytes
 from onnxadmm.rewrite.gates import open_gates
@@ -116,7 +115,7 @@ class Paces:
 def measured_paces(
     training: Training, model: Model, units: Units, problem: Problem, *, timing: Timing | None, share: float = 1.0
 ) -> Paces:
-    """Take a few steps of both trainings, of the small one with the units that magnitude would keep.
+    """Take a few steps of both trainings, of the small one with the units that these few would keep.
 
     Args:
         model: without gates on activations.
@@ -127,12 +126,12 @@ def measured_paces(
         DivergedError: the loss is not finite from the start.
     """
     recipe, length = training.recipe, training.steps_per_epoch
-    prune = pace_of_pruning(
+    prune, keep = pace_of_pruning(
         training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length, share=share)
     )
     retrain, look = None, prune.look
     if epochs := recipe.retraining_epochs(steps_per_epoch=length):
-        small = shrink(model, units, by_magnitude(model, units, problem))
+        small = shrink(model, units, keep)
         retrain = pace_of_retraining(training, small, epochs=epochs)
         look = retrain.look
     tested = 0.0 if training.test is None else len(training.test)

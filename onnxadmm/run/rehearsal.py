@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Final, TypeVar
 
-from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import solve
 from onnxadmm.admm.state import State
@@ -51,8 +51,8 @@ class Pace:
         return self.opening + steps * self.step + looks * self.look
 
 
-def pace_of_pruning(training: Training, model: Model, problem: Problem, settings: Settings) -> Pace:
-    """Take a few steps and an iteration of the whole network.
+def pace_of_pruning(training: Training, model: Model, problem: Problem, settings: Settings) -> tuple[Pace, KeepArray]:
+    """Take a few steps and an iteration of the whole network; return also which units it would keep by now.
 
     Args:
         model: with its gates on activations open.
@@ -71,6 +71,7 @@ def pace_of_pruning(training: Training, model: Model, problem: Problem, settings
         restricted, kept = training.restricted(problem, model, trainer), trainer.snapshot()
         sizes: list[int] = []
         looks: list[float] = []
+        guesses: list[KeepArray] = []
         stream = itertools.chain.from_iterable(batches(epoch, 0) for epoch in itertools.count())
         tried = replace(settings, epochs=1, iterations_per_epoch=1, learning_rate=_RATE, divergence_floor=float("inf"))
 
@@ -83,7 +84,7 @@ def pace_of_pruning(training: Training, model: Model, problem: Problem, settings
             def look(_: object) -> None:
                 training.look(model, network, trainer, training.glance)
 
-            solve(
+            solution = solve(
                 trainer,
                 restricted,
                 batches=lambda epoch, first: _timed(itertools.islice(stream, count + 2), asked),
@@ -94,11 +95,12 @@ def pace_of_pruning(training: Training, model: Model, problem: Problem, settings
             )
             taken = [later - earlier for earlier, later in pairwise(asked)]
             looks.append(time.perf_counter() - asked[-1] - fmean(taken[1:] or taken))
+            guesses.append(solution.keep)
             trainer.restore(kept)
             return taken
 
         step = _mean_of(steps, total=settings.epochs * training.steps_per_epoch)
-        return Pace(opening, step, max(0.0, looks[-1]), trainer.expected_bytes, max(sizes))
+        return Pace(opening, step, max(0.0, looks[-1]), trainer.expected_bytes, max(sizes)), guesses[-1]
 
 
 def pace_of_retraining(training: Training, small: Model, *, epochs: int) -> Pace:
