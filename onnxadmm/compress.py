@@ -332,12 +332,12 @@ def _minutes(asked: SimpleNamespace, *, trains: bool) -> float | None:
             found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
             way_out="give one of them",
         )
-    if not trains or asked.shared is not None:
+    if not trains:
         raise OptionError(
             option,
-            expected="one run with --data, whose epochs can be shortened",
-            found="a calibration" if not trains else "a sweep or a search",
-            way_out="use --effort quick" if not trains else "give --epochs and --retrain-epochs",
+            expected="a run with --data, whose epochs can be shortened",
+            found="a calibration",
+            way_out="use --effort quick",
         )
     return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
 

@@ -270,7 +270,7 @@ def test_a_time_that_nothing_fits_is_refused_before_it_trains(
     [
         ({"max_minutes": 0}, "minutes above 0"),
         ({"max_minutes": 3, "quick": True}, "without --quick"),
-        ({"quick": True, "calibrate": True}, "--quick: expected one run with --data"),
+        ({"quick": True, "calibrate": True}, "--quick: expected a run with --data"),
     ],
 )
 def test_a_time_that_makes_no_sense_is_refused(
@@ -279,6 +279,20 @@ def test_a_time_that_makes_no_sense_is_refused(
     source = {"calibrate" if changes.pop("calibrate", False) else "data": few_digits[0]}
     with pytest.raises(OptionError, match=sentence):
         oa.compress(digits.model, budget={"params": 0.5}, **source, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [{"quick": True}, {"max_minutes": 3}])
+def test_a_sweep_and_a_search_have_no_time_to_fit(
+    asked: dict[str, Any], digits: DemoFiles, few_digits: Digits, tmp_path: Path, command: Command
+) -> None:
+    with pytest.raises(OptionError, match="found a sweep or a search"):
+        oa.sweep(digits.model, data=few_digits, amounts={"params": [0.5, 0.3]}, out=tmp_path / "out", **asked)
+    words = ("--data", digits.training, "--scale", 1 / 16, "--max-drop", 1, "--out", tmp_path / "out")
+    for option, found in (("--quick", "a sweep or a search"), ("--dry-run", "a search with --max-drop")):
+        ran = command("compress", digits.model, *words, option)
+        assert ran.status == 2
+        assert f"found {found}" in " ".join(ran.stderr.split())
+    assert not (tmp_path / "out").exists()
 
 
 @needs_training
