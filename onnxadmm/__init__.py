@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from onnxadmm.compress import compress
+    from onnxadmm.compress import compress, forecast
     from onnxadmm.errors import OnnxAdmmError
     from onnxadmm.graph.by_name import weights, with_weights
     from onnxadmm.graph.model import Model, load, save
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnxadmm.quantize import Quantized, quantize
     from onnxadmm.report.report import Report
     from onnxadmm.report.tradeoff import TradeOff
+    from onnxadmm.run.forecast import Forecast
     from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
     from onnxadmm.run.result import Compressed
     from onnxadmm.search import search
@@ -35,6 +36,7 @@ __all__ = [
     "Budget",
     "CalibrationOptions",
     "Compressed",
+    "Forecast",
     "Iteration",
     "Limits",
     "LoggedProgress",
@@ -53,6 +55,7 @@ __all__ = [
     "bench",
     "compress",
     "find_groups",
+    "forecast",
     "load",
     "mask",
     "quantize",
@@ -69,7 +72,7 @@ __all__ = [
 
 #: Where each name is. The imports above say the same to type checkers; a test holds the two together.
 _HOMES: Final = {
-    "onnxadmm.compress": ("compress",),
+    "onnxadmm.compress": ("compress", "forecast"),
     "onnxadmm.errors": ("OnnxAdmmError",),
     "onnxadmm.graph.by_name": ("weights", "with_weights"),
     "onnxadmm.graph.model": ("Model", "load", "save"),
@@ -80,6 +83,7 @@ _HOMES: Final = {
     "onnxadmm.progress": ("Advance", "Iteration", "LoggedProgress", "Note", "Progress", "Residuals", "Stage"),
     "onnxadmm.quantize": ("Quantized", "quantize"),
     "onnxadmm.report.report": ("Report",),
+    "onnxadmm.run.forecast": ("Forecast",),
     "onnxadmm.run.recipe": ("CalibrationOptions", "Preprocessing", "Recipe"),
     "onnxadmm.run.result": ("Compressed",),
     "onnxadmm.planning": ("rank",),

@@ -1,14 +1,17 @@
 """The public ``compress``: a model and data in, a smaller model, its plan and a report out."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.console import listening
-from onnxadmm.errors import OptionError
+from onnxadmm.errors import DivergedError, OptionError
 from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
@@ -19,6 +22,7 @@ from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.doubts import parse_accuracy
 from onnxadmm.run.ending import Ending
+from onnxadmm.run.forecast import Forecast
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
@@ -32,6 +36,8 @@ from onnxadmm.train.engine import require as require_training
 
 #: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
 _JUDGES: Final = 0.5
+#: What ``quick`` allows.
+_QUICK_MINUTES: Final = 5.0
 
 
 def compress(
@@ -64,6 +70,8 @@ def compress(
     bench_threads: int | None = None,
     force: bool = False,
     resume: bool = False,
+    max_minutes: float | None = None,
+    quick: bool = False,
     progress: ProgressLike = SILENT,
     options: Mapping[str, str | int | float | bool | None] | None = None,
     shared: Shared | None = None,
@@ -112,6 +120,9 @@ def compress(
         force: replace an older result, or an unfinished run, in ``out``.
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
+        max_minutes: what a run that trains may take: a few steps are measured, and the epochs of both trainings
+            shortened alike until they fit. What was fitted stands in the report, and a resumed run keeps it.
+        quick: the same as ``max_minutes=5``.
         progress: told what happens: True shows it, as bars on a terminal or in a notebook; a callable is called with
             every ``Stage``, ``Advance``, ``Iteration`` and ``Note``; or any ``Progress``, such as ``LoggedProgress()``.
         options: what else to write into the report beside the options of the run.
@@ -138,30 +149,94 @@ def compress(
 
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
-    if resume and out is None:
+    with _begun(SimpleNamespace(**locals())) as (run, folder):
+        # A calibration says itself what it will take.
+        expected = run.foresee() if run.choices.calibration is None else None
+        if expected is not None:
+            run.journal.say(expected.describe())
+        finished = run.finish(folder)
+        forms = finished.variants
+        return Compressed(
+            finished.report, model=finished.model, plan=finished.plan, int8=forms.get("int8"), fp16=forms.get("fp16")
+        )
+
+
+def forecast(model: Source, **options: Any) -> Forecast:
+    """Return what ``compress`` would take with the same arguments: minutes by stage, memory, disk.
+
+    The model and the data are read, the original is measured, and a few steps of the trainings are taken, all that
+    ``compress`` does before it begins. Nothing is written. A calibration is told by the calibration itself.
+
+    Args:
+        model: path or model.
+        options: whatever else ``compress`` takes.
+
+    Returns:
+        Seconds by stage, with the epochs that ``max_minutes`` leaves.
+
+    Raises:
+        OptionError: ``resume``, which has nothing to begin; or ``max_minutes`` are too few.
+        InputError, BudgetError, NothingToPruneError: as ``compress`` does before it trains.
+        DivergedError: the loss is not finite from the start.
+
+    Examples:
+        ```python
+        recipe = oa.Recipe(distillation=1, batch_size=32)  # no labels
+        expected = oa.forecast("model.onnx", data=images, budget={"macs": 0.5}, recipe=recipe, quick=True)
+        print(expected.seconds / 60, expected.epochs, expected.retrain_epochs)
+        ```
+    """
+    given = signature(compress).bind(model, **options)
+    given.apply_defaults()
+    if given.arguments["resume"]:
+        raise OptionError(
+            "--dry-run", expected="a run that begins", found="--resume", way_out="leave one of the two out"
+        )
+    with _begun(SimpleNamespace(**given.arguments), writes=False) as (run, _):
+        found = run.foresee()
+    if found is None:
+        raise DivergedError(
+            "the first steps", expected="a finite loss", found="NaN or infinity", way_out="check the model and the data"
+        )
+    return found
+
+
+@contextmanager
+def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Compression, OutputFolder | None]]:
+    """Do all of a run that comes before anything takes long.
+
+    Args:
+        asked: the parameters of ``compress``, by name.
+        writes: whether there is a folder to write into.
+
+    Yields:
+        The run, and where it writes.
+    """
+    if asked.resume and asked.out is None:
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
-    expected = None if expect_accuracy is None else parse_accuracy(expect_accuracy)
-    goal = given_budget(budget)
-    shares = {pattern: parse_share(share, option="--target") for pattern, share in (targets or {}).items()}
-    chosen = given_or_usual(Recipe, recipe, "the recipe", "Recipe(epochs=5)")
+    expected = None if asked.expect_accuracy is None else parse_accuracy(asked.expect_accuracy)
+    goal = given_budget(asked.budget)
+    shares = {pattern: parse_share(share, option="--target") for pattern, share in (asked.targets or {}).items()}
+    chosen = given_or_usual(Recipe, asked.recipe, "the recipe", "Recipe(epochs=5)")
     prepared = given_or_usual(
-        Preprocessing, preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
+        Preprocessing, asked.preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
     )
     calibrating = None
-    if calibrate is not None or data is None:
-        chosen, calibrating = _calibrating(data, calibrate, chosen, calibration)
-    bounds = given_or_usual(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
-    timing = Timing(bench_batch, bench_threads) if bench else None
+    if asked.calibrate is not None or asked.data is None:
+        chosen, calibrating = _calibrating(asked.data, asked.calibrate, chosen, asked.calibration)
+    minutes = _minutes(asked, trains=calibrating is None)
+    bounds = given_or_usual(Limits, asked.limits, "the limits", "Limits(max_ratio=0.9)")
+    timing = Timing(asked.bench_batch, asked.bench_threads) if asked.bench else None
     if calibrating is None or calibrating.max_drop is None:
         refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
-    elif goal is not None or is_none(calibrate):
+    elif goal is not None or is_none(asked.calibrate):
         raise OptionError(
             "--max-drop",
             expected="samples and no budget: the least that keeps the promise is searched for",
             found="a budget" if goal is not None else "no samples",
             way_out="leave the budget out" if goal is not None else "give samples",
         )
-    if int8 and is_none(calibrate):
+    if asked.int8 and is_none(asked.calibrate):
         raise OptionError(
             "--int8",
             expected="samples, which say how far activations reach",
@@ -169,64 +244,102 @@ def compress(
             way_out="give some hundreds of samples",
         )
     with ExitStack() as stack:
-        told_to = stack.enter_context(listening(progress))
-        libraries = stack.enter_context(custom_operators(custom_ops))
+        told_to = stack.enter_context(listening(asked.progress))
+        libraries = stack.enter_context(custom_operators(asked.custom_ops))
         choices = Choices(
             budget=goal,
             targets=shares,
-            inputs=dict(inputs or {}),
+            inputs=dict(asked.inputs or {}),
             limits=_with_simd_block(bounds),
             preprocessing=prepared,
             calibration=calibrating,
             recipe=chosen,
-            ignore=tuple(ignore),
-            inexact=inexact,
-            simplified=simplified,
-            seed=seed,
-            input_shapes=shapes_as_text(input_shapes or {}) or None,
+            ignore=tuple(asked.ignore),
+            inexact=asked.inexact,
+            simplified=asked.simplified,
+            seed=asked.seed,
+            input_shapes=shapes_as_text(asked.input_shapes or {}) or None,
             custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
             rules=rule_files() or None,
+            max_minutes=minutes,
         )
         told: dict[str, Option] = {
-            "model": describe_source(model),
-            "data": describe_source(data),
-            "calibrate": describe_source(calibrate),
-            "test": describe_source(test),
+            "model": describe_source(asked.model),
+            "data": describe_source(asked.data),
+            "calibrate": describe_source(asked.calibrate),
+            "test": describe_source(asked.test),
             "expect_accuracy": expected,
-            "out": None if out is None else str(out),
-            "sparse": sparse,
-            "single_file": single_file,
-            "int8": int8,
-            "fp16": fp16,
-            "bench": bench,
-            "bench_batch": bench_batch,
-            "bench_threads": bench_threads if bench_threads is not None else this_machine().threads,
-            "custom_ops": ", ".join(map(str, custom_ops)) or None,
-            **(options or {}),
+            "out": None if asked.out is None else str(asked.out),
+            "sparse": asked.sparse,
+            "single_file": asked.single_file,
+            "int8": asked.int8,
+            "fp16": asked.fp16,
+            "bench": asked.bench,
+            "bench_batch": asked.bench_batch,
+            "bench_threads": asked.bench_threads if asked.bench_threads is not None else this_machine().threads,
+            "custom_ops": ", ".join(map(str, asked.custom_ops)) or None,
+            **(asked.options or {}),
         }
-        ending = Ending(sparse=sparse, single_file=single_file, int8=int8, fp16=fp16, timing=timing, options=told)
-        run = Compression(opened(model, input_shapes), choices, Journal(told_to), ending, expected, shared or Shared())
+        ending = Ending(
+            sparse=asked.sparse,
+            single_file=asked.single_file,
+            int8=asked.int8,
+            fp16=asked.fp16,
+            timing=timing,
+            options=told,
+        )
+        run = Compression(
+            opened(asked.model, asked.input_shapes),
+            choices,
+            Journal(told_to),
+            ending,
+            expected,
+            asked.shared or Shared(),
+        )
         if calibrating is None or chosen.retrain_epochs:
             require_training()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = (
             None
-            if out is None
+            if asked.out is None or not writes
             else stack.enter_context(
-                OutputFolder(out, force=force, resume=resume, inputs=(model, data, calibrate, test))
+                OutputFolder(
+                    asked.out,
+                    force=asked.force,
+                    resume=asked.resume,
+                    inputs=(asked.model, asked.data, asked.calibrate, asked.test),
+                )
             )
         )
-        if folder is not None and resume:
+        if folder is not None and asked.resume:
             run.resume(folder.checkpoint)
         run.find()
-        run.read(data if calibrating is None else calibrate, test)
+        run.read(asked.data if calibrating is None else asked.calibrate, asked.test)
         run.try_bytes()
         run.try_training()
-        finished = run.finish(folder)
-        forms = finished.variants
-        return Compressed(
-            finished.report, model=finished.model, plan=finished.plan, int8=forms.get("int8"), fp16=forms.get("fp16")
+        yield run, folder
+
+
+def _minutes(asked: SimpleNamespace, *, trains: bool) -> float | None:
+    """Return what the run may take; None: any time."""
+    if asked.max_minutes is None and not asked.quick:
+        return None
+    option = "--quick" if asked.quick else "--max-minutes"
+    if asked.max_minutes is not None and (asked.quick or not 0 < asked.max_minutes < math.inf):
+        raise OptionError(
+            "--max-minutes",
+            expected="minutes above 0, without --quick",
+            found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
+            way_out="give one of them",
         )
+    if not trains:
+        raise OptionError(
+            option,
+            expected="a run with --data, whose epochs can be shortened",
+            found="a calibration",
+            way_out="use --effort quick",
+        )
+    return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
 
 
 def _calibrating(

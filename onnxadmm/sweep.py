@@ -105,6 +105,9 @@ class Points:
         resume: leave runs alone that are done.
         options: of every run, as ``compress`` takes them.
 
+    Raises:
+        OptionError: a time for one run is among the options.
+
     Attributes:
         shared: what the next run goes on from.
     """
@@ -120,6 +123,13 @@ class Points:
         resume: bool,
         options: Mapping[str, Any],
     ) -> None:
+        if options.get("max_minutes") is not None or options.get("quick"):
+            raise OptionError(
+                "--quick" if options.get("quick") else "--max-minutes",
+                expected="one run, whose epochs can be shortened",
+                found="a sweep or a search, which has several",
+                way_out="give --epochs and --retrain-epochs",
+            )
         self.shared = Shared()
         self._model, self._kind, self._folder, self._common = model, kind, folder, common
         self._force, self._resume, self._options = force, resume, options

@@ -158,6 +158,14 @@ def _one_preflight() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_rehearsal() -> Iterator[None]:
+    """Before a run a few steps are timed, and no more: how long they take is not tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxadmm.run.rehearsal._SECONDS", (0.0, 0.0))
+        yield
+
+
 @pytest.fixture(scope="session")
 def scale2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of the custom operator com.example::Scale2, y = 2 x."""

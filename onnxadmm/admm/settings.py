@@ -63,6 +63,10 @@ class Settings:
         _require(self.divergence_factor > 1, "divergence_factor", "more than 1", self.divergence_factor)
         _require(self.divergence_floor >= 0, "divergence_floor", "at least 0", self.divergence_floor)
 
+    def rounds(self, steps_per_epoch: int) -> int:
+        """Return the iterations of the whole run: an epoch has at most as many as steps."""
+        return self.epochs * min(self.iterations_per_epoch, steps_per_epoch)
+
 
 def paper_settings(*, mode: Mode = "holistic", epochs: int = 5) -> Settings:
     """Settings as in the paper: the target from the start, one iteration per epoch, a fixed ``rho`` of 1.5e-3.

@@ -136,7 +136,7 @@ class _Run(Generic[Batch]):
         self._schedule = Schedule(
             settings,
             steps=settings.epochs * steps_per_epoch,
-            iterations=settings.epochs * min(settings.iterations_per_epoch, steps_per_epoch),
+            iterations=settings.rounds(steps_per_epoch),
             full=problem.cost.total(problem.started),
             budget=problem.budget,
             connection_share=problem.connection_share,

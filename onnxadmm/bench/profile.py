@@ -23,6 +23,8 @@ from onnxadmm.bench.inputs import random_inputs
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.runtime import open_session
 
+#: For which models are timed, unless another time is asked for.
+SECONDS: Final = 2.0
 _FEWEST_RUNS: Final = 5
 _MOST_RUNS: Final = 100
 #: The first run lays out memory and starts threads.
@@ -75,7 +77,7 @@ def profile_nodes(
     *,
     batch: int,
     threads: int,
-    seconds: float = 2.0,
+    seconds: float = SECONDS,
     seed: int = 0,
     inputs: Mapping[str, object] = MappingProxyType({}),
 ) -> Profile:

@@ -33,7 +33,7 @@ from onnxadmm.cli.options import (
     read_shapes,
 )
 from onnxadmm.cli.report import print_next_steps, print_report
-from onnxadmm.console import progress_of
+from onnxadmm.console import print_json, print_line, progress_of, stdout_console
 from onnxadmm.errors import OptionError
 from onnxadmm.plan.budget import Budget
 from onnxadmm.progress import Progress
@@ -163,6 +163,14 @@ def run(
     quiet: QuietOption = False,
     force: ForceOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option("--max-minutes", help="shorten the epochs of both trainings until the run fits this time"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="the same as --max-minutes 5")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what the run would take, and end before it begins")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prune while training, remove, prove, retrain, measure."""
@@ -170,6 +178,9 @@ def run(
     from onnxadmm.compress import compress
 
     budget = read_budget(amounts, connections)
+    if dry_run:
+        _foreseen(given, budget)
+        return
     with progress_of(quiet=quiet) as progress:
         if max_drop is not None and calibrate is None:
             report = _searched(given, budget, progress)
@@ -178,6 +189,23 @@ def run(
     print_report(report, as_json=as_json)
     if not as_json:
         print_next_steps(report, out)
+
+
+def _foreseen(given: Mapping[str, Any], budget: Budget | None) -> None:
+    """Print what the run would take."""
+    from onnxadmm.compress import forecast
+    from onnxadmm.report.codec import encode
+
+    if given["max_drop"] is not None and given["calibrate"] is None:
+        raise OptionError(
+            "--dry-run", expected="one run", found="a search with --max-drop", way_out="give a budget instead"
+        )
+    with progress_of(quiet=given["quiet"]) as progress:
+        found = forecast(**arguments(given), budget=budget, progress=progress)
+    if given["as_json"]:
+        print_json({**encode(found), "seconds": found.seconds})
+    else:
+        print_line(found.describe(), stdout_console())
 
 
 def _searched(given: Mapping[str, Any], budget: Budget | None, progress: Progress) -> "Report":
@@ -267,6 +295,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "bench_threads": asked.bench_threads,
         "force": asked.force,
         "resume": asked.resume,
+        "max_minutes": asked.max_minutes,
+        "quick": asked.quick,
     }
 
 

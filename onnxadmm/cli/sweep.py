@@ -11,7 +11,7 @@ from onnxadmm.errors import OptionError
 from onnxadmm.plan.budget import COUNTED, Amount
 
 #: Options of ``compress`` that say what is the sweep's own to say.
-_OTHERS: Final = ("max_drop", "by", "target", "mode")
+_OTHERS: Final = ("max_drop", "by", "target", "mode", "max_minutes", "quick", "dry_run")
 
 
 def run(**given: Any) -> None:

@@ -51,7 +51,7 @@ def from_document(document: object, *, source: str, history: Sequence[Iteration]
         if "history" in content:
             raise MismatchError("history", expected="no field of this name", found="one")
         # What came later, and is missing in reports of earlier versions.
-        content = {"variants": [], **content}
+        content = {"variants": [], "forecast": [], **content}
         return replace(decode(Report, {**content, "history": []}), history=tuple(history))
     except MismatchError as error:
         raise InputError(
@@ -68,7 +68,9 @@ def _grown(content: dict[str, Any]) -> dict[str, Any]:
     if isinstance(groups, list):
         groups = [{**group, "feeds": []} if isinstance(group, dict) else group for group in groups]
         content = {**content, "groups": groups}
-    return {**content, "inputs": [], "outputs": [], "layers": [], "profile": None, "connections": None, "variants": []}
+    later: dict[str, Any] = {"profile": None, "connections": None}
+    later |= {name: [] for name in ("inputs", "outputs", "layers", "variants", "forecast")}
+    return {**content, **later}
 
 
 def read_report(path: str | Path) -> Report:

@@ -258,6 +258,7 @@ class Report:
         profile: how the times of the layers were measured, None when they were not.
         connections: what was pruned of single connections, None when they were left alone.
         variants: the result in other forms, each in a file beside it.
+        forecast: time per stage as it was expected before the training; empty where nothing was foreseen.
 
     Examples:
         ```python
@@ -290,6 +291,7 @@ class Report:
     profile: ProfileLine | None = None
     connections: ConnectionsLine | None = None
     variants: tuple[VariantLine, ...] = ()
+    forecast: tuple[StageTime, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the iterations in dicts, lists, texts, numbers and None, as ``report.json`` holds it.

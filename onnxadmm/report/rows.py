@@ -73,6 +73,7 @@ def run_facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))),
         ("verification", _verification(report)),
         ("time", ", ".join(f"{stage.name} {duration(stage.seconds)}" for stage in report.stages)),
+        ("expected", ", ".join(f"{stage.name} {duration(stage.seconds)}" for stage in report.forecast)),
     )
     return tuple((name, value) for name, value in facts if value)
 

@@ -76,18 +76,10 @@ class Calibration:
         if begun is not None:
             return begun
         journal = self.training.journal
-        network = Network(model, units, narrows=problem.connection_share == 1)
-        macs = Cost(units, "macs").dense()
-        effort = replace(
-            effort_of(self.options.effort).for_network(macs, len(problem.groups)),
-            memory=self.options.memory_bytes,
-            threads=usable_cores(),
-        )
-        batches = feeds_of(network, self.training.samples)
-        _refuse_all_alike(batches)
-        choosing = _chooses(problem) or self.options.max_drop is not None
+        network, effort, batches = self._looked_at(model, units, problem)
+        choosing = self._is_choosing(problem)
         groups = problem.groups if choosing else ()
-        self._tell(network, problem, batches, effort, groups)
+        self._tell(network, effort, batches, problem, groups)
         distance = self._distance(network, problem, effort)
         with journal.stage("calibrate", total=len(groups)):
 
@@ -124,6 +116,32 @@ class Calibration:
         pruned = Pruned(keep, fitted.zeros, fitted.constants)
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
+
+    def expected(self, model: Model, units: Units, problem: Problem) -> Work:
+        """Say before it begins how long it will take, and how much memory.
+
+        Raises:
+            DataError: the samples are all alike.
+        """
+        groups = problem.groups if self._is_choosing(problem) else ()
+        return self._tell(*self._looked_at(model, units, problem), problem, groups)
+
+    def _looked_at(
+        self, model: Model, units: Units, problem: Problem
+    ) -> tuple[Network, Effort, list[Mapping[str, Array]]]:
+        network = Network(model, units, narrows=problem.connection_share == 1)
+        macs = Cost(units, "macs").dense()
+        effort = replace(
+            effort_of(self.options.effort).for_network(macs, len(problem.groups)),
+            memory=self.options.memory_bytes,
+            threads=usable_cores(),
+        )
+        batches = feeds_of(network, self.training.samples)
+        _refuse_all_alike(batches)
+        return network, effort, batches
+
+    def _is_choosing(self, problem: Problem) -> bool:
+        return _chooses(problem) or self.options.max_drop is not None
 
     def _fitted(
         self,
@@ -219,12 +237,11 @@ class Calibration:
     def _tell(
         self,
         network: Network,
-        problem: Problem,
-        batches: Sequence[Mapping[str, Array]],
         effort: Effort,
+        batches: Sequence[Mapping[str, Array]],
+        problem: Problem,
         groups: Sequence[GateGroup],
-    ) -> None:
-        """Say before it begins how long it will take, and how much memory."""
+    ) -> Work:
         start = time.perf_counter()
         with open_session(network.model, threads=effort.threads) as session:
             opened = time.perf_counter()
@@ -256,6 +273,7 @@ class Calibration:
             f"{expected.seconds:.0f} s ({others}) and up to {min(expected.megabytes, effort.memory / 1e6):.0f} MB"
             f"{'.' if self.options.max_drop is None else ', and its last step again for every budget that is tried.'}"
         )
+        return replace(expected, megabytes=min(expected.megabytes, effort.memory / 1e6))
 
     def _warn_of_few(self, fitted: Fitted, samples: int) -> None:
         short = [(name, rows, width) for name, (rows, width) in fitted.sizes.items() if rows < width]

@@ -1,7 +1,7 @@
 """What a run was asked for, and what of that decides its result."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from onnxadmm.plan.budget import Budget
@@ -43,6 +43,7 @@ class Choices:
         input_shapes: what was stated of sizes that the file leaves free, as text; None where nothing was.
         custom_ops: sha256 of the libraries of custom operators; None without any.
         rules: sha256 of the files with rules of the user's own; None without any.
+        max_minutes: what the run may take: its epochs are shortened before it trains until they fit; None: any time.
     """
 
     budget: Budget | None
@@ -59,6 +60,19 @@ class Choices:
     input_shapes: str | None
     custom_ops: tuple[str, ...] | None
     rules: tuple[str, ...] | None
+    max_minutes: float | None
+
+    def with_epochs_of(self, options: Mapping[str, str]) -> "Choices":
+        """The choices with the epochs of an interrupted run that were fitted to a time, as that run had them.
+
+        Args:
+            options: those of that run, as ``deciding`` gave them.
+        """
+        if self.max_minutes is None:
+            return self
+        told = {name: options.get(f"--{name.replace('_', '-')}", "") for name in ("epochs", "retrain_epochs")}
+        epochs: dict[str, Any] = {name: int(text) for name, text in told.items() if text.isdecimal()}
+        return replace(self, recipe=replace(self.recipe, **epochs))
 
     def deciding(self) -> dict[str, str]:
         """What decides the result, as text by name on the command line; a new field is among it by itself.

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.byte_products import byte_products_are_exact, multiplies_signed_bytes
 from onnxadmm.bench.identity import identify
+from onnxadmm.bench.inputs import batch_is_free
+from onnxadmm.bench.latency import SECONDS as SECONDS_OF_LATENCY
 from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.profile import SECONDS as SECONDS_OF_PROFILE
 from onnxadmm.bench.profile import Profile, profile_nodes
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.sizes import measure_sizes
@@ -102,6 +105,14 @@ class Timing:
         for option, value in (("--bench-batch", self.batch), ("--bench-threads", self.threads)):
             if value is not None and value < 1:
                 raise OptionError(option, expected="at least 1", found=str(value), way_out="give a larger number")
+
+
+def seconds_of_timing(model: Model, timing: Timing | None) -> float:
+    """Return how long ``make_report`` times models like this one."""
+    if timing is None:
+        return 0.0
+    sizes = {1, timing.batch} if batch_is_free(model) else {1}
+    return len(sizes) * SECONDS_OF_LATENCY + SECONDS_OF_PROFILE
 
 
 def make_report(

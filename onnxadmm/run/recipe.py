@@ -157,8 +157,12 @@ class Recipe:
         """Samples of a batch that are computed, and where batch statistics train normalised, at a time."""
         return self.batch_size // ((self.workers or 1) * self.accumulate)
 
-    def settings(self, *, steps_per_epoch: int) -> Settings:
-        """Return the solver's settings for data of this length."""
+    def settings(self, *, steps_per_epoch: int, share: float = 1.0) -> Settings:
+        """Return the solver's settings for data of this length, and a share of the epochs, at least one."""
+        whole = self._whole_settings(steps_per_epoch)
+        return replace(whole, epochs=max(1, math.ceil(share * whole.epochs)))
+
+    def _whole_settings(self, steps_per_epoch: int) -> Settings:
         epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
         if self.method == "paper":
             return replace(paper_settings(mode=self.mode, epochs=epochs), learning_rate=self.learning_rate)

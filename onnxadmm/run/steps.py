@@ -41,6 +41,7 @@ from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import first_look
 from onnxadmm.run.ending import Ending, Finished, Option
+from onnxadmm.run.forecast import Forecast, forecast_of_calibration, foresee, held_against
 from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
@@ -108,6 +109,7 @@ class Compression:
     _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
     _begun: State = field(init=False, default_factory=dict)
+    _forecast: Forecast | None = field(init=False, default=None)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -116,6 +118,7 @@ class Compression:
             CheckpointError: it cannot be read, or is that of a run with another model or other options.
         """
         self._before, self._begun = read_checkpoint(path)
+        self.choices = self.choices.with_epochs_of(self._before.options)
         self._before.refuse_other_run(sha256=self.model.sha256, options=self.choices.deciding())
         self.journal.resume(self._before.history, self._before.seconds)
 
@@ -241,6 +244,35 @@ class Compression:
             self.journal.warnings.append(
                 f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
             )
+
+    def foresee(self) -> Forecast | None:
+        """Measure on a few steps what is to come, and shorten the epochs where they have to fit a time.
+
+        Returns:
+            What was found; None for a run that goes on from a checkpoint, or whose loss is not finite.
+
+        Raises:
+            OptionError: not even the least fits.
+        """
+        calibration, timing = self.choices.calibration, self.ending.timing
+        if self._before is not None:
+            return None
+        if calibration is not None:
+            expected = Calibration(self.training, calibration).expected(self.ready, self.units, self.problem)
+            return forecast_of_calibration(expected, timing=timing, model=self.model)
+        share = 1.0 if self.shared.pruned is None else self.shared.epochs
+        self._forecast, recipe = foresee(
+            self.training,
+            self.ready,
+            self.units,
+            self.problem,
+            timing=timing,
+            share=share,
+            given=self.model,
+            minutes=self.choices.max_minutes,
+        )
+        self.choices, self.training = replace(self.choices, recipe=recipe), replace(self.training, recipe=recipe)
+        return self._forecast
 
     def finish(self, folder: OutputFolder | None) -> Finished:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""
@@ -398,7 +430,7 @@ class Compression:
             variants = [replace(each, model=self._sized(each.model)) for each in variants]
             columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
-        return make_report(
+        report = make_report(
             outcome,
             held_out=held_out,
             test=test,
@@ -422,6 +454,7 @@ class Compression:
             timing=self.ending.timing,
             variants=list(zip(variants, columns, strict=True)),
         )
+        return held_against(report, self._forecast, self.journal)
 
     def _sized(self, model: Model) -> Model:
         """A model with the sizes of the original, where the file leaves them free."""

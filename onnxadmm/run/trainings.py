@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ _RETRAINING_ORDERS = 1_000_000
 _STATISTICS_ORDER = 2_000_000
 
 #: Training samples the statistics of normalisations are measured on.
-_STATISTICS_SAMPLES = 2048
+STATISTICS_SAMPLES = 2048
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Whole batches of the training data."""
         return len(self.samples) // self.recipe.batch_size
 
     def prune(
@@ -119,8 +119,7 @@ class Training:
             DivergedError: training blew up.
             CheckpointError: ``resume`` is not the state of such a run.
         """
-        settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch)
-        settings = replace(settings, epochs=max(1, math.ceil(part_of_epochs * settings.epochs)))
+        settings = self.recipe.settings(steps_per_epoch=self.steps_per_epoch, share=part_of_epochs)
         self.journal.more_is_better = self.figure.more_is_better if self.figure else self.loss.task is not Task.MSE
         if self.figure is not None:
             better = "more" if self.figure.more_is_better else "less"
@@ -135,12 +134,11 @@ class Training:
             # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
             floor = max(settings.divergence_floor, settings.divergence_factor * self._silent_loss())
             settings = replace(settings, divergence_floor=floor)
-        rounds = settings.epochs * min(settings.iterations_per_epoch, self.steps_per_epoch)
-        with self.journal.stage("prune", total=rounds):
+        with self.journal.stage("prune", total=settings.rounds(self.steps_per_epoch)):
             pruned = pruned_of(part(resume, "pruned"))
             if pruned is None:
-                network = self._network(model)
-                with self._trainer(network, epochs=settings.epochs, weight_decay=0.0) as trainer:
+                network = self.network(model)
+                with self.trainer(network, epochs=settings.epochs, weight_decay=0.0) as trainer:
                     pruned = self._prune(model, network, problem, trainer, settings, keep_state, part(resume, "prune"))
                 keep_state(under("pruned", pruned.state()))
             return pruned
@@ -155,23 +153,21 @@ class Training:
         keep_state: Callable[[State], None],
         resume: State,
     ) -> Pruned:
-        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
+        glance = self.glance
 
         def report(record: Record) -> None:
-            weights = self._weights(network, trainer, samples=_GLANCE // 2)
-            value = self.metrics(with_constants(model, weights), glance).deciding
+            value = self.look(model, network, trainer, glance).deciding
             self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
 
         def keep(state: State) -> None:
             keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})
 
-        seen = {name for name, value in constants_by_name(self.shown(model)).items() if value.uses()}
         if resume:
             trainer.load(part(resume, "trainer"))
-        with self._epochs() as batches:
+        with self.epochs() as batches:
             solution = solve(
                 trainer,
-                restrict_to(problem, trainer.weights, unseen=constants_by_name(model).keys() - seen),
+                self.restricted(problem, model, trainer),
                 batches=batches,
                 steps_per_epoch=self.steps_per_epoch,
                 settings=settings,
@@ -179,8 +175,24 @@ class Training:
                 on_state=keep,
                 resume=part(resume, "solver") if resume else None,
             )
-        weights = {name: np.array(array) for name, array in self._weights(network, trainer).items()}
+        weights = {name: np.array(array) for name, array in self.weights(network, trainer).items()}
         return Pruned(solution.keep, solution.zeros, _without(weights, problem.held))
+
+    def restricted(self, problem: Problem, model: Model, trainer: OrtTrainer) -> Problem:
+        """The problem of the weights that train, and that the loss sees."""
+        seen = {name for name, value in constants_by_name(self.shown(model)).items() if value.uses()}
+        return restrict_to(problem, trainer.weights, unseen=constants_by_name(model).keys() - seen)
+
+    @property
+    def glance(self) -> ArrayDataset:
+        """The held-out samples that are looked at after every iteration."""
+        return self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
+
+    def look(
+        self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset, *, samples: int = _GLANCE // 2
+    ) -> Metrics:
+        """Measure a model on some held-out samples, as trained so far, its statistics on so many samples."""
+        return self.metrics(with_constants(model, self.weights(network, trainer, samples=samples)), data)
 
     def retrain(self, small: Model, pruned: Pruned, *, keep_state: Callable[[State], None], resume: State) -> Model:
         """Train the small network, its zeros held; return it at its best on held-out data.
@@ -194,10 +206,10 @@ class Training:
         epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
         if epochs == 0:
             return small
-        network = self._network(small)
+        network = self.network(small)
 
         def shipped() -> Model:
-            return with_constants(small, self._weights(network, trainer))
+            return with_constants(small, self.weights(network, trainer))
 
         measured: list[Metrics] = []
 
@@ -207,8 +219,8 @@ class Training:
 
         with (
             self.journal.stage("retrain", total=epochs),
-            self._trainer(network, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay) as trainer,
-            self._epochs() as batches,
+            self.trainer(network, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay) as trainer,
+            self.epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
             retrain(
@@ -245,8 +257,7 @@ class Training:
 
     def _silent_loss(self) -> float:
         """The mean square loss of a network whose outputs are all zero, on some held-out samples."""
-        glance = self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
-        total = 0.0
+        glance, total = self.glance, 0.0
         for batch in glance.batches(self.recipe.batch_size):
             whole = batch if self.teacher is None else self.teacher.label(batch)
             like = whole.labels if whole.labels is not None else whole.teacher
@@ -274,20 +285,20 @@ class Training:
                 total.update(np.ascontiguousarray(array[start : start + _DIGEST_ROWS]).data)
         return total.hexdigest()
 
-    def _network(self, model: Model) -> Network:
+    def network(self, model: Model) -> Network:
         """The model in the form that trains."""
         recipe = self.recipe
         return choose_network(
             self.shown(model), recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
         )
 
-    def _weights(
-        self, network: Network, trainer: OrtTrainer, *, samples: int = _STATISTICS_SAMPLES
+    def weights(
+        self, network: Network, trainer: OrtTrainer, *, samples: int = STATISTICS_SAMPLES
     ) -> dict[str, FloatArray]:
         """What training has made of the model's constants."""
         return network.finished(trainer, lambda: self._statistics_batches(samples), threads=self.recipe.threads)
 
-    def _statistics_batches(self, samples: int = _STATISTICS_SAMPLES) -> Iterator[Batch]:
+    def _statistics_batches(self, samples: int = STATISTICS_SAMPLES) -> Iterator[Batch]:
         """Training data as training sees them, augmented and the same ones every time."""
         size = self.recipe.batch_size
         count = size * min(self.steps_per_epoch, max(1, samples // size))
@@ -295,7 +306,8 @@ class Training:
         chosen = self.samples.take(generator.permutation(len(self.samples))[:count])
         return chosen.batches(size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True)
 
-    def _trainer(self, network: Network, *, epochs: int, weight_decay: float) -> OrtTrainer:
+    def trainer(self, network: Network, *, epochs: int, weight_decay: float, tells: bool = True) -> OrtTrainer:
+        """Return what trains a network for so many epochs, and say what memory that takes."""
         trainer = OrtTrainer(
             network.model,
             loss=self.loss,
@@ -309,12 +321,13 @@ class Training:
             input_shapes=self.samples.sample_shapes,
             batch_statistics=network.batch_statistics,
         )
-        self.journal.workers = max(self.journal.workers, trainer.workers)
-        self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
+        if tells:
+            self.journal.workers = max(self.journal.workers, trainer.workers)
+            self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
         return trainer
 
     @contextmanager
-    def _epochs(self) -> Iterator[Callable[[int, int], Iterator[Batch]]]:
+    def epochs(self) -> Iterator[Callable[[int, int], Iterator[Batch]]]:
         """Give out the batches of an epoch from one of them on, made while those before are trained on.
 
         The threads that make them end with the block, whatever ends it.

@@ -105,7 +105,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 def first_schema(report: Report) -> dict[str, Any]:
     """A report of the first schema: its history inside, nothing of layers, of tensors, of what feeds what."""
     document = json.loads(dumps(encode(report)))
-    for name in ("inputs", "outputs", "layers", "profile", "connections", "variants"):
+    for name in ("inputs", "outputs", "layers", "profile", "connections", "variants", "forecast"):
         del document[name]
     for group in document["groups"]:
         del group["feeds"]
@@ -123,9 +123,10 @@ def test_a_report_of_the_first_schema_is_read_and_what_came_later_is_empty(tmp_p
     assert read.history == report.history != ()
 
 
-def test_a_report_from_before_there_were_variants_is_read() -> None:
+@pytest.mark.parametrize("name", ["variants", "forecast"])
+def test_a_report_from_before_there_were_variants_or_forecasts_is_read(name: str) -> None:
     document = json.loads(dumps(to_document(sample_report())))
-    del document["variants"]
+    del document[name]
     assert from_document(document, source="report.json") == replace(sample_report(), history=())
 
 

@@ -26,10 +26,12 @@ CHOICES = Choices(
     input_shapes=None,
     custom_ops=None,
     rules=None,
+    max_minutes=None,
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
 OTHER_PARAMETERS = {"model", "data", "calibrate", "test", "out", "sparse", "single_file", "force", "resume", "progress"}
 OTHER_PARAMETERS |= {"bench", "bench_batch", "bench_threads", "expect_accuracy", "fp16", "int8", "options", "shared"}
+OTHER_PARAMETERS |= {"quick"}  # which is a time
 
 
 def with_a_new_field(kind: type, value: int, **given: Any) -> Any:

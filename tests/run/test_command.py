@@ -28,6 +28,7 @@ PLAIN = Choices(
     input_shapes=None,
     custom_ops=None,
     rules=None,
+    max_minutes=None,
 )
 TOLD = {"model": "my model.onnx", "data": "train.npz", "out": "out", "sparse": True, "bench": True}
 

@@ -1,0 +1,272 @@
+"""What a run will take, told before it trains: seconds by stage, memory and disk; and the epochs that fit a time."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from onnxadmm.admm.problem import Problem
+from onnxadmm.calibrate.expect import Work
+from onnxadmm.errors import DivergedError, OptionError
+from onnxadmm.graph.model import Model
+from onnxadmm.report.report import Report, StageTime
+from onnxadmm.report.words import duration, plural, size_in_bytes
+from onnxadmm.rewrite.gates import open_gates
+from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.measure import Timing, seconds_of_timing
+from onnxadmm.run.recipe import Recipe
+from onnxadmm.run.rehearsal import Pace, pace_of_pruning, pace_of_retraining
+from onnxadmm.run.trainings import Training
+from onnxadmm.units.units import Units
+
+#: The stage in which it is measured: what comes after it was foreseen.
+STAGE: Final = "forecast"
+#: Share of the time that is given out: a forecast is not exact, and a run that is late is worse than one that is early.
+_GIVEN_OUT: Final = 0.9
+#: Iterations of pruning below which a budget falls in too few steps.
+_LEAST_ITERATIONS: Final = 4
+#: A forecast that was off by more than this share, and by more seconds than anybody waits for, is admitted.
+_OFF: Final = 0.25
+_OFF_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take.
+
+    Attributes:
+        stages: seconds by stage that are still to come, in the order of the stages.
+        epochs, retrain_epochs: passes over the data while units are chosen and while the small network is trained; 0
+            where nothing trains.
+        memory_bytes: what training steps or a calibration take beside the model.
+        disk_bytes: what the files take at most: the result, and the checkpoint while it is replaced.
+
+    Examples:
+        ```python
+        expected = oa.forecast("model.onnx", calibrate=images, budget={"macs": 0.5}, bench=False)
+        print(expected.describe(), expected.seconds)
+        ```
+    """
+
+    stages: tuple[StageTime, ...]
+    epochs: int
+    retrain_epochs: int
+    memory_bytes: int
+    disk_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages together."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def describe(self) -> str:
+        """Return it in one sentence."""
+        epochs = {"prune": self.epochs, "retrain": self.retrain_epochs}
+        told = (
+            f"{stage.name} {duration(stage.seconds)}"
+            + (f" ({plural(epochs[stage.name], 'epoch')})" if epochs.get(stage.name) else "")
+            for stage in self.stages
+        )
+        return (
+            f"This will take about {duration(self.seconds)}: {', '.join(told)}; about "
+            f"{size_in_bytes(self.memory_bytes)} of memory beside the model and the data, and up to "
+            f"{size_in_bytes(self.disk_bytes)} on disk."
+        )
+
+
+@dataclass(frozen=True)
+class Paces:
+    """What was measured of a run, from which its length follows for any number of epochs.
+
+    Attributes:
+        steps_per_epoch: batches of an epoch.
+        prune: how fast the whole network trains.
+        retrain: how fast the small one does; None where it is not trained.
+        share: of the pruning epochs that are taken, where a run goes on from a larger network.
+        others: seconds by stage of what comes behind the trainings, whatever the epochs.
+    """
+
+    steps_per_epoch: int
+    prune: Pace
+    retrain: Pace | None
+    others: tuple[StageTime, ...] = ()
+    share: float = 1.0
+
+    def stages(self, recipe: Recipe) -> tuple[StageTime, ...]:
+        """Return the seconds of every stage with the epochs of a recipe."""
+        settings = recipe.settings(steps_per_epoch=self.steps_per_epoch, share=self.share)
+        pruning = self.prune.seconds(
+            steps=settings.epochs * self.steps_per_epoch, looks=settings.rounds(self.steps_per_epoch)
+        )
+        found = [StageTime("prune", pruning)]
+        if self.retrain is not None:
+            epochs = recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
+            # The network is looked at once before the first epoch.
+            retraining = self.retrain.seconds(steps=epochs * self.steps_per_epoch, looks=epochs + 1)
+            found.append(StageTime("retrain", retraining))
+        return (*found, *(stage for stage in self.others if stage.seconds))
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Return the seconds of all stages with the epochs of a recipe."""
+        return _sum(self.stages(recipe))
+
+
+def measured_paces(
+    training: Training, model: Model, units: Units, problem: Problem, *, timing: Timing | None, share: float = 1.0
+) -> Paces:
+    """Take a few steps of both trainings, of the small one with the units that these few would keep.
+
+    Args:
+        model: without gates on activations.
+        timing: how the latency is measured in the end.
+        share: of the pruning epochs that the run takes.
+
+    Raises:
+        DivergedError: the loss is not finite from the start.
+    """
+    recipe, length = training.recipe, training.steps_per_epoch
+    prune, keep = pace_of_pruning(
+        training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length, share=share)
+    )
+    retrain, look = None, prune.look
+    if epochs := recipe.retraining_epochs(steps_per_epoch=length):
+        small = shrink(model, units, keep)
+        retrain = pace_of_retraining(training, small, epochs=epochs)
+        look = retrain.look
+    tested = 0.0 if training.test is None else len(training.test)
+    # Both models on the test data, the small one on held-out data: those of the original are known.
+    whole = prune.look * tested / max(1, len(training.glance))
+    measure = StageTime("measure", whole + look * (1 + tested / max(1, len(training.held_out))))
+    others = (measure, StageTime("latency", seconds_of_timing(model, timing)))
+    return Paces(length, prune, retrain, others, share)
+
+
+def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
+    """Return what a run with the epochs of a recipe takes.
+
+    Args:
+        file_bytes: of the original.
+    """
+    length, both = paces.steps_per_epoch, [pace for pace in (paces.prune, paces.retrain) if pace is not None]
+    return Forecast(
+        paces.stages(recipe),
+        recipe.settings(steps_per_epoch=length, share=paces.share).epochs,
+        recipe.retraining_epochs(steps_per_epoch=length),
+        memory_bytes=max(pace.memory_bytes for pace in both),
+        # While a checkpoint is replaced there are two of them; that of retraining holds the pruned network as well.
+        disk_bytes=file_bytes + 2 * (file_bytes + max(pace.state_bytes for pace in both)),
+    )
+
+
+def forecast_of_calibration(expected: Work, *, timing: Timing | None, model: Model) -> Forecast:
+    """Return what a calibration of a model takes, given what it expects of itself."""
+    timed = StageTime("latency", seconds_of_timing(model, timing))
+    return Forecast(
+        (StageTime("calibrate", expected.seconds), *([timed] if timed.seconds else [])),
+        epochs=0,
+        retrain_epochs=0,
+        memory_bytes=round(1e6 * expected.megabytes),
+        disk_bytes=3 * model.file_bytes,
+    )
+
+
+def fitted(paces: Paces, recipe: Recipe, *, minutes: float, spent: float) -> Recipe:
+    """Return the recipe with the epochs of both trainings shortened alike until they fit; as it is where they do.
+
+    Args:
+        minutes: what the whole run may take.
+        spent: seconds of it that are over.
+
+    Raises:
+        OptionError: one epoch of each training, and four iterations of pruning, take longer.
+    """
+    room = _GIVEN_OUT * 60 * minutes - spent
+    length = paces.steps_per_epoch
+    most = recipe.settings(steps_per_epoch=length).epochs
+    again = recipe.retraining_epochs(steps_per_epoch=length)
+
+    def shortened(epochs: int, retrain_epochs: int) -> Recipe:
+        return replace(recipe, epochs=epochs, retrain_epochs=retrain_epochs)
+
+    def iterations(epochs: int) -> int:
+        return shortened(epochs, again).settings(steps_per_epoch=length).rounds(length)
+
+    fewest = next((epochs for epochs in range(1, most) if iterations(epochs) >= _LEAST_ITERATIONS), most)
+    parts = max(most, again)
+    for part in range(parts, 0, -1):
+        tried = shortened(max(fewest, round(most * part / parts)), min(again, max(1, round(again * part / parts))))
+        if paces.seconds(tried) <= room:
+            return tried
+    least = spent + paces.seconds(shortened(fewest, min(again, 1)))
+    raise OptionError(
+        f"--max-minutes {minutes:g}",
+        expected=f"time for {plural(fewest, 'epoch')} of pruning"
+        + (" and 1 of retraining" if again else "")
+        + ", which is the least",
+        found=f"about {duration(least)} that these would take",
+        way_out=f"allow {math.ceil(least / 6 / _GIVEN_OUT) / 10:g} minutes, or give fewer samples",
+    )
+
+
+def foresee(
+    training: Training,
+    model: Model,
+    units: Units,
+    problem: Problem,
+    *,
+    timing: Timing | None,
+    share: float,
+    given: Model,
+    minutes: float | None,
+) -> tuple[Forecast | None, Recipe]:
+    """Measure what a run that trains will take, and shorten its epochs where they have to fit a time.
+
+    Args:
+        model, timing, share: as for ``measured_paces``.
+        given: the original file.
+        minutes: what the whole run may take; None: any time.
+
+    Returns:
+        The forecast, None where the loss is not finite from the start; and the recipe to go on with.
+
+    Raises:
+        OptionError: not even the least fits.
+        DivergedError: the loss is not finite, and there is a time to fit.
+    """
+    journal, recipe = training.journal, training.recipe
+    with journal.stage(STAGE):
+        try:
+            paces = measured_paces(training, model, units, problem, timing=timing, share=share)
+        except DivergedError:
+            if minutes is not None:
+                raise
+            return None, recipe
+    if minutes is not None:
+        recipe = fitted(paces, recipe, minutes=minutes, spent=sum(journal.seconds().values()))
+    found = forecast_of(paces, recipe, file_bytes=given.file_bytes)
+    return found, recipe
+
+
+def held_against(report: Report, forecast: Forecast | None, journal: Journal) -> Report:
+    """Return a report with what was expected, and say where it came otherwise."""
+    if forecast is None:
+        return report
+    sentences = about_off(report.stages, forecast)
+    for sentence in sentences:
+        journal.progress.note(sentence)
+    return replace(report, forecast=forecast.stages, simplified=(*report.simplified, *sentences))
+
+
+def about_off(stages: Iterable[StageTime], forecast: Forecast) -> tuple[str, ...]:
+    """Return a sentence where a run took much longer or much shorter than it was expected to; none where it did not."""
+    told = tuple(stages)
+    names = [stage.name for stage in told]
+    took = _sum(told[names.index(STAGE) + 1 :] if STAGE in names else told)
+    if abs(took - forecast.seconds) <= max(_OFF * took, _OFF_SECONDS):
+        return ()
+    return (f"The run took {duration(took)}, not the {duration(forecast.seconds)} that were expected.",)
+
+
+def _sum(stages: Iterable[StageTime]) -> float:
+    return sum(stage.seconds for stage in stages)
