@@ -1,15 +1,20 @@
 """What a run was asked for, and what of that decides its result."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from onnxadmm.plan.budget import Budget
+import numpy as np
+
+from onnxadmm.admm.problem import CostModel, KeepArray
+from onnxadmm.plan.budget import Budget, budget_of
 from onnxadmm.plan.problem import Limits
 from onnxadmm.run.checkpoint import options_as_text
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.train.figures import name_of
 from onnxadmm.train.norm_restore import ENOUGH
+from onnxadmm.units.cost import CostKind
 
 #: What an interrupted run may go on with in another way: more or fewer processes, more or less memory. Everything else
 #: decides the result.
@@ -73,6 +78,24 @@ class Choices:
         told = {name: options.get(f"--{name.replace('_', '-')}", "") for name in ("epochs", "retrain_epochs")}
         epochs: dict[str, Any] = {name: int(text) for name, text in told.items() if text.isdecimal()}
         return replace(self, recipe=replace(self.recipe, **epochs))
+
+    @property
+    def goal(self) -> Budget | None:
+        """The budget as asked for; where the least is searched for that keeps a promise, all of what it counts."""
+        least = self._least
+        return self.budget if least is None else budget_of(least, 1)
+
+    def budget_met(self, cost: CostModel, keep: KeepArray) -> Budget | None:
+        """The budget as asked for; where the least was searched for that keeps a promise, what was found."""
+        if self._least is None:
+            return self.budget
+        share = cost.total(keep) / cost.total(np.ones_like(keep))
+        return budget_of(self._least, math.ceil(1e4 * share) / 1e4)
+
+    @property
+    def _least(self) -> CostKind | None:
+        """What is to cost the least, where a promise is to be kept instead of a budget."""
+        return None if self.calibration is None or self.calibration.max_drop is None else self.calibration.by
 
     def deciding(self) -> dict[str, str]:
         """What decides the result, as text by name on the command line; a new field is among it by itself.

@@ -1,30 +1,23 @@
 """The steps of a compression, in order."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
-from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
-from onnxadmm.graph.constants import stored_bytes, with_constants
+from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
-from onnxadmm.graph.still import about_drawing
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.latency.cost import PLANS, LatencyCost, latency_for
 from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.budget import Budget, budget_of
+from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal, state_problem
 from onnxadmm.report.findings import OUTPUT_ERROR
@@ -32,9 +25,7 @@ from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.gates import open_gates
-from onnxadmm.rewrite.mask import mask
-from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.rewrite.verify import Verification, require, verify
+from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 from onnxadmm.run.choices import Choices
@@ -49,18 +40,17 @@ from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, Quality, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
+from onnxadmm.run.proving import cut_and_proven
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST
 from onnxadmm.run.refits import refitted
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.run.variants import Variant
-from onnxadmm.surgery import trial_inputs
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.prepare.time_major import refuse_time_major
-from onnxadmm.units.cost import CostKind
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
@@ -173,7 +163,7 @@ class Compression:
         self.units, self._ignored = paying_units(
             self.ready,
             choices,
-            self._goal(),
+            self.choices.goal,
             original_bytes=self.model.file_bytes,
             single_file=self.ending.single_file,
             notes=self.journal.notes,
@@ -185,12 +175,12 @@ class Compression:
 
     def _waits_for_data(self) -> bool:
         """Whether the problem cannot be stated without the data: they tell sizes, and inputs to measure with."""
-        goal = self._goal()
+        goal = self.choices.goal
         return leaves_sizes_open(self.model) or (goal is not None and goal.latency is not None)
 
     def _state(self) -> None:
         """State the problem, and refuse it where it cannot be solved; a budget of latency is measured first."""
-        choices, goal = self.choices, self._goal()
+        choices, goal = self.choices, self.choices.goal
         if goal is not None and goal.latency is not None:
             self.latency = self._measured_latency(goal)
         single_file = self.ending.single_file
@@ -320,7 +310,16 @@ class Compression:
                 pruned = refitted(self.training, self.ready, self.units, pruned)
         checkpoints.flush()
         self.shared.header = self._header()
-        small, verification = self._shrink(pruned)
+        with self.journal.stage("shrink and verify"):
+            small, verification = cut_and_proven(
+                self.ready,
+                self.units,
+                pruned,
+                self.training,
+                given=self.model,
+                seed=self.choices.seed,
+                inputs=self._inputs(),
+            )
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
         return result, pruned, verification
 
@@ -374,38 +373,6 @@ class Compression:
         self._is_simplified = True
         return result.model
 
-    def _shrink(self, pruned: Pruned) -> tuple[Model, Verification]:
-        """Cut, and prove that nothing but the cut has changed."""
-        with self.journal.stage("shrink and verify"):
-            trained = with_constants(self.ready, pruned.weights)
-            small = shrink(trained, self.units, pruned.keep)
-            masked = mask(trained, self.units, pruned.keep)
-            random = trial_inputs(trained, seed=self.choices.seed, inputs=self._inputs())
-            feeds: list[Mapping[str, NDArray[Any]]] = [*random]
-            real = 16 if batch_is_free(trained) else fixed_batch(trained)
-            batch = next(iter(self.training.held_out.batches(real, pad_last=True)))
-            feeds.append({**batch.inputs, **self.training.samples.held})
-            verification = verify(
-                masked, small, feeds, kept=lambda name, shape: self.units.positions(name, pruned.keep, shape)
-            )
-            self.journal.notes += [f"Verified within rounding: output {line}." for line in verification.within_noise]
-            warnings = self.journal.warnings
-            if verification.blind:
-                names = ", ".join(verification.blind)
-                warnings.append(f"Hardly depends on the input: {names}. The verification says little about it.")
-            if verification.held_still:
-                warnings.append(about_drawing(verification.held_still))
-            more = stored_bytes(small) - stored_bytes(self.model)
-            if more > 0:
-                warnings.append(
-                    f"The weights need {more:,} bytes more than the original's: some that the graph computes were "
-                    "written out to be cut. --ignore leaves their groups to the graph."
-                )
-            if not verification.passed and self.units.inexact:
-                names = ", ".join(self.units.inexact)
-                warnings.append(f"Pruned, as asked, through operators that mix channels: {names}.")
-            return small, require(verification, inexact=self.units.inexact)
-
     def _inputs(self) -> dict[str, object]:
         """The values of inputs that stay the same for every sample, wherever they came from."""
         return {**self.choices.inputs, **self.training.samples.held}
@@ -421,7 +388,7 @@ class Compression:
                 units=self.units,
                 keep=pruned.keep,
                 zeros=pruned.zeros,
-                budget=self._budget(pruned),
+                budget=self.choices.budget_met(self.problem.cost, pruned.keep),
                 latency=self.latency,
                 verification=verification,
             )
@@ -472,24 +439,6 @@ class Compression:
         known = self._original if data is self.training.held_out else None  # it was measured first
         return Quality(known or measured(self.model), measured(saved))
 
-    def _least(self) -> CostKind | None:
-        """What is to cost the least, where a promise is to be kept instead of a budget."""
-        calibration = self.choices.calibration
-        return None if calibration is None or calibration.max_drop is None else calibration.by
-
-    def _goal(self) -> Budget | None:
-        """The budget as asked for; where the least is searched for that keeps a promise, all of what it counts."""
-        least = self._least()
-        return self.choices.budget if least is None else budget_of(least, 1)
-
-    def _budget(self, pruned: Pruned) -> Budget | None:
-        """The budget as asked for; where the least was searched for that keeps a promise, what was found."""
-        least, cost = self._least(), self.problem.cost
-        if least is None:
-            return self.choices.budget
-        share = cost.total(pruned.keep) / cost.total(np.ones_like(pruned.keep))
-        return budget_of(least, math.ceil(1e4 * share) / 1e4)
-
     def _plan(self, pruned: Pruned) -> Plan:
         return make_plan(
             self.ready,
@@ -500,5 +449,5 @@ class Compression:
             simplified=self._is_simplified,
             zeros=pruned.zeros,
             fitted=() if self.choices.calibration is None else tuple(sorted(pruned.weights)),
-            note=describe_goal(self._budget(pruned), self.choices.targets),
+            note=describe_goal(self.choices.budget_met(self.problem.cost, pruned.keep), self.choices.targets),
         )

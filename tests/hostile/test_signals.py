@@ -36,7 +36,7 @@ _VERBS = {
         ["compress", "MODEL", "--data", "DATA", "--params", "0.5", "--out", "OUT/out"],
     ),
     "compress": (
-        "onnxadmm.run.steps.shrink",
+        "onnxadmm.run.proving.shrink",
         ["compress", "MODEL", "--data", "DATA", "--params", "0.5", "--epochs", "1", "--out", "OUT/out"],
     ),
 }

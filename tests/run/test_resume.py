@@ -20,7 +20,7 @@ from onnxadmm.errors import CheckpointError, DataError, DivergedError, OptionErr
 from onnxadmm.progress import Iteration, Silent
 from onnxadmm.report.reading import read_history
 from onnxadmm.rewrite.verify import Verification
-from onnxadmm.run import checkpoint, steps
+from onnxadmm.run import checkpoint, proving
 from onnxadmm.run.checkpoint import read_checkpoint
 from tests.conftest import Command
 
@@ -209,12 +209,12 @@ def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp
 def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = steps.verify
+    honest = proving.verify
 
     def failed(*given: object, **named: object) -> Verification:
         return replace(honest(*given, **named), passed=False, first_difference="output y: differs")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(steps, "verify", failed)
+    monkeypatch.setattr(proving, "verify", failed)
     progress = InterruptedRun(10**6, RuntimeError())
     with pytest.raises(VerificationError):
         run(tmp_path / "out", progress=progress)
