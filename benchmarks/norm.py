@@ -30,6 +30,7 @@ from onnxadmm.plan.problem import Limits
 from onnxadmm.progress import SILENT
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.run.choices import Choices
+from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
@@ -96,16 +97,20 @@ def begin(model: Path, norm: str, macs: float, seed: int, data: Data, epochs: tu
         targets={},
         limits=Limits(round_to=this_machine().simd_floats),
         preprocessing=PREPROCESSING,
+        calibration=None,
         recipe=recipe,
         ignore=(),
         inexact=False,
         simplified=True,
         seed=seed,
+        input_shapes=None,
         custom_ops=None,
         rules=None,
+        max_minutes=None,
         inputs={},
     )
-    run = Compression(load(model), choices, Journal(SILENT))
+    ending = Ending(sparse=True, single_file=False, int8=False, fp16=False, timing=None, options={})
+    run = Compression(load(model), choices, Journal(SILENT), ending)
     run.find()
     run.read(data.training, data.test)
     return run
