@@ -10,18 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from itertools import accumulate
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from onnxadmm.errors import OnnxAdmmError, OptionError
@@ -30,6 +21,9 @@ from onnxadmm.progress import Progress as Listener
 from onnxadmm.report.codec import dumps, encode
 from onnxadmm.report.escaping import for_terminal, shown
 from onnxadmm.report.words import duration, large
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 # Anything longer than this is told about; anything shorter passes in silence.
 _SILENT_SECONDS: Final = 2.0
@@ -227,17 +221,19 @@ def _draws_in_notebook(console: Console) -> bool:
     return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
-def _bar(console: Console, *, counted: bool) -> Progress:
+def _bar(console: Console, *, counted: bool) -> "Progress":
+    # Imported late: every command would wait for it, completion too.
+    from rich import progress
+
     if not counted:
-        return Progress(
-            SpinnerColumn(), TextColumn("{task.description}", markup=False), console=console, transient=True
-        )
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
+        spinner = (progress.SpinnerColumn(), progress.TextColumn("{task.description}", markup=False))
+        return progress.Progress(*spinner, console=console, transient=True)
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(compact=True),
+        progress.TextColumn("left"),
         console=console,
         transient=True,
     )
