@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from onnxadmm.admm.bounds import Bound, Bounds
@@ -51,6 +52,13 @@ def settle(problem: Problem, choose: Callable[[], KeepArray]) -> KeepArray:
             break
     within = [each for each in tried if each[0] <= 1.0]
     return max(within, key=_fullness)[1] if within else min(tried, key=_fullness)[1]
+
+
+def untimed(problem: Problem) -> Problem:
+    """Return a problem whose costs are only told of: choices under it are not measured, and correct nothing."""
+    if not isinstance(problem.cost, Bounds):
+        return problem
+    return replace(problem, cost=Bounds([replace(bound, measured=None) for bound in problem.cost.bounds]))
 
 
 class _Correction:

