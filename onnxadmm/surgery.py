@@ -11,14 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_inputs
 from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import PlanError
 from onnxadmm.files import refuse_input
-from onnxadmm.graph.model import Model, complaint, load, save
+from onnxadmm.graph.model import Model, Source, complaint, load, save
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import with_input_shapes
@@ -37,7 +36,6 @@ from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
 
-Source = str | Path | onnx.ModelProto | Model
 InputShapes = Mapping[str, Sequence[int]]
 
 

@@ -73,7 +73,7 @@ def refuse_below(problem: Problem, ladders: Sequence[Ladder], least: Sequence[in
 
     The message names the bound, the least that can be met, and the groups that hold most of it.
     """
-    keep = keep_counts(problem, ladders, least)
+    keep = keep_counts(problem.unit_count, ladders, least)
     if problem.cost.total(keep) <= budget:
         return
     cost = problem.cost

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxadmm.admm.problem import GateGroup, KeepArray, Problem, UnitArray
+from onnxadmm.admm.problem import GateGroup, KeepArray, UnitArray
 from onnxadmm.errors import OptionError
 
 
@@ -72,9 +72,9 @@ def make_ladder(group: GateGroup, steps: UnitArray) -> Ladder:
     return Ladder(steps=steps, fewest=fewest, multiple=ladder.multiple)
 
 
-def keep_counts(problem: Problem, ladders: Sequence[Ladder], kept: Sequence[int]) -> KeepArray:
+def keep_counts(unit_count: int, ladders: Sequence[Ladder], kept: Sequence[int]) -> KeepArray:
     """Return which units stay when each group keeps so many of its last steps: bool ``[unit_count]``."""
-    keep = np.ones(problem.unit_count, dtype=np.bool_)
+    keep = np.ones(unit_count, dtype=np.bool_)
     for ladder, count in zip(ladders, kept, strict=True):
         keep[ladder.steps[: ladder.steps.shape[0] - count]] = False
     return keep

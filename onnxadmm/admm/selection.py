@@ -64,12 +64,12 @@ def select_per_group(score: DoubleArray, problem: Problem, *, budget: float | No
     low, high = 0, shares.size
     while high - low > 1:
         middle = (low + high) // 2
-        keep = keep_counts(problem, ladders, _counts_of_share(ladders, float(shares[middle]), least))
+        keep = keep_counts(problem.unit_count, ladders, _counts_of_share(ladders, float(shares[middle]), least))
         if problem.cost.total(keep) <= limit:
             low = middle
         else:
             high = middle
-    return keep_counts(problem, ladders, _counts_of_share(ladders, float(shares[low]), least))
+    return keep_counts(problem.unit_count, ladders, _counts_of_share(ladders, float(shares[low]), least))
 
 
 def _sizes(ladders: list[Ladder]) -> list[int]:

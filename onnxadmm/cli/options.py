@@ -85,6 +85,10 @@ _MORE_OF_BUDGETS: Final = {
 }
 
 
+#: All that the command line says of a budget, by the names of its options.
+OF_BUDGETS: Final = (*COUNTED, *_MORE_OF_BUDGETS)
+
+
 def counts(run: Callable[..., None]) -> Callable[..., None]:
     """Give a verb an option for all that a budget may count; its parameter ``amounts`` receives what was asked for."""
     signature = inspect.signature(run)
@@ -100,11 +104,10 @@ def counts(run: Callable[..., None]) -> Callable[..., None]:
         for kind, counted in COUNTED.items()
     ]
     options += [_of_budget(name, default, annotation) for name, (default, annotation) in _MORE_OF_BUDGETS.items()]
-    names = [option.name for option in options]
 
     @functools.wraps(run)
     def with_amounts(**given: Any) -> None:
-        run(amounts={name: given.pop(name) for name in names}, **given)
+        run(amounts={name: given.pop(name) for name in OF_BUDGETS}, **given)
 
     place = list(signature.parameters).index("amounts")
     parameters = list(signature.parameters.values())

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from onnxadmm.cli import compress
 from onnxadmm.cli.compress import arguments
-from onnxadmm.cli.options import read_budget
+from onnxadmm.cli.options import OF_BUDGETS, read_budget
 from onnxadmm.console import print_json, print_line, progress_of, stdout_console
 from onnxadmm.errors import OptionError
 from onnxadmm.plan.budget import COUNTED, Amount
@@ -30,8 +30,7 @@ def run(**given: Any) -> None:
             found=", ".join(f"--{kind}" for kind in swept) or "none",
             way_out="write e.g. --params 0.5,0.2,0.1; others may have one amount for all",
         )
-    names = (*COUNTED, "speedup", "latency_batch")
-    common = {name: None if name in swept else asked[name] for name in names}
+    common = {name: None if name in swept else asked[name] for name in OF_BUDGETS}
     taken = arguments(asked)
     del taken["targets"]
     with progress_of(quiet=asked["quiet"]) as progress:

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.errors import OptionError
 from onnxadmm.graph.constants import FLOATS, constant, constants_by_name, with_constants
-from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.model import Model, Source, load
 
 Array = NDArray[Any]
-Source = str | Path | onnx.ModelProto | Model
 
 
 def weights(model: Source) -> dict[str, Array]:

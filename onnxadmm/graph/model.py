@@ -73,7 +73,11 @@ class Model:
         return f"Model({name}: {nodes} nodes, {self.file_bytes:,} bytes, sha256 {self.sha256[:12]})"
 
 
-def load(source: str | Path | onnx.ModelProto | Model) -> Model:
+#: What every function takes a model as.
+Source = str | Path | onnx.ModelProto | Model
+
+
+def load(source: Source) -> Model:
     """Load a model from a file or a protobuf message; a ``Model`` is handed back as it is.
 
     Opset 7 to the newest that the ``onnx`` package knows, any IR version (kept as it is), weights inside the file or

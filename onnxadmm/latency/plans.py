@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.ladder import Ladder, make_ladder
+from onnxadmm.admm.ladder import Ladder, keep_counts, make_ladder
 from onnxadmm.admm.problem import GateGroup
 
 KeepArray = NDArray[np.bool_]
@@ -20,7 +20,7 @@ _SPREAD: Final = 0.4
 def smallest(groups: Sequence[GateGroup], unit_count: int) -> KeepArray:
     """Return the plan that keeps the fewest units of every group: bool ``[unit_count]``."""
     ladders = _ladders(groups)
-    return _kept(ladders, [ladder.fewest for ladder in ladders], unit_count)
+    return keep_counts(unit_count, ladders, [ladder.fewest for ladder in ladders])
 
 
 def draw(groups: Sequence[GateGroup], unit_count: int, *, count: int, seed: int) -> list[KeepArray]:
@@ -35,7 +35,7 @@ def draw(groups: Sequence[GateGroup], unit_count: int, *, count: int, seed: int)
     for share in generator.permutation(np.linspace(*_SHARES, count)):
         shares = np.clip(share * np.exp(generator.normal(0.0, _SPREAD, len(ladders))), 0.0, 1.0)
         counts = [_level(ladder, float(each)) for ladder, each in zip(ladders, shares, strict=True)]
-        found.append(_kept(ladders, counts, unit_count))
+        found.append(keep_counts(unit_count, ladders, counts))
     return found
 
 
@@ -48,10 +48,3 @@ def _ladders(groups: Sequence[GateGroup]) -> list[Ladder]:
 
 def _level(ladder: Ladder, share: float) -> int:
     return int(ladder.levels[np.argmin(np.abs(ladder.levels - share * len(ladder.steps)))])
-
-
-def _kept(ladders: Sequence[Ladder], counts: Sequence[int], unit_count: int) -> KeepArray:
-    keep = np.ones(unit_count, np.bool_)
-    for ladder, count in zip(ladders, counts, strict=True):
-        keep[ladder.steps[: len(ladder.steps) - count]] = False
-    return keep

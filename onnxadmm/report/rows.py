@@ -139,11 +139,12 @@ def _quality(
         change = f"{100 * difference:+.2f} points" if some.is_share else f"{difference:+.4g}"
         lost = -difference if some.more_is_better else difference
         worse = lost > NOTABLE_DROP * (1 if some.is_share else abs(before.value))
-    told = tuple(map(_score, others))
-    yield Row(f"{data} {some.metric}", _score(before), _score(after), change, "quality", headline, worse, told)
+    was, now, *told = map(score_in_words, (before, after, *others))
+    yield Row(f"{data} {some.metric}", was, now, change, "quality", headline, worse, tuple(told))
 
 
-def _score(score: Score | None) -> str:
+def score_in_words(score: Score | None) -> str:
+    """A figure of quality as people read it: a share in percent, a dash where there is none."""
     if score is None:
         return "-"
     return percent(score.value) if score.is_share else f"{score.value:.4g}"

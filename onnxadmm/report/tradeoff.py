@@ -13,7 +13,8 @@ from onnxadmm.errors import BudgetError, InputError, OptionError
 from onnxadmm.plan.budget import COUNTED
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 from onnxadmm.report.report import Report, Score
-from onnxadmm.report.words import amount, percent, times
+from onnxadmm.report.rows import score_in_words
+from onnxadmm.report.words import amount, times
 from onnxadmm.units.cost import CostKind
 
 SCHEMA: Final = "onnxadmm.sweep/1"
@@ -210,18 +211,12 @@ def rows_of(found: TradeOff) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 amount("params", point.parameters),
                 amount("macs", point.macs),
                 amount("size", point.file_bytes),
-                *(_score(getattr(point, name)) for name in scores),
+                *(score_in_words(getattr(point, name)) for name in scores),
                 f"{point.lost:.2f}" if point.asked else "",
                 *(times(speedups[batch]) if batch in speedups else "-" for batch in batches),
             )
         )
     return titles, rows
-
-
-def _score(score: Score | None) -> str:
-    if score is None:
-        return "-"
-    return percent(score.value) if score.is_share else f"{score.value:.4g}"
 
 
 def told(found: TradeOff, point: Point) -> str:

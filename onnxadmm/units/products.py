@@ -19,19 +19,19 @@ class Products:
 
     Attributes:
         axes: for each axis, its units (-1, which stays, stands first) and how many positions each has.
-        scales: for each axis, what its positions count.
+        scales: what a position of each axis counts, float64 ``[axes]``.
         terms: constant and numbers of the axes of each term.
     """
 
     def __init__(self, terms: Iterable[CostTerm], unit_count: int, *, step: int = 1) -> None:
         self.terms: list[tuple[float, list[int]]] = []
         self.axes: list[tuple[LabelArray, NDArray[np.int64]]] = []
-        self.scales: list[float] = []
+        scales: list[float] = []
         self._step = step
         known: dict[bytes, int] = {}
         for term in terms:
-            self.terms.append((term.constant, [self._index(axis, known) for axis in term.axes]))
-        self._scales = np.array(self.scales)
+            self.terms.append((term.constant, [self._index(axis, known, scales) for axis in term.axes]))
+        self.scales = np.array(scales)
         self._count = unit_count
         sizes = [units.size for units, _ in self.axes]
         self._owners = np.repeat(np.arange(len(sizes)), sizes)  # the axis of each of the units
@@ -44,18 +44,18 @@ class Products:
         self._factors = np.array([[*axes, *[one] * (width - len(axes))] for _, axes in self.terms], np.int64)
         self._factors = self._factors.reshape(len(self.terms), width)
 
-    def _index(self, axis: LabelArray, known: dict[bytes, int]) -> int:
+    def _index(self, axis: LabelArray, known: dict[bytes, int], scales: list[float]) -> int:
         key = axis.shape[0].to_bytes(8, "little") + axis.tobytes() if axis.ndim > 1 else axis.tobytes()
         if key not in known:
             known[key] = len(self.axes)
             self.axes.append(np.unique(axis.reshape(-1), return_counts=True))
-            self.scales.append(1.0 / axis.shape[0] if axis.ndim > 1 else 1.0)
+            scales.append(1.0 / axis.shape[0] if axis.ndim > 1 else 1.0)
         return known[key]
 
     def lengths(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return how long each axis is when the units of ``keep`` stay, bool ``[unit count]``: float64 ``[axes]``."""
         kept = self._positions * np.append(keep, True)[self._units]
-        found: NDArray[np.float64] = np.bincount(self._owners, kept, minlength=self._scales.size) * self._scales
+        found: NDArray[np.float64] = np.bincount(self._owners, kept, minlength=self.scales.size) * self.scales
         # Lengths are sums of counts and their means: what lies a rounding above a multiple is that multiple.
         return found if self._step == 1 else np.ceil(found / self._step - 1e-9) * self._step
 
@@ -73,7 +73,7 @@ class Products:
 
         With a step this is the slope over several of them.
         """
-        added = (self._slopes(self.lengths(keep)) * self._scales)[self._owners] * self._positions
+        added = (self._slopes(self.lengths(keep)) * self.scales)[self._owners] * self._positions
         found = np.bincount(self._units, added, minlength=self._count + 1)[: self._count]
         return found.astype(np.float64, copy=False)
 
