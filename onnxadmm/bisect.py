@@ -13,14 +13,14 @@ from onnxadmm.bench.inputs import at_sizes_that_run, random_inputs, required_inp
 from onnxadmm.errors import ModelFileError, OnnxAdmmError
 from onnxadmm.files import cannot_write, refuse_existing
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
-from onnxadmm.graph.model import Model, Source, clone, from_proto, load, save, to_proto
+from onnxadmm.graph.model import Model, clone, from_proto, load, save, to_proto
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.report.writer import write_text
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, verify
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import InputShapes, apply_plan, opened
+from onnxadmm.surgery import InputShapes, Source, apply_plan, opened
 from onnxadmm.units.units import Group, Units, find_units
 
 _RANDOM = "random weights, seed 0"

@@ -12,7 +12,6 @@ from typing import Any, Final
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.console import listening
 from onnxadmm.errors import DivergedError, OptionError
-from onnxadmm.graph.model import Source
 from onnxadmm.graph.stated import in_words as shapes_as_text
 from onnxadmm.operators.outside import rule_files
 from onnxadmm.output import OutputFolder
@@ -32,7 +31,7 @@ from onnxadmm.run.result import Compressed
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import InputShapes, opened
+from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.train.engine import require as require_training
 
 #: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.errors import OptionError
-from onnxadmm.graph.model import Source
 from onnxadmm.latency.cost import latency_for
 from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.plan.given import given_budget, given_or_usual
@@ -18,7 +17,7 @@ from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
 from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.growth import leave_out_growing
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import InputShapes, opened
+from onnxadmm.surgery import InputShapes, Source, opened
 from onnxadmm.units.cost import FileSize
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find

@@ -15,7 +15,7 @@ from onnxadmm.compress import describe_source
 from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
 from onnxadmm.files import refuse_existing, refuse_input
-from onnxadmm.graph.model import Model, Source, load
+from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.stated import leaves_sizes_open, with_samples
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.given import given_or_usual
@@ -29,7 +29,7 @@ from onnxadmm.run.recipe import MOST_LOST, Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
 from onnxadmm.run.variants import losses_of
 from onnxadmm.runtime.custom_ops import custom_operators
-from onnxadmm.surgery import InputShapes, opened
+from onnxadmm.surgery import InputShapes, Source, opened
 
 
 @dataclass(frozen=True)

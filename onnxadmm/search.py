@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from onnxadmm.compress import compress
 from onnxadmm.console import listening
 from onnxadmm.errors import BudgetError, DivergedError, OptionError
-from onnxadmm.graph.model import Source
 from onnxadmm.output import OutputFolder, names_of_results
 from onnxadmm.plan.budget import COUNTED, Budget
 from onnxadmm.plan.given import given_budget
@@ -22,6 +21,7 @@ from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import Point, TradeOff
 from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.shared import Shared
+from onnxadmm.surgery import Source
 from onnxadmm.sweep import Points
 from onnxadmm.train.data.sources import Raw, read_source
 from onnxadmm.units.cost import CostKind

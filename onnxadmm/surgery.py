@@ -17,7 +17,8 @@ from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_input
 from onnxadmm.bench.latency import Latencies, measure_latency
 from onnxadmm.errors import PlanError
 from onnxadmm.files import refuse_input
-from onnxadmm.graph.model import Model, Source, complaint, load, save
+from onnxadmm.graph.model import Model, complaint, load, save
+from onnxadmm.graph.model import Source as Source  # what the calls built on this module take as well
 from onnxadmm.graph.probing import has_custom_operators
 from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import with_input_shapes

@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from onnxadmm.compress import compress
 from onnxadmm.errors import CheckpointError, OptionError
 from onnxadmm.files import discard
-from onnxadmm.graph.model import Source
 from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME
 from onnxadmm.plan.budget import COUNTED, Amount, Budget, parse_amount
 from onnxadmm.plan.given import given_budget
@@ -23,6 +22,7 @@ from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import CSV_NAME, NAME, TradeOff, to_csv, to_text, trade_off
 from onnxadmm.report.writer import write_text
 from onnxadmm.run.shared import Shared
+from onnxadmm.surgery import Source
 from onnxadmm.units.cost import CostKind
 
 #: What the runs share, while there are more to come.
