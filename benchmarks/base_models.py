@@ -61,9 +61,9 @@ WARMUP, START = 3, 0.03
 SHIFT = 2
 RECIPES = {
     "teacher": Recipe(60, 512, 0.4, 5e-4, 4, cutmix=True),
-    "cifarnet": Recipe(200, 512, 0.2, 5e-4, SHIFT, 0.9),
-    "resnet20": Recipe(200, 512, 0.2, 5e-4, SHIFT, 0.9),
-    "mobilenetv2": Recipe(200, 512, 0.2, 3e-4, SHIFT, 0.9),
+    "cifarnet": Recipe(192, 512, 0.2, 5e-4, SHIFT, 0.9),
+    "resnet20": Recipe(192, 512, 0.2, 5e-4, SHIFT, 0.9),
+    "mobilenetv2": Recipe(192, 512, 0.2, 3e-4, SHIFT, 0.9),
 }
 
 
@@ -158,7 +158,7 @@ def mixed(x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tenso
 
 
 def loss_of(logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe) -> Tensor:
-    """Cross-entropy with the targets (probabilities), and with the teacher's answers at a temperature (Hinton, 2015)."""
+    """Cross-entropy with targets (probabilities), and with the teacher's answers at a temperature (Hinton, 2015)."""
     hard = functional.cross_entropy(logits, targets)
     if taught is None:
         return hard
