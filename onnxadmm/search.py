@@ -4,6 +4,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,9 +206,9 @@ def _search(points: Points, start: float | None, *, max_drop: float, by: CostKin
         share = kept * _STEP if not broken else math.sqrt(kept * broken)
         amount = f"{share:.4g}"
         if smallest is not None:
-            points.shared = Shared(smallest.calibration, smallest.pruned, header=smallest.header)
+            points.shared = replace(smallest)
         elif broken:
-            points.shared = Shared()  # no network was kept that another could go on from
+            points.shared = Shared(reading=points.shared.reading)  # no network was kept that another could go on from
         told = f"{100 * share:.1f} % of the {COUNTED[by].words}"
         try:
             points.run(amount, epochs=_EPOCHS)

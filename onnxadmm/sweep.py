@@ -31,6 +31,8 @@ _SHARED: Final = "shared.npz"
 _LEAST_EPOCHS: Final = 0.15
 #: Share of them that all budgets behind the first take together, beyond that least.
 _ALL_EPOCHS: Final = 0.8
+#: Share of the retraining epochs that such a budget takes: its weights have been retrained before.
+_RETRAIN_EPOCHS: Final = 0.5
 
 
 class _Budget(NamedTuple):
@@ -151,7 +153,7 @@ class Points:
         name = folder_name(self._kind, amount)
         found = self.finished(name)
         if found is None:
-            self.shared.epochs = 1.0 if self.shared.pruned is None else epochs
+            self.shared.epochs, self.shared.retrain_epochs = epochs, _RETRAIN_EPOCHS
             found = compress(
                 self._model,
                 budget=_with(self._common, self._kind, amount),

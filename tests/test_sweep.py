@@ -152,6 +152,32 @@ def test_what_another_run_left_is_not_taken_up(digits: DemoFiles, few_digits: Sa
 
 @pytest.mark.slow
 @needs_training
+def test_the_next_training_begins_with_the_network_as_retrained(digits: DemoFiles, few_digits: Samples) -> None:
+    shared = Shared()
+    given: dict[str, Any] = {"recipe": oa.Recipe(epochs=2, retrain_epochs=2, batch_size=32), "bench": False}
+    made = oa.compress(digits.model, data=few_digits, budget={"params": 0.3}, shared=shared, **given)
+    assert shared.pruned is not None
+    whole = oa.with_weights(oa.load(digits.model), {**oa.weights(oa.load(digits.model)), **shared.pruned.weights})
+    assert oa.verify(whole, made.model, made.plan).passed
+
+
+@needs_training
+def test_data_are_read_once_where_they_are_the_same(digits: DemoFiles, few_digits: Samples) -> None:
+    shared = Shared()
+    given: dict[str, Any] = {"recipe": oa.Recipe(epochs=1, retrain_epochs=0, batch_size=32), "bench": False}
+    given |= {"shared": shared, "limits": LIMITS}
+    oa.compress(digits.model, data=few_digits, budget={"params": 0.5}, **given)
+    first = shared.reading
+    oa.compress(digits.model, data=few_digits, budget={"params": 0.4}, **given)
+    assert shared.reading is first
+    other = (few_digits[0][::-1].copy(), few_digits[1][::-1].copy())
+    with pytest.raises(CheckpointError, match="--data"):
+        oa.compress(digits.model, data=other, budget={"params": 0.3}, **given)
+    assert shared.reading is not first
+
+
+@pytest.mark.slow
+@needs_training
 def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Samples, tmp_path: Path) -> None:
     found = swept(
         digits,
@@ -159,16 +185,30 @@ def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Sam
         tmp_path / "out",
         data=few_digits,
         amounts={"params": ["50%", "30%", "15%"]},
-        recipe=oa.Recipe(epochs=8, retrain_epochs=2, batch_size=32),
+        recipe=oa.Recipe(epochs=8, retrain_epochs=3, batch_size=32),
     )
     plans = [oa.Plan.read(tmp_path / "out" / point.folder / "plan.json") for point in found.points]
     assert [point.folder for point in found.points] == ["params-50percent", "params-30percent", "params-15percent"]
     for larger, smaller in itertools.pairwise(plans):
         for before, after in zip(larger.groups, smaller.groups, strict=True):
             assert set(before.removed) <= set(after.removed)
-    histories = [read_report(tmp_path / "out" / point.folder).history for point in found.points]
-    epochs = [max(row.epoch for row in history if row.stage == "prune") for history in histories]
-    assert epochs == [8, 3, 4]  # log(50/30) and log(30/15) of log(50/15), of 0.8 times 8
+    reports = [read_report(tmp_path / "out" / point.folder) for point in found.points]
+    epochs = [
+        [max(row.epoch for row in report.history if row.stage == stage) for report in reports]
+        for stage in ("prune", "retrain")
+    ]
+    # log(50/30) and log(30/15) of log(50/15), of 0.8 times 8; and half of 3.
+    assert epochs == [[8, 3, 4], [3, 2, 2]]
+    # A step is tried and timed once, and what is expected of the others follows from that.
+    stages = [{stage.name for stage in report.stages} for report in reports]
+    assert [{"preflight", "forecast"} & each for each in stages] == [{"preflight", "forecast"}, set(), set()]
+    expected = [{stage.name: stage.seconds for stage in report.forecast} for report in reports]
+    assert all(each.keys() == {"prune", "retrain", "measure"} for each in expected)
+    assert expected[0]["prune"] > expected[2]["prune"] > expected[1]["prune"]
+    assert expected[1]["retrain"] >= expected[2]["retrain"]
+    notes = [[note for note in report.simplified if "samples" in note] for report in reports]
+    assert notes[0] == notes[1] == notes[2]
+    assert reports[0].warnings == reports[1].warnings
     for point, plan in zip(found.points, plans, strict=True):
         assert oa.verify(digits.model, tmp_path / "out" / point.folder / "model.onnx", plan).retrained
 

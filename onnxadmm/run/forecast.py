@@ -18,6 +18,7 @@ from onnxadmm.run.measure import Timing, seconds_of_timing
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_pruning, pace_of_retraining
 from onnxadmm.run.trainings import Training
+from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
 #: The stage in which it is measured: what comes after it was foreseen.
@@ -83,52 +84,71 @@ class Paces:
         steps_per_epoch: batches of an epoch.
         prune: how fast the whole network trains.
         retrain: how fast the small one does; None where it is not trained.
-        share: of the pruning epochs that are taken, where a run goes on from a larger network.
         others: seconds by stage of what comes behind the trainings, whatever the epochs.
+        shares: of the epochs of pruning and of retraining that are taken, where a run goes on from a larger network.
+        macs: multiply-accumulates of a sample of both networks.
     """
 
     steps_per_epoch: int
     prune: Pace
     retrain: Pace | None
     others: tuple[StageTime, ...] = ()
-    share: float = 1.0
+    shares: tuple[float, float] = (1.0, 1.0)
+    macs: tuple[float, float] = (1.0, 1.0)
+
+    def under(self, macs: float, *, shares: tuple[float, float]) -> "Paces":
+        """Return the paces of a run under another budget: what a network takes is a line over its size.
+
+        Args:
+            macs: multiply-accumulates of a sample of its small network.
+            shares: of the epochs that it takes.
+        """
+        whole, small = self.macs
+        if self.retrain is None or whole <= small:
+            return replace(self, shares=shares)
+        place, least = (macs - small) / (whole - small), min(1.0, macs / max(1.0, small))
+
+        def between(one: float, other: float) -> float:
+            return max(one * least, one + place * (other - one))
+
+        step, look = (between(getattr(self.retrain, name), getattr(self.prune, name)) for name in ("step", "look"))
+        return replace(self, shares=shares, macs=(whole, macs), retrain=replace(self.retrain, step=step, look=look))
 
     def stages(self, recipe: Recipe) -> tuple[StageTime, ...]:
         """Return the seconds of every stage with the epochs of a recipe."""
-        settings = recipe.settings(steps_per_epoch=self.steps_per_epoch, share=self.share)
+        settings = recipe.settings(steps_per_epoch=self.steps_per_epoch, share=self.shares[0])
         pruning = self.prune.seconds(
             steps=settings.epochs * self.steps_per_epoch, looks=settings.rounds(self.steps_per_epoch)
         )
         found = [StageTime("prune", pruning)]
         if self.retrain is not None:
-            epochs = recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
+            epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
             retraining = self.retrain.seconds(steps=epochs * self.steps_per_epoch, looks=epochs + 1)
             found.append(StageTime("retrain", retraining))
         return (*found, *(stage for stage in self.others if stage.seconds))
+
+    def retraining_epochs(self, recipe: Recipe) -> int:
+        """Return the epochs of retraining that a recipe means."""
+        return recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch, share=self.shares[1])
 
     def seconds(self, recipe: Recipe) -> float:
         """Return the seconds of all stages with the epochs of a recipe."""
         return _sum(self.stages(recipe))
 
 
-def measured_paces(
-    training: Training, model: Model, units: Units, problem: Problem, *, timing: Timing | None, share: float = 1.0
-) -> Paces:
+def measured_paces(training: Training, model: Model, units: Units, problem: Problem, *, timing: Timing | None) -> Paces:
     """Take a few steps of both trainings, of the small one with the units that these few would keep.
 
     Args:
         model: without gates on activations.
         timing: how the latency is measured in the end.
-        share: of the pruning epochs that the run takes.
 
     Raises:
         DivergedError: the loss is not finite from the start.
     """
     recipe, length = training.recipe, training.steps_per_epoch
-    prune, keep = pace_of_pruning(
-        training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length, share=share)
-    )
+    prune, keep = pace_of_pruning(training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length))
     retrain, look = None, prune.look
     if epochs := recipe.retraining_epochs(steps_per_epoch=length):
         small = shrink(model, units, keep)
@@ -139,7 +159,8 @@ def measured_paces(
     whole = prune.look * tested / max(1, len(training.glance))
     measure = StageTime("measure", whole + look * (1 + tested / max(1, len(training.held_out))))
     others = (measure, StageTime("latency", seconds_of_timing(model, timing)))
-    return Paces(length, prune, retrain, others, share)
+    macs = Cost(units, "macs")
+    return Paces(length, prune, retrain, others, macs=(macs.dense(), macs.total(keep)))
 
 
 def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
@@ -148,11 +169,11 @@ def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
     Args:
         file_bytes: of the original.
     """
-    length, both = paces.steps_per_epoch, [pace for pace in (paces.prune, paces.retrain) if pace is not None]
+    both = [pace for pace in (paces.prune, paces.retrain) if pace is not None]
     return Forecast(
         paces.stages(recipe),
-        recipe.settings(steps_per_epoch=length, share=paces.share).epochs,
-        recipe.retraining_epochs(steps_per_epoch=length),
+        recipe.settings(steps_per_epoch=paces.steps_per_epoch, share=paces.shares[0]).epochs,
+        paces.retraining_epochs(recipe),
         memory_bytes=max(pace.memory_bytes for pace in both),
         # While a checkpoint is replaced there are two of them; that of retraining holds the pruned network as well.
         disk_bytes=file_bytes + 2 * (file_bytes + max(pace.state_bytes for pace in both)),
@@ -216,19 +237,16 @@ def foresee(
     problem: Problem,
     *,
     timing: Timing | None,
-    share: float,
-    given: Model,
     minutes: float | None,
-) -> tuple[Forecast | None, Recipe]:
+) -> tuple[Paces | None, Recipe]:
     """Measure what a run that trains will take, and shorten its epochs where they have to fit a time.
 
     Args:
-        model, timing, share: as for ``measured_paces``.
-        given: the original file.
+        model, timing: as for ``measured_paces``.
         minutes: what the whole run may take; None: any time.
 
     Returns:
-        The forecast, None where the loss is not finite from the start; and the recipe to go on with.
+        What was measured, None where the loss is not finite from the start; and the recipe to go on with.
 
     Raises:
         OptionError: not even the least fits.
@@ -237,15 +255,14 @@ def foresee(
     journal, recipe = training.journal, training.recipe
     with journal.stage(STAGE):
         try:
-            paces = measured_paces(training, model, units, problem, timing=timing, share=share)
+            paces = measured_paces(training, model, units, problem, timing=timing)
         except DivergedError:
             if minutes is not None:
                 raise
             return None, recipe
     if minutes is not None:
         recipe = fitted(paces, recipe, minutes=minutes, spent=sum(journal.seconds().values()))
-    found = forecast_of(paces, recipe, file_bytes=given.file_bytes)
-    return found, recipe
+    return paces, recipe
 
 
 def held_against(report: Report, forecast: Forecast | None, journal: Journal) -> Report:

@@ -186,9 +186,10 @@ class Recipe:
             return self.retrain_learning_rate
         return _DEEP_RATE if deep else _RATE
 
-    def retraining_epochs(self, *, steps_per_epoch: int) -> int:
-        """Return the passes over the data of retraining."""
-        return self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+    def retraining_epochs(self, *, steps_per_epoch: int, share: float = 1.0) -> int:
+        """Return the passes over the data of retraining, or a share of them, at least one where there are some."""
+        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+        return math.ceil(share * whole)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,24 @@ def test_a_stage_is_its_beginning_its_steps_and_its_looks() -> None:
 
 
 def test_a_run_that_does_not_retrain_or_goes_on_from_a_larger_network_takes_less() -> None:
-    alone = replace(PACES, retrain=None, share=0.5)
+    alone = replace(PACES, retrain=None, shares=(0.5, 1.0))
     stages = alone.stages(oa.Recipe(epochs=4, retrain_epochs=0))
     assert [stage.name for stage in stages] == ["prune", "measure"]
     assert stages[0].seconds == 3 + 20 + 2 * 8  # two epochs, and still 8 iterations in each
+
+
+def test_what_a_smaller_network_takes_is_a_line_over_its_size() -> None:
+    paces = replace(PACES, macs=(1000.0, 400.0))  # 1 s a step at 1000, 0.5 s at 400
+    found = paces.under(280.0, shares=(0.25, 0.5))
+    assert found.retrain is not None
+    assert found.retrain.step == pytest.approx(0.4)
+    assert (found.retrain.look, found.retrain.opening) == (1.0, 2.0)
+    assert found.prune == paces.prune
+    stages = {stage.name: stage.seconds for stage in found.stages(oa.Recipe(epochs=8, retrain_epochs=5))}
+    assert stages == pytest.approx({"prune": 3 + 20 + 2 * 5, "retrain": 2 + 3 * 10 * 0.4 + 4 * 1, "measure": 4.0})
+    steep = replace(paces, prune=Pace(3.0, 9.0, 1.0)).under(100.0, shares=(1.0, 1.0))
+    assert steep.retrain is not None
+    assert steep.retrain.step == pytest.approx(0.5 / 4)  # never less than in proportion
 
 
 def test_memory_and_disk_are_those_of_the_larger_training() -> None:
