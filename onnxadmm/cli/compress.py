@@ -103,6 +103,14 @@ def run(
     ignore_index: Annotated[
         int | None, typer.Option("--ignore-index", help="label that means none [-100, and 255 where it is no class]")
     ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option("--class-weights", help="what the classes count: balanced, numbers as 1,1,5, or a file of them"),
+    ] = None,
+    sample_weights: Annotated[
+        str | None,
+        typer.Option("--sample-weights", metavar="NAME", help="array of the data, or .npy file: what samples count"),
+    ] = None,
     inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
     method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
@@ -244,6 +252,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         output=asked.output,
         class_axis=asked.class_axis,
         ignore_index=asked.ignore_index,
+        class_weights=asked.class_weights,
+        sample_weights=asked.sample_weights,
         mode=asked.mode,
         method=asked.method,
         epochs=asked.epochs,

@@ -41,6 +41,11 @@ class Recipe:
         class_axis: axis of that output along which the classes lie, for cross-entropy; None: that of its Softmax or
             ArgMax, or the only one that the labels fit.
         ignore_index: the class label that means none; None: -100, and 255 where it is no class.
+        class_weights: what the classes count, in the loss, with its teacher, and in held-out and test figures:
+            ``"balanced"``, by how rare they are; a number for each; or a file of them. None: all alike. Weights are
+            scaled to a mean of 1 over the training data.
+        sample_weights: name of the array among the data that says what each sample counts, or an ``.npy`` file with a
+            number for each sample; the product where there are both. None: all alike.
         metric: what is measured on held-out and test data, and decides: of classes ``"accuracy"``, ``"top-5"``,
             ``"f1"``, ``"mean-iou"`` or ``"perplexity"``, of numbers ``"r2"`` or ``"mae"``, with ``"bce"``
             ``"accuracy"``, ``"f1"`` or ``"mean-iou"``; or a function of outputs (float32 ``[N, ...]``, before a Softmax
@@ -84,6 +89,8 @@ class Recipe:
     output: str | None = None
     class_axis: int | None = None
     ignore_index: int | None = None
+    class_weights: str | Sequence[float] | None = None
+    sample_weights: str | None = None
     metric: "str | OwnMetric | None" = None
     mode: Mode = "holistic"
     method: Method = "default"

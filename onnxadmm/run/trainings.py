@@ -287,6 +287,9 @@ class Training:
         arrays = {**self.samples.inputs, "": self.samples.order, "held out": self.held_out.order}
         if self.samples.labels is not None:
             arrays["labels"] = self.samples.labels
+        if (weighing := self.samples.weighing) is not None:
+            told = {"class weights": weighing.classes, "sample weights": weighing.samples}
+            arrays |= {name: array for name, array in told.items() if array is not None}
         for name, array in sorted(arrays.items()):
             total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
             for start in range(0, len(array), _DIGEST_ROWS):
