@@ -54,9 +54,10 @@ def sweep(
 ) -> TradeOff:
     """Compress a model under several budgets, from the largest to the smallest.
 
-    They share what they can. With ``calibrate`` the groups are measured once. With ``data`` every network is pruned
-    from the one before, not from the original, in a share of the epochs that fits how much smaller it is to be, and
-    retrained by itself; the teacher is always the original.
+    They share what they can: data, the original's figures and answers, and how fast its training is. With
+    ``calibrate`` the groups are measured once. With ``data`` every network is pruned from the one before as it was
+    retrained, not from the original, in a share of the epochs that fits how much smaller it is to be, and retrained in
+    half of the epochs; the teacher is always the original.
 
     Args:
         model: path or model.

@@ -193,7 +193,7 @@ def run(
         if max_drop is not None and calibrate is None:
             report = _searched(given, budget, progress)
         else:
-            report = compress(**arguments(given), budget=budget, progress=progress)
+            report = compress(**arguments(given), budget=budget, progress=progress).report
     print_report(report, as_json=as_json)
     if not as_json:
         print_next_steps(report, out)
