@@ -34,8 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"errors", "progress", "report"},
     "output": {"errors", "files"},
     "latency": {"graph", "rules", "units", "admm", "plan", "rewrite", "bench", "errors"},
-    "surgery": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},
-    "planning": {"errors", "graph", "units", "plan", "rewrite", "latency", "runtime", "surgery"},
+    "surgery": {"console", "errors", "files", "graph", "units", "plan", "progress", "rewrite", "bench", "output"}
+    | {"runtime"},
+    "planning": {"console", "errors", "graph", "units", "plan", "progress", "rewrite", "latency", "runtime", "surgery"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "runtime", "surgery"},
 }
 
