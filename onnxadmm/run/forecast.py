@@ -1,6 +1,7 @@
 """What a run will take, told before it trains: seconds by stage, memory and disk; and the epochs that fit a time."""
 
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,8 +14,9 @@ from onnxadmm.report.report import Report, StageTime
 from onnxadmm.report.words import duration, plural, size_in_bytes
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run.behind import guessed, seconds_of_refit, stages_behind
+from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Timing, seconds_of_timing
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_pruning, pace_of_retraining
 from onnxadmm.run.trainings import Training
@@ -23,6 +25,8 @@ from onnxadmm.units.units import Units
 
 #: The stage in which it is measured: what comes after it was foreseen.
 STAGE: Final = "forecast"
+#: The stage that tries whether the original can be put into bytes, where that is asked for.
+TRYING_BYTES: Final = "try bytes"
 #: Share of the time that is given out: a forecast is not exact, and a run that is late is worse than one that is early.
 _GIVEN_OUT: Final = 0.9
 #: Iterations of pruning below which a budget falls in too few steps.
@@ -85,6 +89,7 @@ class Paces:
         prune: how fast the whole network trains.
         retrain: how fast the small one does; None where it is not trained.
         others: seconds by stage of what comes behind the trainings, whatever the epochs.
+        refit: seconds of the refit between them; 0 without one.
         shares: of the epochs of pruning and of retraining that are taken, where a run goes on from a larger network.
         macs: multiply-accumulates of a sample of both networks.
     """
@@ -95,6 +100,7 @@ class Paces:
     others: tuple[StageTime, ...] = ()
     shares: tuple[float, float] = (1.0, 1.0)
     macs: tuple[float, float] = (1.0, 1.0)
+    refit: float = 0.0
 
     def under(self, macs: float, *, shares: tuple[float, float]) -> "Paces":
         """Return the paces of a run under another budget: what a network takes is a line over its size.
@@ -120,13 +126,13 @@ class Paces:
         pruning = self.prune.seconds(
             steps=settings.epochs * self.steps_per_epoch, looks=settings.rounds(self.steps_per_epoch)
         )
-        found = [StageTime("prune", pruning)]
+        found = [StageTime("prune", pruning), StageTime("refit", self.refit)]
         if self.retrain is not None:
             epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
             retraining = self.retrain.seconds(steps=epochs * self.steps_per_epoch, looks=epochs + 1)
             found.append(StageTime("retrain", retraining))
-        return (*found, *(stage for stage in self.others if stage.seconds))
+        return tuple(stage for stage in (*found, *self.others) if stage.seconds)
 
     def retraining_epochs(self, recipe: Recipe) -> int:
         """Return the epochs of retraining that a recipe means."""
@@ -137,30 +143,37 @@ class Paces:
         return _sum(self.stages(recipe))
 
 
-def measured_paces(training: Training, model: Model, units: Units, problem: Problem, *, timing: Timing | None) -> Paces:
+def measured_paces(training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending) -> Paces:
     """Take a few steps of both trainings, of the small one with the units that these few would keep.
 
     Args:
         model: without gates on activations.
-        timing: how the latency is measured in the end.
+        ending: what is done in the end.
 
     Raises:
         DivergedError: the loss is not finite from the start.
     """
     recipe, length = training.recipe, training.steps_per_epoch
     prune, keep = pace_of_pruning(training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length))
-    retrain, look = None, prune.look
+    retrain = None
+    look = whole = prune.look * len(training.held_out) / max(1, len(training.glance))
     if epochs := recipe.retraining_epochs(steps_per_epoch=length):
-        small = shrink(model, units, keep)
-        retrain = pace_of_retraining(training, small, epochs=epochs)
+        retrain = pace_of_retraining(training, shrink(model, units, keep), epochs=epochs)
         look = retrain.look
-    tested = 0.0 if training.test is None else len(training.test)
-    # Both models on the test data, the small one on held-out data: those of the original are known.
-    whole = prune.look * tested / max(1, len(training.glance))
-    measure = StageTime("measure", whole + look * (1 + tested / max(1, len(training.held_out))))
-    others = (measure, StageTime("latency", seconds_of_timing(model, timing)))
     macs = Cost(units, "macs")
-    return Paces(length, prune, retrain, others, macs=(macs.dense(), macs.total(keep)))
+    return Paces(
+        length,
+        prune,
+        retrain,
+        stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training)),
+        macs=(macs.dense(), macs.total(keep)),
+        refit=seconds_of_refit(training, model, units, small=look) if recipe.refit else 0.0,
+    )
+
+
+def _trying(training: Training) -> float:
+    """Seconds that it took to try whether the original can be put into bytes."""
+    return training.journal.seconds().get(TRYING_BYTES, 0.0)
 
 
 def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
@@ -180,14 +193,35 @@ def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
     )
 
 
-def forecast_of_calibration(expected: Work, *, timing: Timing | None, model: Model) -> Forecast:
-    """Return what a calibration of a model takes, given what it expects of itself."""
-    timed = StageTime("latency", seconds_of_timing(model, timing))
+def forecast_of_calibration(
+    expected: Work, training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending
+) -> Forecast:
+    """Return what a calibration of a model takes, and what comes behind it.
+
+    Args:
+        expected: what the calibration expects of itself.
+        model: without gates on activations.
+        ending: what is done in the end.
+    """
+    small, length = guessed(model, units, problem), training.steps_per_epoch
+    looks = []
+    for each in (model, small):
+        start = time.perf_counter()
+        training.metrics(each, training.glance)
+        looks.append((time.perf_counter() - start) * len(training.held_out) / max(1, len(training.glance)))
+    whole, look = looks
+    stages, memory = [StageTime("calibrate", expected.seconds)], 1e6 * expected.megabytes
+    epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
+    if epochs:
+        pace = pace_of_retraining(training, small, epochs=epochs)
+        stages.append(StageTime("retrain", pace.seconds(steps=epochs * length, looks=epochs + 1)))
+        memory = max(memory, pace.memory_bytes)
+    behind = stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training))
     return Forecast(
-        (StageTime("calibrate", expected.seconds), *([timed] if timed.seconds else [])),
+        (*stages, *(stage for stage in behind if stage.seconds)),
         epochs=0,
-        retrain_epochs=0,
-        memory_bytes=round(1e6 * expected.megabytes),
+        retrain_epochs=epochs,
+        memory_bytes=round(memory),
         disk_bytes=3 * model.file_bytes,
     )
 
@@ -236,13 +270,13 @@ def foresee(
     units: Units,
     problem: Problem,
     *,
-    timing: Timing | None,
+    ending: Ending,
     minutes: float | None,
 ) -> tuple[Paces | None, Recipe]:
     """Measure what a run that trains will take, and shorten its epochs where they have to fit a time.
 
     Args:
-        model, timing: as for ``measured_paces``.
+        model, ending: as for ``measured_paces``.
         minutes: what the whole run may take; None: any time.
 
     Returns:
@@ -255,7 +289,7 @@ def foresee(
     journal, recipe = training.journal, training.recipe
     with journal.stage(STAGE):
         try:
-            paces = measured_paces(training, model, units, problem, timing=timing)
+            paces = measured_paces(training, model, units, problem, ending=ending)
         except DivergedError:
             if minutes is not None:
                 raise

@@ -33,7 +33,14 @@ from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import first_look
 from onnxadmm.run.ending import Ending, Finished, Option
-from onnxadmm.run.forecast import Forecast, forecast_of, forecast_of_calibration, foresee, held_against
+from onnxadmm.run.forecast import (
+    TRYING_BYTES,
+    Forecast,
+    forecast_of,
+    forecast_of_calibration,
+    foresee,
+    held_against,
+)
 from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
@@ -232,7 +239,7 @@ class Compression:
     def try_bytes(self) -> None:
         """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
         if self.ending.int8:
-            with self.journal.stage("try bytes"):
+            with self.journal.stage(TRYING_BYTES):
                 try_quantizing(self.training, self.ready)
 
     def try_training(self) -> None:
@@ -270,16 +277,18 @@ class Compression:
         Raises:
             OptionError: not even the least fits.
         """
-        calibration, timing = self.choices.calibration, self.ending.timing
+        calibration = self.choices.calibration
         if self._before is not None:
             return None
         if calibration is not None:
             expected = Calibration(self.training, calibration).expected(self.ready, self.units, self.problem)
-            return forecast_of_calibration(expected, timing=timing, model=self.model)
+            return forecast_of_calibration(
+                expected, self.training, self.ready, self.units, self.problem, ending=self.ending
+            )
         if self._reading.paces is None:
             minutes = self.choices.max_minutes
             self._reading.paces, recipe = foresee(
-                self.training, self.ready, self.units, self.problem, timing=timing, minutes=minutes
+                self.training, self.ready, self.units, self.problem, ending=self.ending, minutes=minutes
             )
             self.choices, self.training = replace(self.choices, recipe=recipe), replace(self.training, recipe=recipe)
         paces = self._reading.paces
