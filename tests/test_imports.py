@@ -110,8 +110,10 @@ MAY_IMPORT["compress"] = {
     "surgery",
 }
 MAY_IMPORT["compress"] |= {"runtime"} | _train("engine")
-MAY_IMPORT["sweep"] = {"compress", "errors", "files", "output", "plan", "report", "run", "surgery", "units"}
-MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"files"} | {"console", "progress", "sweep"} | _train("data")
+MAY_IMPORT["one_budget"] = {"child_process", "compress", "errors", "operators", "run"}
+MAY_IMPORT["sweep"] = {"compress", "console", "errors", "files", "one_budget", "output", "plan", "progress", "report"}
+MAY_IMPORT["sweep"] |= {"run", "surgery", "units"}
+MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"files", "one_budget"} | {"sweep"} | _train("data")
 MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"} | _train("data", "metrics")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")

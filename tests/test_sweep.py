@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,69 @@ def test_a_sweep_that_was_interrupted_goes_on(
         (point.asked, point.macs, point.heldout) for point in whole.points
     ]
     assert not (tmp_path / "out" / "shared.npz").exists()
+
+
+@pytest.mark.slow
+def test_processes_come_to_the_same_results(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+    alone = swept(digits, few_digits, tmp_path / "alone")
+    beside = swept(digits, few_digits, tmp_path / "beside", jobs=2, progress=heard.append)
+    seconds = {"seconds": 0.0}
+    assert [replace(point, **seconds) for point in beside.points] == [
+        replace(point, **seconds) for point in alone.points
+    ]
+    for point in alone.points:
+        for name in ("model.onnx", "plan.json"):
+            one, other = ((tmp_path / run / point.folder / name).read_bytes() for run in ("alone", "beside"))
+            assert one == other
+    assert sorted(path.name for path in (tmp_path / "beside").iterdir()) == sorted(
+        path.name for path in (tmp_path / "alone").iterdir()
+    )
+    assert oa.Stage("2 budgets, 2 at a time", 2) in heard
+    assert heard.count(oa.Advance(1)) >= 2
+    # What is done is left alone, and groups are measured again where what was passed on is gone.
+    (tmp_path / "beside" / "macs-0.4" / "report.json").unlink()
+    again = swept(digits, few_digits, tmp_path / "beside", jobs=2, resume=True, force=True)
+    assert [replace(point, **seconds) for point in again.points] == [
+        replace(point, **seconds) for point in alone.points
+    ]
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_is_the_error_of_the_sweep(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path
+) -> None:
+    limits = oa.Limits(round_to=1, max_ratio=0.5)
+    with pytest.raises(BudgetError, match=r"--macs 0\.001"):
+        swept(digits, few_digits, tmp_path / "out", amounts={"macs": [0.8, 0.6, 0.001]}, limits=limits, jobs=3)
+    assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8", "0.6"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"jobs": 0}, "--jobs 0: expected at least 1"),
+        ({"data": "x.npz"}, "found a training, in which each network goes on from the one before"),
+        ({"bench": True}, "expected nothing that is timed.*--no-bench"),
+        ({"amounts": {"latency": [0.8, 0.6]}}, "found a budget of latency"),
+        ({"budget": {"latency": 0.5}}, "found a budget of latency"),
+        ({"model": True}, "a model in a file"),
+        ({"calibrate": (each for each in "abc")}, "expected paths, arrays .* found cannot pickle 'generator' object"),
+        ({"recipe": {"metric": lambda outputs, labels: 1.0}}, "--jobs: expected paths"),
+    ],
+)
+def test_processes_that_are_of_no_use_are_refused(
+    given: dict[str, Any], told: str, digits: DemoFiles, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"amounts": {"macs": [0.8, 0.6]}, "jobs": 2, "bench": False, **given}
+    model = oa.load(digits.model) if asked.pop("model", False) else digits.model
+    if "data" not in asked:
+        asked.setdefault("calibrate", "none")
+    with pytest.raises(OptionError, match=told):
+        oa.sweep(model, out=tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -271,7 +335,17 @@ def test_the_command_line_sweeps_and_picks(
     digits: DemoFiles, few_digits: Samples, command: Command, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "samples.npz", images=few_digits[0], labels=few_digits[1])
-    words = ("--calibrate", tmp_path / "samples.npz", "--effort", "quick", "--no-bench", "--round-to", "1")
+    words = (
+        "--calibrate",
+        tmp_path / "samples.npz",
+        "--effort",
+        "quick",
+        "--no-bench",
+        "--round-to",
+        "1",
+        "--jobs",
+        "2",
+    )
     out = tmp_path / "sweeps"
     ran = command("sweep", digits.model, *words, "--params", "0.6, 0.3", "--macs", "0.9", "--out", out)
     assert ran.status == 0, ran.stderr
