@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -16,11 +17,16 @@ from onnxadmm.rewrite.shrink import put_back
 from onnxadmm.run.checkpoint import Header, read_checkpoint, write_checkpoint
 from onnxadmm.run.forecast import Paces
 from onnxadmm.run.journal import Journal
+from onnxadmm.run.measure import Quality
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.preflight.preflight import Preflight
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
+
+#: What figures of the original are kept under.
+HELD_OUT: Final = "held out"
+TEST: Final = "test"
 
 
 @dataclass
@@ -52,6 +58,15 @@ class Reading:
         """Whether a run with these sources and options would read and find the same."""
         same = all(one is other or _one_path(one, other) for one, other in zip(self.sources, sources, strict=True))
         return same and self.options == options
+
+    def quality(self, name: str, original: Model, result: Model) -> Quality:
+        """Measure both models on all held-out or test data, the original where no run has done so before."""
+        data = self.training.held_out if name == HELD_OUT else self.training.test
+        if data is None:
+            return Quality(None, None)
+        if name not in self.original:
+            self.original[name] = self.training.metrics(original, data)
+        return Quality(self.original[name], self.training.metrics(result, data))
 
     def told_to(self, journal: Journal) -> Training:
         """Return the training of another run, whose journal is told what was said before."""

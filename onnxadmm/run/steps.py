@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.selection import refuse_unreachable
@@ -46,25 +45,22 @@ from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
-from onnxadmm.run.measure import Outcome, Quality, column_of, make_report
+from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.proving import cut_and_proven
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST
 from onnxadmm.run.refits import refitted
-from onnxadmm.run.shared import Reading, Shared, grown, without_amounts
+from onnxadmm.run.shared import HELD_OUT, TEST, Reading, Shared, grown, without_amounts
 from onnxadmm.run.trainings import Pruned, Training
+from onnxadmm.run.trying import try_step, warn_of_frozen
 from onnxadmm.run.variants import Variant
-from onnxadmm.train.data.batches import ArrayDataset
-from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
 #: What the note about a checkpoint says after an error; after some of them going on would end in the same way.
 _WAY_ON = "is the run so far; --resume goes on from there"
-#: What the figures of the original on held-out data are kept under.
-_HELD_OUT: Final = "held out"
 _NO_WAY_ON: Mapping[type[Exception], str] = {
     DivergedError: "is the last good state",
     VerificationError: "is the trained network, before it was cut",
@@ -179,7 +175,7 @@ class Compression:
             options=self._read_for(),
             training=self.training,
             digest=self.training.digest(),
-            original={} if looked is None else {_HELD_OUT: looked},
+            original={} if looked is None else {HELD_OUT: looked},
             notes=tuple(self.journal.notes[said:]),
             warnings=tuple(self.journal.warnings[warned:]),
         )
@@ -244,27 +240,11 @@ class Compression:
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
-        recipe, found = self.choices.recipe, self._reading.preflight
         if not self._trains():
             return
-        if found is None:
-            with self.journal.stage("preflight"):
-                found = self._reading.preflight = preflight(
-                    self.training.shown(open_gates(self.ready, self.units)),
-                    loss=self.training.loss,
-                    batch=self.training.first_batch(),
-                    threads=recipe.threads,
-                    freeze_untrainable=recipe.freeze_untrainable,
-                )
-        frozen = [
-            f"{name} (behind {operator})"
-            for name, operator in found.untrainable.items()
-            if name not in self.problem.held
-        ]
-        if frozen:
-            self.journal.warnings.append(
-                f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
-            )
+        found = self._reading.preflight or try_step(self.training, self.ready, self.units)
+        self._reading.preflight = found
+        warn_of_frozen(self.training, found, self.problem)
 
     def foresee(self) -> Forecast | None:
         """Measure on a few steps what is to come, and shorten the epochs where they have to fit a time.
@@ -428,8 +408,8 @@ class Compression:
                 latency=self.latency,
                 verification=verification,
             )
-            held_out = self._quality(saved, self.training.held_out, _HELD_OUT)
-            test = self._quality(saved, self.training.test, "test")
+            held_out = self._reading.quality(HELD_OUT, self.model, saved)
+            test = self._reading.quality(TEST, self.model, saved)
             variants = [replace(each, model=self._sized(each.model)) for each in variants]
             columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
@@ -467,14 +447,6 @@ class Compression:
         """The option that says at which sizes everything was counted and timed, where the file leaves them free."""
         used = self.units.shapes.sizes
         return {"input_shape": in_words(used)} if used else {}
-
-    def _quality(self, saved: Model, data: ArrayDataset | None, name: str) -> Quality:
-        if data is None:
-            return Quality(None, None)
-        original = self._reading.original
-        if name not in original:  # on held-out data it was measured first
-            original[name] = self.training.metrics(self.model, data)
-        return Quality(original[name], self.training.metrics(saved, data))
 
     def _plan(self, pruned: Pruned) -> Plan:
         return make_plan(
