@@ -232,8 +232,8 @@ class CalibrationOptions:
         effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
         memory: bytes that statistics and activations may take, such as ``"4GB"``.
         max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
-            without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
-            loses no more is searched for.
+            without labels; where the outputs are numbers, hundredths of their variance), or ``"2%"`` of what the
+            original has: the smallest network that loses no more is searched for.
         by: what that costs the least of: ``"macs"``, ``"params"``, ``"size"`` or ``"latency"``.
 
     Raises:
@@ -248,23 +248,19 @@ class CalibrationOptions:
 
     effort: str = "normal"
     memory: str = "4GB"
-    max_drop: float | None = None
+    max_drop: float | str | None = None
     by: "CostKind" = "macs"
 
     def __post_init__(self) -> None:
         # Imported late, as above.
         from onnxadmm.calibrate.effort import effort_of
         from onnxadmm.plan.budget import COUNTED
+        from onnxadmm.plan.drop import parse_drop
 
         effort_of(self.effort)
         _ = self.memory_bytes
-        if self.max_drop is not None and not 0 < self.max_drop <= 100:
-            raise OptionError(
-                "--max-drop",
-                expected="points above 0 and at most 100",
-                found=f"{self.max_drop:g}",
-                way_out="1 is usual",
-            )
+        if self.max_drop is not None:
+            parse_drop(self.max_drop)
         if self.by not in COUNTED:
             kinds = list(COUNTED)
             expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
