@@ -388,6 +388,13 @@ def test_the_command_line_sweeps_and_picks(
     assert "--params 0.3" in ran.stdout
     assert oa.load(tmp_path / "small.onnx").file_bytes < oa.load(digits.model).file_bytes
     assert command("pick", out, "--max-drop", "50", "-o", tmp_path / "small.onnx").status == 2
+    shown = command("report", out)
+    assert shown.status == 0
+    assert "original" in shown.stdout
+    assert json.loads(command("report", out / "sweep.json", "--json").stdout) == document
+    assert command("report", out, "--html", tmp_path / "page.html").status == 0
+    assert (tmp_path / "page.html").read_text() == (out / "report.html").read_text()
+    assert command("report", out, "--html", out / "sweep.json", "--force").status == 2
     ran = command("sweep", digits.model, *words, "--params", "0.6,0.3", "--out", out)
     assert ran.status == 2
     assert "--force" in ran.stderr

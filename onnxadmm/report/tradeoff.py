@@ -42,7 +42,7 @@ class Point:
         file_bytes: of its file, external data included.
         speedups: how much faster it is, the smallest batch first; empty where nothing was timed.
         heldout, test: what it reaches; None without such data.
-        lost: what it loses on held-out data: points of accuracy or another share, else percent of what the original has.
+        lost: what it loses on held-out data: points of accuracy or another share, else percent of the original's.
         on_front: whether no other point costs no more and loses less, or costs less and loses no more.
         seconds: that its run took.
     """
