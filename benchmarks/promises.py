@@ -184,9 +184,9 @@ def render(promises: Mapping[str, Result], spent: Mapping[str, Result]) -> str:
     lines = [
         "# Promises and sweeps",
         "",
-        f"`compress --calibrate --max-drop {MOST:g}` with {SAMPLES:,} labelled training images, {100 * JUDGES:.0f} % of which "
-        "judge. Beside what was found stands the smallest network of a dense sweep, down from it in steps of 4 %, "
-        "that keeps the promise on the same held-out images. The test images are seen by neither.",
+        f"`compress --calibrate --max-drop {MOST:g}` with {SAMPLES:,} labelled training images, {100 * JUDGES:.0f} % "
+        "of which judge. Beside what was found stands the smallest network of a dense sweep, down from it in steps of "
+        "4 %, that keeps the promise on the same held-out images. The test images are seen by neither.",
         "",
         "| network | least | found | best of the sweep | its points | held-out | test | seconds |",
         "|---|---|---|---|---|---|---|---|",
