@@ -41,6 +41,11 @@ class Recipe:
         class_axis: axis of that output along which the classes lie, for cross-entropy; None: that of its Softmax or
             ArgMax, or the only one that the labels fit.
         ignore_index: the class label that means none; None: -100, and 255 where it is no class.
+        class_weights: what the classes count, in the loss, with its teacher, and in held-out and test figures:
+            ``"balanced"``, by how rare they are; a number for each; or a file of them. None: all alike. Weights are
+            scaled to a mean of 1 over the training data.
+        sample_weights: name of the array among the data that says what each sample counts, or an ``.npy`` file with a
+            number for each sample; the product where there are both. None: all alike.
         metric: what is measured on held-out and test data, and decides: of classes ``"accuracy"``, ``"top-5"``,
             ``"f1"``, ``"mean-iou"`` or ``"perplexity"``, of numbers ``"r2"`` or ``"mae"``, with ``"bce"``
             ``"accuracy"``, ``"f1"`` or ``"mean-iou"``; or a function of outputs (float32 ``[N, ...]``, before a Softmax
@@ -84,6 +89,8 @@ class Recipe:
     output: str | None = None
     class_axis: int | None = None
     ignore_index: int | None = None
+    class_weights: str | Sequence[float] | None = None
+    sample_weights: str | None = None
     metric: "str | OwnMetric | None" = None
     mode: Mode = "holistic"
     method: Method = "default"
@@ -186,9 +193,10 @@ class Recipe:
             return self.retrain_learning_rate
         return _DEEP_RATE if deep else _RATE
 
-    def retraining_epochs(self, *, steps_per_epoch: int) -> int:
-        """Return the passes over the data of retraining."""
-        return self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+    def retraining_epochs(self, *, steps_per_epoch: int, share: float = 1.0) -> int:
+        """Return the passes over the data of retraining, or a share of them, at least one where there are some."""
+        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+        return math.ceil(share * whole)
 
 
 @dataclass(frozen=True)
@@ -224,8 +232,8 @@ class CalibrationOptions:
         effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
         memory: bytes that statistics and activations may take, such as ``"4GB"``.
         max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
-            without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
-            loses no more is searched for.
+            without labels; where the outputs are numbers, hundredths of their variance), or ``"2%"`` of what the
+            original has: the smallest network that loses no more is searched for.
         by: what that costs the least of: ``"macs"``, ``"params"``, ``"size"`` or ``"latency"``.
 
     Raises:
@@ -240,23 +248,19 @@ class CalibrationOptions:
 
     effort: str = "normal"
     memory: str = "4GB"
-    max_drop: float | None = None
+    max_drop: float | str | None = None
     by: "CostKind" = "macs"
 
     def __post_init__(self) -> None:
         # Imported late, as above.
         from onnxadmm.calibrate.effort import effort_of
         from onnxadmm.plan.budget import COUNTED
+        from onnxadmm.plan.drop import parse_drop
 
         effort_of(self.effort)
         _ = self.memory_bytes
-        if self.max_drop is not None and not 0 < self.max_drop <= 100:
-            raise OptionError(
-                "--max-drop",
-                expected="points above 0 and at most 100",
-                found=f"{self.max_drop:g}",
-                way_out="1 is usual",
-            )
+        if self.max_drop is not None:
+            parse_drop(self.max_drop)
         if self.by not in COUNTED:
             kinds = list(COUNTED)
             expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 _BATCH: Final = 32
 _BATCH_BYTES: Final = 256e6
 #: Training samples that are fitted to, and what is mixed into the seed that draws them.
-_SAMPLES: Final = 512
+REFIT_SAMPLES: Final = 512
 _ORDER: Final = 3_000_000
 
 
@@ -53,7 +53,7 @@ def refitted(training: Training, model: Model, units: Units, pruned: Pruned) -> 
     network = Network(model, units)
     samples = training.samples
     generator = np.random.default_rng([training.seed, _ORDER])
-    chosen = np.sort(generator.permutation(len(samples))[:_SAMPLES])
+    chosen = np.sort(generator.permutation(len(samples))[:REFIT_SAMPLES])
     effort = replace(EFFORTS["normal"], threads=usable_cores())
     journal = training.journal
     with journal.stage("refit", total=len(layers_to_fit(network, pruned.keep, thinned=False))):
