@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
+from onnxadmm.admm.settings import Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onnxadmm.units.cost import CostKind
 
 LossName = Literal["cross-entropy", "mse", "bce"]
+Method = Literal["default", "calibrated", "paper"]
 
 # A run is measured in steps, since small data sets need many passes and large ones few.
 _PRUNE_STEPS = 2200
@@ -52,9 +53,13 @@ class Recipe:
             or Sigmoid at the end) and labels ``[N, ...]`` that returns a number of which more is better. None: the
             accuracy, of numbers the mean square error.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
-        method: ``"default"`` or ``"paper"`` (box and sphere splitting).
-        epochs: passes over the training data while units are chosen; None: about 2,200 steps.
-        retrain_epochs: passes while the small network is trained; None: about 8,500 steps.
+        method: ``"default"``: units and connections are chosen while the whole network trains; ``"calibrated"``: a
+            calibration with some of the training samples chooses, and the small network has all the steps;
+            ``"paper"``: box and sphere splitting.
+        epochs: passes over the training data while units are chosen; None: about 2,200 steps, none of them with
+            ``method="calibrated"``.
+        retrain_epochs: passes while the small network is trained; None: about 8,500 steps, and those of ``epochs``
+            where nothing trains before.
         batch_size: samples per step.
         learning_rate: highest one while units are chosen.
         retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3.
@@ -138,6 +143,15 @@ class Recipe:
         # Imported late: the command line reads the defaults of this class and trains nothing yet.
         from onnxadmm.train.workers.parts import cut
 
+        if self.method not in get_args(Method):
+            raise OptionError(
+                "--method",
+                expected="default, calibrated or paper",
+                found=repr(self.method),
+                way_out="choose one of them",
+            )
+        if self.chooses_at_once:
+            self._refuse_pruning_options()
         cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
         self.objective()
         self.settings(steps_per_epoch=1)
@@ -160,6 +174,25 @@ class Recipe:
         )
 
     @property
+    def chooses_at_once(self) -> bool:
+        """Whether units are chosen before anything trains."""
+        return self.method == "calibrated"
+
+    def _refuse_pruning_options(self) -> None:
+        for option, found in (
+            ("--epochs", None if self.epochs is None else str(self.epochs)),
+            ("--mode", None if self.mode == "holistic" else self.mode),
+            ("--refit", "it" if self.refit else None),
+        ):
+            if found is not None:
+                raise OptionError(
+                    option,
+                    expected="none with --method calibrated, which chooses and fits before anything trains",
+                    found=found,
+                    way_out=f"leave {option} out" + (", or give --retrain-epochs" if option == "--epochs" else ""),
+                )
+
+    @property
     def part_size(self) -> int:
         """Samples of a batch that are computed, and where batch statistics train normalised, at a time."""
         return self.batch_size // ((self.workers or 1) * self.accumulate)
@@ -177,7 +210,6 @@ class Recipe:
         iterations = max(1, min(8, round(40 / epochs)))
         return Settings(
             mode=self.mode,
-            method=self.method,
             epochs=epochs,
             iterations_per_epoch=iterations,
             learning_rate=self.learning_rate,
@@ -195,7 +227,8 @@ class Recipe:
 
     def retraining_epochs(self, *, steps_per_epoch: int, share: float = 1.0) -> int:
         """Return the passes over the data of retraining, or a share of them, at least one where there are some."""
-        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+        steps = _RETRAIN_STEPS + (_PRUNE_STEPS if self.chooses_at_once else 0)
+        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(steps, steps_per_epoch)
         return math.ceil(share * whole)
 
 
