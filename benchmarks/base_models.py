@@ -90,7 +90,7 @@ def accuracy(network: nn.Module, pictures: Pictures) -> float:
 def machine(device: str) -> str:
     """What the minutes of a record depend on."""
     if device != "cpu":
-        return torch.cuda.get_device_name()
+        return str(torch.cuda.get_device_name())
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
