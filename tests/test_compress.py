@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import onnxadmm as oa
+from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.state import part
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, DataError, DivergedError, OptionError, TrainingUnavailableError
@@ -320,6 +321,15 @@ def test_no_training_engine_is_refused_in_one_sentence(
     monkeypatch.setattr(engine, "providers", dict)
     with pytest.raises(TrainingUnavailableError, match="no onnxruntime at all"):
         oa.compress(digits.model, data=few_digits, budget=oa.Budget(params=0.3))
+
+
+@pytest.mark.slow
+def test_a_network_that_is_cut_to_pieces_has_not_diverged(digits: DemoFiles, few_digits: Digits) -> None:
+    # The distance from the teacher counts with the square of the temperature: to say nothing costs 300 here.
+    recipe = replace(SHORT, temperature=12.0, epochs=4)
+    report = oa.compress(digits.model, data=few_digits, budget=oa.Budget(params=0.01), recipe=recipe, bench=False)
+    assert max(row.loss for row in report.history if row.stage == "prune") > Settings.divergence_floor
+    assert report.budgets[0].met
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ FloatArray = NDArray[np.float32]
 
 #: Held-out samples that are looked at after every iteration; all of them where something is decided.
 _GLANCE = 1000
+
+#: A network of classes may be so many times worse than one that says nothing while its units go.
+_SAYS_NOTHING: Final = 2.0
 
 #: Samples that are digested at once.
 _DIGEST_ROWS = 1024
@@ -130,10 +134,13 @@ class Training:
                 "Held-out figures are mean square errors against "
                 f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."
             )
+        # An exact network starts at 0, and may rise from there: numbers in their unit, squared, and a student to what
+        # answers that say nothing lose, which the temperature multiplies.
         if self.loss.task is Task.MSE:
-            # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
-            floor = max(settings.divergence_floor, settings.divergence_factor * self._silent_loss())
-            settings = replace(settings, divergence_floor=floor)
+            floor = settings.divergence_factor * self._silent_loss()
+        else:
+            floor = _SAYS_NOTHING * self._silent_loss() if self.teacher is not None else 0.0
+        settings = replace(settings, divergence_floor=max(settings.divergence_floor, floor))
         with self.journal.stage("prune", total=settings.rounds(self.steps_per_epoch)):
             pruned = pruned_of(part(resume, "pruned"))
             if pruned is None:
@@ -264,11 +271,11 @@ class Training:
         return self.head.shown(hold_inputs(model, self.samples.held))
 
     def _silent_loss(self) -> float:
-        """The mean square loss of a network whose outputs are all zero, on some held-out samples."""
+        """The mean loss of a network whose outputs are all zero, on some held-out samples."""
         glance, total = self.glance, 0.0
         for batch in glance.batches(self.recipe.batch_size):
             whole = batch if self.teacher is None else self.teacher.label(batch)
-            like = whole.labels if whole.labels is not None else whole.teacher
+            like = whole.teacher if whole.teacher is not None else whole.labels
             assert like is not None  # there are labels or a teacher
             total += float(sample_losses(np.zeros(like.shape), whole.labels, whole.teacher, self.loss).sum())
         return total / len(glance)
