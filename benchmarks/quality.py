@@ -75,13 +75,13 @@ class Setting:
 
 SETTINGS: Final = {
     "resnet20": Setting(
-        Pictured("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (3, 6), 64, "flip,crop2"
+        Pictured("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "mobilenetv2": Setting(
-        Pictured("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (3, 6), 64, "flip,crop2"
+        Pictured("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "cifarnet": Setting(
-        Pictured("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (3, 6), 64, "flip,crop2"
+        Pictured("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "lenet5": Setting(
         Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}), (0.02,), 20_000, (4, 4), 128, ""
