@@ -1,7 +1,8 @@
 """BatchNormalization that trains with the mean and variance of each batch, and measuring both over many batches.
 
-The engine has a gradient for its own BatchNormInternal, which is ONNX's training mode, and none for the operator
-itself. No running statistics are kept: they are measured where they are needed, at the weights of that moment.
+The training engine has a gradient for its own BatchNormInternal, which is ONNX's training mode, and none for the
+operator itself; so that is what stands in a copy while it is lowered. No running statistics are kept: they are measured where
+they are needed, at the weights of that moment.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -24,8 +25,10 @@ FloatArray = NDArray[np.float32]
 
 #: The running outputs are ``running * momentum + batch * (1 - momentum)``: with 0 they are those of the batch.
 _MOMENTUM = 0.0
-#: The engine's BatchNormalization in training mode.
+#: The training engine's BatchNormalization in training mode.
 _OPERATOR, _DOMAIN = "BatchNormInternal", "com.microsoft"
+#: First operator set in which ONNX's own has one.
+_OPSET = 15
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Stat
         import_domain(space.model, _DOMAIN)
         space.infer()
     return tuple(found)
+
+
+def in_training_mode(model: onnx.ModelProto) -> None:
+    """Write what normalises with the statistics of a batch as ONNX's own operator, in place."""
+    for node in model.graph.node:
+        if (node.op_type, node.domain) == (_OPERATOR, _DOMAIN):
+            node.op_type, node.domain = "BatchNormalization", ""
+            del node.output[3:]
 
 
 def statistics_outputs(statistics: Iterable[Statistics]) -> list[onnx.ValueInfoProto]:
@@ -147,21 +158,21 @@ def measure_values(
     copy = onnx.ModelProto()
     copy.CopyFrom(as_proto(model))
     copy.ir_version = min(max(copy.ir_version, 4), IR_VERSION)
-    copy = convert_opset(copy)
-    import_domain(copy, _DOMAIN)
+    copy = convert_opset(copy, oldest=_OPSET)
     statistics = []
     taken = {name for node in copy.graph.node for name in (*node.input, *node.output)}
     for index, (value, channels) in enumerate(values.items()):
         prefix = f"probe.{index}"
         while any(name.startswith(prefix) for name in taken):
             prefix += "."
-        names = [f"{prefix}/{part}" for part in ("one", "zero", "y", "mean", "variance", "m", "d")]
+        names = [f"{prefix}/{part}" for part in ("one", "zero", "y", "mean", "variance")]
         one, zero = names[:2]
         for name, number in ((one, 1.0), (zero, 0.0)):
             copy.graph.initializer.append(onnx.numpy_helper.from_array(np.full(channels, number, np.float32), name))
         node = _training_node([value, one, zero, zero, one], names[2:], name=prefix, epsilon=1e-5)
         copy.graph.node.append(node)
         statistics.append(Statistics(f"{value}:mean", f"{value}:variance", names[3], names[4], channels))
+    in_training_mode(copy)
     del copy.graph.output[:]
     copy.graph.output.extend(statistics_outputs(statistics))
     size = batch_length(copy.graph)

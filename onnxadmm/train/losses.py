@@ -109,6 +109,11 @@ class _Nodes:
         self._graph.node.append(helper.make_node(operator, inputs, [name], name=f"{name}/{operator}", **attributes))
         return name
 
+    def integers(self, *values: int) -> str:
+        name = self.name()
+        self._graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
     def cross_entropy(self, logits: str, **attributes: Any) -> str:
         # The log-probabilities are an optional output that the engine's gradient reads.
         term = self.name()
@@ -123,13 +128,16 @@ class _Nodes:
         return self.add("Mul", total, self.scalar(1.0 / divisor))
 
 
-def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], loss: Loss) -> tuple[str, ...]:
+def append_loss(
+    model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], loss: Loss, written_out: bool = False
+) -> tuple[str, ...]:
     """Append ``loss`` to a float32 graph of opset 13 or newer, as output ``LOSS``.
 
     Args:
         model: changed in place; inputs ``LABELS`` and ``TEACHER`` are added as the loss needs them.
         logits: name of the float32 tensor the loss is taken of.
         shape: its shape, all known, ``[N, C, ...]`` for cross-entropy.
+        written_out: in operators that every onnxruntime has a kernel for.
 
     Returns:
         Names of the inputs added.
@@ -151,7 +159,7 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
         kind = TensorProto.INT64 if loss.task is Task.CROSS_ENTROPY else TensorProto.FLOAT
         model.graph.input.append(helper.make_tensor_value_info(LABELS, kind, loss.label_shape(shape)))
         added.append(LABELS)
-        terms.append((1.0 - loss.distillation, _label_term(nodes, logits, shape, loss)))
+        terms.append((1.0 - loss.distillation, _label_term(nodes, logits, shape, loss, written_out)))
     if loss.needs_teacher:
         model.graph.input.append(helper.make_tensor_value_info(TEACHER, TensorProto.FLOAT, shape))
         added.append(TEACHER)
@@ -165,8 +173,10 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
     return tuple(added)
 
 
-def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) -> str:
+def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss, written_out: bool) -> str:
     size = int(np.prod(shape))
+    if loss.task is Task.CROSS_ENTROPY and written_out:
+        return nodes.add("Neg", nodes.mean(_likelihoods(nodes, logits, loss), size // shape[1]))
     if loss.task is Task.CROSS_ENTROPY:
         if not loss.gaps:
             return nodes.cross_entropy(logits, reduction="mean")
@@ -175,6 +185,20 @@ def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) 
     if loss.task is Task.MSE:
         return _mean_square(nodes, logits, LABELS, size)
     return nodes.mean(_binary_cross_entropy(nodes, logits, LABELS), size)
+
+
+def _likelihoods(nodes: _Nodes, logits: str, loss: Loss) -> str:
+    """log softmax(s)[y], ``[N, 1, ...]``, and 0 where there is no label."""
+    labels, present = LABELS, ""
+    if loss.gaps:
+        zero = nodes.integers(0)
+        missing = nodes.add("Equal", LABELS, nodes.integers(IGNORED))
+        labels = nodes.add("Where", missing, zero, LABELS)
+        present = nodes.add("Cast", nodes.add("Not", missing), to=TensorProto.FLOAT)
+        present = nodes.add("Unsqueeze", present, nodes.integers(1))
+    places = nodes.add("Unsqueeze", labels, nodes.integers(1))
+    likely = nodes.add("GatherElements", nodes.add("LogSoftmax", logits, axis=1), places, axis=1)
+    return nodes.add("Mul", likely, present) if present else likely
 
 
 def _teacher_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) -> str:
