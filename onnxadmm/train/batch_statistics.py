@@ -1,8 +1,8 @@
 """BatchNormalization that trains with the mean and variance of each batch, and measuring both over many batches.
 
 The training engine has a gradient for its own BatchNormInternal, which is ONNX's training mode, and none for the
-operator itself; so that is what stands in a copy while it is lowered. No running statistics are kept: they are measured where
-they are needed, at the weights of that moment.
+operator itself; so that is what stands in a copy while it is lowered. No running statistics are kept: they are
+measured where they are needed, at the weights of that moment.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -13,7 +13,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import onnx
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ AnyArray = NDArray[Any]
 Engine = Literal["training", "plain"]
 #: What a user asks for; ``"auto"`` is the training build where it is installed, else any.
 EngineChoice = Literal["auto", "training", "plain"]
-ENGINES: Final[tuple[EngineChoice, ...]] = ("auto", "training", "plain")
 
 #: Newest IR version and opset the last training release (1.19.2) reads.
 IR_VERSION = 10

@@ -27,11 +27,19 @@ class _Plain:
     constants: Mapping[str, Array] = MappingProxyType({})
 
     def __init__(self, graph: BlockedGraph) -> None:
-        self.shape, self.element_type, self.fresh = graph.shape, graph.element_type, graph.fresh
-        self._constant = graph.constant
+        self._graph = graph
 
-    def constant(self, _: str, array: Array) -> str:
-        return self._constant(array)
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return self._graph.shape(name)
+
+    def element_type(self, name: str) -> int | None:
+        return self._graph.element_type(name)
+
+    def fresh(self, hint: str) -> str:
+        return self._graph.fresh(hint)
+
+    def constant(self, hint: str, array: Array) -> str:  # equal ones are one
+        return self._graph.constant(array)
 
     def node(self, operator: str, inputs: Sequence[str], hint: str, **attributes: Any) -> onnx.NodeProto:
         name = self.fresh(hint)
