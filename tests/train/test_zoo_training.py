@@ -12,10 +12,10 @@ from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import sample_losses
 from onnxadmm.train.preflight.gradient_check import compare
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import need_shared, needs_training
+from tests.shared import need_shared
 from tests.train.graphs import Array
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 ZOO = Path(__file__).parent.parent / "zoo"
 MSE = Loss(Task.MSE)

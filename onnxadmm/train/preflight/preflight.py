@@ -80,7 +80,7 @@ def preflight(
             gradient; the sentence names the weight or the operator, as far as it can be known.
         OptionError, TrainingUnavailableError: as ``OrtTrainer`` does.
     """
-    choose_engine(engine)
+    chosen = choose_engine(engine)
     start = time.monotonic()
     count = min(samples, batch.count)
     arrays = {name: np.ascontiguousarray(array[:count]) for name, array in batch.inputs.items()}
@@ -95,7 +95,7 @@ def preflight(
         "trainable": None if trainable is None else list(trainable),
         "output": output,
         "freeze_untrainable": freeze_untrainable,
-        "engine": engine,
+        "engine": chosen,
         "checked": checked,
         "threads": threads,
         "rules": [asdict(source) for source in sources()],

@@ -11,12 +11,11 @@ from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Task
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import needs_training
 from tests.train.graphs import Array, DoubleGraph, model_of, random
 from tests.train.lowering.lowered import MSE, around, error_of, finished, one
 from tests.train.oracle import gradient_error, mean_square_to
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 POOLS = {

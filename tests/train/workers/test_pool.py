@@ -87,7 +87,7 @@ LOSSES = {
 
 
 @pytest.mark.slow
-@needs_training
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     ("count", "accumulate", "loss"),
     [
