@@ -17,7 +17,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.train.backward.blocks import channel_block
 from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph
-from onnxadmm.train.batch_statistics import Statistics, in_training_mode, statistics_outputs, use_batch_statistics
+from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics, write_out_statistics
 from onnxadmm.train.engine import IR_VERSION, Engine, EngineChoice, choose_engine
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
 from onnxadmm.train.lowering.apply import lower
@@ -167,10 +167,10 @@ def prepare(
             found="none",
             way_out="check that the chosen output depends on the weights",
         )
-    forward = space.as_model(inputs=sorted(weights))
     plain = chosen == "plain"
     if plain:
-        in_training_mode(forward)
+        write_out_statistics(space)
+    forward = space.as_model(inputs=sorted(weights))
     added = append_loss(forward, logits=tail.logits, shape=shape, loss=loss, written_out=plain)
     if all(value.name != tail.logits for value in forward.graph.output):
         forward.graph.output.append(onnx.helper.make_tensor_value_info(tail.logits, onnx.TensorProto.FLOAT, shape))

@@ -7,6 +7,7 @@ measured where they are needed, at the weights of that moment.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import IR_VERSION, inference_session
+from onnxadmm.train.lowering.writer import Nodes, Writer, need_shape
 from onnxadmm.train.prepare.batch import batch_length
 from onnxadmm.train.prepare.nodes import as_proto, attribute, import_domain, reads
 from onnxadmm.train.prepare.opset import convert_opset
@@ -64,7 +66,8 @@ def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Stat
         epsilon = attribute(node, "epsilon", 1e-5)
         mean, variance = node.input[3:5]
         found.append(Statistics(mean, variance, outputs[1], outputs[2], channels=len(space.constants[mean])))
-        return [_training_node(list(node.input[:5]), outputs, name=node.name, epsilon=epsilon)]
+        kept = {"epsilon": epsilon, "momentum": _MOMENTUM, "training_mode": 1}
+        return [helper.make_node(_OPERATOR, node.input[:5], outputs, node.name, domain=_DOMAIN, **kept)]
 
     if space.replace_nodes(rewrite):
         import_domain(space.model, _DOMAIN)
@@ -72,12 +75,34 @@ def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Stat
     return tuple(found)
 
 
-def in_training_mode(model: onnx.ModelProto) -> None:
-    """Write what normalises with the statistics of a batch as ONNX's own operator, in place."""
-    for node in model.graph.node:
-        if (node.op_type, node.domain) == (_OPERATOR, _DOMAIN):
-            node.op_type, node.domain = "BatchNormalization", ""
-            del node.output[3:]
+def write_out_statistics(space: Workspace) -> None:
+    """Write what normalises with the statistics of a batch in ONNX's own operators, in place.
+
+    Mean and variance are computed behind a stop: the gradient of a BatchNormalization is that by its statistics as
+    well. ONNX's training mode would put both where its running statistics lie, whose memory onnxruntime gives to others
+    while they are still to be read.
+    """
+
+    def rewrite(node: onnx.NodeProto) -> Nodes | None:
+        if (node.op_type, node.domain) != (_OPERATOR, _DOMAIN):
+            return None
+        write = Writer(space, node)
+        shape = need_shape(space, node, node.input[0])
+        axes = [axis for axis in range(len(shape)) if axis != 1]
+        share = shape[1] / prod(shape)
+        stopped = write.stop(node.input[0])
+        mean = write.scale(write.total(stopped, shape, axes), share)
+        centred = write.add("Sub", stopped, mean)
+        variance = write.scale(write.total(write.add("Mul", centred, centred), shape, axes), share)
+        for value, output in ((mean, node.output[1]), (variance, node.output[2])):
+            write.set_output(write.reshape(value, [shape[1]]), output)
+        inputs = [*node.input[:3], *node.output[1:3]]
+        epsilon = attribute(node, "epsilon", 1e-5)
+        own = helper.make_node("BatchNormalization", inputs, node.output[:1], node.name, epsilon=epsilon)
+        return [*write.nodes, own]
+
+    if space.replace_nodes(rewrite):
+        space.infer()
 
 
 def statistics_outputs(statistics: Iterable[Statistics]) -> list[onnx.ValueInfoProto]:
@@ -169,10 +194,17 @@ def measure_values(
         one, zero = names[:2]
         for name, number in ((one, 1.0), (zero, 0.0)):
             copy.graph.initializer.append(onnx.numpy_helper.from_array(np.full(channels, number, np.float32), name))
-        node = _training_node([value, one, zero, zero, one], names[2:], name=prefix, epsilon=1e-5)
-        copy.graph.node.append(node)
+        copy.graph.node.append(
+            helper.make_node(
+                "BatchNormalization",
+                [value, one, zero, zero, one],
+                names[2:],
+                name=prefix,
+                momentum=_MOMENTUM,
+                training_mode=1,
+            )
+        )
         statistics.append(Statistics(f"{value}:mean", f"{value}:variance", names[3], names[4], channels))
-    in_training_mode(copy)
     del copy.graph.output[:]
     copy.graph.output.extend(statistics_outputs(statistics))
     size = batch_length(copy.graph)
@@ -210,16 +242,3 @@ def _accumulate(
     for item, kept in zip(statistics, moments, strict=True):
         found[item.mean], found[item.variance] = kept.mean, kept.variance
     return found
-
-
-def _training_node(inputs: list[str], outputs: list[str], *, name: str, epsilon: float) -> onnx.NodeProto:
-    return helper.make_node(
-        _OPERATOR,
-        inputs,
-        outputs,
-        name=name,
-        domain=_DOMAIN,
-        epsilon=epsilon,
-        momentum=_MOMENTUM,
-        training_mode=1,
-    )

@@ -3,10 +3,10 @@
 import pytest
 
 from onnxadmm.train.engine import Engine
-from tests.shared import needs_training_build
+from tests.shared import TRAINS
 
 
-@pytest.fixture(params=[pytest.param("training", marks=needs_training_build), "plain"])
+@pytest.fixture(params=["training", "plain"] if TRAINS else ["plain"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """The engine that trains in a test, also where it asks for any."""
     chosen: Engine = request.param

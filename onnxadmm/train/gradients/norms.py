@@ -64,13 +64,15 @@ def layer_norm_gradients(
 
 @differentiates("BatchNormalization")
 def batch_normalization(write: Backward, node: onnx.NodeProto, upstream: Sequence[str]) -> Made:
-    """In training mode, by the statistics of the batch, with n = (x - mean) / deviation over M entries of each channel.
+    """By the data that the batch's own mean and variance are of as well; constant ones were written out before.
 
-    dX = scale / deviation (dY - mean(dY) - n mean(dY n)), dscale = sum(dY n), dbias = sum(dY). What is one factor and
-    one shift per channel is a normalisation itself, which a kernel does in one pass.
+    With n = (x - mean) / deviation over the entries of each channel::
+
+        dX = scale / deviation (dY - mean(dY) - n mean(dY n)),    dscale = sum(dY n),    dbias = sum(dY)
+
+    What is one factor and one shift per channel is a normalisation itself, which a kernel does in one pass.
     """
-    x, scale = node.input[:2]
-    mean, variance = node.output[1:3]
+    x, scale, _, mean, variance = node.input
     shape, epsilon = write.known(x), attribute(node, "epsilon", 1e-5)
     zeros = write.array(np.zeros(shape[1], np.float32))
     ones = write.array(np.ones(shape[1], np.float32))

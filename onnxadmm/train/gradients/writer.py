@@ -141,19 +141,6 @@ class Backward(Writer):
     def square(self, value: str) -> str:
         return self.add("Mul", value, value)
 
-    def total(self, value: str, shape: Sequence[int], axes: Sequence[int]) -> str:
-        """The sum of a value of some shape over some axes, which stay with length 1.
-
-        One run of neighbouring axes at a time, the last one first: that is what kernels are quick at.
-        """
-        shape, rest = list(shape), sorted(axis for axis in axes if shape[axis] != 1)
-        while rest:
-            run = [rest.pop()]
-            while rest and all(shape[between] == 1 for between in range(rest[-1] + 1, run[0])):
-                run.insert(0, rest.pop())
-            value = self.sum(value, run)
-        return value
-
     def matched(self, gradient: str, result: str, operand: str) -> str:
         """The gradient of an operand that was broadcast: of the shape of the result, summed to that of the operand."""
         whole, own = self.shape(result), self.shape(operand)

@@ -85,6 +85,19 @@ class Writer:
     def sum(self, value: str, axes: Sequence[int], *, keep: bool = True) -> str:
         return self.add("ReduceSum", value, self.integers(*axes), keepdims=int(keep))
 
+    def total(self, value: str, shape: Sequence[int], axes: Sequence[int]) -> str:
+        """The sum of a value of some shape over some axes, which stay with length 1.
+
+        One run of neighbouring axes at a time, the last one first: that is what kernels are quick at.
+        """
+        shape, rest = list(shape), sorted(axis for axis in axes if shape[axis] != 1)
+        while rest:
+            run = [rest.pop()]
+            while rest and all(shape[between] == 1 for between in range(rest[-1] + 1, run[0])):
+                run.insert(0, rest.pop())
+            value = self.sum(value, run)
+        return value
+
     def reshape(self, value: str, shape: Sequence[int]) -> str:
         return self.add("Reshape", value, self.integers(*shape))
 
