@@ -300,11 +300,11 @@ def test_bad_input_gives_one_sentence_its_status_and_leaves_the_disk_as_it_was(
         assert part in lines[0], ran.stderr
 
 
-def test_no_training_engine_is_refused_before_anything_is_written(
+def test_a_missing_training_engine_is_refused_before_anything_is_written(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "providers", lambda: {"onnxruntime": "1.32.0"})
-    ran = command(*_compress(tmp_path))
+    ran = command(*_compress(tmp_path), "--engine", "training")
     assert ran.status == 2
     assert listing(tmp_path) == {}
     (line,) = ran.stderr.splitlines()

@@ -96,7 +96,7 @@ MAY_IMPORT["run"] = (
     | _train("data", "evaluate", "losses", "metrics", "norm_restore", "preflight", "prepare", "retrain", "trainer")
     | _train("engine", "figures", "workers")
 )
-MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
+MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "engine", "losses", "trainer")
 MAY_IMPORT["compress"] = {
     "bench",
     "console",

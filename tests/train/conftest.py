@@ -3,10 +3,10 @@
 import pytest
 
 from onnxadmm.train.engine import Engine
-from tests.shared import TRAINS
+from tests.shared import ENGINES
 
 
-@pytest.fixture(params=["training", "plain"] if TRAINS else ["plain"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """The engine that trains in a test, also where it asks for any."""
     chosen: Engine = request.param
