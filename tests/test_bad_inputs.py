@@ -227,6 +227,7 @@ CASES: dict[str, Case] = {
     "a distillation above 1": Case(_with(distillation=2), 2, ("--distillation", "2")),
     "no epochs": Case(_with(epochs=0), 2, ("--epochs", "at least 1")),
     "a learning rate of 0": Case(_with(lr=0), 2, ("--learning-rate", "above 0")),
+    "an unknown engine": Case(_with(engine="torch"), 2, ("--engine", "auto, training or plain", "torch")),
     "no workers": Case(_with(workers=0), 2, ("--workers", "at least 1")),
     "workers that are no number": Case(_with(workers="many"), 2, ("--workers", "auto", "many")),
     "no part of a batch": Case(_with(accumulate=0), 2, ("--accumulate", "at least 1")),

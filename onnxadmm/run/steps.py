@@ -126,7 +126,9 @@ class Compression:
         self._before.refuse_other_run(sha256=self.model.sha256, options=self.choices.deciding(), but={_ENGINE})
         before = self._before.options.get(_ENGINE)
         if before not in (None, self.engine):
-            self.journal.notes.append(f"begun with the {before} engine, gone on with the {self.engine} one")
+            self.journal.warnings.append(
+                f"Training began with the {before} engine and went on with the {self.engine} one."
+            )
         self.journal.resume(self._before.history, self._before.seconds)
 
     def find(self) -> None:
