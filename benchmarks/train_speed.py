@@ -162,11 +162,11 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def put_into_page(text: str) -> None:
+def put_into_page(text: str, marks: tuple[str, str] = MARKS) -> None:
     page = PAGE.read_text()
-    before, _, rest = page.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    before, _, rest = page.partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    PAGE.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
 
 
 def processor() -> str:
