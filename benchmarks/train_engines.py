@@ -3,7 +3,8 @@
 Run from the root of the repository: ``python -m benchmarks.train_engines --torch PYTHON --newest PYTHON``, as for
 benchmarks/train_speed.py, which compares with PyTorch and needs a machine of its own. Here only engines take turns, of
 one process and one thread each, and the fastest of all steps counts, which what else the machine does makes slower and
-never faster. Writes benchmarks/results/train_engines.json and the table. Linux only.
+never faster. Writes benchmarks/results/train_engines.json and the table; with ``--networks`` the others' rows stay.
+Linux only.
 """
 
 import argparse
@@ -57,19 +58,22 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of every measurement, at least")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         script = str(ROOT / "benchmarks" / "train_speed_torch.py")
         subprocess.run([options.torch, script, "export", name], check=True, stdout=subprocess.DEVNULL)
-        every = [item for network in NETWORKS for item in contenders(network, Path(name), options)]
+        every = [item for network in options.networks for item in contenders(network, Path(name), options)]
         for _ in range(options.rounds):
             for item in every:
                 item.measure()
                 print(f"{item.network}, {item.name}: {options.batch / min(item.times):,.0f} / s", file=sys.stderr)
-    rows = [item.row(options.batch) for item in every]
+    rows = [item.row(options.batch) | {"rounds": options.rounds, "seconds": options.seconds} for item in every]
+    if RESULTS.exists():
+        rows += [row for row in json.loads(RESULTS.read_text())["rows"] if row["network"] not in options.networks]
+    rows.sort(key=lambda row: NETWORKS.index(row["network"]))
     result = {
-        "command": f"python -m benchmarks.train_engines --torch PYTHON --newest PYTHON --batch {options.batch} "
-        f"--rounds {options.rounds} --seconds {options.seconds:g}",
+        "command": f"python -m benchmarks.train_engines --torch PYTHON --newest PYTHON --batch {options.batch}",
         "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0))},
         "versions": {item.name: item.version for item in every} | {"python": platform.python_version()},
         "batch": options.batch,

@@ -16,14 +16,14 @@ def matmul(write: Backward, node: onnx.NodeProto, upstream: Sequence[str]) -> Ma
     one, other = write.known(left), write.known(right)
     if len(other) == 2:
         return _rows(write, node, upstream[0], one, other)
+    whole = write.known(node.output[0])
     first = second = None
     if write.wants(0):
         product = write.add("MatMul", upstream[0], _turned(write, right, len(other)))
-        first = _matched(write, product, node, one, (*write.known(node.output[0])[:-1], one[-1]))
+        first = write.summed_to(product, (*whole[:-1], one[-1]), one)
     if write.wants(1):
         product = write.add("MatMul", _turned(write, left, len(one)), upstream[0])
-        whole = write.known(node.output[0])
-        second = _matched(write, product, node, other, (*whole[:-2], one[-1], whole[-1]))
+        second = write.summed_to(product, (*whole[:-2], one[-1], whole[-1]), other)
     return [first, second]
 
 
@@ -46,16 +46,6 @@ def _rows(
 def _turned(write: Backward, value: str, rank: int) -> str:
     """A stack of matrices, each transposed; kernels read them so without moving them."""
     return write.add("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
-
-
-def _matched(write: Backward, product: str, node: onnx.NodeProto, own: tuple[int, ...], whole: tuple[int, ...]) -> str:
-    """A product of the shape ``whole``, summed over the stacks that the operand was broadcast along."""
-    if own == whole:
-        return product
-    extra = len(whole) - len(own)
-    axes = [axis for axis, size in enumerate(whole) if axis < extra or (own[axis - extra] == 1 and size != 1)]
-    value = write.total(product, whole, axes)
-    return write.reshape(value, own) if extra else value
 
 
 @differentiates("Gemm")

@@ -146,6 +146,10 @@ class Backward(Writer):
         whole, own = self.shape(result), self.shape(operand)
         if whole is None or own is None:
             return self._matched_while_running(gradient, result, operand)
+        return self.summed_to(gradient, whole, own)
+
+    def summed_to(self, gradient: str, whole: tuple[int, ...], own: tuple[int, ...]) -> str:
+        """A gradient of the shape ``whole``, summed to that of an operand that was broadcast to it."""
         if whole == own:
             return gradient
         extra = len(whole) - len(own)
