@@ -3,18 +3,25 @@
 Run from the root of the repository: ``python -m benchmarks.promises --cifar FOLDER``, with the data and the models of
 ``benchmarks.calibration``. Three questions: what does ``--max-drop 1`` lose on the test set, which it has not seen; how
 much smaller is the smallest network of a dense sweep (steps of 4 %) that keeps the promise on the same held-out
-samples; and how many times as long as one run does a sweep of five budgets take, calibrated and trained. Writes
-benchmarks/results/promises.json and benchmarks/promises.md. The status is 1 when a network is more than 10 % larger
-than the best of the dense sweep, or a sweep takes more than three times as long as its run at the middle budget.
+samples; and how many times as long as one run does a sweep of five budgets take, calibrated and trained.
+
+Every cell is a file of benchmarks/results/promises/ and is measured once: what is there is not measured again, so that
+the queue may be stopped and begun as one likes; ``--only`` names some. The dense sweep goes down from what was found,
+and ends where a network loses three times what it may: those above are no better, and those below no nearer. Writes
+benchmarks/promises.md from all files there are. The status is 1 when a network is more than 10 % larger than the best
+of the dense sweep, or a sweep takes more than three times the seconds of processors that its run at the middle budget
+takes: on a machine that others use as well the clock counts their work.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,15 +31,54 @@ import onnxadmm as oa
 from benchmarks.calibration import NETWORKS, ROOT, Images
 from benchmarks.calibration_table import TITLES
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.run.shared import Shared
 from onnxadmm.units.cost import CostKind
 
-RESULTS: Final = ROOT / "benchmarks" / "results" / "promises.json"
+RESULTS: Final = ROOT / "benchmarks" / "results" / "promises"
 PAGE: Final = ROOT / "benchmarks" / "promises.md"
+#: Networks that keep a promise, and what they cost the least of.
+PROMISES: Final[Mapping[str, CostKind]] = {"lenet5": "params", "resnet20": "macs"}
+WAYS: Final = ("calibrated", "trained")
 MOST: Final = 1.0  # points
-SAMPLES: Final = 4000
+#: Labelled images, and the share of them that judge: the time goes with those that are calibrated with.
+SAMPLES: Final = 2560
+JUDGES: Final = 0.8
 BUDGETS: Final = (0.5, 0.3, 0.2, 0.1, 0.05)
+#: Of the dense sweep: from one to the next, at most so many, and the points that end it.
 _STEP: Final = 0.96
-_AROUND: Final = 8  # steps to both sides
+_STEPS: Final = 12
+_FAR: Final = 3 * MOST
+
+Result = dict[str, Any]
+
+
+class Queue:
+    """Cells that are measured once.
+
+    Args:
+        only: a part of the names of those that are measured.
+    """
+
+    def __init__(self, only: str) -> None:
+        self._only = only
+
+    def cell(self, name: str, measure: Callable[[], Result]) -> Result | None:
+        """Return the result of a cell, measured now where it was not before; None where it is left alone."""
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            return read(name)
+        if self._only not in name:
+            return None
+        result = {**measure(), "machine": asdict(this_machine())}
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {result}", file=sys.stderr, flush=True)
+        return result
+
+
+def read(name: str) -> Result | None:
+    """Return the result of a cell; None where there is none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def labelled(images: Images, data: str) -> tuple[Any, Any]:
@@ -42,41 +88,58 @@ def labelled(images: Images, data: str) -> tuple[Any, Any]:
     return pictures[chosen], labels[chosen]
 
 
-def promise(name: str, by: CostKind, given: argparse.Namespace, images: Images, folder: Path) -> dict[str, Any]:
-    """Search for the smallest network that keeps the promise, and beside it a dense sweep around what was found."""
+def common_of(name: str, images: Images) -> dict[str, Any]:
+    """Return the arguments of the search and of the dense sweep."""
     network = NETWORKS[name]
-    common: dict[str, Any] = {
+    return {
         "calibrate": labelled(images, network.data),
-        "test": images.test_file(network.data),
         "preprocessing": oa.Preprocessing(mean=list(network.mean), std=list(network.std)),
-        "recipe": oa.Recipe(held_out=0.5),
+        "recipe": oa.Recipe(held_out=JUDGES),
         "bench": False,
         "limits": oa.Limits(round_to=1),
     }
+
+
+def found(name: str, by: CostKind, model: Path, images: Images) -> Result:
+    """Search for the smallest network that keeps the promise."""
     began = time.perf_counter()
-    model = given.models / network.file
-    found = oa.compress(model, calibration=oa.CalibrationOptions(max_drop=MOST, by=by), **common)
+    result = oa.compress(
+        model,
+        calibration=oa.CalibrationOptions(max_drop=MOST, by=by),
+        test=images.test_file(NETWORKS[name].data),
+        **common_of(name, images),
+    )
     seconds = time.perf_counter() - began
-    (line,) = found.budgets
-    share = line.reached / line.original
-    amounts = [round(share * _STEP**step, 5) for step in range(-_AROUND, _AROUND + 1) if share * _STEP**step < 1]
-    dense = oa.sweep(model, amounts={by: amounts}, out=folder / name, **common)
-    kept = [point.cost(by) / dense.original.cost(by) for point in dense.points if point.lost <= MOST]
-    assert found.before.test is not None
-    assert found.after.test is not None
+    (line,) = result.budgets
+    assert result.before.test is not None
+    assert result.after.test is not None
     return {
-        "network": name,
-        "by": by,
-        "share": share,
-        "best": min(kept, default=1.0),
-        "heldout": [found.before.heldout.value, found.after.heldout.value],  # type: ignore[union-attr]
-        "test": [found.before.test.value, found.after.test.value],
+        "share": line.reached / line.original,
+        "heldout": [result.before.heldout.value, result.after.heldout.value],  # type: ignore[union-attr]
+        "test": [result.before.test.value, result.after.test.value],
         "seconds": seconds,
     }
 
 
-def costs(given: argparse.Namespace, images: Images, folder: Path, *, trained: bool) -> dict[str, Any]:
-    """Time a sweep of five budgets of LeNet-5 and a run at the middle one."""
+def dense(queue: Queue, name: str, by: CostKind, share: float, model: Path, images: Images) -> None:
+    """Measure smaller and smaller networks than what was found."""
+    shared = Shared()
+
+    def point(asked: float) -> Result:
+        result = oa.compress(model, budget={by: asked}, shared=shared, **common_of(name, images))
+        (line,) = result.budgets
+        before, after = (each.heldout.value for each in (result.before, result.after))  # type: ignore[union-attr]
+        return {"share": line.reached / line.original, "lost": 100 * (before - after)}
+
+    for step in range(1, _STEPS + 1):
+        asked = round(share * _STEP**step, 5)
+        made = queue.cell(f"dense-{name}-{step:02}", partial(point, asked))
+        if made is None or made["lost"] > _FAR:
+            return
+
+
+def costs(model: Path, images: Images, folder: Path, *, trained: bool) -> Result:
+    """Time a sweep of five budgets of LeNet-5, and a run at the middle one before and after it."""
     network = NETWORKS["lenet5"]
     common: dict[str, Any] = {
         "preprocessing": oa.Preprocessing(mean=list(network.mean), std=list(network.std)),
@@ -86,67 +149,103 @@ def costs(given: argparse.Namespace, images: Images, folder: Path, *, trained: b
         common |= {"data": images.all("mnist", "train"), "recipe": oa.Recipe(epochs=4, retrain_epochs=4)}
     else:
         common |= {"calibrate": images.samples("mnist", 0)}
-    model, way = given.models / network.file, "trained" if trained else "calibrated"
-    began = time.perf_counter()
-    oa.compress(model, budget={"params": BUDGETS[2]}, out=folder / f"{way}-one", **common)
-    one = time.perf_counter() - began
-    began = time.perf_counter()
-    oa.sweep(model, amounts={"params": list(BUDGETS)}, out=folder / f"{way}-five", **common)
-    return {"way": way, "one": one, "five": time.perf_counter() - began}
+
+    def one() -> None:
+        oa.compress(model, budget={"params": BUDGETS[2]}, out=folder / "one", force=True, **common)
+
+    def five() -> None:
+        oa.sweep(model, amounts={"params": list(BUDGETS)}, out=folder / "five", **common)
+
+    spent = [_spent(each) for each in (one, five, one)]
+    return {"one": [spent[0], spent[2]], "five": spent[1]}
 
 
-def render(result: Mapping[str, Any]) -> str:
+def _spent(action: Callable[[], None]) -> list[float]:
+    """Return the seconds of a clock, and those of processors that this process and its children were given."""
+    clock, before = time.perf_counter(), os.times()
+    action()
+    return [time.perf_counter() - clock, sum(os.times()[:4]) - sum(before[:4])]
+
+
+def times(cost: Result, kind: int) -> float:
+    """Return how many times as long as one run the sweep took: by the clock (0), or of processors (1)."""
+    return float(cost["five"][kind] / np.mean([each[kind] for each in cost["one"]]))
+
+
+def best(name: str, share: float) -> tuple[float, int]:
+    """Return the least share of what was found and the dense sweep that keeps the promise; and the sweep's points."""
+    points = [point for step in range(1, _STEPS + 1) if (point := read(f"dense-{name}-{step:02}")) is not None]
+    return min([share, *(point["share"] for point in points if point["lost"] <= MOST)]), len(points)
+
+
+def render(promises: Mapping[str, Result], spent: Mapping[str, Result]) -> str:
     """Return the page, in Markdown."""
+    machines = {(each["machine"]["cpu"], each["machine"]["simd"]) for each in (*promises.values(), *spent.values())}
     lines = [
         "# Promises and sweeps",
         "",
-        f"`compress --calibrate --max-drop {MOST:g}` with {SAMPLES:,} labelled training images, half of which judge. "
-        "Beside what was found stands the smallest network of a dense sweep, in steps of 4 %, that keeps the promise "
-        "on the same held-out images. The test images are seen by neither.",
+        f"`compress --calibrate --max-drop {MOST:g}` with {SAMPLES:,} labelled training images, {100 * JUDGES:.0f} % "
+        "of which judge. Beside what was found stands the smallest network of a dense sweep, down from it in steps of "
+        "4 %, that keeps the promise on the same held-out images. The test images are seen by neither.",
         "",
-        "| network | least | found | best of the sweep | held-out | test | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| network | least | found | best of the sweep | its points | held-out | test | seconds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for each in result["promises"]:
-        (held, left), (before, after) = each["heldout"], each["test"]
+    for name, each in promises.items():
+        (held, left), (before, after), (least, points) = each["heldout"], each["test"], best(name, each["share"])
         lines.append(
-            f"| {TITLES[each['network']]} | `--by {each['by']}` | {100 * each['share']:.2f} % "
-            f"| {100 * each['best']:.2f} % | {100 * held:.2f} -> {100 * left:.2f} % "
-            f"| {100 * before:.2f} -> {100 * after:.2f} % | {each['seconds']:.0f} |"
+            f"| {TITLES[name]} | `--by {PROMISES[name]}` | {100 * each['share']:.2f} % | {100 * least:.2f} % "
+            f"| {points} "
+            f"| {100 * held:.2f} -> {100 * left:.2f} % | {100 * before:.2f} -> {100 * after:.2f} % "
+            f"| {each['seconds']:.0f} |"
         )
-    lines += ["", f"A sweep of LeNet-5 with `--params {','.join(map(str, BUDGETS))}`, and one run at the middle:", ""]
-    lines += ["| way | one run, s | five budgets, s | times |", "|---|---|---|---|"]
     lines += [
-        f"| {each['way']} | {each['one']:.0f} | {each['five']:.0f} | {each['five'] / each['one']:.1f} |"
-        for each in result["costs"]
+        "",
+        f"A sweep of LeNet-5 with `--params {','.join(map(str, BUDGETS))}`, and runs at the middle budget",
+        "",
     ]
-    machine = result["machine"]
-    lines += ["", f"Measured on {machine['cpu']}, {machine['threads']} threads, {machine['simd']}, shared with other"]
-    lines += ["work, by `python -m benchmarks.promises --cifar CIFAR`."]
+    lines[-2] += " before and after it; *of processors* are the seconds that all processes were given:"
+    lines += ["| way | one run, s | five budgets, s | times | times, of processors |", "|---|---|---|---|---|"]
+    for way, cost in spent.items():
+        ones = ", ".join(f"{each[0]:.0f}" for each in cost["one"])
+        lines.append(f"| {way} | {ones} | {cost['five'][0]:.0f} | {times(cost, 0):.2f} | {times(cost, 1):.2f} |")
+    told = "; ".join(f"{cpu}, {simd}" for cpu, simd in sorted(machines))
+    lines += ["", f"Measured on {told}, shared with other", "work, by `python -m benchmarks.promises --cifar CIFAR`."]
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    """Measure, and write the page."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cifar", type=Path, help="folder of CIFAR-10")
     parser.add_argument("--mnist", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "models")
-    given = parser.parse_args()
+    parser.add_argument("--only", default="", help="only cells whose name contains this")
+    given = parser.parse_args(arguments)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    queue = Queue(given.only)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         images = Images(given, folder)
-        kinds: tuple[tuple[str, CostKind], ...] = (("lenet5", "params"), ("resnet20", "macs"))
-        result: dict[str, Any] = {
-            "costs": [costs(given, images, folder, trained=trained) for trained in (False, True)],
-            "promises": [promise(name, by, given, images, folder) for name, by in kinds],
-            "machine": asdict(this_machine()),
-        }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(render(result), encoding="utf-8")
+        promises: dict[str, Result] = {}
+        for name, by in PROMISES.items():
+            model = given.models / NETWORKS[name].file
+            if NETWORKS[name].data == "cifar" and given.cifar is None:
+                continue
+            made = queue.cell(f"found-{name}", partial(found, name, by, model, images))
+            if made is not None:
+                promises[name] = made
+                dense(queue, name, by, made["share"], model, images)
+        spent: dict[str, Result] = {}
+        model = given.models / NETWORKS["lenet5"].file
+        for way in WAYS:
+            cost = queue.cell(f"cost-{way}", partial(costs, model, images, folder / way, trained=way == "trained"))
+            if cost is not None:
+                spent[way] = cost
+    PAGE.write_text(render(promises, spent), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
-    loose = any(each["share"] > 1.1 * each["best"] for each in result["promises"])
-    return int(loose or any(each["five"] > 3 * each["one"] for each in result["costs"]))
+    loose = any(each["share"] > 1.1 * best(name, each["share"])[0] for name, each in promises.items())
+    return int(loose or any(times(cost, 1) > 3 for cost in spent.values()))
 
 
 if __name__ == "__main__":

@@ -59,9 +59,9 @@ class OutputFolder:
         inputs: what the run reads; paths among it are never written over.
 
     Raises:
-        OutputError: the folder holds a result or an unfinished run already and ``force`` is False, or it cannot be
-            written, or would take the place of an input; or there is nothing to resume, or another run is at work in
-            it.
+        OutputError: the folder holds a result or an unfinished run already and ``force`` is False, is named like a
+            model file, cannot be written, or would take the place of an input; or there is nothing to resume, or
+            another run is at work in it.
     """
 
     def __init__(self, path: str | Path, *, force: bool, resume: bool = False, inputs: Sequence[object] = ()) -> None:
@@ -72,6 +72,13 @@ class OutputFolder:
         sweep(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(str(path), expected="a folder", found="a file", way_out="choose another name")
+        if self.path.suffix == ".onnx" and not self.path.exists():
+            raise OutputError(
+                str(path),
+                expected="the name of a folder for the model, its plan and its report",
+                found="that of a model file",
+                way_out=f"name the folder {self.path.with_suffix('')}; the model in it is {MODEL_NAME}",
+            )
         folders = [name for name in _NAMES if (self.path / name).is_dir()]
         if folders:
             raise OutputError(

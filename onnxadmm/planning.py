@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.console import listening
 from onnxadmm.errors import OptionError
-from onnxadmm.latency.cost import latency_for
+from onnxadmm.latency.cost import PLANS, latency_for
 from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.plan.rank import Ranking, rank_by_budget, rank_by_ratio
+from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.growth import leave_out_growing
 from onnxadmm.runtime.custom_ops import custom_operators
@@ -35,6 +37,7 @@ def rank(
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
+    progress: ProgressLike = SILENT,
 ) -> Plan:
     """Make a plan without training, from a budget or from the share of every group that goes.
 
@@ -54,6 +57,7 @@ def rank(
         seed: of the random ranking.
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
+        progress: told what happens, as for ``compress``: the measurements of a budget of latency take long.
 
     Returns:
         The plan, for ``mask``, ``shrink`` and ``verify``.
@@ -88,7 +92,8 @@ def rank(
         )
     share = parse_share(ratio if ratio is not None else 0.0, option="--ratio")
     bounds = given_or_usual(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
-    with custom_operators(custom_ops):
+    with custom_operators(custom_ops), listening(progress) as told:
+        told.stage("analyse")
         loaded = opened(model, input_shapes)
 
         def choose(units: Units) -> NDArray[np.bool_]:
@@ -104,7 +109,9 @@ def rank(
             loaded, tuple(ignore), find=lambda left: find(loaded, inexact=inexact, ignore=left), choose=choose
         )
         if goal is not None and goal.latency is not None:
-            latency = latency_for(loaded, units, goal, bounds, seed=seed)
+            told.stage("measure latency", total=PLANS)
+            latency = latency_for(loaded, units, goal, bounds, seed=seed, on_plan=told.advance)
+            told.note(latency.describe())
             keep = rank_by_budget(
                 loaded, units, goal, by=by, limits=bounds, seed=seed, file=file(units), latency=latency
             )

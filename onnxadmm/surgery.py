@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_inputs
 from onnxadmm.bench.latency import Latencies, measure_latency
+from onnxadmm.console import listening
 from onnxadmm.errors import PlanError
 from onnxadmm.files import refuse_input
 from onnxadmm.graph.model import Model, complaint, load, save
@@ -25,6 +26,7 @@ from onnxadmm.graph.stated import with_input_shapes
 from onnxadmm.graph.weights import give_back_pages
 from onnxadmm.output import OutputFile
 from onnxadmm.plan.plan import Plan
+from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.rewrite.growth import refuse_growth
 from onnxadmm.rewrite.mask import mask as mask_units
 from onnxadmm.rewrite.mask import zero_connections
@@ -223,6 +225,7 @@ def verify(
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
+    progress: ProgressLike = SILENT,
 ) -> Verification:
     """Run the masked original and the shrunk model on the same inputs and compare every output.
 
@@ -239,6 +242,7 @@ def verify(
         seed: of the random inputs.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: random inputs have them.
         custom_ops: libraries of custom operators that onnxruntime registers.
+        progress: told what happens, as for ``compress``.
 
     Returns:
         ``passed``, with the smallest signal-to-noise ratio ``snr_db``, the largest absolute error ``max_abs_error``,
@@ -256,11 +260,16 @@ def verify(
         print(proof.passed, proof.snr_db)
         ```
     """
-    with custom_operators(custom_ops):
+    with custom_operators(custom_ops), listening(progress) as told:
+        told.stage("read models")
         original, small = opened(model, input_shapes), load(shrunk)
         refuse_unrelated(original, small)
+        told.stage("compare outputs")
         proof = _prove(original, small, plan, inputs=inputs, threshold_db=threshold_db, seed=seed)
-        return proof if proof.passed else _with_structure(proof, original, small, plan)
+        if proof.passed:
+            return proof
+        told.stage("compare structures")
+        return _with_structure(proof, original, small, plan)
 
 
 def _prove(
@@ -309,6 +318,7 @@ def bench(
     inputs: Mapping[str, object] = MappingProxyType({}),
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
+    progress: ProgressLike = SILENT,
 ) -> Latencies:
     """Time models side by side on this CPU, in turns, at batch 1 and a larger batch.
 
@@ -321,6 +331,7 @@ def bench(
         inputs: values of some inputs by name, the same for every sample; the others are random.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free; the batch says nothing.
         custom_ops: libraries of custom operators that onnxruntime registers.
+        progress: told of each batch size, as for ``compress``.
 
     Returns:
         ``results``, one per batch size, each with the ``timings`` of every model and the ``speedups`` of all but the
@@ -338,11 +349,18 @@ def bench(
             print(result.batch, [timing.median_ms for timing in result.timings])
         ```
     """
-    with custom_operators(custom_ops):
+    with custom_operators(custom_ops), listening(progress) as told:
         loaded = [opened(model, input_shapes) for model in models]
         names = [str(model.path or f"model {number}") for number, model in enumerate(loaded)]
         return measure_latency(
-            loaded, names=names, large=large, threads=threads, seconds=seconds, seed=seed, inputs=inputs
+            loaded,
+            names=names,
+            large=large,
+            threads=threads,
+            seconds=seconds,
+            seed=seed,
+            inputs=inputs,
+            progress=told,
         )
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from onnxadmm.compress import compress
+from onnxadmm.console import listening
 from onnxadmm.errors import CheckpointError, OptionError
 from onnxadmm.files import discard
+from onnxadmm.one_budget import compress_apart, refuse_unsendable
 from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME
 from onnxadmm.plan.budget import COUNTED, Amount, Budget, parse_amount
 from onnxadmm.plan.given import given_budget
+from onnxadmm.progress import SILENT
 from onnxadmm.report.page import page_of_sweep
 from onnxadmm.report.reading import NAME as REPORT_NAME
 from onnxadmm.report.reading import read_report
@@ -31,6 +34,8 @@ _SHARED: Final = "shared.npz"
 _LEAST_EPOCHS: Final = 0.15
 #: Share of them that all budgets behind the first take together, beyond that least.
 _ALL_EPOCHS: Final = 0.8
+#: Share of the retraining epochs that such a budget takes: its weights have been retrained before.
+_RETRAIN_EPOCHS: Final = 0.5
 
 
 class _Budget(NamedTuple):
@@ -48,13 +53,15 @@ def sweep(
     budget: Budget | Mapping[str, Any] | None = None,
     force: bool = False,
     resume: bool = False,
+    jobs: int = 1,
     **options: Any,
 ) -> TradeOff:
     """Compress a model under several budgets, from the largest to the smallest.
 
-    They share what they can. With ``calibrate`` the groups are measured once. With ``data`` every network is pruned
-    from the one before, not from the original, in a share of the epochs that fits how much smaller it is to be, and
-    retrained by itself; the teacher is always the original.
+    They share what they can: data, the original's figures and answers, and how fast its training is. With
+    ``calibrate`` the groups are measured once. With ``data`` every network is pruned from the one before as it was
+    retrained, not from the original, in a share of the epochs that fits how much smaller it is to be, and retrained in
+    half of the epochs; the teacher is always the original.
 
     Args:
         model: path or model.
@@ -65,13 +72,16 @@ def sweep(
         budget: what else every result may cost.
         force: replace older results in ``out``.
         resume: leave budgets alone that are done, and go on with the others.
+        jobs: processes at a time, for calibrated budgets: the first of them measures the groups alone, then the others
+            run beside each other, to the same results. A model in a file, and ``bench=False``: timings beside other
+            work say nothing.
         options: whatever else ``compress`` takes.
 
     Returns:
         The points side by side; ``pick`` chooses one of them.
 
     Raises:
-        OptionError: the amounts are no sweep.
+        OptionError: the amounts are no sweep, or ``jobs`` cannot be had.
         OnnxAdmmError: whatever ``compress`` raises; budgets that were done before stay.
 
     Examples:
@@ -86,9 +96,14 @@ def sweep(
         raise OptionError(
             f"--{kind}", expected="it in the sweep, or for all", found="both", way_out="name it among the amounts alone"
         )
+    if jobs != 1:
+        _refuse_jobs(jobs, model, kind, common, options)
     points = Points(model, kind, Path(out), common=common, force=force, resume=resume, options=options)
-    for place, each in enumerate(budgets):
+    alone = budgets[:1] if jobs > 1 else budgets
+    for place, each in enumerate(alone):
         points.run(each.asked, epochs=_epochs(budgets, place), last=place + 1 == len(budgets))
+    if jobs > 1:
+        points.run_apart([each.asked for each in budgets[1:]], jobs=jobs)
     points.end()
     return points.found()
 
@@ -151,21 +166,51 @@ class Points:
         name = folder_name(self._kind, amount)
         found = self.finished(name)
         if found is None:
-            self.shared.epochs = 1.0 if self.shared.pruned is None else epochs
-            found = compress(
-                self._model,
-                budget=_with(self._common, self._kind, amount),
-                out=self._folder / name,
-                force=self._force,
-                resume=self._resume and (self._folder / name / UNFINISHED_NAME / CHECKPOINT_NAME).exists(),
-                shared=self.shared,
-                **self._options,
-            )
+            self.shared.epochs, self.shared.retrain_epochs = epochs, _RETRAIN_EPOCHS
+            found = compress(**self._call(amount), shared=self.shared)
             if not last:
                 self.shared.write(self._folder / _SHARED)
         self._done.append((str(amount), name, found))
         self.write()
         return found
+
+    def run_apart(self, amounts: Sequence[Amount], *, jobs: int) -> None:
+        """Compress under several budgets in processes of their own, which go on from what a run before has measured.
+
+        Raises:
+            OnnxAdmmError: whatever ``compress`` raises.
+        """
+        left: list[Amount] = []
+        for amount in amounts:
+            found = self.finished(folder_name(self._kind, amount))
+            if found is None:
+                left.append(amount)
+            else:
+                self._done.append((str(amount), folder_name(self._kind, amount), found))
+
+        def done(number: int) -> None:
+            name = folder_name(self._kind, left[number])
+            self.add(left[number], name, read_report(self._folder / name))
+            told.note(f"--{self._kind} {left[number]} is done.")
+            told.advance()
+
+        with listening(self._options.get("progress", SILENT)) as told:
+            told.stage(f"{len(left)} budgets, {jobs} at a time", total=len(left))
+            calls = [{**self._call(amount), "progress": SILENT} for amount in left]
+            compress_apart(calls, shared=self._folder / _SHARED, jobs=jobs, on_done=done)
+        self.write()
+
+    def _call(self, amount: Amount) -> dict[str, Any]:
+        """The arguments of ``compress`` under one budget."""
+        folder = self._folder / folder_name(self._kind, amount)
+        return {
+            **self._options,
+            "model": self._model,
+            "budget": _with(self._common, self._kind, amount),
+            "out": folder,
+            "force": self._force,
+            "resume": self._resume and (folder / UNFINISHED_NAME / CHECKPOINT_NAME).exists(),
+        }
 
     def add(self, amount: Amount, name: str, report: Report) -> None:
         """Put a run of another kind among the points; its results stand in the folder of that name."""
@@ -227,6 +272,34 @@ def _budgets(amounts: Mapping[CostKind, Sequence[Amount]]) -> tuple[CostKind, li
             way_out="write e.g. 0.5,0.2,0.1",
         )
     return kind, found
+
+
+def _refuse_jobs(jobs: int, model: Source, kind: CostKind, common: Budget | None, options: Mapping[str, Any]) -> None:
+    """Refuse processes where they are of no use, or would change what comes of it."""
+    timed = kind == "latency" or (common is not None and common.latency is not None)
+    for found, expected, way_out in (
+        (str(jobs) if jobs < 1 else None, "at least 1", "leave it out"),
+        (
+            "a training, in which each network goes on from the one before"
+            if options.get("data") is not None
+            else None,
+            "budgets that do not wait for each other, those of a calibration",
+            "leave it out: --workers shares each batch among processes",
+        ),
+        (
+            "a budget of latency" if timed else "--bench" if options.get("bench", True) else None,
+            "nothing that is timed, as timings beside other work say nothing",
+            "leave it out" if timed else "give --no-bench, and time the results with `onnxadmm bench`",
+        ),
+        (
+            None if isinstance(model, (str, Path)) else f"a model in memory: {type(model).__name__}",
+            "a model in a file, which every process reads",
+            "save it first",
+        ),
+    ):
+        if found is not None:
+            raise OptionError(f"--jobs {jobs}", expected=expected, found=found, way_out=way_out)
+    refuse_unsendable({name: value for name, value in options.items() if name != "progress"})
 
 
 def _with(common: Budget | None, kind: CostKind, amount: Amount) -> Budget:

@@ -154,7 +154,7 @@ def _one_preflight() -> Iterator[None]:
         return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onnxadmm.run.steps.preflight", once)
+        patch.setattr("onnxadmm.run.trying.preflight", once)
         yield
 
 

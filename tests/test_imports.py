@@ -34,8 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"errors", "progress", "report"},
     "output": {"errors", "files"},
     "latency": {"graph", "rules", "units", "admm", "plan", "rewrite", "bench", "errors"},
-    "surgery": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "output", "runtime"},
-    "planning": {"errors", "graph", "units", "plan", "rewrite", "latency", "runtime", "surgery"},
+    "surgery": {"console", "errors", "files", "graph", "units", "plan", "progress", "rewrite", "bench", "output"}
+    | {"runtime"},
+    "planning": {"console", "errors", "graph", "units", "plan", "progress", "rewrite", "latency", "runtime", "surgery"},
     "bisect": {"errors", "files", "graph", "units", "plan", "rewrite", "bench", "report", "runtime", "surgery"},
 }
 
@@ -111,8 +112,10 @@ MAY_IMPORT["compress"] = {
     "surgery",
 }
 MAY_IMPORT["compress"] |= {"runtime"}
-MAY_IMPORT["sweep"] = {"compress", "errors", "files", "output", "plan", "report", "run", "surgery", "units"}
-MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"files"} | {"console", "progress", "sweep"} | _train("data")
+MAY_IMPORT["one_budget"] = {"child_process", "compress", "errors", "operators", "run"}
+MAY_IMPORT["sweep"] = {"compress", "console", "errors", "files", "one_budget", "output", "plan", "progress", "report"}
+MAY_IMPORT["sweep"] |= {"run", "surgery", "units"}
+MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"files", "one_budget"} | {"sweep"} | _train("data")
 MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"} | _train("data", "metrics")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")

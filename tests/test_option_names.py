@@ -10,7 +10,6 @@ from pathlib import Path
 import typer
 
 import onnxadmm as oa
-from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli.app import app
 
 PACKAGE = Path(oa.__file__).parent
@@ -33,7 +32,7 @@ def options() -> set[str]:
 
 def in_python() -> set[str]:
     """The parameters of the public functions, and the fields of what is given to them."""
-    functions = (oa.bench, oa.compress, oa.find_groups, oa.quantize, oa.rank, oa.save, oa.verify, measure_latency)
+    functions = (oa.bench, oa.compress, oa.find_groups, oa.quantize, oa.rank, oa.save, oa.sweep, oa.verify)
     names = {name for function in functions for name in inspect.signature(function).parameters}
     kinds = (oa.Budget, oa.CalibrationOptions, oa.Limits, oa.Preprocessing, oa.Recipe)
     return names | {field.name for kind in kinds for field in fields(kind)}

@@ -136,6 +136,15 @@ def test_a_folder_of_that_name_with_other_things_in_it_is_refused(tmp_path: Path
     assert _listing(tmp_path) == {"unfinished/novel.txt": b"mine"}
 
 
+def test_a_folder_named_like_a_model_is_refused_unless_it_is_there(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"small\.onnx: expected the name of a folder .* name the folder .*small;"):
+        OutputFolder(tmp_path / "small.onnx", force=False)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "old.onnx").mkdir()
+    with OutputFolder(tmp_path / "old.onnx", force=False):
+        assert (tmp_path / "old.onnx" / "unfinished").exists()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_where_another_run_is_at_work_is_refused(tmp_path: Path, resume: bool) -> None:

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 import onnxadmm
+from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.constants import stored_bytes
 from onnxadmm.graph.simplify import simplify
@@ -14,6 +15,8 @@ from onnxadmm.plan.plan import make_plan
 from onnxadmm.surgery import shrink_to_file
 from onnxadmm.units.units import find_units
 from tests.graph.models import small_network
+from tests.latency.clock import Clock
+from tests.latency.clock import clock as clock
 from tests.samples_text import parse_sample
 
 TEXT = """
@@ -122,3 +125,25 @@ def test_external_data_stay_external_unless_a_single_file_is_asked_for(single_fi
     assert (tmp_path / "small.onnx.data").exists() != single_file
     tensors = onnx.load(tmp_path / "small.onnx", load_external_data=False).graph.initializer
     assert any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors) != single_file
+
+
+# -- who listens ---------------------------------------------------------------------------------------------
+
+
+def test_calls_that_take_long_say_what_they_do(digits: DemoFiles, clock: Clock) -> None:
+    heard: list[object] = []
+    plan = onnxadmm.rank(digits.model, {"latency": 0.7}, progress=heard.append)
+    steps = sum(event.steps for event in heard if isinstance(event, onnxadmm.Advance))
+    assert heard[:2] == [onnxadmm.Stage("analyse", None), onnxadmm.Stage("measure latency", steps)]
+    assert isinstance(heard[-1], onnxadmm.Note)
+    small = onnxadmm.shrink(digits.model, plan)
+    heard.clear()
+    assert onnxadmm.verify(digits.model, small, plan, progress=heard.append).passed
+    assert heard == [onnxadmm.Stage("read models", None), onnxadmm.Stage("compare outputs", None)]
+    other = onnxadmm.with_weights(small, {name: array + 1 for name, array in onnxadmm.weights(small).items()})
+    heard.clear()
+    assert not onnxadmm.verify(digits.model, other, plan, progress=heard.append).passed
+    assert heard[-1] == onnxadmm.Stage("compare structures", None)
+    heard.clear()
+    onnxadmm.bench([digits.model, small], seconds=0.05, large=4, progress=heard.append)
+    assert heard == [onnxadmm.Stage("latency at batch 1", None), onnxadmm.Stage("latency at batch 4", None)]

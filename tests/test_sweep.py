@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,69 @@ def test_a_sweep_that_was_interrupted_goes_on(
 
 
 @pytest.mark.slow
+def test_processes_come_to_the_same_results(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+    alone = swept(digits, few_digits, tmp_path / "alone")
+    beside = swept(digits, few_digits, tmp_path / "beside", jobs=2, progress=heard.append)
+    seconds = {"seconds": 0.0}
+    assert [replace(point, **seconds) for point in beside.points] == [
+        replace(point, **seconds) for point in alone.points
+    ]
+    for point in alone.points:
+        for name in ("model.onnx", "plan.json"):
+            one, other = ((tmp_path / run / point.folder / name).read_bytes() for run in ("alone", "beside"))
+            assert one == other
+    assert sorted(path.name for path in (tmp_path / "beside").iterdir()) == sorted(
+        path.name for path in (tmp_path / "alone").iterdir()
+    )
+    assert oa.Stage("2 budgets, 2 at a time", 2) in heard
+    assert heard.count(oa.Advance(1)) >= 2
+    # What is done is left alone, and groups are measured again where what was passed on is gone.
+    (tmp_path / "beside" / "macs-0.4" / "report.json").unlink()
+    again = swept(digits, few_digits, tmp_path / "beside", jobs=2, resume=True, force=True)
+    assert [replace(point, **seconds) for point in again.points] == [
+        replace(point, **seconds) for point in alone.points
+    ]
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_is_the_error_of_the_sweep(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path
+) -> None:
+    limits = oa.Limits(round_to=1, max_ratio=0.5)
+    with pytest.raises(BudgetError, match=r"--macs 0\.001"):
+        swept(digits, few_digits, tmp_path / "out", amounts={"macs": [0.8, 0.6, 0.001]}, limits=limits, jobs=3)
+    assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8", "0.6"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"jobs": 0}, "--jobs 0: expected at least 1"),
+        ({"data": "x.npz"}, "found a training, in which each network goes on from the one before"),
+        ({"bench": True}, "expected nothing that is timed.*--no-bench"),
+        ({"amounts": {"latency": [0.8, 0.6]}}, "found a budget of latency"),
+        ({"budget": {"latency": 0.5}}, "found a budget of latency"),
+        ({"model": True}, "a model in a file"),
+        ({"calibrate": (each for each in "abc")}, "expected paths, arrays .* found cannot pickle 'generator' object"),
+        ({"recipe": {"metric": lambda outputs, labels: 1.0}}, "--jobs: expected paths"),
+    ],
+)
+def test_processes_that_are_of_no_use_are_refused(
+    given: dict[str, Any], told: str, digits: DemoFiles, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"amounts": {"macs": [0.8, 0.6]}, "jobs": 2, "bench": False, **given}
+    model = oa.load(digits.model) if asked.pop("model", False) else digits.model
+    if "data" not in asked:
+        asked.setdefault("calibrate", "none")
+    with pytest.raises(OptionError, match=told):
+        oa.sweep(model, out=tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
 def test_what_another_run_left_is_not_taken_up(digits: DemoFiles, few_digits: Samples, tmp_path: Path) -> None:
     shared = Shared()
     given: dict[str, Any] = {"calibration": QUICK, "limits": LIMITS, "bench": False, "shared": shared}
@@ -152,6 +216,32 @@ def test_what_another_run_left_is_not_taken_up(digits: DemoFiles, few_digits: Sa
 
 @pytest.mark.slow
 @needs_training
+def test_the_next_training_begins_with_the_network_as_retrained(digits: DemoFiles, few_digits: Samples) -> None:
+    shared = Shared()
+    given: dict[str, Any] = {"recipe": oa.Recipe(epochs=2, retrain_epochs=2, batch_size=32), "bench": False}
+    made = oa.compress(digits.model, data=few_digits, budget={"params": 0.3}, shared=shared, **given)
+    assert shared.pruned is not None
+    whole = oa.with_weights(oa.load(digits.model), {**oa.weights(oa.load(digits.model)), **shared.pruned.weights})
+    assert oa.verify(whole, made.model, made.plan).passed
+
+
+@needs_training
+def test_data_are_read_once_where_they_are_the_same(digits: DemoFiles, few_digits: Samples) -> None:
+    shared = Shared()
+    given: dict[str, Any] = {"recipe": oa.Recipe(epochs=1, retrain_epochs=0, batch_size=32), "bench": False}
+    given |= {"shared": shared, "limits": LIMITS}
+    oa.compress(digits.model, data=few_digits, budget={"params": 0.5}, **given)
+    first = shared.reading
+    oa.compress(digits.model, data=few_digits, budget={"params": 0.4}, **given)
+    assert shared.reading is first
+    other = (few_digits[0][::-1].copy(), few_digits[1][::-1].copy())
+    with pytest.raises(CheckpointError, match="--data"):
+        oa.compress(digits.model, data=other, budget={"params": 0.3}, **given)
+    assert shared.reading is not first
+
+
+@pytest.mark.slow
+@needs_training
 def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Samples, tmp_path: Path) -> None:
     found = swept(
         digits,
@@ -159,16 +249,30 @@ def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Sam
         tmp_path / "out",
         data=few_digits,
         amounts={"params": ["50%", "30%", "15%"]},
-        recipe=oa.Recipe(epochs=8, retrain_epochs=2, batch_size=32),
+        recipe=oa.Recipe(epochs=8, retrain_epochs=3, batch_size=32),
     )
     plans = [oa.Plan.read(tmp_path / "out" / point.folder / "plan.json") for point in found.points]
     assert [point.folder for point in found.points] == ["params-50percent", "params-30percent", "params-15percent"]
     for larger, smaller in itertools.pairwise(plans):
         for before, after in zip(larger.groups, smaller.groups, strict=True):
             assert set(before.removed) <= set(after.removed)
-    histories = [read_report(tmp_path / "out" / point.folder).history for point in found.points]
-    epochs = [max(row.epoch for row in history if row.stage == "prune") for history in histories]
-    assert epochs == [8, 3, 4]  # log(50/30) and log(30/15) of log(50/15), of 0.8 times 8
+    reports = [read_report(tmp_path / "out" / point.folder) for point in found.points]
+    epochs = [
+        [max(row.epoch for row in report.history if row.stage == stage) for report in reports]
+        for stage in ("prune", "retrain")
+    ]
+    # log(50/30) and log(30/15) of log(50/15), of 0.8 times 8; and half of 3.
+    assert epochs == [[8, 3, 4], [3, 2, 2]]
+    # A step is tried and timed once, and what is expected of the others follows from that.
+    stages = [{stage.name for stage in report.stages} for report in reports]
+    assert [{"preflight", "forecast"} & each for each in stages] == [{"preflight", "forecast"}, set(), set()]
+    expected = [{stage.name: stage.seconds for stage in report.forecast} for report in reports]
+    assert all(each.keys() == {"prune", "retrain", "measure"} for each in expected)
+    assert expected[0]["prune"] > expected[2]["prune"] > expected[1]["prune"]
+    assert expected[1]["retrain"] >= expected[2]["retrain"]
+    notes = [[note for note in report.simplified if "samples" in note] for report in reports]
+    assert notes[0] == notes[1] == notes[2]
+    assert reports[0].warnings == reports[1].warnings
     for point, plan in zip(found.points, plans, strict=True):
         assert oa.verify(digits.model, tmp_path / "out" / point.folder / "model.onnx", plan).retrained
 
@@ -208,6 +312,33 @@ def test_the_smallest_that_loses_no_more_is_picked() -> None:
         found.pick(1.0, by="time")  # type: ignore[arg-type]
 
 
+def test_percent_of_what_the_original_has_are_allowed() -> None:
+    found = made([0.85, 0.95])
+    original = replace(found.original, heldout=Score("accuracy", 0.9, 9))
+    found = replace(found, original=original)
+    assert found.pick("1%").folder == "f1"  # 0.9 points
+    assert found.pick(1).folder == "f2"
+    with pytest.raises(BudgetError, match=r"--max-drop 0\.5%"):
+        found.pick("0.5%")
+
+
+def test_a_metric_of_ones_own_that_falls_is_a_loss() -> None:
+    """More is better of every function, whatever its values; less of a loss."""
+    report = sample_report()
+
+    def lost(name: str, before: float, after: float) -> float:
+        columns = {
+            "before": replace(report.before, heldout=Score(name, before, 9)),
+            "after": replace(report.after, heldout=Score(name, after, 9)),
+        }
+        return trade_off("params", [("0.5", "a", replace(report, **columns))], command="").points[0].lost
+
+    assert lost("my_metric", 4.0, 3.0) == pytest.approx(25)
+    assert lost("my_metric", -4.0, -5.0) == pytest.approx(25)
+    assert lost("mse", 4.0, 5.0) == pytest.approx(25)
+    assert lost("f1", 0.9, 0.8) == pytest.approx(10)
+
+
 def test_points_on_the_front_are_those_that_nothing_beats() -> None:
     report = sample_report()
     found = trade_off("params", [("0.5", "a", report), ("0.4", "b", report)], command="onnxadmm sweep")
@@ -231,7 +362,17 @@ def test_the_command_line_sweeps_and_picks(
     digits: DemoFiles, few_digits: Samples, command: Command, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "samples.npz", images=few_digits[0], labels=few_digits[1])
-    words = ("--calibrate", tmp_path / "samples.npz", "--effort", "quick", "--no-bench", "--round-to", "1")
+    words = (
+        "--calibrate",
+        tmp_path / "samples.npz",
+        "--effort",
+        "quick",
+        "--no-bench",
+        "--round-to",
+        "1",
+        "--jobs",
+        "2",
+    )
     out = tmp_path / "sweeps"
     ran = command("sweep", digits.model, *words, "--params", "0.6, 0.3", "--macs", "0.9", "--out", out)
     assert ran.status == 0, ran.stderr
@@ -247,6 +388,13 @@ def test_the_command_line_sweeps_and_picks(
     assert "--params 0.3" in ran.stdout
     assert oa.load(tmp_path / "small.onnx").file_bytes < oa.load(digits.model).file_bytes
     assert command("pick", out, "--max-drop", "50", "-o", tmp_path / "small.onnx").status == 2
+    shown = command("report", out)
+    assert shown.status == 0
+    assert "original" in shown.stdout
+    assert json.loads(command("report", out / "sweep.json", "--json").stdout) == document
+    assert command("report", out, "--html", tmp_path / "page.html").status == 0
+    assert (tmp_path / "page.html").read_text() == (out / "report.html").read_text()
+    assert command("report", out, "--html", out / "sweep.json", "--force").status == 2
     ran = command("sweep", digits.model, *words, "--params", "0.6,0.3", "--out", out)
     assert ran.status == 2
     assert "--force" in ran.stderr

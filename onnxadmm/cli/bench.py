@@ -31,21 +31,19 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Time models side by side on this CPU."""
-    from onnxadmm.bench.latency import measure_latency
     from onnxadmm.report.table import latency_table
-    from onnxadmm.runtime.custom_ops import custom_operators
-    from onnxadmm.surgery import opened
+    from onnxadmm.surgery import bench
 
-    shapes = read_shapes(input_shape)
-    with custom_operators(custom_ops or ()), progress_of(quiet=quiet) as progress:
-        latencies = measure_latency(
-            [opened(path, shapes) for path in models],
-            names=[str(path) for path in models],
+    with progress_of(quiet=quiet) as progress:
+        latencies = bench(
+            models,
             large=batch,
             threads=threads,
             seconds=seconds,
             seed=seed,
             inputs=read_inputs(inputs),
+            input_shapes=read_shapes(input_shape),
+            custom_ops=custom_ops or (),
             progress=progress,
         )
     if as_json:

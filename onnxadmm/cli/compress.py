@@ -62,8 +62,8 @@ def run(
         str, typer.Option("--memory", help="that a calibration may take for statistics and activations")
     ] = CalibrationOptions.memory,
     max_drop: Annotated[
-        float | None,
-        typer.Option("--max-drop", help="instead of a budget: points of held-out accuracy that may be lost"),
+        str | None,
+        typer.Option("--max-drop", help="instead of a budget: points of held-out accuracy that may be lost, or 2%"),
     ] = None,
     by: Annotated[
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
@@ -103,9 +103,17 @@ def run(
     ignore_index: Annotated[
         int | None, typer.Option("--ignore-index", help="label that means none [-100, and 255 where it is no class]")
     ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option("--class-weights", help="what the classes count: balanced, numbers as 1,1,5, or a file of them"),
+    ] = None,
+    sample_weights: Annotated[
+        str | None,
+        typer.Option("--sample-weights", metavar="NAME", help="array of the data, or .npy file: what samples count"),
+    ] = None,
     inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
-    method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
+    method: Annotated[str, typer.Option("--method", help="default, calibrated or paper")] = Recipe.method,
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
@@ -188,7 +196,7 @@ def run(
         if max_drop is not None and calibrate is None:
             report = _searched(given, budget, progress)
         else:
-            report = compress(**arguments(given), budget=budget, progress=progress)
+            report = compress(**arguments(given), budget=budget, progress=progress).report
     print_report(report, as_json=as_json)
     if not as_json:
         print_next_steps(report, out)
@@ -236,6 +244,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         OptionError: a value cannot be used.
     """
+    from onnxadmm.plan.drop import parse_drop
     from onnxadmm.plan.problem import Limits
 
     asked = SimpleNamespace(**given)
@@ -247,6 +256,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         output=asked.output,
         class_axis=asked.class_axis,
         ignore_index=asked.ignore_index,
+        class_weights=asked.class_weights,
+        sample_weights=asked.sample_weights,
         mode=asked.mode,
         method=asked.method,
         epochs=asked.epochs,
@@ -264,7 +275,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     )
     calibration = None
     if asked.calibrate is not None:
-        calibration = CalibrationOptions(asked.effort, asked.memory, asked.max_drop, asked.by)
+        drop = None if asked.max_drop is None else parse_drop(asked.max_drop).asked
+        calibration = CalibrationOptions(asked.effort, asked.memory, drop, asked.by)
     preprocessing = Preprocessing(
         mean=read_numbers("--mean", asked.mean),
         std=read_numbers("--std", asked.std),

@@ -27,7 +27,7 @@ def run(
         # Beside the trained network nothing of it is written: it is there for its line of the table.
         untrained = run_demo_untrained(out if trained is None else None, seed=seed, force=force, progress=progress)
     shown = trained if trained is not None else untrained
-    print_report(shown, as_json=as_json)
+    print_report(shown.report, as_json=as_json)
     if not as_json:
         print_demo_lines(demo_lines(trained, untrained))
         print_next_steps(shown, out)

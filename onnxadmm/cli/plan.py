@@ -16,6 +16,7 @@ from onnxadmm.cli.options import (
     KeepOption,
     ModelArgument,
     OutputOption,
+    QuietOption,
     RatioLimitOption,
     RoundOption,
     RulesOption,
@@ -24,7 +25,7 @@ from onnxadmm.cli.options import (
     read_budget,
     read_shapes,
 )
-from onnxadmm.console import print_json, print_line, stdout_console
+from onnxadmm.console import print_json, print_line, progress_of, stdout_console
 from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.report.words import plural
 
@@ -45,6 +46,7 @@ def run(
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
     seed: SeedOption = 0,
+    quiet: QuietOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,18 +57,20 @@ def run(
 
     refuse_input(output, model)
     refuse_existing(output, force=force)
-    plan = rank(
-        model,
-        read_budget(amounts),
-        ratio=ratio,
-        by=by,  # type: ignore[arg-type]  # rank checks the word and says what it expects
-        limits=Limits(keep_at_least, max_ratio, round_to),
-        ignore=ignore or (),
-        inexact=inexact,
-        seed=seed,
-        input_shapes=read_shapes(input_shape),
-        custom_ops=custom_ops or (),
-    )
+    with progress_of(quiet=quiet) as progress:
+        plan = rank(
+            model,
+            read_budget(amounts),
+            ratio=ratio,
+            by=by,  # type: ignore[arg-type]  # rank checks the word and says what it expects
+            limits=Limits(keep_at_least, max_ratio, round_to),
+            ignore=ignore or (),
+            inexact=inexact,
+            seed=seed,
+            input_shapes=read_shapes(input_shape),
+            custom_ops=custom_ops or (),
+            progress=progress,
+        )
     text = plan.to_json()
     write_text(output, text)
     if as_json:

@@ -1,7 +1,9 @@
 """``onnxadmm sweep``."""
 
 import inspect
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import typer
 
 from onnxadmm.cli import compress
 from onnxadmm.cli.compress import arguments
@@ -20,6 +22,7 @@ def run(**given: Any) -> None:
     from onnxadmm.report.table import sweep_view
     from onnxadmm.sweep import sweep
 
+    jobs = given.pop("jobs", 1)
     asked = {**{name: parameter.default for name, parameter in _ALL.items()}, **given}
     lists = {kind: _amounts(asked[kind]) for kind in COUNTED}
     swept = {kind: amounts for kind, amounts in lists.items() if len(amounts) > 1}
@@ -34,7 +37,8 @@ def run(**given: Any) -> None:
     taken = arguments(asked)
     del taken["targets"]
     with progress_of(quiet=asked["quiet"]) as progress:
-        found = sweep(**taken, amounts=swept, budget=read_budget(common, asked["connections"]), progress=progress)
+        budget = read_budget(common, asked["connections"])
+        found = sweep(**taken, amounts=swept, budget=budget, jobs=jobs, progress=progress)
     if asked["as_json"]:
         print_json(encode(found))
         return
@@ -48,6 +52,15 @@ def _amounts(text: str | None) -> list[Amount]:
 
 
 _ALL: Final = inspect.signature(compress.run).parameters
+_JOBS: Final = inspect.Parameter(
+    "jobs",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=1,
+    annotation=Annotated[
+        int,
+        typer.Option("--jobs", help="processes at a time, for --calibrate with --no-bench: budgets beside each other"),
+    ],
+)
 run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [parameter for name, parameter in _ALL.items() if name not in _OTHERS]
+    [*(parameter for name, parameter in _ALL.items() if name not in _OTHERS), _JOBS]
 )

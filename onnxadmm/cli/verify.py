@@ -1,7 +1,7 @@
 """``onnxadmm verify``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,13 @@ from onnxadmm.cli.options import (
     JsonOption,
     ModelArgument,
     PlanArgument,
+    QuietOption,
     RulesOption,
     SeedOption,
     read_inputs,
     read_shapes,
 )
-from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
+from onnxadmm.console import print_json, print_line, progress_of, stderr_console, stdout_console
 from onnxadmm.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def run(
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
+    quiet: QuietOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,14 +54,14 @@ def run(
 
     planned = Plan.read(plan)
     shapes, given = read_shapes(input_shape), read_inputs(inputs)
-    verification = compare(
-        model, shrunk, planned, inputs=given, seed=seed, input_shapes=shapes, custom_ops=custom_ops or ()
-    )
+    named: dict[str, Any] = {"inputs": given, "seed": seed, "input_shapes": shapes, "custom_ops": custom_ops or ()}
+    with progress_of(quiet=quiet) as progress:
+        verification = compare(model, shrunk, planned, **named, progress=progress)
     fits = verification.passed or verification.retrained is not None
     if narrow is not None and not fits:
         from onnxadmm.bisect import bisect
 
-        culprit = bisect(model, planned, seed=seed, inputs=given, input_shapes=shapes, custom_ops=custom_ops or ())
+        culprit = bisect(model, planned, **named)
         print_line(_narrowed(culprit, narrow, force=force), stderr_console())
     if as_json:
         print_json(verification)

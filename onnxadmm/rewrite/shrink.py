@@ -87,6 +87,19 @@ def cut(array: np.ndarray, positions: tuple[Positions | None, ...]) -> np.ndarra
     return np.ascontiguousarray(array)
 
 
+def put_back(array: np.ndarray, part: np.ndarray, positions: tuple[Positions | None, ...]) -> np.ndarray:
+    """Return a copy of an array in which the kept positions hold what ``cut`` would have taken of them.
+
+    Args:
+        array: the whole.
+        part: of the shape that ``cut`` gives.
+        positions: as for ``cut``.
+    """
+    whole = np.array(array)
+    whole.reshape(-1)[cut(np.arange(array.size).reshape(array.shape), positions)] = part
+    return whole
+
+
 def _restate_shapes(model: Model, kept: dict[str, tuple[Positions | None, ...]]) -> None:
     """Correct the recorded shapes of intermediate values; those of inputs and outputs never change."""
     for node in model.ir.graph:

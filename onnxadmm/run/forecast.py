@@ -1,6 +1,7 @@
 """What a run will take, told before it trains: seconds by stage, memory and disk; and the epochs that fit a time."""
 
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,15 +14,19 @@ from onnxadmm.report.report import Report, StageTime
 from onnxadmm.report.words import duration, plural, size_in_bytes
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run.behind import guessed, seconds_of_refit, stages_behind
+from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.measure import Timing, seconds_of_timing
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_pruning, pace_of_retraining
 from onnxadmm.run.trainings import Training
+from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
 #: The stage in which it is measured: what comes after it was foreseen.
 STAGE: Final = "forecast"
+#: The stage that tries whether the original can be put into bytes, where that is asked for.
+TRYING_BYTES: Final = "try bytes"
 #: Share of the time that is given out: a forecast is not exact, and a run that is late is worse than one that is early.
 _GIVEN_OUT: Final = 0.9
 #: Iterations of pruning below which a budget falls in too few steps.
@@ -83,63 +88,92 @@ class Paces:
         steps_per_epoch: batches of an epoch.
         prune: how fast the whole network trains.
         retrain: how fast the small one does; None where it is not trained.
-        share: of the pruning epochs that are taken, where a run goes on from a larger network.
         others: seconds by stage of what comes behind the trainings, whatever the epochs.
+        refit: seconds of the refit between them; 0 without one.
+        shares: of the epochs of pruning and of retraining that are taken, where a run goes on from a larger network.
+        macs: multiply-accumulates of a sample of both networks.
     """
 
     steps_per_epoch: int
     prune: Pace
     retrain: Pace | None
     others: tuple[StageTime, ...] = ()
-    share: float = 1.0
+    shares: tuple[float, float] = (1.0, 1.0)
+    macs: tuple[float, float] = (1.0, 1.0)
+    refit: float = 0.0
+
+    def under(self, macs: float, *, shares: tuple[float, float]) -> "Paces":
+        """Return the paces of a run under another budget: what a network takes is a line over its size.
+
+        Args:
+            macs: multiply-accumulates of a sample of its small network.
+            shares: of the epochs that it takes.
+        """
+        whole, small = self.macs
+        if self.retrain is None or whole <= small:
+            return replace(self, shares=shares)
+        place, least = (macs - small) / (whole - small), min(1.0, macs / max(1.0, small))
+
+        def between(one: float, other: float) -> float:
+            return max(one * least, one + place * (other - one))
+
+        step, look = (between(getattr(self.retrain, name), getattr(self.prune, name)) for name in ("step", "look"))
+        return replace(self, shares=shares, macs=(whole, macs), retrain=replace(self.retrain, step=step, look=look))
 
     def stages(self, recipe: Recipe) -> tuple[StageTime, ...]:
         """Return the seconds of every stage with the epochs of a recipe."""
-        settings = recipe.settings(steps_per_epoch=self.steps_per_epoch, share=self.share)
+        settings = recipe.settings(steps_per_epoch=self.steps_per_epoch, share=self.shares[0])
         pruning = self.prune.seconds(
             steps=settings.epochs * self.steps_per_epoch, looks=settings.rounds(self.steps_per_epoch)
         )
-        found = [StageTime("prune", pruning)]
+        found = [StageTime("prune", pruning), StageTime("refit", self.refit)]
         if self.retrain is not None:
-            epochs = recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
+            epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
             retraining = self.retrain.seconds(steps=epochs * self.steps_per_epoch, looks=epochs + 1)
             found.append(StageTime("retrain", retraining))
-        return (*found, *(stage for stage in self.others if stage.seconds))
+        return tuple(stage for stage in (*found, *self.others) if stage.seconds)
+
+    def retraining_epochs(self, recipe: Recipe) -> int:
+        """Return the epochs of retraining that a recipe means."""
+        return recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch, share=self.shares[1])
 
     def seconds(self, recipe: Recipe) -> float:
         """Return the seconds of all stages with the epochs of a recipe."""
         return _sum(self.stages(recipe))
 
 
-def measured_paces(
-    training: Training, model: Model, units: Units, problem: Problem, *, timing: Timing | None, share: float = 1.0
-) -> Paces:
+def measured_paces(training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending) -> Paces:
     """Take a few steps of both trainings, of the small one with the units that these few would keep.
 
     Args:
         model: without gates on activations.
-        timing: how the latency is measured in the end.
-        share: of the pruning epochs that the run takes.
+        ending: what is done in the end.
 
     Raises:
         DivergedError: the loss is not finite from the start.
     """
     recipe, length = training.recipe, training.steps_per_epoch
-    prune, keep = pace_of_pruning(
-        training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length, share=share)
-    )
-    retrain, look = None, prune.look
+    prune, keep = pace_of_pruning(training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length))
+    retrain = None
+    look = whole = prune.look * len(training.held_out) / max(1, len(training.glance))
     if epochs := recipe.retraining_epochs(steps_per_epoch=length):
-        small = shrink(model, units, keep)
-        retrain = pace_of_retraining(training, small, epochs=epochs)
+        retrain = pace_of_retraining(training, shrink(model, units, keep), epochs=epochs)
         look = retrain.look
-    tested = 0.0 if training.test is None else len(training.test)
-    # Both models on the test data, the small one on held-out data: those of the original are known.
-    whole = prune.look * tested / max(1, len(training.glance))
-    measure = StageTime("measure", whole + look * (1 + tested / max(1, len(training.held_out))))
-    others = (measure, StageTime("latency", seconds_of_timing(model, timing)))
-    return Paces(length, prune, retrain, others, share)
+    macs = Cost(units, "macs")
+    return Paces(
+        length,
+        prune,
+        retrain,
+        stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training)),
+        macs=(macs.dense(), macs.total(keep)),
+        refit=seconds_of_refit(training, model, units, small=look) if recipe.refit else 0.0,
+    )
+
+
+def _trying(training: Training) -> float:
+    """Seconds that it took to try whether the original can be put into bytes."""
+    return training.journal.seconds().get(TRYING_BYTES, 0.0)
 
 
 def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
@@ -148,25 +182,46 @@ def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
     Args:
         file_bytes: of the original.
     """
-    length, both = paces.steps_per_epoch, [pace for pace in (paces.prune, paces.retrain) if pace is not None]
+    both = [pace for pace in (paces.prune, paces.retrain) if pace is not None]
     return Forecast(
         paces.stages(recipe),
-        recipe.settings(steps_per_epoch=length, share=paces.share).epochs,
-        recipe.retraining_epochs(steps_per_epoch=length),
+        recipe.settings(steps_per_epoch=paces.steps_per_epoch, share=paces.shares[0]).epochs,
+        paces.retraining_epochs(recipe),
         memory_bytes=max(pace.memory_bytes for pace in both),
         # While a checkpoint is replaced there are two of them; that of retraining holds the pruned network as well.
         disk_bytes=file_bytes + 2 * (file_bytes + max(pace.state_bytes for pace in both)),
     )
 
 
-def forecast_of_calibration(expected: Work, *, timing: Timing | None, model: Model) -> Forecast:
-    """Return what a calibration of a model takes, given what it expects of itself."""
-    timed = StageTime("latency", seconds_of_timing(model, timing))
+def forecast_of_calibration(
+    expected: Work, training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending
+) -> Forecast:
+    """Return what a calibration of a model takes, and what comes behind it.
+
+    Args:
+        expected: what the calibration expects of itself.
+        model: without gates on activations.
+        ending: what is done in the end.
+    """
+    small, length = guessed(model, units, problem), training.steps_per_epoch
+    looks = []
+    for each in (model, small):
+        start = time.perf_counter()
+        training.metrics(each, training.glance)
+        looks.append((time.perf_counter() - start) * len(training.held_out) / max(1, len(training.glance)))
+    whole, look = looks
+    stages, memory = [StageTime("calibrate", expected.seconds)], 1e6 * expected.megabytes
+    epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
+    if epochs:
+        pace = pace_of_retraining(training, small, epochs=epochs)
+        stages.append(StageTime("retrain", pace.seconds(steps=epochs * length, looks=epochs + 1)))
+        memory = max(memory, pace.memory_bytes)
+    behind = stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training))
     return Forecast(
-        (StageTime("calibrate", expected.seconds), *([timed] if timed.seconds else [])),
+        (*stages, *(stage for stage in behind if stage.seconds)),
         epochs=0,
-        retrain_epochs=0,
-        memory_bytes=round(1e6 * expected.megabytes),
+        retrain_epochs=epochs,
+        memory_bytes=round(memory),
         disk_bytes=3 * model.file_bytes,
     )
 
@@ -215,20 +270,17 @@ def foresee(
     units: Units,
     problem: Problem,
     *,
-    timing: Timing | None,
-    share: float,
-    given: Model,
+    ending: Ending,
     minutes: float | None,
-) -> tuple[Forecast | None, Recipe]:
+) -> tuple[Paces | None, Recipe]:
     """Measure what a run that trains will take, and shorten its epochs where they have to fit a time.
 
     Args:
-        model, timing, share: as for ``measured_paces``.
-        given: the original file.
+        model, ending: as for ``measured_paces``.
         minutes: what the whole run may take; None: any time.
 
     Returns:
-        The forecast, None where the loss is not finite from the start; and the recipe to go on with.
+        What was measured, None where the loss is not finite from the start; and the recipe to go on with.
 
     Raises:
         OptionError: not even the least fits.
@@ -237,15 +289,14 @@ def foresee(
     journal, recipe = training.journal, training.recipe
     with journal.stage(STAGE):
         try:
-            paces = measured_paces(training, model, units, problem, timing=timing, share=share)
+            paces = measured_paces(training, model, units, problem, ending=ending)
         except DivergedError:
             if minutes is not None:
                 raise
             return None, recipe
     if minutes is not None:
         recipe = fitted(paces, recipe, minutes=minutes, spent=sum(journal.seconds().values()))
-    found = forecast_of(paces, recipe, file_bytes=given.file_bytes)
-    return found, recipe
+    return paces, recipe
 
 
 def held_against(report: Report, forecast: Forecast | None, journal: Journal) -> Report:

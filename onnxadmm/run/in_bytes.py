@@ -21,8 +21,9 @@ from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.evaluate import Teacher
 
 #: Samples that ranges are measured with, and that one operator's worth is.
-_SAMPLES, _FEW = 512, 128
-_BATCH: Final = 32
+RANGE_SAMPLES: Final = 512
+_FEW: Final = 128
+BATCH: Final = 32
 
 
 def quantize_with(
@@ -47,7 +48,7 @@ def quantize_with(
         narrow = not byte_products_are_exact()
     judge = _taught_by(training, model)
     few = replace(_some(judge.held_out, _FEW), labels=None)
-    lost, _ = points_lost(judge, model)
+    lost, *_ = points_lost(judge, model)
 
     with journal.stage("quantise"):
         quantizer = Quantizer(model, _feeds(judge, model), narrow=narrow)
@@ -82,9 +83,9 @@ def _taught_by(training: Training, model: Model) -> Training:
 
 
 def _feeds(training: Training, model: Model) -> Iterator[Mapping[str, NDArray[Any]]]:
-    samples = _some(training.samples, _SAMPLES)
+    samples = _some(training.samples, RANGE_SAMPLES)
     free = batch_is_free(model)
-    for batch in samples.batches(_BATCH if free else fixed_batch(model), pad_last=not free):
+    for batch in samples.batches(BATCH if free else fixed_batch(model), pad_last=not free):
         yield {**batch.inputs, **training.samples.held}
 
 

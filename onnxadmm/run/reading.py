@@ -1,8 +1,9 @@
 """What a run trains on and for: the outputs the loss is taken of, the data that fit them, and the teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.graph.fed import hold_inputs
@@ -10,17 +11,20 @@ from onnxadmm.graph.model import Model
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
-from onnxadmm.train.data.batches import ArrayDataset, hold_out
+from onnxadmm.train.data.batches import ArrayDataset, Weighing, hold_out
 from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.names import Split
 from onnxadmm.train.data.sources import is_divided
 from onnxadmm.train.evaluate import Teacher
-from onnxadmm.train.figures import figure_of
+from onnxadmm.train.figures import Figure, figure_of
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.head import Head, all_outputs, order_of
 from onnxadmm.train.prepare.nodes import as_proto
 from onnxadmm.train.prepare.signature import Signature, inputs_of, signature_of
 from onnxadmm.train.prepare.tail import logits_of
+
+#: Class weights that are shown.
+_SHOWN: Final = 10
 
 
 def read_training(
@@ -56,7 +60,15 @@ def read_training(
     if recipe.loss is None and not trains and loss.task is Task.MSE and not head.joined:
         unlabelled = "--loss says what they mean"
 
-    def load(source: object, *, split: Split, augment: str, class_axis: int | None) -> ArrayDataset:
+    def load(
+        source: object,
+        *,
+        split: Split,
+        augment: str,
+        class_axis: int | None,
+        classes: str | Sequence[float] | None,
+        samples: str | None,
+    ) -> ArrayDataset:
         prepared = Preprocessing() if made and split == "train" else preprocessing
         return load_data(
             source,
@@ -70,16 +82,35 @@ def read_training(
             class_axis=class_axis,
             ignore_index=recipe.ignore_index,
             unlabelled=unlabelled,
+            class_weights=classes,
+            sample_weights=samples,
             split=split,
         )
 
-    whole = load(data, split="train", augment=preprocessing.augment, class_axis=recipe.class_axis)
+    whole = load(
+        data,
+        split="train",
+        augment=preprocessing.augment,
+        class_axis=recipe.class_axis,
+        classes=recipe.class_weights,
+        samples=recipe.sample_weights,
+    )
+    weighing = whole.weighing
     samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
     tested = None
     if test is not None:
         if _is_same(data, test):
             journal.warn("The test data are the training data, so the test figures say nothing about others.")
-        tested = load(test, split="test", augment="", class_axis=whole.class_axis)
+        # A file of weights is one of the training data's.
+        of_file = recipe.sample_weights is not None and Path(recipe.sample_weights).is_file()
+        tested = load(
+            test,
+            split="test",
+            augment="",
+            class_axis=whole.class_axis,
+            classes=None if weighing is None or weighing.classes is None else weighing.classes.tolist(),
+            samples=None if of_file else recipe.sample_weights,
+        )
         _refuse_other_values(whole, tested)
     for sentence in dict.fromkeys((*whole.notes, *(tested.notes if tested is not None else ()))):
         journal.say(sentence)
@@ -94,7 +125,9 @@ def read_training(
             found="data without labels",
             way_out="give labels, or leave it out",
         )
-    loss = replace(loss, gaps=whole.gaps or (tested is not None and tested.gaps))
+    loss = replace(loss, gaps=whole.gaps or (tested is not None and tested.gaps), weighted=weighing is not None)
+    if weighing is not None:
+        journal.say(_about(weighing, figure))
     teacher = None
     if loss.needs_teacher or not held_out.has_labels:
         teacher = Teacher(head.shown(hold_inputs(model, whole.held)), loss=loss, threads=recipe.threads)
@@ -111,6 +144,16 @@ def read_training(
         journal=journal,
         figure=figure,
     )
+
+
+def _about(weighing: Weighing, figure: Figure | None) -> str:
+    """A sentence on what counts how much."""
+    by = [] if weighing.samples is None else ["by sample"]
+    if weighing.classes is not None:
+        more = ", ..." if len(weighing.classes) > _SHOWN else ""
+        by.append(f"by class ({', '.join(f'{each:.3g}' for each in weighing.classes[:_SHOWN])}{more})")
+    alike = "; the metric of your own is not weighted" if figure is not None and figure.needs_labels else ""
+    return f"Loss and figures are weighted {' and '.join(by)}: accuracy is the weighted share of right answers{alike}."
 
 
 def _aim(model: Model, recipe: Recipe, journal: Journal, *, trains: bool) -> tuple[Loss, Signature, Head]:

@@ -1,7 +1,8 @@
 """What a run gives back to Python: the report, the small model, the plan; and the folder that it would have written."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from onnxadmm.bench.identity import identify
 from onnxadmm.bench.sizes import measure_sizes
@@ -24,11 +25,14 @@ class Compressed(Report):
         plan: which units of the original are gone.
         int8, fp16: the small model in bytes, and with weights in 16 bits; None where that was not asked for.
         report: the report alone, which this is as well: ``result.after`` is ``result.report.after``.
+        layers: every layer of the model as it was analysed, in the order of the graph, as plain dicts: ``name``,
+            ``operator``, ``units_before``, ``units_after``... ``report.layers`` has the same as records.
 
     Examples:
         ```python
         result = oa.compress("model.onnx", calibrate=images, budget=oa.Budget(params=0.5), bench=False)
         print(result.model, result.plan, result.verification.snr_db)
+        print(max(result.layers, key=lambda layer: layer["macs_before"])["name"])
         result.save("out/")
         ```
     """
@@ -38,6 +42,7 @@ class Compressed(Report):
     int8: Model | None
     fp16: Model | None
     report: Report
+    layers: list[dict[str, Any]]  # type: ignore[assignment]  # whoever has to have records takes those of the report
 
     def __init__(
         self, report: Report, *, model: Model, plan: Plan, int8: Model | None = None, fp16: Model | None = None
@@ -45,6 +50,18 @@ class Compressed(Report):
         super().__init__(**{item.name: getattr(report, item.name) for item in fields(report)})
         for name, value in (("report", report), ("model", model), ("plan", plan), ("int8", int8), ("fp16", fp16)):
             object.__setattr__(self, name, value)  # frozen, as a report is
+        object.__setattr__(self, "layers", [asdict(line) for line in report.layers])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the dict of the report."""
+        return self.report.to_dict()
+
+    def to_dataframe(self) -> Any:
+        """Return the ``pandas.DataFrame`` of the report's layers."""
+        return self.report.to_dataframe()
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
     def __eq__(self, other: object) -> bool:
         return self.report == (other.report if isinstance(other, Compressed) else other)

@@ -32,25 +32,31 @@ from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import first_look
 from onnxadmm.run.ending import Ending, Finished, Option
-from onnxadmm.run.forecast import Forecast, forecast_of_calibration, foresee, held_against
+from onnxadmm.run.forecast import (
+    STAGE,
+    TRYING_BYTES,
+    Forecast,
+    forecast_of,
+    forecast_of_calibration,
+    foresee,
+    held_against,
+)
 from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
-from onnxadmm.run.measure import Outcome, Quality, column_of, make_report
+from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.proving import cut_and_proven
 from onnxadmm.run.reading import read_training
-from onnxadmm.run.recipe import MOST_LOST
-from onnxadmm.run.refits import refitted
-from onnxadmm.run.shared import Shared
+from onnxadmm.run.recipe import MOST_LOST, CalibrationOptions
+from onnxadmm.run.refits import refitted, some_samples
+from onnxadmm.run.shared import HELD_OUT, TEST, Reading, Shared, grown, without_amounts
 from onnxadmm.run.trainings import Pruned, Training
+from onnxadmm.run.trying import try_step, warn_of_frozen
 from onnxadmm.run.variants import Variant
-from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.engine import Engine, choose_engine
-from onnxadmm.train.metrics import Metrics
-from onnxadmm.train.preflight.preflight import preflight
 from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
@@ -98,8 +104,8 @@ class Compression:
     problem: Problem = field(init=False)
     latency: LatencyCost | None = field(init=False, default=None)
     training: Training = field(init=False)
-    _data: str = field(init=False)
-    _original: Metrics | None = field(init=False, default=None)
+    _reading: Reading = field(init=False)
+    _goes_on: Pruned | None = field(init=False, default=None)
     _ignored: tuple[str, ...] = field(init=False, default=())
     _is_simplified: bool = field(init=False, default=False)
     _before: Header | None = field(init=False, default=None)
@@ -147,25 +153,12 @@ class Compression:
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
         made, waited = is_none(data) and self.choices.calibration is not None, self._waits_for_data()
+        known = self.shared.reading
         with self.journal.stage("make samples" if made else "read data"):
-            self.training = read_training(
-                self.ready,
-                made_samples(self.ready, seed=self.choices.seed, inputs=self.choices.inputs) if made else data,
-                test,
-                recipe=self.choices.recipe,
-                preprocessing=self.choices.preprocessing,
-                made=made,
-                inputs=self.choices.inputs,
-                seed=self.choices.seed,
-                journal=self.journal,
-                trains=self.choices.calibration is None,
-            )
-            if made:
-                self.journal.warn(WARNING)
-            if self._trains():
-                self.training.first_batch()  # too few samples are refused before anything is said of them
-            self._original = first_look(self.training, self.model, expected=self.expected)
-            self._data = self.training.digest()
+            if known is not None and known.is_of((data, test), self._read_for()):
+                self._reading, self.training = known, known.told_to(self.journal)
+            else:
+                self._read_anew(data, test, made=made)
             if leaves_sizes_open(self.model):
                 shapes = self.training.samples.sample_shapes
                 self.model, self.ready = with_samples(self.model, shapes), with_samples(self.ready, shapes)
@@ -173,9 +166,43 @@ class Compression:
             if made:
                 refuse_tight(self.choices.budget, self.units, file_bytes=self.model.file_bytes)
             if self._before is not None:
-                self._before.refuse_other_data(self._data)
+                self._before.refuse_other_data(self._reading.digest)
         if waited:
             self._state()
+
+    def _read_anew(self, data: object, test: object | None, *, made: bool) -> None:
+        """Read the data, and look at the original on them."""
+        said, warned = len(self.journal.notes), len(self.journal.warnings)
+        self.training = read_training(
+            self.ready,
+            made_samples(self.ready, seed=self.choices.seed, inputs=self.choices.inputs) if made else data,
+            test,
+            recipe=self.choices.recipe,
+            preprocessing=self.choices.preprocessing,
+            made=made,
+            inputs=self.choices.inputs,
+            seed=self.choices.seed,
+            journal=self.journal,
+            trains=self.choices.calibration is None,
+        )
+        if made:
+            self.journal.warn(WARNING)
+        if self._trains():
+            self.training.first_batch()  # too few samples are refused before anything is said of them
+        looked = first_look(self.training, self.model, expected=self.expected)
+        self._reading = self.shared.reading = Reading(
+            sources=(data, test),
+            options=self._read_for(),
+            training=self.training,
+            digest=self.training.digest(),
+            original={} if looked is None else {HELD_OUT: looked},
+            notes=tuple(self.journal.notes[said:]),
+            warnings=tuple(self.journal.warnings[warned:]),
+        )
+
+    def _read_for(self) -> dict[str, str]:
+        """What decides how data are read, and what is said of the original on them."""
+        return {**without_amounts(self.choices.deciding()), "--expect-accuracy": str(self.expected)}
 
     def _analyse(self) -> None:
         choices = self.choices
@@ -228,35 +255,21 @@ class Compression:
     def try_bytes(self) -> None:
         """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
         if self.ending.int8:
-            with self.journal.stage("try bytes"):
+            with self.journal.stage(TRYING_BYTES):
                 try_quantizing(self.training, self.ready)
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
-        recipe = self.choices.recipe
         if not self._trains():
             return
-        with self.journal.stage("preflight"):
-            found = preflight(
-                self.training.shown(open_gates(self.ready, self.units)),
-                loss=self.training.loss,
-                batch=self.training.first_batch(),
-                threads=recipe.threads,
-                freeze_untrainable=recipe.freeze_untrainable,
-                engine=recipe.engine,
-            )
-        frozen = [
-            f"{name} (behind {operator})"
-            for name, operator in found.untrainable.items()
-            if name not in self.problem.held
-        ]
-        if frozen:
-            self.journal.warnings.append(
-                f"These weights kept their values, since training cannot pass an operator: {', '.join(frozen)}."
-            )
+        found = self._reading.preflight or try_step(self.training, self.ready, self.units)
+        self._reading.preflight = found
+        warn_of_frozen(self.training, found, self.problem)
 
     def foresee(self) -> Forecast | None:
         """Measure on a few steps what is to come, and shorten the epochs where they have to fit a time.
+
+        Where a run before has measured, it follows from that and from how large the network will be.
 
         Returns:
             What was found; None for a run that goes on from a checkpoint, or whose loss is not finite.
@@ -264,24 +277,28 @@ class Compression:
         Raises:
             OptionError: not even the least fits.
         """
-        calibration, timing = self.choices.calibration, self.ending.timing
         if self._before is not None:
             return None
+        calibration = self._calibration()
         if calibration is not None:
-            expected = Calibration(self.training, calibration).expected(self.ready, self.units, self.problem)
-            return forecast_of_calibration(expected, timing=timing, model=self.model)
-        share = 1.0 if self.shared.pruned is None else self.shared.epochs
-        self._forecast, recipe = foresee(
-            self.training,
-            self.ready,
-            self.units,
-            self.problem,
-            timing=timing,
-            share=share,
-            given=self.model,
-            minutes=self.choices.max_minutes,
-        )
-        self.choices, self.training = replace(self.choices, recipe=recipe), replace(self.training, recipe=recipe)
+            with self.journal.stage(STAGE):
+                expected = calibration.expected(self.ready, self.units, self.problem)
+                self._forecast = forecast_of_calibration(
+                    expected, self.training, self.ready, self.units, self.problem, ending=self.ending
+                )
+            return self._forecast
+        if self._reading.paces is None:
+            minutes = self.choices.max_minutes
+            self._reading.paces, recipe = foresee(
+                self.training, self.ready, self.units, self.problem, ending=self.ending, minutes=minutes
+            )
+            self.choices, self.training = replace(self.choices, recipe=recipe), replace(self.training, recipe=recipe)
+        paces = self._reading.paces
+        if paces is not None and self.shared.pruned is not None:
+            shares = (self.shared.epochs, self.shared.retrain_epochs)
+            paces = paces.under(self.shared.expected_macs(self.problem, self.units), shares=shares)
+        if paces is not None:
+            self._forecast = forecast_of(paces, self.choices.recipe, file_bytes=self.model.file_bytes)
         return self._forecast
 
     def finish(self, folder: OutputFolder | None) -> Finished:
@@ -320,8 +337,8 @@ class Compression:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
         keep, begun = checkpoints.keep, self._begun
         self.shared.refuse_other(self._header())
-        if self.choices.calibration is not None:
-            calibration = Calibration(self.training, self.choices.calibration, dict(self.shared.calibration))
+        calibration = self._calibration()
+        if calibration is not None:
             pruned = calibration.prune(self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun)
             self.shared.calibration = calibration.measured
         else:
@@ -340,8 +357,20 @@ class Compression:
                 seed=self.choices.seed,
                 inputs=self._inputs(),
             )
-        result = self.training.retrain(small, pruned, keep_state=keep, resume=begun)
+        part = 1.0 if self._goes_on is None else self.shared.retrain_epochs
+        result = self.training.retrain(small, pruned, keep_state=keep, resume=begun, part_of_epochs=part)
+        if calibration is None:
+            self.shared.pruned = grown(pruned, result, self.ready, self.units)
         return result, pruned, verification
+
+    def _calibration(self) -> Calibration | None:
+        """What chooses units and fits layers before anything trains; None where the network trains meanwhile."""
+        measured, training = dict(self.shared.calibration), self.training
+        if self.choices.calibration is not None:
+            return Calibration(training, self.choices.calibration, measured)
+        if self.choices.recipe.chooses_at_once:
+            return Calibration(replace(training, samples=some_samples(training)), CalibrationOptions(), measured)
+        return None
 
     def _variants(self, saved: Model, folder: Path | None) -> list[Variant]:
         """The result in the other forms that were asked for, written into a folder where there is one."""
@@ -354,18 +383,16 @@ class Compression:
 
     def _pruned(self, keep_state: Callable[[State], None], begun: State) -> Pruned:
         """Prune while training, from the network of an earlier run where there is one."""
-        start = self.shared.pruned
+        self._goes_on = start = self.shared.pruned
         model = self.ready if start is None else with_constants(self.ready, start.weights)
         problem = self.problem if start is None else replace(self.problem, start=start.keep)
-        pruned = self.training.prune(
+        return self.training.prune(
             open_gates(model, self.units),
             problem,
             keep_state=keep_state,
             resume=begun,
-            part_of_epochs=self.shared.epochs,
+            part_of_epochs=1.0 if start is None else self.shared.epochs,
         )
-        self.shared.pruned = pruned
-        return pruned
 
     def _trains(self) -> bool:
         """Whether the training engine is needed."""
@@ -375,7 +402,7 @@ class Compression:
         return Header(
             schema=SCHEMA,
             sha256=self.model.sha256,
-            data=self._data,
+            data=self._reading.digest,
             options=self.choices.deciding() | ({} if self.engine is None else {_ENGINE: self.engine}),
             history=tuple(self.journal.history),
             seconds=self.journal.seconds(),
@@ -412,8 +439,8 @@ class Compression:
                 latency=self.latency,
                 verification=verification,
             )
-            held_out = self._quality(saved, self.training.held_out)
-            test = self._quality(saved, self.training.test)
+            held_out = self._reading.quality(HELD_OUT, self.model, saved)
+            test = self._reading.quality(TEST, self.model, saved)
             variants = [replace(each, model=self._sized(each.model)) for each in variants]
             columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
@@ -453,13 +480,6 @@ class Compression:
         used = self.units.shapes.sizes
         return {"input_shape": in_words(used)} if used else {}
 
-    def _quality(self, saved: Model, data: ArrayDataset | None) -> Quality:
-        def measured(model: Model) -> Metrics | None:
-            return None if data is None else self.training.metrics(model, data)
-
-        known = self._original if data is self.training.held_out else None  # it was measured first
-        return Quality(known or measured(self.model), measured(saved))
-
     def _plan(self, pruned: Pruned) -> Plan:
         return make_plan(
             self.ready,
@@ -469,6 +489,6 @@ class Compression:
             ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,
-            fitted=() if self.choices.calibration is None else tuple(sorted(pruned.weights)),
+            fitted=() if self._calibration() is None else tuple(sorted(pruned.weights)),
             note=describe_goal(self.choices.budget_met(self.problem.cost, pruned.keep), self.choices.targets),
         )

@@ -194,16 +194,24 @@ class Training:
         """Measure a model on some held-out samples, as trained so far, its statistics on so many samples."""
         return self.metrics(with_constants(model, self.weights(network, trainer, samples=samples)), data)
 
-    def retrain(self, small: Model, pruned: Pruned, *, keep_state: Callable[[State], None], resume: State) -> Model:
+    def retrain(
+        self,
+        small: Model,
+        pruned: Pruned,
+        *,
+        keep_state: Callable[[State], None],
+        resume: State,
+        part_of_epochs: float = 1.0,
+    ) -> Model:
         """Train the small network, its zeros held; return it at its best on held-out data.
 
         Args:
-            keep_state, resume: as for ``prune``.
+            keep_state, resume, part_of_epochs: as for ``prune``.
 
         Raises:
             DivergedError, CheckpointError: likewise.
         """
-        epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch)
+        epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch, share=part_of_epochs)
         if epochs == 0:
             return small
         network = self.network(small)
@@ -279,6 +287,9 @@ class Training:
         arrays = {**self.samples.inputs, "": self.samples.order, "held out": self.held_out.order}
         if self.samples.labels is not None:
             arrays["labels"] = self.samples.labels
+        if (weighing := self.samples.weighing) is not None:
+            told = {"class weights": weighing.classes, "sample weights": weighing.samples}
+            arrays |= {name: array for name, array in told.items() if array is not None}
         for name, array in sorted(arrays.items()):
             total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
             for start in range(0, len(array), _DIGEST_ROWS):

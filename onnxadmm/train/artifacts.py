@@ -19,7 +19,7 @@ from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph
 from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics, write_out_statistics
 from onnxadmm.train.engine import IR_VERSION, Engine, EngineChoice, choose_engine
-from onnxadmm.train.losses import LABELS, LOSS, TEACHER, Loss, Task, append_loss
+from onnxadmm.train.losses import LABELS, LOSS, TEACHER, WEIGHTS, Loss, Task, append_loss
 from onnxadmm.train.lowering.apply import lower
 from onnxadmm.train.lowering.normalise import normalise, stamp_shapes
 from onnxadmm.train.prepare.batch import batch_length
@@ -63,6 +63,7 @@ class Artifacts:
         logits: name of the logits; ``logits_shape`` their shape, batch first.
         labels: spec of the labels, None when the loss needs none.
         teacher: spec of the teacher's logits, None when the loss needs none.
+        sample_weights: spec of what samples or positions count, None when all count alike.
         tail: what was cut off.
         frozen: float initializers of the model's layers that no gradient reaches.
         untrainable: weights that keep their values because an operator without gradient stands between them and the
@@ -83,6 +84,7 @@ class Artifacts:
     frozen: tuple[str, ...]
     untrainable: Mapping[str, str]
     statistics: tuple[Statistics, ...] = ()
+    sample_weights: InputSpec | None = None
 
     @property
     def batch_size(self) -> int:
@@ -196,6 +198,7 @@ def prepare(
         frozen=tuple(sorted(candidates - reached - reach.untrainable.keys())),
         untrainable=reach.untrainable,
         statistics=statistics,
+        sample_weights=InputSpec(WEIGHTS, loss.weight_shape(shape), np.dtype(np.float32)) if WEIGHTS in added else None,
     )
 
 

@@ -162,7 +162,7 @@ def evaluate(
     meter = Meter(loss, figure)
     for batch in data.batches(batch_size):
         whole = batch if teacher is None else teacher.label(batch)
-        meter.add(predictor.logits(dict(whole.inputs)), whole.labels, whole.teacher)
+        meter.add(predictor.logits(dict(whole.inputs)), whole.labels, whole.teacher, whole.weights)
     return meter.result()
 
 

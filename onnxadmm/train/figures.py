@@ -23,8 +23,12 @@ _TOP: Final = 5
 class Counter(Protocol):
     """Adds up one figure batch by batch."""
 
-    def add(self, outputs: Array, truth: Array) -> None:
-        """Add samples: outputs float64 ``[n, ...]``; labels, or the teacher's answers in their place."""
+    def add(self, outputs: Array, truth: Array, weights: Array | None = None) -> None:
+        """Add samples: outputs float64 ``[n, ...]``; labels, or the teacher's answers in their place.
+
+        Args:
+            weights: what each answer counts, of the shape of ``truth``; None: all alike.
+        """
         ...
 
     def result(self) -> float | None:
@@ -97,9 +101,9 @@ class _TopFive:
     """Share of answers whose label is among the five likeliest classes."""
 
     def __init__(self) -> None:
-        self._right = self._count = 0
+        self._right = self._count = 0.0
 
-    def add(self, outputs: Array, truth: Array) -> None:
+    def add(self, outputs: Array, truth: Array, weights: Array | None = None) -> None:
         if outputs.shape[1] <= _TOP:
             raise OptionError(
                 "--metric",
@@ -109,8 +113,9 @@ class _TopFive:
             )
         known = truth != IGNORED
         picked = np.take_along_axis(outputs, np.where(known, truth, 0)[:, None], axis=1)
-        self._right += int(((outputs > picked).sum(axis=1) < _TOP)[known].sum())
-        self._count += int(known.sum())
+        counts = _counts(known, weights)
+        self._right += float(((outputs > picked).sum(axis=1) < _TOP)[known] @ counts)
+        self._count += float(counts.sum())
 
     def result(self) -> float | None:
         return self._right / self._count if self._count else None
@@ -121,16 +126,19 @@ class _Overlaps:
 
     def __init__(self, task: Task, ratio: Callable[[Array, Array], Array]) -> None:
         self._task, self._ratio = task, ratio
-        self._counts: Array | None = None  # right, given, true: int64 [3, C]
+        self._counts: Array | None = None  # right, given, true: float64 [3, C]
 
-    def add(self, outputs: Array, truth: Array) -> None:
-        counts = self._of_classes(outputs, truth) if self._task is Task.CROSS_ENTROPY else _of_signs(outputs, truth)
+    def add(self, outputs: Array, truth: Array, weights: Array | None = None) -> None:
+        of = self._of_classes if self._task is Task.CROSS_ENTROPY else _of_signs
+        counts = of(outputs, truth, weights)
         self._counts = counts if self._counts is None else self._counts + counts
 
-    def _of_classes(self, outputs: Array, truth: Array) -> Array:
+    def _of_classes(self, outputs: Array, truth: Array, weights: Array | None) -> Array:
         known, classes = truth != IGNORED, outputs.shape[1]
         given, true = outputs.argmax(axis=1)[known], truth[known].astype(np.int64)
-        return np.stack([np.bincount(each, minlength=classes) for each in (true[given == true], given, true)])
+        counts = _counts(known, weights)
+        parts = ((true, counts * (given == true)), (given, counts), (true, counts))
+        return np.stack([np.bincount(each, weights=count, minlength=classes) for each, count in parts])
 
     def result(self) -> float | None:
         if self._counts is None:
@@ -140,12 +148,21 @@ class _Overlaps:
         return float(self._ratio(right[occur], (given + true)[occur]).mean()) if occur.any() else None
 
 
-def _of_signs(outputs: Array, truth: Array) -> Array:
-    """Of every output, as a class of its own: [n, K, ...] -> int64 [3, K]."""
-    given, true = (
-        each.reshape(len(each), each.shape[1] if each.ndim > 1 else 1, -1) for each in (outputs > 0, truth > 0.5)
-    )
-    return np.stack([each.sum(axis=(0, 2)) for each in (given & true, given, true)])
+def _counts(known: Array, weights: Array | None) -> Array:
+    """What each answer that has a label counts, float64 ``[answers]``."""
+    return np.ones(int(known.sum())) if weights is None else weights[known]
+
+
+def _of_signs(outputs: Array, truth: Array, weights: Array | None) -> Array:
+    """Of every output, as a class of its own: [n, K, ...] -> float64 [3, K]."""
+    counts = np.ones(truth.shape) if weights is None else weights
+    given, true = (_by_output(each) for each in (outputs > 0, truth > 0.5))
+    return np.stack([(each * _by_output(counts)).sum(axis=(0, 2)) for each in (given & true, given, true)])
+
+
+def _by_output(array: Array) -> Array:
+    """[n, K, ...] -> [n, K, positions]"""
+    return array.reshape(len(array), array.shape[1] if array.ndim > 1 else 1, -1)
 
 
 class _Explained:
@@ -155,24 +172,25 @@ class _Explained:
     """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._origin = self._sum = self._squares = self._errors = np.zeros(0)
+        self._origin: Array | None = None
+        self._count = self._sum = self._squares = self._errors = np.zeros(0)
 
-    def add(self, outputs: Array, truth: Array) -> None:
+    def add(self, outputs: Array, truth: Array, weights: Array | None = None) -> None:
         # [n, ...] -> [n, K]
         wanted, given = (each.reshape(len(each), -1).astype(np.float64) for each in (truth, outputs))
-        if self._count == 0:
+        counts = np.ones(wanted.shape) if weights is None else weights.reshape(wanted.shape)
+        if self._origin is None:
             self._origin = wanted.mean(axis=0)  # what sums are taken about: targets may be far from zero
-            self._sum = self._squares = self._errors = np.zeros(wanted.shape[1])
-        self._count += len(wanted)
-        self._sum = self._sum + (wanted - self._origin).sum(axis=0)
-        self._squares = self._squares + np.square(wanted - self._origin).sum(axis=0)
-        self._errors = self._errors + np.square(wanted - given).sum(axis=0)
+            self._count = self._sum = self._squares = self._errors = np.zeros(wanted.shape[1])
+        self._count = self._count + counts.sum(axis=0)
+        self._sum = self._sum + (counts * (wanted - self._origin)).sum(axis=0)
+        self._squares = self._squares + (counts * np.square(wanted - self._origin)).sum(axis=0)
+        self._errors = self._errors + (counts * np.square(wanted - given)).sum(axis=0)
 
     def result(self) -> float | None:
-        if self._count == 0:
+        if not self._count.any():
             return None
-        spread = self._squares - np.square(self._sum) / self._count
+        spread = self._squares - np.square(self._sum) / np.maximum(self._count, np.finfo(np.float64).tiny)
         varies = spread > 1e-12 * np.maximum(self._squares, np.finfo(np.float64).tiny)
         return float((1 - self._errors[varies] / spread[varies]).mean()) if varies.any() else None
 
@@ -182,12 +200,14 @@ class _Mean:
 
     def __init__(self, each: Callable[[Array, Array], Array], last: Callable[[float], float] = float) -> None:
         self._each, self._last = each, last
-        self._sum, self._count = 0.0, 0
+        self._sum = self._count = 0.0
 
-    def add(self, outputs: Array, truth: Array) -> None:
-        values = self._each(outputs, truth)
-        self._sum += float(values.sum())
-        self._count += values.size
+    def add(self, outputs: Array, truth: Array, weights: Array | None = None) -> None:
+        # Numbers are never IGNORED: that is a class.
+        known = truth != IGNORED if truth.dtype.kind in "iu" else np.ones(truth.shape, np.bool_)
+        counts = _counts(known, weights)
+        self._sum += float(self._each(outputs, truth)[known] @ counts)
+        self._count += float(counts.sum())
 
     def result(self) -> float | None:
         return self._last(self._sum / self._count) if self._count else None
@@ -201,7 +221,7 @@ class _Own:
         self._outputs: list[Array] = []
         self._truth: list[Array] = []
 
-    def add(self, outputs: Array, truth: Array) -> None:
+    def add(self, outputs: Array, truth: Array, weights: Array | None = None) -> None:
         self._outputs.append(outputs.astype(np.float32))
         self._truth.append(truth)
 
@@ -222,11 +242,11 @@ class _Own:
 
 
 def _surprise(outputs: Array, truth: Array) -> Array:
-    """Cross-entropy of every answer that has a label."""
+    """Cross-entropy of every answer, whatever it is where there is no label."""
     known = truth != IGNORED
     shifted = outputs - outputs.max(axis=1, keepdims=True)
     logarithms = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return np.asarray(-np.take_along_axis(logarithms, np.where(known, truth, 0)[:, None], axis=1)[:, 0][known])
+    return np.asarray(-np.take_along_axis(logarithms, np.where(known, truth, 0)[:, None], axis=1)[:, 0])
 
 
 def _perplexity(surprise: float) -> float:

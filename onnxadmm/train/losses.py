@@ -11,7 +11,8 @@ With logits s, labels y, teacher logits t, weight of the teacher a and temperatu
 
 Each is a mean: over samples and positions for cross-entropy (class axis 1), over all elements otherwise. A position
 whose label is ``IGNORED`` adds nothing to the label loss and counts in the mean, so that the loss of a batch is that of
-its parts.
+its parts. With weights each summand of both terms is multiplied by that of its sample, or of its position, and the mean
+stays one over all of them.
 The teacher term is Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (2015), section 2;
 T^2 keeps the size of its gradient independent of T. The KL is written out with the teacher's entropy, so a
 student that equals its teacher has a loss of exactly 0.
@@ -30,6 +31,7 @@ from onnxadmm.errors import NotTrainableError, OptionError
 LOSS = "onnxadmm.loss"
 LABELS = "onnxadmm.labels"
 TEACHER = "onnxadmm.teacher"
+WEIGHTS = "onnxadmm.weights"
 #: The class of samples and positions without a label.
 IGNORED = -100
 
@@ -51,12 +53,14 @@ class Loss:
         distillation: weight a of the teacher in [0, 1]; 0 needs no teacher, 1 needs no labels.
         temperature: T > 0 of the teacher term (without effect for ``Task.MSE``).
         gaps: whether some class labels are ``IGNORED``.
+        weighted: whether samples, or for cross-entropy positions, have weights.
     """
 
     task: Task = Task.CROSS_ENTROPY
     distillation: float = 0.0
     temperature: float = 1.0
     gaps: bool = False
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.distillation <= 1.0:
@@ -87,6 +91,10 @@ class Loss:
         """Shape of the labels of a batch whose logits have the shape ``[N, C, ...]``: ``[N, ...]`` or the same."""
         return (logits[0], *logits[2:]) if self.task is Task.CROSS_ENTROPY else logits
 
+    def weight_shape(self, logits: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the weights of such a batch: one of a label for cross-entropy, else ``[N, 1, ...]``."""
+        return self.label_shape(logits) if self.task is Task.CROSS_ENTROPY else (logits[0], *[1] * (len(logits) - 1))
+
 
 class _Nodes:
     """Appends nodes and constants to a graph under names of one prefix."""
@@ -104,14 +112,14 @@ class _Nodes:
         self._graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
         return name
 
+    def shape(self, sizes: tuple[int, ...]) -> str:
+        name = self.name()
+        self._graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
+        return name
+
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         name = output if output is not None else self.name()
         self._graph.node.append(helper.make_node(operator, inputs, [name], name=f"{name}/{operator}", **attributes))
-        return name
-
-    def integers(self, *values: int) -> str:
-        name = self.name()
-        self._graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
     def cross_entropy(self, logits: str, **attributes: Any) -> str:
@@ -123,7 +131,9 @@ class _Nodes:
         )
         return term
 
-    def mean(self, value: str, divisor: int) -> str:
+    def mean(self, value: str, divisor: int, weights: str | None = None) -> str:
+        if weights is not None:
+            value = self.add("Mul", value, weights)
         total = self.add("ReduceSum", value, keepdims=0)
         return self.add("Mul", total, self.scalar(1.0 / divisor))
 
@@ -134,7 +144,7 @@ def append_loss(
     """Append ``loss`` to a float32 graph of opset 13 or newer, as output ``LOSS``.
 
     Args:
-        model: changed in place; inputs ``LABELS`` and ``TEACHER`` are added as the loss needs them.
+        model: changed in place; inputs ``LABELS``, ``TEACHER`` and ``WEIGHTS`` are added as the loss needs them.
         logits: name of the float32 tensor the loss is taken of.
         shape: its shape, all known, ``[N, C, ...]`` for cross-entropy.
         written_out: in operators that every onnxruntime has a kernel for.
@@ -155,6 +165,9 @@ def append_loss(
     nodes = _Nodes(model.graph)
     added: list[str] = []
     terms: list[tuple[float, str]] = []
+    if loss.weighted:
+        model.graph.input.append(helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, loss.weight_shape(shape)))
+        added.append(WEIGHTS)
     if loss.needs_labels:
         kind = TensorProto.INT64 if loss.task is Task.CROSS_ENTROPY else TensorProto.FLOAT
         model.graph.input.append(helper.make_tensor_value_info(LABELS, kind, loss.label_shape(shape)))
@@ -174,37 +187,39 @@ def append_loss(
 
 
 def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss, written_out: bool) -> str:
-    size = int(np.prod(shape))
+    size, weights = int(np.prod(shape)), WEIGHTS if loss.weighted else None
     if loss.task is Task.CROSS_ENTROPY and written_out:
-        return nodes.add("Neg", nodes.mean(_likelihoods(nodes, logits, loss), size // shape[1]))
+        likely = _likelihoods(nodes, logits, gaps=loss.gaps or loss.weighted)
+        return nodes.add("Neg", nodes.mean(likely, size // shape[1], weights))
     if loss.task is Task.CROSS_ENTROPY:
+        if weights is not None:
+            each = nodes.cross_entropy(logits, reduction="none", ignore_index=IGNORED)
+            return nodes.mean(each, size // shape[1], weights)
         if not loss.gaps:
             return nodes.cross_entropy(logits, reduction="mean")
         total = nodes.cross_entropy(logits, reduction="sum", ignore_index=IGNORED)
         return nodes.add("Mul", total, nodes.scalar(shape[1] / size))
     if loss.task is Task.MSE:
-        return _mean_square(nodes, logits, LABELS, size)
-    return nodes.mean(_binary_cross_entropy(nodes, logits, LABELS), size)
+        return _mean_square(nodes, logits, LABELS, size, weights)
+    return nodes.mean(_binary_cross_entropy(nodes, logits, LABELS), size, weights)
 
 
-def _likelihoods(nodes: _Nodes, logits: str, loss: Loss) -> str:
-    """log softmax(s)[y], ``[N, 1, ...]``, and 0 where there is no label."""
-    labels, present = LABELS, ""
-    if loss.gaps:
-        zero = nodes.integers(0)
-        missing = nodes.add("Equal", LABELS, nodes.integers(IGNORED))
-        labels = nodes.add("Where", missing, zero, LABELS)
-        present = nodes.add("Cast", nodes.add("Not", missing), to=TensorProto.FLOAT)
-        present = nodes.add("Unsqueeze", present, nodes.integers(1))
-    places = nodes.add("Unsqueeze", labels, nodes.integers(1))
+def _likelihoods(nodes: _Nodes, logits: str, *, gaps: bool) -> str:
+    """log softmax(s)[y], ``[N, ...]``, and 0 where there is no label."""
+    labels, axis = LABELS, nodes.shape((1,))
+    missing = nodes.add("Equal", LABELS, nodes.shape((IGNORED,))) if gaps else ""
+    if missing:
+        labels = nodes.add("Where", missing, nodes.shape((0,)), LABELS)
+    places = nodes.add("Unsqueeze", labels, axis)
     likely = nodes.add("GatherElements", nodes.add("LogSoftmax", logits, axis=1), places, axis=1)
-    return nodes.add("Mul", likely, present) if present else likely
+    likely = nodes.add("Squeeze", likely, axis)
+    return nodes.add("Where", missing, nodes.scalar(0.0), likely) if missing else likely
 
 
 def _teacher_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) -> str:
-    size = int(np.prod(shape))
+    size, weights = int(np.prod(shape)), WEIGHTS if loss.weighted else None
     if loss.task is Task.MSE:
-        return _mean_square(nodes, logits, TEACHER, size)
+        return _mean_square(nodes, logits, TEACHER, size, weights)
     inverse = nodes.scalar(1.0 / loss.temperature)
     student = nodes.add("Mul", logits, inverse)
     teacher = nodes.add("Mul", TEACHER, inverse)
@@ -213,18 +228,20 @@ def _teacher_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss
         log_teacher = nodes.add("LogSoftmax", teacher, axis=1)
         share = nodes.add("Softmax", teacher, axis=1)
         divergence = nodes.add("Mul", share, nodes.add("Sub", log_teacher, log_student))
-        mean = nodes.mean(divergence, size // shape[1])
+        if weights is not None:  # [N, ...] -> [N, 1, ...]
+            weights = nodes.add("Reshape", weights, nodes.shape((shape[0], 1, *shape[2:])))
+        mean = nodes.mean(divergence, size // shape[1], weights)
     else:
         share = nodes.add("Sigmoid", teacher)
         cross = _binary_cross_entropy(nodes, student, share)
         entropy = _binary_cross_entropy(nodes, teacher, share)
-        mean = nodes.mean(nodes.add("Sub", cross, entropy), size)
+        mean = nodes.mean(nodes.add("Sub", cross, entropy), size, weights)
     return nodes.add("Mul", mean, nodes.scalar(loss.temperature**2))
 
 
-def _mean_square(nodes: _Nodes, logits: str, target: str, size: int) -> str:
+def _mean_square(nodes: _Nodes, logits: str, target: str, size: int, weights: str | None) -> str:
     difference = nodes.add("Sub", logits, target)
-    return nodes.mean(nodes.add("Mul", difference, difference), size)
+    return nodes.mean(nodes.add("Mul", difference, difference), size, weights)
 
 
 def _binary_cross_entropy(nodes: _Nodes, logits: str, target: str) -> str:

@@ -55,26 +55,28 @@ class Meter:
         self._figure = figure
         self._counter = None if figure is None else figure.counter()
         self._sum = 0.0
-        self._right = 0
-        self._answers = 0
+        self._right = self._answers = self._weight = 0.0
         self._count = 0
         self._against = "labels"
 
-    def add(self, logits: Array, labels: Array | None, teacher: Array | None) -> None:
-        """Add samples: logits ``[n, ...]``, labels and teacher logits as a batch holds them."""
+    def add(self, logits: Array, labels: Array | None, teacher: Array | None, weights: Array | None = None) -> None:
+        """Add samples: logits ``[n, ...]``, labels, teacher logits and weights as a batch holds them."""
         if labels is None and teacher is None:
             raise ValueError("nothing to compare the logits with")
         scores = logits.astype(np.float64)
-        self._sum += float(sample_losses(scores, labels, teacher, self._loss).sum())
+        self._sum += float(sample_losses(scores, labels, teacher, self._loss, weights).sum())
         self._count += len(logits)
+        self._weight += len(logits) if weights is None else float(_flat_mean(weights).sum())
         if labels is None:
             self._against = "teacher"
-        right = _right(scores, labels, teacher, self._loss.task)  # of what has a label
-        if right is not None:
-            self._right += int(right.sum())
-            self._answers += right.size
+        truth = _truth(labels, teacher, self._loss.task)
+        counts = None if weights is None else weights_of_answers(weights, truth.shape)
+        if self._loss.task is not Task.MSE:
+            known, right = _right(scores, truth, self._loss.task)
+            self._right += float(right.sum() if counts is None else (right * counts).sum())
+            self._answers += float(known.sum() if counts is None else (known * counts).sum())
         if self._counter is not None:
-            self._counter.add(scores, _truth(labels, teacher, self._loss.task))
+            self._counter.add(scores, truth, counts)
 
     def result(self) -> Metrics:
         """Metrics of everything added.
@@ -89,21 +91,41 @@ class Meter:
         figure, more_is_better = None, accuracy is not None
         if self._figure is not None and value is not None:
             figure, more_is_better = (self._figure.name, value), self._figure.more_is_better
-        return Metrics(self._sum / self._count, accuracy, self._count, self._against, figure, more_is_better)
+        loss = self._sum / self._weight if self._weight else 0.0
+        return Metrics(loss, accuracy, self._count, self._against, figure, more_is_better)
 
 
-def sample_losses(logits: DoubleArray, labels: Array | None, teacher: Array | None, loss: Loss) -> DoubleArray:
+def sample_losses(
+    logits: DoubleArray, labels: Array | None, teacher: Array | None, loss: Loss, weights: Array | None = None
+) -> DoubleArray:
     """The loss of each sample, float64 ``[n]``; a term whose labels or teacher are missing is left out.
 
     Their mean is what training minimises, see ``onnxadmm.train.losses``.
+
+    Args:
+        weights: of samples ``[n]``, or for cross-entropy of positions, of the shape of labels; None: all alike.
     """
     share = loss.distillation if teacher is not None and labels is not None else float(labels is None)
     total = np.zeros(len(logits))
     if labels is not None and share < 1.0:
-        total += (1.0 - share) * _flat_mean(_label_losses(logits, labels, loss.task))
+        total += (1.0 - share) * _flat_mean(_weighed(_label_losses(logits, labels, loss.task), weights))
     if teacher is not None and share > 0.0:
-        total += share * _flat_mean(_teacher_losses(logits, teacher.astype(np.float64), loss))
+        total += share * _flat_mean(_weighed(_teacher_losses(logits, teacher.astype(np.float64), loss), weights))
     return total
+
+
+def weights_of_answers(weights: Array, shape: tuple[int, ...]) -> DoubleArray:
+    """Weights of samples or positions as those of answers, float64 of their shape."""
+    spread = weights.reshape(*weights.shape, *[1] * (len(shape) - weights.ndim))
+    return np.broadcast_to(spread.astype(np.float64), shape)
+
+
+def _weighed(losses: DoubleArray, weights: Array | None) -> DoubleArray:
+    """Losses ``[n, ...]`` (of classes ``[n, 1, ...]``) times their weights."""
+    if weights is None:
+        return losses
+    along = weights[:, None] if weights.ndim > 1 else weights
+    return losses * weights_of_answers(along, losses.shape)
 
 
 def _flat_mean(values: DoubleArray) -> DoubleArray:
@@ -150,10 +172,9 @@ def _truth(labels: Array | None, teacher: Array | None, task: Task) -> Array:
     return np.asarray(teacher > 0, np.float32) if task is Task.BCE else teacher
 
 
-def _right(logits: DoubleArray, labels: Array | None, teacher: Array | None, task: Task) -> NDArray[np.bool_] | None:
-    if task is Task.MSE:
-        return None
-    truth = _truth(labels, teacher, task)
+def _right(logits: DoubleArray, truth: Array, task: Task) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which answers have a label, and which are right."""
     if task is Task.CROSS_ENTROPY:
-        return np.asarray((logits.argmax(axis=1) == truth)[truth != IGNORED])
-    return np.asarray((logits > 0) == (truth > 0.5))
+        known = np.asarray(truth != IGNORED)
+        return known, (logits.argmax(axis=1) == truth) & known
+    return np.ones(truth.shape, np.bool_), (logits > 0) == (truth > 0.5)

@@ -133,6 +133,8 @@ class OrtTrainer:
         for spec, array in ((self.artifacts.labels, batch.labels), (self.artifacts.teacher, batch.teacher)):
             if spec is not None:
                 given[spec.name] = _fitting(spec, array)
+        if (spec := self.artifacts.sample_weights) is not None:
+            given[spec.name] = _fitting(spec, None if batch.weights is None else _spread(batch.weights, spec.shape))
         return self._step.run(given)
 
     def update(self, learning_rate: float) -> None:
@@ -171,6 +173,13 @@ class OrtTrainer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _spread(weights: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Weights of samples ``[N]`` as those of all their positions; others as they are."""
+    if weights.ndim != 1 or len(weights) != shape[0]:
+        return weights
+    return np.broadcast_to(weights.reshape(-1, *[1] * (len(shape) - 1)), shape)
 
 
 def _fitting(spec: InputSpec, array: AnyArray | None) -> AnyArray:

@@ -20,7 +20,7 @@ import onnxsim  # noqa: F401  # once, so that no fork spends half of its time on
 from onnxadmm.bench.latency import measure_latency
 from onnxadmm.cli import main as command
 from onnxadmm.demo import demo_files
-from onnxadmm.run import checkpoint, measure, steps
+from onnxadmm.run import checkpoint, measure, trying
 from onnxadmm.train.preflight.preflight import Preflight
 
 RESULTS = {"model.onnx", "plan.json", "report.json", "report.md", "report.html", "history.jsonl"}
@@ -44,7 +44,7 @@ def _start(words: list[str]) -> int:
         os.dup2(nowhere, 2)
         checkpoint._SECONDS_BETWEEN, checkpoint._SHARE_OF_TIME = 0.0, 1e9  # type: ignore[misc]
         # Neither is what is tested here, and both take most of the time.
-        steps.preflight = lambda *_, **__: Preflight(0.0, (), (), {}, 0.0)  # type: ignore[assignment]
+        trying.preflight = lambda *_, **__: Preflight(0.0, (), (), {}, 0.0)  # type: ignore[assignment]
         measure.measure_latency = partial(measure_latency, seconds=0.01)  # type: ignore[assignment]
         status = command(words)
     finally:

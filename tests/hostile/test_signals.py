@@ -32,7 +32,7 @@ _VERBS = {
     "shrink": ("onnxadmm.surgery.require", ["shrink", "MODEL", "PLAN", "-o", "OUT/small.onnx"]),
     "bench": ("onnxadmm.bench.latency.time_in_turns", ["bench", "MODEL"]),
     "preflight": (
-        "onnxadmm.run.steps.preflight",
+        "onnxadmm.run.trying.preflight",
         ["compress", "MODEL", "--data", "DATA", "--params", "0.5", "--out", "OUT/out"],
     ),
     "compress": (
@@ -44,7 +44,7 @@ _VERBS = {
 
 def _signalled(place: str, number: int, words: list[str]) -> int:
     """Run a verb that meets a signal at some place."""
-    if place == "onnxadmm.run.steps.preflight":
+    if place == "onnxadmm.run.trying.preflight":
         # The child is under way when the signal comes: it takes longer than this to import what it needs.
         real = preflight._run
 

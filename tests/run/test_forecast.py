@@ -54,10 +54,24 @@ def test_a_stage_is_its_beginning_its_steps_and_its_looks() -> None:
 
 
 def test_a_run_that_does_not_retrain_or_goes_on_from_a_larger_network_takes_less() -> None:
-    alone = replace(PACES, retrain=None, share=0.5)
+    alone = replace(PACES, retrain=None, shares=(0.5, 1.0))
     stages = alone.stages(oa.Recipe(epochs=4, retrain_epochs=0))
     assert [stage.name for stage in stages] == ["prune", "measure"]
     assert stages[0].seconds == 3 + 20 + 2 * 8  # two epochs, and still 8 iterations in each
+
+
+def test_what_a_smaller_network_takes_is_a_line_over_its_size() -> None:
+    paces = replace(PACES, macs=(1000.0, 400.0))  # 1 s a step at 1000, 0.5 s at 400
+    found = paces.under(280.0, shares=(0.25, 0.5))
+    assert found.retrain is not None
+    assert found.retrain.step == pytest.approx(0.4)
+    assert (found.retrain.look, found.retrain.opening) == (1.0, 2.0)
+    assert found.prune == paces.prune
+    stages = {stage.name: stage.seconds for stage in found.stages(oa.Recipe(epochs=8, retrain_epochs=5))}
+    assert stages == pytest.approx({"prune": 3 + 20 + 2 * 5, "retrain": 2 + 3 * 10 * 0.4 + 4 * 1, "measure": 4.0})
+    steep = replace(paces, prune=Pace(3.0, 9.0, 1.0)).under(100.0, shares=(1.0, 1.0))
+    assert steep.retrain is not None
+    assert steep.retrain.step == pytest.approx(0.5 / 4)  # never less than in proportion
 
 
 def test_memory_and_disk_are_those_of_the_larger_training() -> None:
@@ -172,6 +186,34 @@ def test_a_run_takes_about_as_long_as_was_expected(digits: DemoFiles, options: d
     assert oa.Report(**json_free(tmp_path / "out")).forecast == result.forecast
 
 
+@pytest.mark.slow
+@needs_training
+def test_what_comes_behind_the_trainings_is_foreseen_as_well(digits: DemoFiles, options: dict[str, Any]) -> None:
+    recipe = oa.Recipe(epochs=2, retrain_epochs=2, batch_size=64, refit=True, held_out=0.3)
+    result = oa.compress(digits.model, int8=True, fp16=True, **{**options, "recipe": recipe})
+    expected = {stage.name: stage.seconds for stage in result.forecast}
+    took = {stage.name: stage.seconds for stage in result.stages}
+    assert list(expected) == ["prune", "refit", "retrain", "quantise", "store in 16 bits", "measure"]
+    assert [name for name in took if name in expected] == list(expected)
+    for name in expected:  # other work on the machine comes and goes
+        assert took[name] / 5 - 0.5 < expected[name] < 5 * took[name] + 0.5
+
+
+@pytest.mark.slow
+@needs_training
+def test_a_calibration_that_learns_afterwards_says_for_how_long(
+    digits: DemoFiles, few_digits: Digits, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"calibrate": few_digits, "budget": {"params": 0.5}, "bench": False, "int8": True}
+    given["recipe"] = {"retrain_epochs": 20, "batch_size": 32}
+    found = oa.forecast(digits.model, **given)
+    assert found.retrain_epochs == 20
+    expected = {stage.name: stage.seconds for stage in found.stages}
+    assert list(expected) == ["calibrate", "retrain", "quantise", "measure"]
+    took = {stage.name: stage.seconds for stage in oa.compress(digits.model, **given).stages}
+    assert took["retrain"] / 5 < expected["retrain"] < 5 * took["retrain"]
+
+
 def json_free(folder: Path) -> dict[str, Any]:
     from onnxadmm.report.reading import read_report
 
@@ -216,7 +258,7 @@ def test_a_calibration_is_foreseen_by_its_own_figures(digits: DemoFiles, few_dig
     found = oa.forecast(
         digits.model, calibrate=few_digits[0], budget={"params": 0.5}, out=tmp_path / "out", bench=False
     )
-    assert [stage.name for stage in found.stages] == ["calibrate"]
+    assert [stage.name for stage in found.stages] == ["calibrate", "measure"]
     assert found.seconds > 0 < found.memory_bytes
     assert (found.epochs, found.retrain_epochs) == (0, 0)
     assert not list(tmp_path.iterdir())

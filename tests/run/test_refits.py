@@ -60,7 +60,7 @@ def test_weights_that_are_worse_than_the_trained_ones_are_left(
     digits: DemoFiles, few_digits: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Training, "prune", pruning(lambda array: array))
-    monkeypatch.setattr("onnxadmm.run.refits._SAMPLES", 1)
+    monkeypatch.setattr("onnxadmm.run.refits.REFIT_SAMPLES", 1)
     assert not says_so(run(digits, few_digits))
 
 

@@ -22,6 +22,7 @@ def gradient_error(
     oracle: LossOracle,
     labels: Array | None = None,
     teacher: Array | None = None,
+    weights: NDArray[np.float32] | None = None,
     entries: int = 12,
     planted: float = 1.0,
 ) -> float:
@@ -34,7 +35,7 @@ def gradient_error(
     count = len(next(iter(inputs.values())))
     graph = DoubleGraph(model)
     with OrtTrainer(model, loss=loss, batch_size=count) as trainer:
-        value = trainer.backward(Batch(inputs, labels, teacher, count))
+        value = trainer.backward(Batch(inputs, labels, teacher, count, weights=weights))
         expected = oracle(graph.run(inputs))
         assert abs(value - expected) <= 2e-5 * max(1.0, abs(expected)), (value, expected)
         generator = np.random.default_rng(7)

@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics
 
 from onnxadmm.errors import OptionError
+from onnxadmm.train.data.weights import weigh
 from onnxadmm.train.figures import figure_of, name_of
 from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.metrics import Meter, Metrics
@@ -14,12 +15,14 @@ from onnxadmm.train.metrics import Meter, Metrics
 CLASSES = 9
 
 
-def measured(name: Any, task: Task, outputs: Any, labels: Any, *, teacher: Any = None, size: int = 7) -> Metrics:
+def measured(
+    name: Any, task: Task, outputs: Any, labels: Any, *, teacher: Any = None, counts: Any = None, size: int = 7
+) -> Metrics:
     """A metric of samples that come in batches, the last one not full."""
     meter = Meter(Loss(task), figure_of(name, task))
     for start in range(0, len(outputs), size):
         chosen = slice(start, start + size)
-        parts = (None if each is None else each[chosen] for each in (labels, teacher))
+        parts = (None if each is None else each[chosen] for each in (labels, teacher, counts))
         meter.add(outputs[chosen], *parts)
     return meter.result()
 
@@ -40,6 +43,59 @@ def classes(*positions: int, count: int = 50) -> tuple[Any, Any]:
     logits[:, -2:] -= 20
     np.put_along_axis(logits, labels[:, None], np.take_along_axis(logits, labels[:, None], 1) + 1, 1)
     return logits, labels
+
+
+@pytest.mark.parametrize("positions", [(), (4,)])
+def test_weighted_metrics_of_classes_are_those_of_scikit_learn(positions: tuple[int, ...]) -> None:
+    logits, labels = classes(*positions)
+    counts = np.random.default_rng(4).uniform(0, 3, labels.shape).astype(np.float32)
+    given, true, weights = rows(logits).argmax(1), labels.reshape(-1), counts.reshape(-1)
+    task, named = Task.CROSS_ENTROPY, {"counts": counts}
+    found = measured(None, task, logits, labels, **named)
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(true, given, sample_weight=weights))
+    assert value_of("f1", task, logits, labels, **named) == pytest.approx(
+        metrics.f1_score(true, given, average="macro", sample_weight=weights)
+    )
+    assert value_of("mean-iou", task, logits, labels, **named) == pytest.approx(
+        metrics.jaccard_score(true, given, average="macro", sample_weight=weights)
+    )
+    expected = metrics.top_k_accuracy_score(true, rows(logits), k=5, labels=range(CLASSES), sample_weight=weights)
+    assert value_of("top-5", task, logits, labels, **named) == pytest.approx(expected)
+    entropy = metrics.log_loss(true, chances(logits), labels=range(CLASSES), sample_weight=weights)
+    assert value_of("perplexity", task, logits, labels, **named) == pytest.approx(np.exp(entropy), rel=1e-5)
+
+
+def test_weighted_metrics_of_numbers_and_several_classes_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(5)
+    labels = generator.normal(size=(40, 3)).astype(np.float32)
+    outputs = (labels + generator.normal(size=labels.shape)).astype(np.float32)
+    counts = generator.uniform(0, 3, 40).astype(np.float32)  # one for each sample
+    assert value_of("r2", Task.MSE, outputs, labels, counts=counts) == pytest.approx(
+        metrics.r2_score(labels, outputs, sample_weight=counts), rel=1e-5
+    )
+    assert value_of("mae", Task.MSE, outputs, labels, counts=counts) == pytest.approx(
+        metrics.mean_absolute_error(labels, outputs, sample_weight=counts), rel=1e-5
+    )
+    signs = (labels > 0).astype(np.float32)
+    assert value_of("f1", Task.BCE, outputs, signs, counts=counts) == pytest.approx(
+        metrics.f1_score(signs, outputs > 0, average="macro", sample_weight=counts)
+    )
+    found = measured(None, Task.BCE, outputs, signs, counts=counts)
+    assert found.accuracy == pytest.approx(
+        metrics.accuracy_score(signs.reshape(-1), (outputs > 0).reshape(-1), sample_weight=np.repeat(counts, 3))
+    )
+
+
+def test_balanced_classes_make_the_accuracy_a_mean_over_classes() -> None:
+    logits, labels = classes()
+    weighing = weigh(classes="balanced", samples=None, labels=labels, count=CLASSES, loss=Loss(Task.CROSS_ENTROPY))
+    assert weighing is not None
+    counts = weighing.of(np.arange(len(labels)), labels)
+    assert counts.mean() == pytest.approx(1)
+    found = measured(None, Task.CROSS_ENTROPY, logits, labels, counts=counts)
+    assert found.accuracy == pytest.approx(
+        metrics.recall_score(labels, logits.argmax(1), labels=np.unique(labels), average="macro")
+    )
 
 
 def rows(logits: Any) -> Any:

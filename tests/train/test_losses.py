@@ -1,14 +1,16 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from onnxadmm.errors import NotTrainableError, OptionError
+from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.trainer import OrtTrainer
-from tests.train.graphs import Array, mlp, model_of, random
+from tests.train.graphs import Array, DoubleGraph, mlp, model_of, random
 from tests.train.oracle import gradient_error
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -213,6 +215,96 @@ def test_positions_without_a_label_add_nothing_and_have_no_gradient(distillation
 
     teacher = TEACHER if distillation else None
     assert gradient_error(mlp(), loss=loss, inputs=X, labels=labels, teacher=teacher, oracle=oracle) < 1e-4
+
+
+COUNTS = np.array([0.5, 2.0, 0.0, 1.5, 1.0], np.float32)
+
+
+@pytest.mark.parametrize("distillation", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_weighted_cross_entropy_and_its_teacher_match_finite_differences(distillation: float, gaps: bool) -> None:
+    labels = np.where((np.arange(5) == 1) & gaps, IGNORED, LABELS)
+
+    def oracle(logits: Double) -> float:
+        known = labels != IGNORED
+        own = -np.log(softmax(logits)[np.arange(5), np.where(known, labels, 0)]) * known
+        p, q = softmax(TEACHER.astype(np.float64) / 2), softmax(logits / 2)
+        taught = 4 * (p * np.log(p / q)).sum(axis=1)
+        return float((COUNTS * ((1 - distillation) * own + distillation * taught)).mean())
+
+    loss = Loss(distillation=distillation, temperature=2.0, gaps=gaps, weighted=True)
+    error = gradient_error(mlp(), loss=loss, inputs=X, labels=labels, teacher=TEACHER, weights=COUNTS, oracle=oracle)
+    assert error < 1e-4
+
+
+@pytest.mark.parametrize("distillation", [0.0, 0.6])
+def test_weighted_numbers_and_several_classes_at_once_match_finite_differences(distillation: float) -> None:
+    counts = COUNTS[:, None].astype(np.float64)
+
+    def squares(logits: Double) -> float:
+        both = (1 - distillation) * (logits - TARGETS) ** 2 + distillation * (logits - TEACHER) ** 2
+        return float((counts * both).mean())
+
+    loss = Loss(Task.MSE, distillation=distillation, weighted=True)
+    given: dict[str, Any] = {"inputs": X, "teacher": TEACHER, "weights": COUNTS}
+    assert gradient_error(mlp(), loss=loss, labels=TARGETS, oracle=squares, **given) < 1e-4
+    labels = (TARGETS > 0).astype(np.float32)
+
+    def entropies(logits: Double) -> float:
+        p, q = sigmoid(logits), sigmoid(TEACHER.astype(np.float64))
+        own = -(labels * np.log(p) + (1 - labels) * np.log(1 - p))
+        taught = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+        return float((counts * ((1 - distillation) * own + distillation * taught)).mean())
+
+    loss = Loss(Task.BCE, distillation=distillation, weighted=True)
+    assert gradient_error(mlp(), loss=loss, labels=labels, oracle=entropies, **given) < 1e-4
+
+
+def test_weighted_positions_match_finite_differences() -> None:
+    model = model_of(
+        [helper.make_node("Conv", ["x", "w", "b"], ["logits"], pads=[1, 1, 1, 1])],
+        inputs={"x": ["N", 2, 4, 5]},
+        outputs=["logits"],
+        weights={"w": random([3, 2, 3, 3], seed=1), "b": random([3], seed=2)},
+    )
+    x, labels, teacher = segmentation_inputs()
+    counts = np.array([0.2, 3.0, 1.0], np.float32)[labels]
+
+    def oracle(logits: Double) -> float:
+        own = -np.log(np.take_along_axis(softmax(logits), labels[:, None], axis=1)[:, 0])
+        p, q = softmax(teacher.astype(np.float64)), softmax(logits)
+        return float((counts * (0.5 * own + 0.5 * (p * np.log(p / q)).sum(axis=1))).mean())
+
+    loss = Loss(distillation=0.5, weighted=True)
+    error = gradient_error(model, loss=loss, inputs=x, labels=labels, teacher=teacher, weights=counts, oracle=oracle)
+    assert error < 1e-4
+    meter = Meter(loss)
+    logits = DoubleGraph(model).run(x).astype(np.float32)
+    meter.add(logits, labels, teacher, counts)
+    found = meter.result()
+    assert found.loss == pytest.approx(oracle(logits.astype(np.float64)) / counts.mean(), rel=1e-5)
+    right = logits.argmax(axis=1) == labels
+    assert found.accuracy == pytest.approx((counts * right).sum() / counts.sum(), rel=1e-6)
+
+
+def test_parts_of_a_weighted_batch_take_its_step() -> None:
+    loss = Loss(weighted=True, distillation=0.5)
+    batch = Batch(X, LABELS, TEACHER, 5, weights=COUNTS)
+    with (
+        OrtTrainer(mlp(), loss=loss, batch_size=5) as whole,
+        OrtTrainer(mlp(), loss=loss, batch_size=5, workers=2, accumulate=2) as parts,
+    ):
+        assert parts.backward(batch) == pytest.approx(whole.backward(batch), rel=1e-6)
+        for name, gradient in whole.gradients.items():
+            np.testing.assert_allclose(parts.gradients[name], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_weights_that_are_missing_are_refused() -> None:
+    with (
+        OrtTrainer(mlp(), loss=Loss(weighted=True), batch_size=5) as trainer,
+        pytest.raises(DataError, match=r"onnxadmm\.weights: expected float32 of shape \[5\], found nothing"),
+    ):
+        trainer.backward(Batch(X, LABELS, None, 5))
 
 
 def test_a_batch_without_any_label_has_no_loss() -> None:

@@ -13,10 +13,53 @@ from onnxadmm.train.losses import IGNORED
 
 Array = NDArray[Any]
 IndexArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
 
 #: What is held out of the training data unless asked otherwise.
 HELD_OUT_SHARE = 0.1
 HELD_OUT_AT_MOST = 5000
+#: Samples whose weights are looked at together.
+_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What samples count: the product of what each of both says.
+
+    Attributes:
+        classes: by number of the class, float32 ``[C]``; None: all alike.
+        samples: by number of the sample in the data, float32 ``[N]``; None: all alike.
+    """
+
+    classes: FloatArray | None
+    samples: FloatArray | None
+
+    def of(self, chosen: NDArray[np.int64], labels: Array | None) -> FloatArray:
+        """Return the weights of some samples: float32 ``[n]``, with class weights of the shape of their labels.
+
+        Args:
+            chosen: numbers of the samples.
+            labels: theirs. What has no label counts as 1: it is learned from the teacher alone.
+        """
+        found = np.ones(len(chosen), np.float32) if self.samples is None else self.samples[chosen]
+        if self.classes is None or labels is None:
+            return found
+        known = labels != IGNORED
+        by_class = np.where(known, self.classes[np.where(known, labels, 0)], np.float32(1))
+        return np.asarray(found.reshape(-1, *[1] * (labels.ndim - 1)) * by_class, np.float32)
+
+    def scaled(self, labels: Array | None) -> "Weighing":
+        """Return it with weights whose mean over all samples, or over all labels, is 1."""
+        count = len(labels) if labels is not None else len(self.samples) if self.samples is not None else 0
+        sums, answers = 0.0, 0
+        for start in range(0, count, _ROWS):
+            chosen = np.arange(start, min(count, start + _ROWS))
+            weights = self.of(chosen, None if labels is None else labels[start : start + _ROWS])
+            sums, answers = sums + float(weights.sum(dtype=np.float64)), answers + weights.size
+        factor = np.float32(answers / sums)
+        if self.samples is not None:
+            return Weighing(self.classes, self.samples * factor)
+        return Weighing(None if self.classes is None else self.classes * factor, None)
 
 
 @dataclass(frozen=True)
@@ -27,6 +70,7 @@ class Batch:
         inputs: arrays of the model's own dtypes and layouts by input name, batch on axis 0.
         labels: int64 ``[N, ...]`` for cross-entropy, float32 of the logits' shape otherwise; None without labels.
         teacher: the teacher's logits, float32 of the logits' shape; None without a teacher.
+        weights: what samples count, float32 ``[N]``, or what positions do, of the shape of the labels; None: all alike.
         count: samples that are real; those behind them repeat the last one to fill the batch.
         indices: number of each sample in the data it was loaded from, int64 ``[N]``; None when unknown.
         augmented: whether the inputs were drawn at random, so that nothing computed of them may be reused.
@@ -40,6 +84,7 @@ class Batch:
     indices: IndexArray | None = None
     augmented: bool = False
     origin: object | None = None
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +100,7 @@ class ArrayDataset:
         held: values of the model's inputs that have no batch, by name; batches leave them out.
         class_axis: axis of the model's logits along which the classes lie; None where that does not matter.
         notes: sentences on what was done to the data that are read.
+        weighing: what samples count; None: all alike.
     """
 
     inputs: Mapping[str, Array]
@@ -65,6 +111,7 @@ class ArrayDataset:
     held: Mapping[str, Array] = field(default_factory=dict)
     class_axis: int | None = None
     notes: tuple[str, ...] = ()
+    weighing: Weighing | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -141,7 +188,9 @@ class ArrayDataset:
                 samples = self.augmentation[name].apply(samples, generator)
             inputs[name] = self.transforms[name].apply(samples)
         labels = None if self.labels is None else self.labels[chosen]
-        return Batch(inputs, labels, None, count, indices=chosen, augmented=generator is not None, origin=self.inputs)
+        augmented, weighing = generator is not None, self.weighing
+        weights = None if weighing is None else weighing.of(chosen, labels)
+        return Batch(inputs, labels, None, count, chosen, augmented, origin=self.inputs, weights=weights)
 
 
 def hold_out(

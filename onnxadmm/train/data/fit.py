@@ -15,6 +15,7 @@ from onnxadmm.train.data.labels import check_finite, fit_labels
 from onnxadmm.train.data.names import Split, input_name
 from onnxadmm.train.data.sources import MEMORY_LIMIT, Raw, read_source
 from onnxadmm.train.data.storage import transposed_copy
+from onnxadmm.train.data.weights import take_sample_weights, weigh
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import CHANNELS, ModelInput, Signature
 
@@ -34,6 +35,8 @@ def load_data(
     class_axis: int | None = None,
     ignore_index: int | None = None,
     unlabelled: str | None = None,
+    class_weights: str | Sequence[float] | None = None,
+    sample_weights: str | None = None,
     split: Split = "train",
     memory_limit: int = MEMORY_LIMIT,
 ) -> ArrayDataset:
@@ -51,6 +54,8 @@ def load_data(
             batch has one from here or from the data.
         class_axis, ignore_index: as for ``fit_labels``.
         unlabelled: why labels are left alone, in words; None: they are not.
+        class_weights: what the classes count: ``"balanced"``, numbers or a file of them; None: all alike.
+        sample_weights: name of the array among the data that says what samples count, or a file; None: all alike.
         split: which part of an archive is read that holds both, see ``read_source``.
         memory_limit: most bytes of samples kept in memory, see ``read_source``.
 
@@ -64,6 +69,9 @@ def load_data(
     raw = read_source(source, memory_limit=memory_limit, grey=grey, size=_image_size(images), split=split)
     if raw.labels is not None and raw.label_name in {spec.name for spec in signature.inputs}:
         raw = replace(raw, inputs={**raw.inputs, str(raw.label_name): raw.labels}, labels=None)
+    counts = None
+    if sample_weights is not None:
+        raw, counts = take_sample_weights(raw, sample_weights, [spec.name for spec in signature.inputs])
     given = fixed_values(signature.inputs, inputs or {})
     matched = _matched(raw, signature, given, split)
     held = {spec.name: given[spec.name] for spec in signature.inputs if not spec.batched and spec.name in given}
@@ -124,7 +132,18 @@ def load_data(
         held=held,
         class_axis=labels.class_axis,
         notes=(*raw.notes, *labels.notes, *left),
+        weighing=weigh(
+            classes=class_weights,
+            samples=counts,
+            labels=labels.labels,
+            count=_class_count(signature, labels.class_axis),
+            loss=loss,
+        ),
     )
+
+
+def _class_count(signature: Signature, axis: int | None) -> int | None:
+    return None if axis is None or signature.logits is None else signature.logits[axis]
 
 
 def _count(raw: Raw, stored: Mapping[str, Array]) -> int:

@@ -159,6 +159,22 @@ def _read_array(path: Path) -> Array:
     return to_array(array, str(path))
 
 
+def read_numbers(path: Path) -> Array:
+    """Read numbers: an ``.npy`` file, or text with commas, spaces or ends of lines between them.
+
+    Raises:
+        DataError: no such file, or something else stands in it.
+    """
+    if path.suffix.lower() == ".npy":
+        return _read_array(path)
+    try:
+        return np.array([float(word) for word in _existing(path).read_text(encoding="utf-8").replace(",", " ").split()])
+    except ValueError as error:
+        raise DataError(
+            str(path), expected="numbers", found=str(error)[:200], way_out="write one number a line, or an .npy file"
+        ) from error
+
+
 def _unreadable(path: Path, error: Exception, expected: str, way_out: str) -> DataError:
     pickled = "pickle" in str(error).lower()
     return DataError(

@@ -62,7 +62,7 @@ def _stage(folder: Path, text: str) -> None:
 
 
 def _loss_of(order: Mapping[str, Any]) -> Loss:
-    return Loss(Task(order["task"]), order["distillation"], order["temperature"], order["gaps"])
+    return Loss(Task(order["task"]), order["distillation"], order["temperature"], order["gaps"], order["weighted"])
 
 
 def _inputs(folder: Path) -> dict[str, NDArray[Any]]:
@@ -81,7 +81,7 @@ def _fly(folder: Path, order: Mapping[str, Any]) -> dict[str, Any]:
     model = onnx.load(folder / "model.onnx")
     loss = _loss_of(order)
     inputs = _inputs(folder)
-    labels = inputs.pop("labels/", None)
+    labels, counts = inputs.pop("labels/", None), inputs.pop("weights/", None)
     _stage(folder, "building the training graph")
     with OrtTrainer(model, threads=order["threads"], **_settings(order)) as trainer:
         made = trainer.artifacts
@@ -92,7 +92,7 @@ def _fly(folder: Path, order: Mapping[str, Any]) -> dict[str, Any]:
         logits = plain.logits(dict(inputs))
         labels, teacher = _targets(loss, made, logits, labels)
         _stage(folder, "taking a step")
-        value = trainer.backward(Batch(given, labels, teacher, order["batch_size"]))
+        value = trainer.backward(Batch(given, labels, teacher, order["batch_size"], weights=counts))
         gradients = {name: array.copy() for name, array in trainer.gradients.items()}
         weights = trainer.snapshot()
         own = trainer.logits.copy()
@@ -102,7 +102,7 @@ def _fly(folder: Path, order: Mapping[str, Any]) -> dict[str, Any]:
 
     def loss_at(constants: Mapping[str, FloatArray]) -> float:
         result = plain.logits(dict(inputs), constants=constants).astype(np.float64)
-        return float(sample_losses(result, labels, teacher, loss).mean())
+        return float(sample_losses(result, labels, teacher, loss, counts).mean())
 
     _stage(folder, "comparing gradients")
     checks = [

@@ -90,6 +90,7 @@ def preflight(
         "distillation": loss.distillation,
         "temperature": loss.temperature,
         "gaps": loss.gaps,
+        "weighted": loss.weighted,
         "batch_size": count,
         "input_shapes": {name: array.shape[1:] for name, array in arrays.items()},
         "trainable": None if trainable is None else list(trainable),
@@ -103,6 +104,8 @@ def preflight(
     }
     if batch.labels is not None:
         arrays["labels/"] = np.ascontiguousarray(batch.labels[:count])
+    if batch.weights is not None:
+        arrays["weights/"] = np.ascontiguousarray(batch.weights[:count])
     with tempfile.TemporaryDirectory(prefix="onnxadmm-preflight-") as name:
         folder = Path(name)
         try:

@@ -147,7 +147,7 @@ def _part(whole: Artifacts, size: int, prepared: Callable[[int], Artifacts]) -> 
 
 
 def _specs(artifacts: Artifacts) -> list[InputSpec]:
-    optional = (artifacts.labels, artifacts.teacher)
+    optional = (artifacts.labels, artifacts.teacher, artifacts.sample_weights)
     return [*artifacts.inputs, *(spec for spec in optional if spec is not None)]
 
 

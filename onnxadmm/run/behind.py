@@ -1,0 +1,80 @@
+"""What comes behind the choice of units beside retraining, in seconds: as they are foreseen, from what was measured."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.selection import select
+from onnxadmm.admm.settle import untimed
+from onnxadmm.calibrate.effort import EFFORTS
+from onnxadmm.calibrate.expect import Paces, expected_work
+from onnxadmm.calibrate.network import Network
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
+from onnxadmm.plan.rank import score
+from onnxadmm.report.report import StageTime
+from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run.ending import Ending
+from onnxadmm.run.in_bytes import BATCH, RANGE_SAMPLES
+from onnxadmm.run.measure import seconds_of_timing
+from onnxadmm.run.refits import REFIT_SAMPLES, feeds_of
+from onnxadmm.run.trainings import Training
+from onnxadmm.runtime.cores import usable_cores
+from onnxadmm.units.units import Units
+
+
+def stages_behind(
+    training: Training, model: Model, ending: Ending, *, small: float, whole: float, trying: float
+) -> tuple[StageTime, ...]:
+    """Return what the other forms of the result, its figures and its timing take.
+
+    Args:
+        small, whole: seconds of a look of the small network, and of the original, at all held-out data.
+        trying: seconds that it took to put the original into bytes with a single batch.
+    """
+    held = max(1, len(training.held_out))
+    tested = 0.0 if training.test is None else len(training.test) / held
+    # In bytes: the ranges of so many batches, and a look before and after; in 16 bits: a look at both.
+    batches = -(-min(RANGE_SAMPLES, len(training.samples)) // BATCH)
+    in_bytes = trying + (batches - 1) * small * BATCH / held + 2 * small
+    forms = (("quantise", ending.int8, in_bytes), ("store in 16 bits", ending.fp16, 2 * small))
+    columns = 1 + ending.int8 + ending.fp16
+    return (
+        *(StageTime(name, seconds) for name, asked, seconds in forms if asked),
+        # All models on the test data, the small ones on held-out data: those of the original are known.
+        StageTime("measure", whole * tested + columns * small * (1 + tested)),
+        StageTime("latency", seconds_of_timing(model, ending.timing)),
+    )
+
+
+def seconds_of_refit(training: Training, model: Model, units: Units, *, small: float) -> float:
+    """Return what the refit between pruning and retraining takes.
+
+    Args:
+        model: the original, without gates on activations.
+        small: seconds of a look of the small network at all held-out data: two are compared.
+    """
+    network = Network(model, units)
+    effort = replace(EFFORTS["normal"], threads=usable_cores())
+    count = min(REFIT_SAMPLES, len(training.samples))
+    batch = feeds_of(network, training.samples.take(np.arange(min(BATCH, count))))[0]
+    start = time.perf_counter()
+    with open_session(model, threads=effort.threads) as session:
+        opened = time.perf_counter()
+        session.run(batch)
+        ran = time.perf_counter()
+        session.run(batch)
+        forward = (time.perf_counter() - ran) * count / len(next(iter(batch.values())))
+    work = expected_work(network, (), effort, Paces(forward, opened - start), samples=count, shown=count)
+    return work.seconds + 2 * small
+
+
+def guessed(model: Model, units: Units, problem: Problem) -> Model:
+    """Return a network about as small as the budget leaves it, chosen by magnitude.
+
+    Raises:
+        BudgetError: the budget cannot be met.
+    """
+    return shrink(model, units, select(score(model, units, by="magnitude", seed=0), untimed(problem)))
