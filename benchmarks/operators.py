@@ -1,6 +1,7 @@
 """The operator table of the documentation, made from the rule table and from training through every operator.
 
-Run from the root of the repository: ``python -m benchmarks.operators > docs/operators.md``.
+Run from the root of the repository, where the training build of onnxruntime is installed, since both engines train:
+``python -m benchmarks.operators > docs/operators.md``.
 """
 
 import math
@@ -11,6 +12,7 @@ import onnx
 
 from onnxadmm.operators.table import Operator, ruled_operators
 from onnxadmm.rules.table import LabelFunction
+from onnxadmm.train.engine import Engine
 from tests.train.backward.operator_gradients import Outcome, outcome_of
 
 _HEAD = """# Operators
@@ -27,19 +29,33 @@ what it touches, by name, and everything else is still pruned.
 *Since* is the first version of the operator set that has the operator. *Cost* says whether its multiply-accumulates
 are counted; parameters are counted for every operator.
 
-*Training* is what happened when a network with the operator was trained: **yes**, the engine has its gradient;
-**lowered**, it is rewritten on the training copy into operators that have one; **none**, its results carry no gradient
+*Training* is what happened when a network with the operator was trained, with both [engines](training.md#engines)
+alike: **yes**, they have its gradient; **lowered**, it is rewritten on the training copy into operators that have one;
+**none**, its results carry no gradient
 by their nature, or nothing above it is trained; **refused**, a model that would have to train through it is refused by
 its name, or keeps the weights above it with `--freeze-untrainable`. *Forms* counts the graphs (types, shapes,
 attributes) whose gradients were compared with finite differences of the original in float64, or of its float32 loss
-where ONNX's evaluator computes in float32; *Error* is the largest difference between slope and gradient among them,
-relative to the largest gradient. The tests hold every row to it.
+where ONNX's evaluator computes in float32; *Training build* and *Plain* are the largest difference between slope and
+gradient among them, relative to the largest gradient, of the engine of that name. The tests hold every row to it.
 
 *Code* names the modules of the package that know the operator: its labels and cost, the shape of its result where ONNX
-does not infer it, its lowering. What it is beside that (a move, element-wise, weights, indices) stands in the decorator
-of its rule; `onnxadmm.operators.table.find` gives all of it as one entry.
+does not infer it, its lowering and its gradient. What it is beside that (a move, element-wise, weights, indices) stands
+in the decorator of its rule; `onnxadmm.operators.table.find` gives all of it as one entry.
 """
-_COLUMNS = ("Operator", "Since", "Effect", "Cost", "Training", "Forms", "Error", "Code", "What its rule says")
+#: In the order of the columns.
+ENGINES: tuple[Engine, ...] = ("training", "plain")
+_COLUMNS = (
+    "Operator",
+    "Since",
+    "Effect",
+    "Cost",
+    "Training",
+    "Forms",
+    "Training build",
+    "Plain",
+    "Code",
+    "What its rule says",
+)
 
 
 def page() -> str:
@@ -60,15 +76,15 @@ def cells(rule: Operator) -> tuple[str, ...]:
         _since(rule),
         rule.effect,
         "MACs" if rule.label is not None and "add_macs" in set(_names(rule.label)) else "",
-        *training_cells(rule, outcome_of(rule)),
+        *training_cells(rule, *(outcome_of(rule, engine) for engine in ENGINES)),
         ", ".join(f"`{module}`" for module in modules(rule)),
         rule.note,
     )
 
 
 def modules(rule: Operator) -> list[str]:
-    """Return the modules that hold the operator's labels and cost, its shape, its lowering and its own gradient."""
-    functions = (rule.label, rule.shape, rule.lowering, rule.refuses, rule.gradient)
+    """Return the modules that hold the operator's labels and cost, its shape, its lowering and its gradient."""
+    functions = (rule.label, rule.shape, rule.lowering, rule.refuses, rule.gradient, rule.backward)
     names = [function.__module__ for function in functions if callable(function)]
     return [name.removeprefix("onnxadmm.") for name in dict.fromkeys(names)]
 
@@ -86,14 +102,21 @@ def _since(rule: Operator) -> str:
     return str(min(versions)) if versions else ""
 
 
-def training_cells(rule: Operator, outcome: Outcome) -> tuple[str, str, str]:
-    """Return what training makes of an operator, the forms that were checked, and the worst error."""
-    if outcome.training != "yes":
-        return outcome.training, "", ""
+def training_cells(rule: Operator, *outcomes: Outcome) -> tuple[str, ...]:
+    """Return what training makes of an operator, the forms that were checked, and the worst error with each engine.
+
+    Raises:
+        ValueError: the engines make something else of it.
+    """
+    first = outcomes[0]
+    if len({(outcome.training, outcome.forms) for outcome in outcomes}) > 1:
+        raise ValueError(f"{rule.name}: {outcomes}")
+    if first.training != "yes":
+        return first.training, "", *("" for _ in outcomes)
     own = not rule.domain and rule.gradient == "engine"
     # One digit after rounding up: the last bits differ from machine to machine.
-    bound = 10.0 ** math.ceil(math.log10(max(outcome.error, 1e-7)))
-    return "yes" if own else "lowered", str(outcome.forms), f"< {bound:.0e}"
+    bounds = [10.0 ** math.ceil(math.log10(max(outcome.error, 1e-7))) for outcome in outcomes]
+    return "yes" if own else "lowered", str(first.forms), *(f"< {bound:.0e}" for bound in bounds)
 
 
 def _names(function: LabelFunction) -> Iterator[str]:

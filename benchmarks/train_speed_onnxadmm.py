@@ -1,10 +1,9 @@
 """One measurement of benchmarks/train_speed.py.
 
-Run: ``python -m benchmarks.train_speed_onnxadmm MODEL BATCH WORKERS SECONDS``. Prints one JSON object with the seconds
-of each training step, after three that do not count.
+Run: ``python -m benchmarks.train_speed_onnxadmm MODEL ENGINE BATCH WORKERS SECONDS``. Prints one JSON object with the
+seconds of each training step, after three that do not count.
 """
 
-import importlib.metadata
 import json
 import sys
 import time
@@ -14,18 +13,19 @@ import numpy as np
 import onnx
 
 from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.engine import Engine, providers
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
 
 CLASSES, WORDS = 10, 1000
 
 
-def time_steps(path: str, batch: int, workers: int, seconds: float) -> dict[str, Any]:
+def time_steps(path: str, engine: Engine, batch: int, workers: int, seconds: float) -> dict[str, Any]:
     """Seconds of each step: forward, backward and AdamW, one thread per process."""
     generator = np.random.default_rng(0)
     loss = Loss(Task.CROSS_ENTROPY)
     times: list[float] = []
-    with OrtTrainer(onnx.load(path), loss=loss, batch_size=batch, workers=workers, threads=1) as trainer:
+    with OrtTrainer(onnx.load(path), loss=loss, batch_size=batch, workers=workers, threads=1, engine=engine) as trainer:
         spec = trainer.artifacts.inputs[0]
         words = np.issubdtype(spec.dtype, np.integer)
         x = generator.integers(0, WORDS, spec.shape) if words else generator.standard_normal(spec.shape)
@@ -36,8 +36,10 @@ def time_steps(path: str, batch: int, workers: int, seconds: float) -> dict[str,
             trainer.backward(given)
             trainer.update(1e-3)
             times.append(time.perf_counter() - start)
-    return {"times": times[3:], "version": importlib.metadata.version("onnxruntime-training-cpu")}
+    return {"times": times[3:], "version": next(iter(providers().values()))}
 
 
 if __name__ == "__main__":
-    print(json.dumps(time_steps(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))))
+    path, engine, *numbers = sys.argv[1:]
+    assert engine in ("training", "plain")
+    print(json.dumps(time_steps(path, engine, int(numbers[0]), int(numbers[1]), float(numbers[2]))))

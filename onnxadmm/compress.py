@@ -32,7 +32,6 @@ from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
-from onnxadmm.train.engine import require as require_training
 
 #: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
 _JUDGES: Final = 0.5
@@ -296,8 +295,7 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
             expected,
             asked.shared or Shared(),
         )
-        if calibrating is None or chosen.retrain_epochs:
-            require_training()
+        run.choose_engine()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
         folder = (
             None

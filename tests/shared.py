@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from onnxadmm.train.engine import unavailable_reason
+from onnxadmm.train.engine import Engine, unavailable_reason
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SCALE2 = Path(__file__).resolve().parents[1] / "samples" / "custom_operator" / "scale2.cc"
 
-#: Whether gradients can be computed with the installed onnxruntime.
-TRAINS = unavailable_reason() is None
-#: The only way a test that trains is left out: the training build has no wheel for this interpreter or machine.
-needs_training = pytest.mark.skipif(not TRAINS, reason="needs the training build of onnxruntime")
+#: The only way a test that trains is left out: no onnxruntime works.
+needs_training = pytest.mark.skipif(unavailable_reason() is not None, reason="needs an onnxruntime that works")
+#: Whether the training build of onnxruntime is installed, which has no wheel for some interpreters and machines.
+TRAINS = unavailable_reason(engine="training") is None
+#: The engines that work here.
+ENGINES: tuple[Engine, ...] = ("training", "plain") if TRAINS else ("plain",)
+needs_training_build = pytest.mark.skipif(not TRAINS, reason="needs the training build of onnxruntime")
 
 
 def need_shared(name: str) -> Path:

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks import architecture
 from onnxadmm.operators.table import Operator
-from tests.shared import needs_training
+from tests.shared import ENGINES, needs_training
 from tests.test_imports import MAY_IMPORT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -213,7 +213,7 @@ def test_a_foreign_rule_of_the_page_shrinks_exactly_and_its_faults_are_noticed(t
 @needs_training
 def test_a_lowering_of_the_page_trains_with_the_right_gradient(tmp_path: Path) -> None:
     follow("lowering", tmp_path)
-    assert pytest_on(tmp_path, "tests/train/lowering/test_table.py", "-k", "Det-0 or every_entry") == 2
+    assert pytest_on(tmp_path, "tests/train/lowering/test_table.py", "-k", "Det-0 or every_entry") == 2 * len(ENGINES)
     assert "'lowered', '2'" in row(tmp_path, "Det")
 
 

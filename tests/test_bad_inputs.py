@@ -227,6 +227,7 @@ CASES: dict[str, Case] = {
     "a distillation above 1": Case(_with(distillation=2), 2, ("--distillation", "2")),
     "no epochs": Case(_with(epochs=0), 2, ("--epochs", "at least 1")),
     "a learning rate of 0": Case(_with(lr=0), 2, ("--learning-rate", "above 0")),
+    "an unknown engine": Case(_with(engine="torch"), 2, ("--engine", "auto, training or plain", "torch")),
     "no workers": Case(_with(workers=0), 2, ("--workers", "at least 1")),
     "workers that are no number": Case(_with(workers="many"), 2, ("--workers", "auto", "many")),
     "no part of a batch": Case(_with(accumulate=0), 2, ("--accumulate", "at least 1")),
@@ -300,11 +301,11 @@ def test_bad_input_gives_one_sentence_its_status_and_leaves_the_disk_as_it_was(
         assert part in lines[0], ran.stderr
 
 
-def test_no_training_engine_is_refused_before_anything_is_written(
+def test_a_missing_training_engine_is_refused_before_anything_is_written(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "providers", lambda: {"onnxruntime": "1.32.0"})
-    ran = command(*_compress(tmp_path))
+    ran = command(*_compress(tmp_path), "--engine", "training")
     assert ran.status == 2
     assert listing(tmp_path) == {}
     (line,) = ran.stderr.splitlines()

@@ -55,7 +55,9 @@ MAY_IMPORT |= {
     "train.optimizer": {"admm"},
     "train.prepare": {"errors", "graph", "operators"} | _train("engine"),
     "train.lowering": {"errors", "graph", "operators", "runtime"} | _train("engine", "prepare"),
-    "train.backward": {"errors", "graph", "operators", "runtime"} | _train("engine", "lowering", "prepare"),
+    "train.gradients": {"operators"} | _train("lowering", "prepare"),
+    "train.backward": {"errors", "graph", "operators", "runtime"}
+    | _train("engine", "gradients", "lowering", "prepare"),
     "train.data": {"errors", "graph", "runtime"} | _train("losses", "prepare"),
     "train.batch_statistics": _train("data", "engine", "lowering", "prepare"),
     "train.evaluate": {"errors", "graph", "runtime"}
@@ -93,9 +95,9 @@ MAY_IMPORT["run"] = (
     }
     | {"units"}
     | _train("data", "evaluate", "losses", "metrics", "norm_restore", "preflight", "prepare", "retrain", "trainer")
-    | _train("figures", "workers")
+    | _train("engine", "figures", "workers")
 )
-MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "losses", "trainer")
+MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "engine", "losses", "trainer")
 MAY_IMPORT["compress"] = {
     "bench",
     "console",
@@ -109,7 +111,7 @@ MAY_IMPORT["compress"] = {
     "run",
     "surgery",
 }
-MAY_IMPORT["compress"] |= {"runtime"} | _train("engine")
+MAY_IMPORT["compress"] |= {"runtime"}
 MAY_IMPORT["one_budget"] = {"child_process", "compress", "errors", "operators", "run"}
 MAY_IMPORT["sweep"] = {"compress", "console", "errors", "files", "one_budget", "output", "plan", "progress", "report"}
 MAY_IMPORT["sweep"] |= {"run", "surgery", "units"}

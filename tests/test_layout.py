@@ -44,6 +44,7 @@ NO_COUNTERPART = {
     "test_reprs": "what the public objects of all rooms look like in a notebook",
     "test_start": "how fast the package and its commands start",
     "rules/test_caches": "rules of attention.py and microsoft.py that keep a cache",
+    "train/gradients/test_forms": "gradients of every operator, in the forms they come in",
     "rules/test_faults": "the samples of all operators: wrong rules show in them",
     "rules/test_integer_proof": "proofs of quantised networks on a processor that graph/saturating.py imitates",
     "rules/test_made_up": "the public methods of visit.py and edit.py, by rules of made-up operators",

@@ -129,6 +129,9 @@ def run(
     norm: Annotated[
         str, typer.Option("--norm", help="train with BatchNormalization: auto (deep networks), keep or restore")
     ] = Recipe.norm,
+    engine: Annotated[
+        str, typer.Option("--engine", help="who computes gradients: auto, training (its build) or plain (any runtime)")
+    ] = Recipe.engine,
     threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
     workers: Annotated[
         str, typer.Option("--workers", help="processes that share each batch: a number, or auto: as many as pay")
@@ -265,6 +268,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         freeze_untrainable=asked.freeze_untrainable,
         refit=asked.refit,
         norm=asked.norm,
+        engine=asked.engine,
         threads=asked.threads,
         workers=_workers(asked.workers),
         accumulate=asked.accumulate,

@@ -15,6 +15,7 @@ from onnxadmm.bench.byte_products import byte_products_are_exact
 from onnxadmm.child_process import end_with_parent
 from onnxadmm.errors import OnnxAdmmError, TrainingUnavailableError
 from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.engine import Engine, choose_engine
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.trainer import OrtTrainer
 
@@ -34,28 +35,33 @@ def main() -> None:
     with suppress(OnnxAdmmError):
         _tell({"exact_bytes": byte_products_are_exact()})
     try:
-        _tell({"training": True, "found": take_training_steps()})
+        engines: tuple[Engine, ...] = ("plain",) if choose_engine() == "plain" else ("training", "plain")
+        found = "; ".join(f"{engine} engine: {take_training_steps(engine)}" for engine in engines)
+        _tell({"training": True, "found": found})
     except TrainingUnavailableError as error:
         _tell({"training": False, "found": error.found})
     except (OnnxAdmmError, ArithmeticError) as error:
         _tell({"training": False, "found": str(error)})
 
 
-def take_training_steps() -> str:
+def take_training_steps(engine: Engine) -> str:
     """Train a convolution and a dense layer on random data and check a gradient of each.
+
+    Args:
+        engine: who computes them.
 
     Returns:
         What happened, in words.
 
     Raises:
-        TrainingUnavailableError: the installed onnxruntime does not train.
+        TrainingUnavailableError: the engine does not work here.
         ArithmeticError: it computes a wrong gradient, or the loss does not fall.
     """
     generator = np.random.default_rng(0)
     images = generator.standard_normal((_BATCH, 1, 6, 6)).astype(np.float32)
     labels = generator.integers(0, _CLASSES, _BATCH)
     batch = Batch({"x": images}, labels, None, count=_BATCH)
-    with OrtTrainer(_network(generator), loss=Loss(), batch_size=_BATCH) as trainer:
+    with OrtTrainer(_network(generator), loss=Loss(), batch_size=_BATCH, engine=engine) as trainer:
         first = trainer.backward(batch)
         for name in trainer.weights:
             _check_gradient(trainer, batch, name)

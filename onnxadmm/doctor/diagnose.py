@@ -261,15 +261,9 @@ def _about_damage(provider: Provider) -> Finding:
 def _about_training(providers: tuple[Provider, ...], tried: TrainingTrial) -> Finding:
     if tried.training:
         return Finding("training", "ok", tried.found, None)
-    if not _wheels_exist_here():
-        return Finding(
-            "training",
-            "limited" if tried.runtime is not None else "problem",
-            tried.found,
-            "train under CPython 3.11 or 3.12 on Linux x86-64, macOS or Windows; everything else works here",
-        )
     names = " ".join(provider.name for provider in providers)
-    way_out = f"pip uninstall -y {names}, then pip install {_RECOMMENDED}" if names else f"pip install {_RECOMMENDED}"
+    install = f"pip install {_RECOMMENDED if _wheels_exist_here() else 'onnxruntime'}"
+    way_out = f"pip uninstall -y {names}, then {install}" if names else install
     return Finding("training", "problem", tried.found, way_out)
 
 

@@ -1,8 +1,9 @@
 """What is known of an operator, in one entry: what it is, its labels, shape, lowering and gradient.
 
-Entries are declared beside the functions they name, by ``onnxadmm.rules.table.rule`` and
-``onnxadmm.train.lowering.writer.lowers``. The modules that declare lie above this one and are loaded when the table is
-first asked: it is the one place where an import runs upwards.
+Entries are declared beside the functions they name, by ``onnxadmm.rules.table.rule``,
+``onnxadmm.train.lowering.writer.lowers`` and ``onnxadmm.train.gradients.writer.differentiates``. The modules that
+declare lie above this one and are loaded when the table is first asked: it is the one place where an import runs
+upwards.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Operator:
         shaped_like: an operator of the default domain and the operands of this one that give its result the same shape.
         gradient: ``"engine"``, the training engine has one; ``"zero"``, the results carry none whatever they are
             computed from; a function that writes it; None, it has none itself (a lowering may).
+        backward: beside ``"engine"``, writes the same gradient in operators of ONNX, for machines without that engine.
         refuses: finds a form of it that the engine differentiates wrongly or not at all, and names it.
         lowering: writes a node in operators that have a gradient.
     """
@@ -109,6 +111,7 @@ class Operator:
     shape: Callable[[Any], Any] | None = None
     shaped_like: tuple[str, tuple[int, ...]] | None = None
     gradient: Literal["engine", "zero"] | Callable[..., Any] | None = None
+    backward: Callable[..., Any] | None = None
     refuses: Callable[..., Any] | None = None
     lowering: Callable[..., Any] | None = None
 
@@ -128,7 +131,7 @@ class Operator:
 
 
 #: Rooms whose modules declare operators.
-DECLARING = ("onnxadmm.rules", "onnxadmm.train.lowering")
+DECLARING = ("onnxadmm.rules", "onnxadmm.train.lowering", "onnxadmm.train.gradients")
 _DEFAULTS = {field.name: field.default for field in fields(Operator)}
 _TABLE: dict[tuple[str, str], Operator] = {}
 _UNKNOWN = Operator("")

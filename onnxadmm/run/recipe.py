@@ -10,6 +10,7 @@ from onnxadmm.admm.settings import Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 
 if TYPE_CHECKING:
+    from onnxadmm.train.engine import EngineChoice
     from onnxadmm.train.figures import OwnMetric
     from onnxadmm.train.losses import Loss
     from onnxadmm.train.norm_restore import NormMode
@@ -73,6 +74,8 @@ class Recipe:
             BatchNormalization stands behind convolutions again while they train, with the statistics of each batch,
             and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
         held_out: share of the training data that every decision is made with.
+        engine: who computes gradients: ``"training"``, the training build of onnxruntime; ``"plain"``, this package, on
+            any onnxruntime; ``"auto"``: the first where it is installed, else the second.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
         workers: processes that share each batch; None: as many as pay.
         accumulate: parts each of them computes one after the other, which saves memory.
@@ -109,6 +112,7 @@ class Recipe:
     refit: bool = False
     norm: "NormMode" = "auto"
     held_out: float = 0.1
+    engine: "EngineChoice" = "auto"
     threads: int = 1
     workers: int | None = None
     accumulate: int = 1
@@ -139,6 +143,10 @@ class Recipe:
         if self.norm not in ("auto", "keep", "restore"):
             raise OptionError(
                 "--norm", expected="auto, keep or restore", found=repr(self.norm), way_out="choose one of them"
+            )
+        if self.engine not in ("auto", "training", "plain"):
+            raise OptionError(
+                "--engine", expected="auto, training or plain", found=repr(self.engine), way_out="choose one of them"
             )
         # Imported late: the command line reads the defaults of this class and trains nothing yet.
         from onnxadmm.train.workers.parts import cut

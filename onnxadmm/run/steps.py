@@ -56,6 +56,7 @@ from onnxadmm.run.shared import HELD_OUT, TEST, Reading, Shared, grown, without_
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.run.trying import try_step, warn_of_frozen
 from onnxadmm.run.variants import Variant
+from onnxadmm.train.engine import Engine, choose_engine
 from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
@@ -66,6 +67,8 @@ _NO_WAY_ON: Mapping[type[Exception], str] = {
     DivergedError: "is the last good state",
     VerificationError: "is the trained network, before it was cut",
 }
+#: Under what name a checkpoint says who computed gradients; it does not decide what may go on with it.
+_ENGINE = "--engine"
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Compression:
         ending: what is done in the end.
         expected: least held-out accuracy of the original, a share; None: more than guessing would have.
         shared: what earlier runs have left, and this one leaves.
+        engine: who computes gradients; None where nothing trains.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
@@ -94,6 +98,7 @@ class Compression:
     ending: Ending
     expected: float | None = None
     shared: Shared = field(default_factory=Shared)
+    engine: Engine | None = field(init=False, default=None)
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
@@ -107,6 +112,15 @@ class Compression:
     _begun: State = field(init=False, default_factory=dict)
     _forecast: Forecast | None = field(init=False, default=None)
 
+    def choose_engine(self) -> None:
+        """Find who computes gradients, where something trains.
+
+        Raises:
+            TrainingUnavailableError: nobody does here.
+        """
+        if self._trains():
+            self.engine = choose_engine(self.choices.recipe.engine)
+
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint.
 
@@ -115,7 +129,12 @@ class Compression:
         """
         self._before, self._begun = read_checkpoint(path)
         self.choices = self.choices.with_epochs_of(self._before.options)
-        self._before.refuse_other_run(sha256=self.model.sha256, options=self.choices.deciding())
+        self._before.refuse_other_run(sha256=self.model.sha256, options=self.choices.deciding(), but={_ENGINE})
+        before = self._before.options.get(_ENGINE)
+        if before not in (None, self.engine):
+            self.journal.warnings.append(
+                f"Training began with the {before} engine and went on with the {self.engine} one."
+            )
         self.journal.resume(self._before.history, self._before.seconds)
 
     def find(self) -> None:
@@ -384,7 +403,7 @@ class Compression:
             schema=SCHEMA,
             sha256=self.model.sha256,
             data=self._reading.digest,
-            options=self.choices.deciding(),
+            options=self.choices.deciding() | ({} if self.engine is None else {_ENGINE: self.engine}),
             history=tuple(self.journal.history),
             seconds=self.journal.seconds(),
         )
@@ -436,6 +455,7 @@ class Compression:
                 **self._sizes(),
                 "loss": self.training.loss.task.value,
                 OUTPUT_ERROR: error,
+                "engine": self.engine,
                 "workers": self.journal.workers,
                 "training_megabytes": round(self.journal.training_bytes / 1e6),
             },

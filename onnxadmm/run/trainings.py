@@ -330,6 +330,7 @@ class Training:
             network.model,
             loss=self.loss,
             batch_size=self.recipe.batch_size,
+            engine=self.recipe.engine,
             threads=self.recipe.threads,
             workers=self.recipe.workers,
             accumulate=self.recipe.accumulate,

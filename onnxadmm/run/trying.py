@@ -24,6 +24,7 @@ def try_step(training: Training, model: Model, units: Units) -> Preflight:
             batch=training.first_batch(),
             threads=training.recipe.threads,
             freeze_untrainable=training.recipe.freeze_untrainable,
+            engine=training.recipe.engine,
         )
 
 

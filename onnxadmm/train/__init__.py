@@ -1,7 +1,8 @@
-"""Training on the engine of onnxruntime-training: artifacts, steps, evaluation, retraining.
+"""Training on any onnxruntime: artifacts, steps, evaluation, retraining.
 
 Its folders: ``data`` (samples to batches), ``prepare`` (a training copy of the model), ``lowering`` (operators without
-a gradient written in those that have one), ``backward`` (the gradient graph), ``workers`` (a batch shared among
-processes), ``preflight`` (one step in a child, gradients checked). ``engine`` is the one door to the training wheel.
+a gradient written in those that have one), ``gradients`` (the gradient of each operator), ``backward`` (the gradient
+graph), ``workers`` (a batch shared among processes), ``preflight`` (one step in a child, gradients checked). ``engine``
+says who differentiates, and is the one door to the training wheel.
 Does not know: units, plans, rewriting.
 """

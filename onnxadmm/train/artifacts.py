@@ -5,7 +5,7 @@ Nothing is written to disk. The user's graph is never changed; weights keep thei
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -17,20 +17,23 @@ from onnxadmm.graph.model import Model
 from onnxadmm.train.backward.blocks import channel_block
 from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph
-from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics
-from onnxadmm.train.engine import IR_VERSION
+from onnxadmm.train.batch_statistics import Statistics, statistics_outputs, use_batch_statistics, write_out_statistics
+from onnxadmm.train.engine import IR_VERSION, Engine, EngineChoice, choose_engine
 from onnxadmm.train.losses import LABELS, LOSS, TEACHER, WEIGHTS, Loss, Task, append_loss
 from onnxadmm.train.lowering.apply import lower
 from onnxadmm.train.lowering.normalise import normalise, stamp_shapes
 from onnxadmm.train.prepare.batch import batch_length
 from onnxadmm.train.prepare.differentiable import check_differentiable
 from onnxadmm.train.prepare.nodes import as_proto, label, write_out_ifs
-from onnxadmm.train.prepare.opset import convert_opset
+from onnxadmm.train.prepare.opset import OLDEST_OPSET, RAISED_OPSET, convert_opset
 from onnxadmm.train.prepare.tail import Tail, cut_tail
 from onnxadmm.train.prepare.trainable import constant_names, find_trainable
 from onnxadmm.train.prepare.workspace import Workspace
 
 FloatArray = NDArray[np.float32]
+
+#: Least operator set of a copy: gradients of our own add up by indices, which ONNX can since 16.
+_OLDEST: Final[Mapping[Engine, int]] = {"training": OLDEST_OPSET, "plain": RAISED_OPSET}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Artifacts:
     """A graph with its backward pass.
 
     Attributes:
+        engine: who differentiated it.
         forward: loss graph without backward pass; weights and data are graph inputs.
         gradient: the same with ``LOSS``, the logits and one gradient per weight as outputs.
         inputs: what a batch must provide, labels and teacher logits excluded.
@@ -67,6 +71,7 @@ class Artifacts:
         statistics: of the normalisations that train with those of each batch; further outputs of ``forward``.
     """
 
+    engine: Engine
     forward: onnx.ModelProto
     gradient: onnx.ModelProto
     inputs: tuple[InputSpec, ...]
@@ -96,6 +101,8 @@ def prepare(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     freeze_untrainable: bool = False,
     batch_statistics: Collection[str] = (),
+    engine: EngineChoice = "auto",
+    threads: int = 0,
 ) -> Artifacts:
     """Build everything a training step needs.
 
@@ -110,19 +117,23 @@ def prepare(
             instead of refusing the model; ``untrainable`` of the result names them.
         batch_statistics: names of the means of BatchNormalizations that train with the statistics of each batch; the
             others keep theirs.
+        engine: who differentiates.
+        threads: of the sessions that will run it; 0 if that is not known.
 
     Raises:
         NotTrainableError: an operator has no gradient, weights are not float32, or shapes stay unknown.
         OptionError: an option names something the model has not, or a batch size below 1.
-        TrainingUnavailableError: the installed onnxruntime has no training API.
+        TrainingUnavailableError: the engine that was asked for does not work here.
     """
+    chosen = choose_engine(engine)
     if batch_size < 1:
         raise OptionError("--batch-size", expected="at least 1", found=str(batch_size), way_out="use 32 to 256")
     proto = as_proto(model)
     copy, tail = cut_tail(proto, output=output, keep_sigmoid=loss.task is Task.MSE)
     copy.ir_version = IR_VERSION  # of old ones, initializers would have to be inputs
     exported = batch_length(copy.graph)
-    copy = stamp_shapes(convert_opset(copy), batch_size=batch_size, input_shapes=input_shapes or {})
+    copy = convert_opset(copy, oldest=_OLDEST[chosen])
+    copy = stamp_shapes(copy, batch_size=batch_size, input_shapes=input_shapes or {})
     space = Workspace(write_out_ifs(copy))
     # Constants that inlining and expansion bring along are not the user's.
     own = constant_names(proto)
@@ -158,17 +169,23 @@ def prepare(
             found="none",
             way_out="check that the chosen output depends on the weights",
         )
+    plain = chosen == "plain"
+    if plain:
+        write_out_statistics(space)
     forward = space.as_model(inputs=sorted(weights))
-    added = append_loss(forward, logits=tail.logits, shape=shape, loss=loss)
+    added = append_loss(forward, logits=tail.logits, shape=shape, loss=loss, written_out=plain)
     if all(value.name != tail.logits for value in forward.graph.output):
         forward.graph.output.append(onnx.helper.make_tensor_value_info(tail.logits, onnx.TensorProto.FLOAT, shape))
     made = {name for node in forward.graph.node for name in node.output}
     statistics = tuple(item for item in statistics if item.mean_output in made)
     forward.graph.output.extend(statistics_outputs(statistics))
     forward = onnx.shape_inference.infer_shapes(forward, data_prop=True)
-    built = build_gradient_graph(forward, loss=LOSS, weights=sorted(weights), outputs=[tail.logits])
-    gradient = make_faster(built, block=channel_block())
+    built = build_gradient_graph(
+        forward, loss=LOSS, weights=sorted(weights), outputs=[tail.logits], engine=chosen, single=threads == 1
+    )
+    gradient = make_faster(built, block=channel_block(), engine=chosen)
     return Artifacts(
+        engine=chosen,
         forward=forward,
         gradient=gradient,
         inputs=_input_specs(forward, skip={*weights, *added}),

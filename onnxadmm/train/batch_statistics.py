@@ -1,11 +1,13 @@
 """BatchNormalization that trains with the mean and variance of each batch, and measuring both over many batches.
 
-The engine has a gradient for its own BatchNormInternal, which is ONNX's training mode, and none for the operator
-itself. No running statistics are kept: they are measured where they are needed, at the weights of that moment.
+The training engine has a gradient for its own BatchNormInternal, which is ONNX's training mode, and none for the
+operator itself; so that is what stands in a copy while it is lowered. No running statistics are kept: they are
+measured where they are needed, at the weights of that moment.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ from onnx import TensorProto, helper
 
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import IR_VERSION, inference_session
+from onnxadmm.train.lowering.writer import Nodes, Writer, need_shape
 from onnxadmm.train.prepare.batch import batch_length
 from onnxadmm.train.prepare.nodes import as_proto, attribute, import_domain, reads
 from onnxadmm.train.prepare.opset import convert_opset
@@ -24,8 +27,10 @@ FloatArray = NDArray[np.float32]
 
 #: The running outputs are ``running * momentum + batch * (1 - momentum)``: with 0 they are those of the batch.
 _MOMENTUM = 0.0
-#: The engine's BatchNormalization in training mode.
+#: The training engine's BatchNormalization in training mode.
 _OPERATOR, _DOMAIN = "BatchNormInternal", "com.microsoft"
+#: First operator set in which ONNX's own has one.
+_OPSET = 15
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,43 @@ def use_batch_statistics(space: Workspace, means: Collection[str]) -> tuple[Stat
         epsilon = attribute(node, "epsilon", 1e-5)
         mean, variance = node.input[3:5]
         found.append(Statistics(mean, variance, outputs[1], outputs[2], channels=len(space.constants[mean])))
-        return [_training_node(list(node.input[:5]), outputs, name=node.name, epsilon=epsilon)]
+        kept = {"epsilon": epsilon, "momentum": _MOMENTUM, "training_mode": 1}
+        return [helper.make_node(_OPERATOR, node.input[:5], outputs, node.name, domain=_DOMAIN, **kept)]
 
     if space.replace_nodes(rewrite):
         import_domain(space.model, _DOMAIN)
         space.infer()
     return tuple(found)
+
+
+def write_out_statistics(space: Workspace) -> None:
+    """Write what normalises with the statistics of a batch in ONNX's own operators, in place.
+
+    Mean and variance are computed behind a stop: the gradient of a BatchNormalization is that by its statistics as
+    well. ONNX's training mode would put both where its running statistics lie, whose memory onnxruntime gives to others
+    while they are still to be read.
+    """
+
+    def rewrite(node: onnx.NodeProto) -> Nodes | None:
+        if (node.op_type, node.domain) != (_OPERATOR, _DOMAIN):
+            return None
+        write = Writer(space, node)
+        shape = need_shape(space, node, node.input[0])
+        axes = [axis for axis in range(len(shape)) if axis != 1]
+        share = shape[1] / prod(shape)
+        stopped = write.stop(node.input[0])
+        mean = write.scale(write.total(stopped, shape, axes), share)
+        centred = write.add("Sub", stopped, mean)
+        variance = write.scale(write.total(write.add("Mul", centred, centred), shape, axes), share)
+        for value, output in ((mean, node.output[1]), (variance, node.output[2])):
+            write.set_output(write.reshape(value, [shape[1]]), output)
+        inputs = [*node.input[:3], *node.output[1:3]]
+        epsilon = attribute(node, "epsilon", 1e-5)
+        own = helper.make_node("BatchNormalization", inputs, node.output[:1], node.name, epsilon=epsilon)
+        return [*write.nodes, own]
+
+    if space.replace_nodes(rewrite):
+        space.infer()
 
 
 def statistics_outputs(statistics: Iterable[Statistics]) -> list[onnx.ValueInfoProto]:
@@ -147,20 +183,27 @@ def measure_values(
     copy = onnx.ModelProto()
     copy.CopyFrom(as_proto(model))
     copy.ir_version = min(max(copy.ir_version, 4), IR_VERSION)
-    copy = convert_opset(copy)
-    import_domain(copy, _DOMAIN)
+    copy = convert_opset(copy, oldest=_OPSET)
     statistics = []
     taken = {name for node in copy.graph.node for name in (*node.input, *node.output)}
     for index, (value, channels) in enumerate(values.items()):
         prefix = f"probe.{index}"
         while any(name.startswith(prefix) for name in taken):
             prefix += "."
-        names = [f"{prefix}/{part}" for part in ("one", "zero", "y", "mean", "variance", "m", "d")]
+        names = [f"{prefix}/{part}" for part in ("one", "zero", "y", "mean", "variance")]
         one, zero = names[:2]
         for name, number in ((one, 1.0), (zero, 0.0)):
             copy.graph.initializer.append(onnx.numpy_helper.from_array(np.full(channels, number, np.float32), name))
-        node = _training_node([value, one, zero, zero, one], names[2:], name=prefix, epsilon=1e-5)
-        copy.graph.node.append(node)
+        copy.graph.node.append(
+            helper.make_node(
+                "BatchNormalization",
+                [value, one, zero, zero, one],
+                names[2:],
+                name=prefix,
+                momentum=_MOMENTUM,
+                training_mode=1,
+            )
+        )
         statistics.append(Statistics(f"{value}:mean", f"{value}:variance", names[3], names[4], channels))
     del copy.graph.output[:]
     copy.graph.output.extend(statistics_outputs(statistics))
@@ -199,16 +242,3 @@ def _accumulate(
     for item, kept in zip(statistics, moments, strict=True):
         found[item.mean], found[item.variance] = kept.mean, kept.variance
     return found
-
-
-def _training_node(inputs: list[str], outputs: list[str], *, name: str, epsilon: float) -> onnx.NodeProto:
-    return helper.make_node(
-        _OPERATOR,
-        inputs,
-        outputs,
-        name=name,
-        domain=_DOMAIN,
-        epsilon=epsilon,
-        momentum=_MOMENTUM,
-        training_mode=1,
-    )

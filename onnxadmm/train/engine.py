@@ -1,9 +1,10 @@
-"""The one door to the training build of onnxruntime: gradient graphs, and sessions bound to numpy memory.
+"""The one door to the engines that train: which there are, gradient graphs, and sessions bound to numpy memory.
 
-The training wheels carry the gradient builder and the backward kernels inside the module ``onnxruntime``
-itself, so nothing of the package ``onnxruntime.training`` (which imports torch) is needed: the gradient
-builder writes an ordinary ONNX graph, an ordinary session runs it, and weights, gradients and logits are
-numpy arrays bound as its inputs and outputs. The engine reads and writes that memory, without copies.
+There are two. The training wheels of onnxruntime carry a gradient builder and backward kernels inside the module
+``onnxruntime`` itself, so nothing of the package ``onnxruntime.training`` (which imports torch) is needed. Where they
+are not installed, gradients are written by this package in operators that any onnxruntime runs. Either way the result
+is an ordinary ONNX graph, an ordinary session runs it, and weights, gradients and logits are numpy arrays bound as its
+inputs and outputs, which it reads and writes without copies.
 """
 
 import importlib
@@ -12,12 +13,12 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 from numpy.typing import NDArray
 
-from onnxadmm.errors import NotTrainableError, TrainingUnavailableError
+from onnxadmm.errors import InputError, NotTrainableError, TrainingUnavailableError
 from onnxadmm.runtime.session import (
     LOG_ERROR,
     SessionOptions,
@@ -29,6 +30,11 @@ from onnxadmm.runtime.session import (
 )
 
 AnyArray = NDArray[Any]
+
+#: Who differentiates: the training build of onnxruntime, or this package for any onnxruntime.
+Engine = Literal["training", "plain"]
+#: What a user asks for; ``"auto"`` is the training build where it is installed, else any.
+EngineChoice = Literal["auto", "training", "plain"]
 
 #: Newest IR version and opset the last training release (1.19.2) reads.
 IR_VERSION = 10
@@ -54,11 +60,12 @@ def providers(
     return found
 
 
-def unavailable_reason(installed: Mapping[str, str] | None = None) -> str | None:
+def unavailable_reason(installed: Mapping[str, str] | None = None, *, engine: EngineChoice = "auto") -> str | None:
     """Why training does not work here, in a few words, or None when it does.
 
     Args:
         installed: what ``providers()`` returned; looked up when omitted.
+        engine: which one is asked for.
     """
     owners = providers() if installed is None else installed
     listing = ", ".join(f"{name} {version}" for name, version in owners.items())
@@ -66,26 +73,49 @@ def unavailable_reason(installed: Mapping[str, str] | None = None) -> str | None
         return f"{len(owners)} distributions that overwrite each other's module onnxruntime ({listing})"
     if not owners:
         return "no onnxruntime at all"
-    if next(iter(owners)) not in ("onnxruntime-training-cpu", "onnxruntime-training"):
+    if engine == "training" and not _is_training_build(owners):
         return f"{listing} without the training API, on CPython {platform.python_version()} ({platform.machine()})"
     try:
-        _native()
-    except ImportError as error:
+        if engine == "training":
+            _native()
+        else:
+            import_runtime()
+    except (ImportError, InputError) as error:
         return f"{listing}, which fails to import ({error})"
     return None
 
 
-def require() -> None:
-    """Raise ``TrainingUnavailableError`` unless training works here."""
-    reason = unavailable_reason()
-    if reason is not None:
+def _is_training_build(owners: Mapping[str, str]) -> bool:
+    return next(iter(owners), "") in ("onnxruntime-training-cpu", "onnxruntime-training")
+
+
+def choose_engine(choice: EngineChoice = "auto") -> Engine:
+    """The engine that trains here.
+
+    Raises:
+        TrainingUnavailableError: the one that was asked for does not work here, or none does.
+    """
+    training = unavailable_reason(engine="training")
+    if training is None and choice != "plain":
+        return "training"
+    reason = training if choice == "training" else unavailable_reason(engine="plain")
+    if reason is None:
+        return "plain"
+    if choice == "training":
         raise TrainingUnavailableError(
             "training",
             expected=REQUIREMENT,
             found=reason,
-            way_out="uninstall every onnxruntime distribution, then install onnxruntime-training-cpu==1.19.2 "
-            "under Python 3.11 or 3.12 (plan, shrink, verify and bench work without it)",
+            way_out="train with --engine plain, or uninstall every onnxruntime distribution and install "
+            "onnxruntime-training-cpu==1.19.2 under Python 3.11 or 3.12",
         )
+    raise TrainingUnavailableError(
+        "training",
+        expected="one onnxruntime distribution that imports",
+        found=reason,
+        way_out="uninstall every onnxruntime distribution, then install onnxruntime (or, under Python 3.11 or 3.12, "
+        "onnxruntime-training-cpu==1.19.2)",
+    )
 
 
 def _native() -> ModuleType:
@@ -109,7 +139,7 @@ def differentiate(forward: bytes, *, loss: str, weights: Sequence[str]) -> bytes
         TrainingUnavailableError: the installed onnxruntime has no training API.
         NotTrainableError: the builder cannot differentiate the graph.
     """
-    require()
+    choose_engine("training")
     try:
         builder = _native().GradientGraphBuilder(forward, {loss}, set(weights), loss, session_options(SessionOptions()))
         builder.build()

@@ -138,13 +138,16 @@ class _Nodes:
         return self.add("Mul", total, self.scalar(1.0 / divisor))
 
 
-def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], loss: Loss) -> tuple[str, ...]:
+def append_loss(
+    model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], loss: Loss, written_out: bool = False
+) -> tuple[str, ...]:
     """Append ``loss`` to a float32 graph of opset 13 or newer, as output ``LOSS``.
 
     Args:
         model: changed in place; inputs ``LABELS``, ``TEACHER`` and ``WEIGHTS`` are added as the loss needs them.
         logits: name of the float32 tensor the loss is taken of.
         shape: its shape, all known, ``[N, C, ...]`` for cross-entropy.
+        written_out: in operators that every onnxruntime has a kernel for.
 
     Returns:
         Names of the inputs added.
@@ -169,7 +172,7 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
         kind = TensorProto.INT64 if loss.task is Task.CROSS_ENTROPY else TensorProto.FLOAT
         model.graph.input.append(helper.make_tensor_value_info(LABELS, kind, loss.label_shape(shape)))
         added.append(LABELS)
-        terms.append((1.0 - loss.distillation, _label_term(nodes, logits, shape, loss)))
+        terms.append((1.0 - loss.distillation, _label_term(nodes, logits, shape, loss, written_out)))
     if loss.needs_teacher:
         model.graph.input.append(helper.make_tensor_value_info(TEACHER, TensorProto.FLOAT, shape))
         added.append(TEACHER)
@@ -183,8 +186,11 @@ def append_loss(model: onnx.ModelProto, *, logits: str, shape: tuple[int, ...], 
     return tuple(added)
 
 
-def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) -> str:
+def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss, written_out: bool) -> str:
     size, weights = int(np.prod(shape)), WEIGHTS if loss.weighted else None
+    if loss.task is Task.CROSS_ENTROPY and written_out:
+        likely = _likelihoods(nodes, logits, gaps=loss.gaps or loss.weighted)
+        return nodes.add("Neg", nodes.mean(likely, size // shape[1], weights))
     if loss.task is Task.CROSS_ENTROPY:
         if weights is not None:
             each = nodes.cross_entropy(logits, reduction="none", ignore_index=IGNORED)
@@ -196,6 +202,18 @@ def _label_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) 
     if loss.task is Task.MSE:
         return _mean_square(nodes, logits, LABELS, size, weights)
     return nodes.mean(_binary_cross_entropy(nodes, logits, LABELS), size, weights)
+
+
+def _likelihoods(nodes: _Nodes, logits: str, *, gaps: bool) -> str:
+    """log softmax(s)[y], ``[N, ...]``, and 0 where there is no label."""
+    labels, axis = LABELS, nodes.shape((1,))
+    missing = nodes.add("Equal", LABELS, nodes.shape((IGNORED,))) if gaps else ""
+    if missing:
+        labels = nodes.add("Where", missing, nodes.shape((0,)), LABELS)
+    places = nodes.add("Unsqueeze", labels, axis)
+    likely = nodes.add("GatherElements", nodes.add("LogSoftmax", logits, axis=1), places, axis=1)
+    likely = nodes.add("Squeeze", likely, axis)
+    return nodes.add("Where", missing, nodes.scalar(0.0), likely) if missing else likely
 
 
 def _teacher_term(nodes: _Nodes, logits: str, shape: tuple[int, ...], loss: Loss) -> str:

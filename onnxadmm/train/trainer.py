@@ -13,7 +13,7 @@ from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.train.artifacts import Artifacts, InputSpec, prepare
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import AnyArray
+from onnxadmm.train.engine import AnyArray, EngineChoice
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.optimizer import AdamW
 from onnxadmm.train.workers.count import worthwhile_workers
@@ -42,7 +42,7 @@ class OrtTrainer:
         trainable: names of the initializers to train; all weights of layers when omitted.
         output: output the loss uses, needed when several lead to different logits.
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
-        freeze_untrainable, batch_statistics: as for ``prepare``.
+        freeze_untrainable, batch_statistics, engine: as for ``prepare``.
 
     Raises:
         NotTrainableError, OptionError, TrainingUnavailableError: as ``prepare`` does.
@@ -66,6 +66,7 @@ class OrtTrainer:
         input_shapes: Mapping[str, tuple[int, ...]] | None = None,
         freeze_untrainable: bool = False,
         batch_statistics: Collection[str] = (),
+        engine: EngineChoice = "auto",
     ) -> None:
         def prepared(size: int) -> Artifacts:
             return prepare(
@@ -77,6 +78,8 @@ class OrtTrainer:
                 input_shapes=input_shapes,
                 freeze_untrainable=freeze_untrainable,
                 batch_statistics=batch_statistics,
+                engine=engine,
+                threads=threads,
             )
 
         self.artifacts: Artifacts = prepared(batch_size)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -30,7 +31,7 @@ from onnxadmm.doctor.diagnose import (
 from onnxadmm.train import engine
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import needs_training
+from tests.shared import ENGINES
 
 WORKS = TrainingTrial("1.19.2", True, "works")
 WITHOUT = TrainingTrial("1.19.2", False, "no training API")
@@ -157,21 +158,15 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     assert said.way_out == "pip install jinja2 onnx onnx-ir onnxsim pillow platformdirs rich typer"
 
 
-def test_no_training_is_a_problem_where_wheels_exist_and_a_limit_elsewhere(
-    site: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("exist", "package"), [(True, "onnxruntime-training-cpu==1.19.2"), (False, "onnxruntime")])
+def test_no_training_is_a_problem_and_the_way_out_is_what_fits_the_machine(
+    site: Path, monkeypatch: pytest.MonkeyPatch, exist: bool, package: str
 ) -> None:
     install(site, "onnxruntime", "1.22.0", CORE)
-    monkeypatch.setattr("onnxadmm.doctor.diagnose._wheels_exist_here", lambda: True)
+    monkeypatch.setattr("onnxadmm.doctor.diagnose._wheels_exist_here", lambda: exist)
     diagnosis = examine(site, WITHOUT)
     assert not diagnosis.ok
-    assert finding(diagnosis, "training").way_out == (
-        "pip uninstall -y onnxruntime, then pip install onnxruntime-training-cpu==1.19.2"
-    )
-    monkeypatch.setattr("onnxadmm.doctor.diagnose._wheels_exist_here", lambda: False)
-    diagnosis = examine(site, WITHOUT)
-    assert diagnosis.ok
-    assert finding(diagnosis, "training").status == "limited"
-    assert "CPython 3.11 or 3.12" in (finding(diagnosis, "training").way_out or "")
+    assert finding(diagnosis, "training").way_out == f"pip uninstall -y onnxruntime, then pip install {package}"
 
 
 @pytest.mark.parametrize(
@@ -254,12 +249,12 @@ def test_training_is_really_tried_here() -> None:
     said = finding(diagnosis, "training")
     assert (said.status == "ok") == (reason is None)
     if reason is None:
-        assert "gradients are right" in said.found
+        assert re.findall(r"(\w+) engine: 10 steps .*?, gradients are right", said.found) == list(ENGINES)
     assert diagnosis.versions["onnxruntime"] is not None
 
 
-@needs_training
-def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch, name: engine.Engine) -> None:
     right = OrtTrainer.backward
 
     def wrong(self: OrtTrainer, batch: Batch) -> float:
@@ -269,14 +264,14 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(OrtTrainer, "backward", wrong)
     with pytest.raises(ArithmeticError, match="the gradient of conv is"):
-        trial_room.take_training_steps()
+        trial_room.take_training_steps(name)
 
 
-@needs_training
-def test_a_step_that_does_not_train_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_step_that_does_not_train_is_found(monkeypatch: pytest.MonkeyPatch, name: engine.Engine) -> None:
     monkeypatch.setattr(OrtTrainer, "update", lambda self, learning_rate: None)
     with pytest.raises(ArithmeticError, match="10 training steps took the loss from"):
-        trial_room.take_training_steps()
+        trial_room.take_training_steps(name)
 
 
 def test_the_document_is_json_and_says_ok_first(site: Path) -> None:

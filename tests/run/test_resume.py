@@ -23,6 +23,7 @@ from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run import checkpoint, proving
 from onnxadmm.run.checkpoint import read_checkpoint
 from tests.conftest import Command
+from tests.shared import needs_training_build
 
 pytestmark = pytest.mark.usefixtures("quick_latency")
 
@@ -160,6 +161,28 @@ def test_the_papers_method_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -
     interrupt(run, tmp_path / "out", at=3, recipe=recipe)
     run(tmp_path / "out", recipe=recipe, resume=True)
     assert_same_result(tmp_path / "out", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_with_gradients_of_our_own_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, engine="plain")
+    report = run(tmp_path / "whole", recipe=recipe)
+    assert report.options["engine"] == "plain"
+    assert report.verification is not None
+    assert report.verification.passed
+    interrupt(run, tmp_path / "out", at=PRUNE_ROWS + 2, recipe=recipe)
+    run(tmp_path / "out", recipe=recipe, resume=True)
+    assert_same_result(tmp_path / "out", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@needs_training_build
+def test_a_run_may_go_on_with_the_other_engine_and_says_so(run: Run, tmp_path: Path) -> None:
+    interrupt(run, tmp_path, at=4)
+    report = run(tmp_path, recipe=replace(RECIPE, engine="plain"), resume=True)
+    assert report.options["engine"] == "plain"
+    assert "Training began with the training engine and went on with the plain one." in report.warnings
+    assert len(report.history) == PRUNE_ROWS + 3
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.engine import EngineChoice
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
@@ -72,13 +73,15 @@ def ints(*values: int) -> Array:
     return np.array(values, np.int64)
 
 
-def errors_of(case: Case, *, planted: float = 1.0, freeze: bool = False) -> tuple[float, float]:
+def errors_of(
+    case: Case, *, planted: float = 1.0, freeze: bool = False, engine: EngineChoice = "auto"
+) -> tuple[float, float]:
     """Largest difference of values, and of directional derivatives, both relative."""
     model = case.model()
     x = {"x": random([BATCH, 4], seed=8)}
     plain = Predictor(model, task=Task.MSE).logits(dict(x)).astype(np.float64)
     target = plain.astype(np.float32) + random(plain.shape, seed=9)
-    with OrtTrainer(model, loss=MSE, batch_size=BATCH, freeze_untrainable=freeze) as trainer:
+    with OrtTrainer(model, loss=MSE, batch_size=BATCH, freeze_untrainable=freeze, engine=engine) as trainer:
         trainer.backward(Batch(x, target, None, BATCH))
         values = trainer.logits.copy()
         gradients = {name: array.astype(np.float64) for name, array in trainer.gradients.items()}

@@ -54,6 +54,7 @@ def attention_loss(weights: dict[str, Array], v: Array, w: Array, x: Array, labe
     return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(x)), labels]).mean())
 
 
+@pytest.mark.usefixtures("engine")
 def test_gates_on_activations_have_the_gradients_of_finite_differences() -> None:
     original = parse_sample(ATTENTION)
     model, units = laws.units_of(original)

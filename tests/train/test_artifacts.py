@@ -8,11 +8,10 @@ from onnxadmm.train.artifacts import prepare
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import needs_training
 from tests.train.graphs import mlp, model_of, random
 from tests.train.oracle import gradient_error, mean_square_to
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 MSE = Loss(Task.MSE)
 

@@ -14,7 +14,6 @@ from onnxadmm.train.batch_statistics import measure_values
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.norm_restore import choose_network, is_deep, own_norms, restore
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import needs_training
 from tests.train.graphs import Array, model_of, random
 from tests.train.normalised import (
     FIRST,
@@ -35,7 +34,7 @@ from tests.train.normalised import (
     values_of,
 )
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def table_norm(x: NDArray[np.float64], scale: Array, shift: Array, epsilon: float) -> NDArray[np.float64]:

@@ -10,11 +10,10 @@ from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import needs_training
 from tests.train.graphs import Array, DoubleGraph, mlp, model_of, random
 from tests.train.oracle import gradient_error
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 Double = NDArray[np.float64]
 
 

@@ -64,6 +64,7 @@ def loss_of(operator: str, weights: dict[str, Array], v: Array, x: Array, labels
     return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(x)), labels]).mean())
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("operator", NETWORKS)
 def test_a_gate_in_front_of_a_norm_has_the_gradient_of_finite_differences(operator: str) -> None:
     original = parse_sample(NETWORKS[operator])

@@ -12,7 +12,6 @@ from onnxadmm.graph.model import from_proto, to_proto
 from onnxadmm.train.batch_statistics import Moments, measure_values
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.norm_restore import find_sites, restore
-from tests.shared import needs_training
 from tests.train.graphs import Array, model_of, random
 from tests.train.normalised import (
     FIRST,
@@ -33,7 +32,7 @@ from tests.train.normalised import (
     values_of,
 )
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def test_restored_network_computes_what_the_original_computes() -> None:

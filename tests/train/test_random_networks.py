@@ -12,11 +12,10 @@ from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.tail import cut_tail
 from onnxadmm.train.trainer import OrtTrainer
 from tests.graphs import feeds, random_graph
-from tests.shared import needs_training
 from tests.train.graphs import Array, DoubleGraph, random
 from tests.train.oracle import gradient_error, mean_square_to
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 MSE = Loss(Task.MSE)
 SEEDS = range(80)

@@ -9,12 +9,11 @@ from onnxadmm.errors import NotTrainableError
 from onnxadmm.train.artifacts import prepare
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import needs_training
 from tests.train.cases import MSE, Case, ints, op
 from tests.train.graphs import model_of, random
 from tests.train.lowering.test_table import recurrent, resized
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 REFUSED = {
     "Bernoulli": (Case([op("Bernoulli")], (4,)), "which has none"),

@@ -12,10 +12,10 @@ from onnxadmm.train.losses import Loss
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.prepare.signature import signature_of
 from onnxadmm.train.trainer import OrtTrainer
-from tests.shared import need_shared, needs_training
+from tests.shared import need_shared
 from tests.train.graphs import DoubleGraph, mlp, random
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def batch(count: int = 8, seed: int = 0) -> Batch:

@@ -9,7 +9,7 @@ Channels that fill no whole number of blocks are filled up, with finite numbers 
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,12 @@ from onnxadmm.train.prepare.nodes import import_domain, reads
 from onnxadmm.train.prepare.workspace import Array
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
+
+
+def keep(graph: "BlockedGraph", node: onnx.NodeProto) -> None:
+    """Write a node on plain values as it is."""
+    graph.nodes.append(node)
+    graph.plain.update(name for name in node.output if name)
 
 
 @functools.cache
@@ -68,6 +74,7 @@ class BlockedGraph:
         blocked: name of the blocked form of a value, by the value's name.
         plain: names of values that exist in the plain layout.
         pooled: input and output of a MaxPool, by the name of the places of its maxima, which are not written.
+        leave: writes a node on plain values that nothing here is quicker at.
     """
 
     model: onnx.ModelProto
@@ -76,6 +83,7 @@ class BlockedGraph:
     blocked: dict[str, str] = field(default_factory=dict)
     plain: set[str] = field(default_factory=set)
     pooled: dict[str, tuple[str, str]] = field(default_factory=dict)
+    leave: "Callable[[BlockedGraph, onnx.NodeProto], None]" = keep
     _shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _types: dict[str, int] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
@@ -106,6 +114,14 @@ class BlockedGraph:
         """Shape of a value of the original graph, None when it is not recorded."""
         return self._shapes.get(name)
 
+    def element_type(self, name: str) -> int | None:
+        """``onnx.TensorProto`` type of a value of the original graph, None when it is not recorded."""
+        return self._types.get(name)
+
+    def fresh(self, hint: str) -> str:
+        """A name that nothing in the graph has yet."""
+        return free_name(hint, self._names)
+
     def readers(self, name: str) -> list[onnx.NodeProto]:
         """Nodes of the original graph that read a value; none when it is an output of the graph."""
         return [] if any(output.name == name for output in self.model.graph.output) else self._readers.get(name, [])
@@ -128,7 +144,7 @@ class BlockedGraph:
 
     def add(self, operator: str, inputs: Sequence[str], hint: str, **attributes: Any) -> str:
         """Write a node of one output; returns its fresh name."""
-        name = free_name(hint, self._names)
+        name = self.fresh(hint)
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 

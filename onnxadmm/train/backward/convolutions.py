@@ -139,8 +139,7 @@ def write_conv_gradient(graph: BlockedGraph, node: onnx.NodeProto) -> bool:
         # Of X, dX asks for the shape only, which the blocked form has as well unless it was filled up.
         shape_only = not any(rest[1:]) and x in graph.blocked and graph.width(g.inputs) == g.inputs
         plain.input[1] = graph.blocked[x] if shape_only else graph.to_plain(x)
-        graph.nodes.append(plain)
-        graph.plain.update(name for name in rest if name)
+        graph.leave(graph, plain)
     return True
 
 

@@ -7,7 +7,9 @@ Four things, each kept because it was measured to pay (batch 64, one thread, AVX
 - Relu's gradient dX = dY [Y > 0] as a product with min(max(1e38 Y, 0), 1): the engine's ReluGrad branches for every
   element, 4.5 ms on a million elements against 0.25 ms;
 - MaxPool's gradient without the places of the maxima (``blocked_pooling``);
-- LayerNormalization's gradient written out (``norm_gradients``).
+- LayerNormalization's gradient written out (``train.gradients.norms``).
+
+What stays of the open nodes that our own differentiation leaves (see ``open_nodes``) is written in operators of ONNX.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +18,10 @@ import onnx
 
 from onnxadmm.train.backward.blocks import BlockedGraph
 from onnxadmm.train.backward.convolutions import write_conv, write_conv_gradient
-from onnxadmm.train.backward.norms import write_layer_norm_gradient
-from onnxadmm.train.backward.pooling import STEEP, write_max_pool, write_max_pool_gradient
+from onnxadmm.train.backward.open_nodes import write_layer_norm_gradient, write_open
+from onnxadmm.train.backward.pooling import write_max_pool, write_max_pool_gradient
+from onnxadmm.train.engine import Engine
+from onnxadmm.train.gradients.activations import STEEP
 from onnxadmm.train.prepare.nodes import attribute, attributes, reads, sort_nodes, words
 
 #: Operators that treat every element alike, given inputs of one shape and scalars.
@@ -35,15 +39,18 @@ BLOCKED: Mapping[tuple[str, str], Callable[[BlockedGraph, onnx.NodeProto], bool]
 }
 
 
-def make_faster(model: onnx.ModelProto, *, block: int) -> onnx.ModelProto:
+def make_faster(model: onnx.ModelProto, *, block: int, engine: Engine) -> onnx.ModelProto:
     """Rewrite a gradient graph, or a forward graph alone; inputs, outputs and results stay, up to rounding.
 
     Args:
         model: shapes of values recorded as far as known; left as it is.
         block: channels per block of the blocked kernels, 0 where the machine has none.
+        engine: who differentiated it; what our own differentiation left open is written in operators of ONNX.
     """
     # The builder records no shapes of what it puts between its own operators.
     graph = BlockedGraph(onnx.shape_inference.infer_shapes(model), block)
+    if engine == "plain":
+        graph.leave = write_open
     for node in sort_nodes(list(model.graph.node)):
         _write(graph, node)
     return graph.finish()
@@ -71,8 +78,7 @@ def _write(graph: BlockedGraph, node: onnx.NodeProto) -> None:
         graph.to_plain(name)
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
-    graph.nodes.append(copy)
-    graph.plain.update(name for name in node.output if name)
+    graph.leave(graph, copy)
 
 
 def _write_elementwise(graph: BlockedGraph, node: onnx.NodeProto) -> bool:

@@ -5,7 +5,7 @@ a gradient of its own is shown to it as ``ATen`` with a name of its own, whose r
 stand-in; in the graph that comes back, the first becomes the node again and the second what the rule writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import onnx
 from onnx import helper
@@ -82,9 +82,30 @@ def _stand_in(node: onnx.NodeProto) -> str:
 def _write(space: Workspace, node: onnx.NodeProto, stand_in: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The gradient of a node: the stand-in's inputs are the gradients of its results, its outputs those of operands."""
     write = Writer(space, node)
+    wanted = set(gradient_inputs(node))
+    given = [index for index, operand in enumerate(node.input) if operand in wanted]
+    outputs = {index: output for index, output in zip(given, stand_in.output, strict=True) if output}
+    made = gradients_of_rule(write, node, list(stand_in.input), needed={node.input[index] for index in outputs})
+    for index, output in outputs.items():
+        result = made[index]
+        assert result is not None
+        write.set_output(result, output)
+    return write.nodes
+
+
+def gradients_of_rule(
+    write: Writer, node: onnx.NodeProto, upstream: Sequence[str], *, needed: Collection[str]
+) -> Sequence[str | None]:
+    """What a rule writes: the gradient of each operand.
+
+    Args:
+        needed: operands that must have one.
+
+    Raises:
+        NotTrainableError: the rule does not give one gradient per operand, or none of one that must have one.
+    """
     gradient = find(node.domain, node.op_type).gradient
-    assert callable(gradient)  # it has a stand-in for that
-    upstream = list(stand_in.input)
+    assert callable(gradient)
     made: Sequence[str | None] = gradient(write, node, upstream)
     if len(made) != len(node.input):
         raise NotTrainableError(
@@ -93,17 +114,12 @@ def _write(space: Workspace, node: onnx.NodeProto, stand_in: onnx.NodeProto) -> 
             found=str(len(made)),
             way_out="mend the gradient of the rule",
         )
-    wanted = set(gradient_inputs(node))
-    found = [result for operand, result in zip(node.input, made, strict=True) if operand in wanted]
-    for result, output in zip(found, stand_in.output, strict=True):
-        if not output:
-            continue
-        if result is None:
-            raise NotTrainableError(
-                label(node),
-                expected=f"a gradient of the operand behind {output}",
-                found="None",
-                way_out="let the rule name this operand among its indices, or give its gradient",
-            )
-        write.set_output(result, output)
-    return write.nodes
+    bare = next((name for name, result in zip(node.input, made, strict=True) if result is None and name in needed), "")
+    if bare:
+        raise NotTrainableError(
+            label(node),
+            expected=f"a gradient of its operand {bare}",
+            found="None",
+            way_out="let the rule name this operand among its indices, or give its gradient",
+        )
+    return made

@@ -14,10 +14,9 @@ import numpy as np
 import onnx
 
 from onnxadmm.train.backward.blocks import BLOCKED_DOMAIN, BlockedGraph
+from onnxadmm.train.gradients.activations import STEEP
 from onnxadmm.train.prepare.nodes import attribute
 
-#: Slope of a ramp that is a step for all but the smallest numbers.
-STEEP = 1e38
 #: Least share of channels in their blocks.
 _FULL = 0.6
 

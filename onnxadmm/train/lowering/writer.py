@@ -1,7 +1,7 @@
 """What lowerings write with."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -33,10 +33,22 @@ def lowers(*operators: str, domain: str = "") -> Callable[[AnyLowering], AnyLowe
     return register
 
 
+class Place(Protocol):
+    """What a writer needs of the graph it writes into, see ``Workspace``."""
+
+    @property
+    def constants(self) -> Mapping[str, Array]: ...
+    def shape(self, name: str) -> tuple[int, ...] | None: ...
+    def element_type(self, name: str) -> int | None: ...
+    def fresh(self, hint: str) -> str: ...
+    def constant(self, hint: str, array: Array) -> str: ...
+    def node(self, operator: str, inputs: Sequence[str], hint: str, **attributes: Any) -> onnx.NodeProto: ...
+
+
 class Writer:
     """Collects nodes that compute one output."""
 
-    def __init__(self, space: Workspace, node: onnx.NodeProto) -> None:
+    def __init__(self, space: Place, node: onnx.NodeProto) -> None:
         self._space = space
         self._hint = node.output[0]
         self.nodes: Nodes = []
@@ -72,6 +84,19 @@ class Writer:
 
     def sum(self, value: str, axes: Sequence[int], *, keep: bool = True) -> str:
         return self.add("ReduceSum", value, self.integers(*axes), keepdims=int(keep))
+
+    def total(self, value: str, shape: Sequence[int], axes: Sequence[int]) -> str:
+        """The sum of a value of some shape over some axes, which stay with length 1.
+
+        One run of neighbouring axes at a time, the last one first: that is what kernels are quick at.
+        """
+        shape, rest = list(shape), sorted(axis for axis in axes if shape[axis] != 1)
+        while rest:
+            run = [rest.pop()]
+            while rest and all(shape[between] == 1 for between in range(rest[-1] + 1, run[0])):
+                run.insert(0, rest.pop())
+            value = self.sum(value, run)
+        return value
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:
         return self.add("Reshape", value, self.integers(*shape))

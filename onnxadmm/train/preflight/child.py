@@ -20,6 +20,7 @@ from onnxadmm.errors import NotTrainableError, OnnxAdmmError
 from onnxadmm.operators.outside import Source, load_sources
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.train.artifacts import Artifacts, prepare
+from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.engine import BoundSession
@@ -71,7 +72,7 @@ def _inputs(folder: Path) -> dict[str, NDArray[Any]]:
 
 def _settings(order: Mapping[str, Any]) -> dict[str, Any]:
     shapes = {name: tuple(shape) for name, shape in order["input_shapes"].items()}
-    keys = ("batch_size", "trainable", "output", "freeze_untrainable")
+    keys = ("batch_size", "trainable", "output", "freeze_untrainable", "engine")
     return {"loss": _loss_of(order), "input_shapes": shapes, **{key: order[key] for key in keys}}
 
 
@@ -183,7 +184,7 @@ def _refuse_wrong(checks: list[Check]) -> None:
         raise NotTrainableError(
             f"gradient of weight {check.weight}, read by {check.operator}",
             expected=f"a slope of {check.difference:.4g}, as differences of the loss show",
-            found=f"{check.gradient:.4g} from the training engine",
+            found=f"{check.gradient:.4g} from the engine",
             way_out="leave this weight out of training",
         )
 
@@ -202,7 +203,7 @@ def _probe_all(folder: Path, order: Mapping[str, Any]) -> None:
     seen: set[bytes] = set()
     for node in nodes:
         if trace.holds(node):
-            probe = _probe(made.forward, node, trace.carries, types, constants)
+            probe = _probe(made, node, trace.carries, types, constants)
             key = node.op_type.encode() + b"".join(item.SerializeToString() for item in node.attribute)
             if probe is not None and key not in seen:
                 seen.add(key)
@@ -212,7 +213,7 @@ def _probe_all(folder: Path, order: Mapping[str, Any]) -> None:
 
 
 def _probe(
-    forward: onnx.ModelProto,
+    made: Artifacts,
     node: onnx.NodeProto,
     carries: frozenset[str],
     types: Mapping[str, onnx.TypeProto.Tensor],
@@ -231,10 +232,11 @@ def _probe(
     loss = helper.make_tensor_value_info("probe.loss", TensorProto.FLOAT, [])
     own = [constants[name] for name in dict.fromkeys(node.input) if name in constants]
     graph = helper.make_graph([node, total], "probe", inputs, [loss], own)
-    model = helper.make_model(graph, opset_imports=list(forward.opset_import), ir_version=forward.ir_version)
+    model = helper.make_model(graph, opset_imports=list(made.forward.opset_import), ir_version=made.forward.ir_version)
     model = onnx.shape_inference.infer_shapes(model)
     try:
-        return build_gradient_graph(model, loss="probe.loss", weights=moving, outputs=[])
+        built = build_gradient_graph(model, loss="probe.loss", weights=moving, outputs=[], engine=made.engine)
+        return make_faster(built, block=0, engine=made.engine)
     except NotTrainableError:
         return None
 

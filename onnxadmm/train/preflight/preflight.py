@@ -22,7 +22,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.operators.outside import sources
 from onnxadmm.runtime.custom_ops import paths_in_use
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import require
+from onnxadmm.train.engine import EngineChoice, choose_engine
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.preflight.gradient_check import Check
 from onnxadmm.train.prepare.nodes import as_proto
@@ -61,6 +61,7 @@ def preflight(
     trainable: Sequence[str] | None = None,
     output: str | None = None,
     freeze_untrainable: bool = False,
+    engine: EngineChoice = "auto",
     timeout: float = 120.0,
 ) -> Preflight:
     """Build the training graph, take one step on a few samples and check some gradients, all in a child process.
@@ -71,7 +72,7 @@ def preflight(
             random teacher always, since the model itself would be one without gradient.
         samples: how many of them are used, at most.
         checked: weights looked at one by one, besides all together.
-        trainable, output, freeze_untrainable, threads: as for ``OrtTrainer``.
+        trainable, output, freeze_untrainable, engine, threads: as for ``OrtTrainer``.
         timeout: seconds after which the child is given up.
 
     Raises:
@@ -79,7 +80,7 @@ def preflight(
             gradient; the sentence names the weight or the operator, as far as it can be known.
         OptionError, TrainingUnavailableError: as ``OrtTrainer`` does.
     """
-    require()
+    chosen = choose_engine(engine)
     start = time.monotonic()
     count = min(samples, batch.count)
     arrays = {name: np.ascontiguousarray(array[:count]) for name, array in batch.inputs.items()}
@@ -95,6 +96,7 @@ def preflight(
         "trainable": None if trainable is None else list(trainable),
         "output": output,
         "freeze_untrainable": freeze_untrainable,
+        "engine": chosen,
         "checked": checked,
         "threads": threads,
         "rules": [asdict(source) for source in sources()],

@@ -13,11 +13,14 @@ OLDEST_OPSET = 13
 _HIDDEN = "onnxadmm.hidden"
 
 
-def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def convert_opset(model: onnx.ModelProto, *, oldest: int = OLDEST_OPSET) -> onnx.ModelProto:
     """Bring the copy to an opset the engine trains, when it is too new or too old for the loss.
 
     Operators newer than the engine are replaced by their function bodies; those that the runtime's optimiser wrote
     into a model older than them are hidden from the converter.
+
+    Args:
+        oldest: least operator set that will do; up to 17.
 
     Raises:
         NotTrainableError: neither ONNX's version converter nor a plain restamp can do it.
@@ -26,7 +29,7 @@ def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         model = inliner.inline_local_functions(model)
     opset = opset_of(model)
     if OLDEST_OPSET <= opset <= OPSET:
-        return model
+        return model if opset >= oldest else _raised(model)
     target = OPSET if opset > OPSET else RAISED_OPSET
     try:
         # The converter stops at inferred shapes that disagree with recorded ones.
@@ -53,6 +56,31 @@ def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
             way_out=f"export the model with opset {OPSET} or older",
         )
     return converted
+
+
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with an opset from 13 on, in opset 17, by its number: one operator alone means another there.
+
+    ONNX's converter would do the same, and refuses graphs with operators that it does not know.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    _spell_out_regions(result.graph)
+    for entry in result.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = RAISED_OPSET
+    return result
+
+
+def _spell_out_regions(graph: onnx.GraphProto) -> None:
+    """Write down how RoiAlign counts pixels, whose default is another since opset 16; in bodies too."""
+    for node in graph.node:
+        named = {item.name for item in node.attribute}
+        if node.op_type == "RoiAlign" and not node.domain and "coordinate_transformation_mode" not in named:
+            node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
+        for item in node.attribute:
+            for body in (*item.graphs, *([item.g] if item.type == onnx.AttributeProto.GRAPH else [])):
+                _spell_out_regions(body)
 
 
 def _inline_newer(model: onnx.ModelProto) -> onnx.ModelProto:

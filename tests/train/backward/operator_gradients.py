@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.operators.table import Operator
 from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.engine import EngineChoice
 from onnxadmm.train.evaluate import Predictor
 from onnxadmm.train.prepare.nodes import label
 from onnxadmm.train.trainer import OrtTrainer
@@ -49,18 +50,18 @@ class Outcome:
     error: float = 0.0
 
 
-def outcome_of(rule: Operator) -> Outcome:
+def outcome_of(rule: Operator, engine: EngineChoice = "auto") -> Outcome:
     """Train through the sample of an operator, and through every further form the tests know of it."""
     forms = forms_of(rule)
     model = load_sample(rule.name, domain=rule.domain)
     node = next(node for node in model.graph.node if node.op_type == rule.name)
     try:
-        trained, errors = (True, []) if rule.name in _MUTE else _sample_error(model, node)
+        trained, errors = (True, []) if rule.name in _MUTE else _sample_error(model, node, engine)
     except NotTrainableError as error:
         if not any(label(refused) in str(error) for refused in _with_neighbours(model, node)):
             raise
         return Outcome("refused")
-    errors += [errors_of(case)[1] for case in forms]
+    errors += [errors_of(case, engine=engine)[1] for case in forms]
     if rule.gradient == "zero" or not (trained or forms):
         return Outcome("none")
     return Outcome("yes", len(errors), max(errors))
@@ -78,12 +79,12 @@ def _with_neighbours(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.
     return [other for other in model.graph.node if values & {*other.input, *other.output}]
 
 
-def _sample_error(model: onnx.ModelProto, node: onnx.NodeProto) -> tuple[bool, list[float]]:
+def _sample_error(model: onnx.ModelProto, node: onnx.NodeProto, engine: EngineChoice) -> tuple[bool, list[float]]:
     """Whether gradients pass the node, and the largest relative error of the slopes along some directions."""
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or BATCH
     inputs: dict[str, Array] = {**feeds(model, batch=BATCH, seed=1)}
     shapes = {name: array.shape[1:] for name, array in inputs.items()}
-    with OrtTrainer(model, loss=MSE, batch_size=batch, input_shapes=shapes) as trainer:
+    with OrtTrainer(model, loss=MSE, batch_size=batch, input_shapes=shapes, engine=engine) as trainer:
         if not _above(model, node) & set(trainer.weights):
             return False, []
         plain = Predictor(model, task=MSE.task).logits(dict(inputs)).astype(np.float64)

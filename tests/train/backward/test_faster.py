@@ -10,13 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from onnxadmm.train import engine
 from onnxadmm.train.backward.blocks import BLOCKED_DOMAIN, channel_block
 from onnxadmm.train.backward.faster import make_faster
 from onnxadmm.train.backward.gradient import build_gradient_graph, gradient_name
-from tests.shared import TRAINS, needs_training
-
-pytestmark = needs_training
+from onnxadmm.train.engine import Engine, inference_session
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -112,8 +109,13 @@ def model_of(nodes: Sequence[onnx.NodeProto], shapes: dict[str, list[int]], outp
     return onnx.shape_inference.infer_shapes(model)
 
 
-def gradients_of(forward: onnx.ModelProto, weights: Sequence[str]) -> onnx.ModelProto:
-    return build_gradient_graph(forward, loss="loss", weights=weights, outputs=[])
+def gradients_of(forward: onnx.ModelProto, weights: Sequence[str], engine: Engine) -> onnx.ModelProto:
+    return build_gradient_graph(forward, loss="loss", weights=weights, outputs=[], engine=engine)
+
+
+def unrewritten(model: onnx.ModelProto, engine: Engine) -> onnx.ModelProto:
+    """What runs of a gradient graph without being made faster: our own differentiation leaves nodes open."""
+    return model if engine == "training" else make_faster(model, block=0, engine=engine)
 
 
 def numbers_for(model: onnx.ModelProto, seed: int = 0) -> dict[str, Floats]:
@@ -128,7 +130,7 @@ def numbers_for(model: onnx.ModelProto, seed: int = 0) -> dict[str, Floats]:
 
 def run(model: onnx.ModelProto, numbers: dict[str, Floats]) -> dict[str, Floats]:
     names = [output.name for output in model.graph.output]
-    results = engine.inference_session(model, threads=1).run(names, numbers)
+    results = inference_session(model, threads=1).run(names, numbers)
     return dict(zip(names, results, strict=True))
 
 
@@ -161,10 +163,15 @@ def convolve(case: Convolution, x: Doubles, w: Doubles) -> Doubles:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_gradients_of_a_convolution_are_those_of_the_unrewritten_graph_and_of_differences(case: Convolution) -> None:
-    model = gradients_of(forward_of(case), ["b", "w", "x"])
+def test_gradients_of_a_convolution_are_those_of_the_unrewritten_graph_and_of_differences(
+    case: Convolution, engine: Engine
+) -> None:
+    model = gradients_of(forward_of(case), ["b", "w", "x"], engine)
     numbers = numbers_for(model)
-    plain, fast = run(model, numbers), run(make_faster(model, block=channel_block()), numbers)
+    plain, fast = (
+        run(unrewritten(model, engine), numbers),
+        run(make_faster(model, block=channel_block(), engine=engine), numbers),
+    )
     assert_same(plain, fast)
     # The loss is linear in x and in w: its differences along a direction are exact, whatever their length.
     generator = np.random.default_rng(5)
@@ -180,12 +187,14 @@ def test_gradients_of_a_convolution_are_those_of_the_unrewritten_graph_and_of_di
         assert abs(np.sum(gradient * direction) - slope) <= 1e-5 * spread, name
 
 
-@pytest.mark.skipif(TRAINS and not channel_block(), reason="a machine without blocked kernels")
+@pytest.mark.skipif(not channel_block(), reason="a machine without blocked kernels")
 @pytest.mark.parametrize(
     "name", ["plain", "pointwise", "tiny picture", "odd channels", "depthwise", "depthwise with stride"]
 )
-def test_no_gradient_kernel_of_the_engine_is_left_where_blocked_ones_fit(name: str) -> None:
-    fast = make_faster(gradients_of(forward_of(CASES[name]), ["b", "w", "x"]), block=channel_block())
+def test_no_gradient_kernel_of_the_engine_is_left_where_blocked_ones_fit(name: str, engine: Engine) -> None:
+    fast = make_faster(
+        gradients_of(forward_of(CASES[name]), ["b", "w", "x"], engine), block=channel_block(), engine=engine
+    )
     assert all(node.op_type != "ConvGrad" for node in fast.graph.node)
     assert sum(node.op_type == "Conv" and node.domain == BLOCKED_DOMAIN for node in fast.graph.node) == 3
 
@@ -223,11 +232,11 @@ BETWEEN = {
         helper.make_node("Clip", ["h", "low", "high"], ["a"], name="clip"),
     ],
     "tiling pool": [
-        helper.make_node("MaxPool", ["h"], ["p"], name="pool", kernel_shape=[2, 1], strides=[2, 1]),
+        helper.make_node("MaxPool", ["h"], ["p", "places"], name="pool", kernel_shape=[2, 1], strides=[2, 1]),
         helper.make_node("Relu", ["p"], ["a"], name="relu"),
     ],
     "overlapping pool": [
-        helper.make_node("MaxPool", ["h"], ["p"], name="pool", kernel_shape=[2, 2]),
+        helper.make_node("MaxPool", ["h"], ["p", "places"], name="pool", kernel_shape=[2, 2]),
         helper.make_node("Relu", ["p"], ["a"], name="relu"),
     ],
 }
@@ -235,42 +244,48 @@ BETWEEN = {
 
 @pytest.mark.parametrize("nodes", BETWEEN.values(), ids=BETWEEN.keys())
 def test_what_stands_between_convolutions_gives_the_same_gradients_in_either_layout(
-    nodes: Sequence[onnx.NodeProto],
+    nodes: Sequence[onnx.NodeProto], engine: Engine
 ) -> None:
-    model = gradients_of(chain(nodes, "a"), ["b", "v", "w", "x"])
+    model = gradients_of(chain(nodes, "a"), ["b", "v", "w", "x"], engine)
     numbers = numbers_for(model)
-    assert_same(run(model, numbers), run(make_faster(model, block=channel_block()), numbers))
+    assert_same(
+        run(unrewritten(model, engine), numbers), run(make_faster(model, block=channel_block(), engine=engine), numbers)
+    )
 
 
 @pytest.mark.parametrize("nodes", BETWEEN.values(), ids=BETWEEN.keys())
-def test_a_forward_graph_alone_gives_the_same_outputs(nodes: Sequence[onnx.NodeProto]) -> None:
+def test_a_forward_graph_alone_gives_the_same_outputs(nodes: Sequence[onnx.NodeProto], engine: Engine) -> None:
     model = chain(nodes, "a")
     numbers = numbers_for(model)
-    assert_same(run(model, numbers), run(make_faster(model, block=channel_block()), numbers))
+    assert_same(
+        run(unrewritten(model, engine), numbers), run(make_faster(model, block=channel_block(), engine=engine), numbers)
+    )
 
 
-@pytest.mark.skipif(TRAINS and not channel_block(), reason="a machine without blocked kernels")
+@pytest.mark.skipif(not channel_block(), reason="a machine without blocked kernels")
 @pytest.mark.parametrize("channels", [16, 20])
-def test_a_tiling_pool_shares_its_gradient_among_equal_maxima(channels: int) -> None:
+def test_a_tiling_pool_shares_its_gradient_among_equal_maxima(channels: int, engine: Engine) -> None:
     nodes = [
-        helper.make_node("MaxPool", ["x"], ["p"], name="pool", kernel_shape=[2, 3], strides=[2, 3]),
+        helper.make_node("MaxPool", ["x"], ["p", "places"], name="pool", kernel_shape=[2, 3], strides=[2, 3]),
         helper.make_node("Mul", ["p", "r"], ["product"], name="product"),
         helper.make_node("ReduceSum", ["product"], ["loss"], name="loss", keepdims=0),
     ]
     shapes = {"x": [2, channels, 4, 6], "r": [2, channels, 2, 2]}
-    model = gradients_of(model_of(nodes, shapes, ["loss"]), ["x"])
+    model = gradients_of(model_of(nodes, shapes, ["loss"]), ["x"], engine)
     numbers = numbers_for(model)
     x = numbers["x"] = np.round(numbers["x"])  # few values: most windows have several maxima
     windows = x.reshape(2, channels, 2, 2, 2, 3)
     most = windows == windows.max(axis=(3, 5), keepdims=True)
     expected = most * (numbers["r"] / most.sum(axis=(3, 5)))[:, :, :, None, :, None]
-    fast = make_faster(model, block=channel_block())
+    fast = make_faster(model, block=channel_block(), engine=engine)
     assert all(node.op_type != "MaxPoolGrad" for node in fast.graph.node)
     assert_same({"x_grad": expected.reshape(x.shape)}, {"x_grad": run(fast, numbers)["x_grad"]})
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
-def test_the_gradient_of_a_layer_normalisation_is_that_of_the_unrewritten_graph_and_of_differences(axis: int) -> None:
+def test_the_gradient_of_a_layer_normalisation_is_that_of_the_unrewritten_graph_and_of_differences(
+    axis: int, engine: Engine
+) -> None:
     shape = [4, 5, 6]
     nodes = [
         helper.make_node("LayerNormalization", ["x", "s", "b"], ["n", "m", "i"], name="norm", axis=axis),
@@ -278,12 +293,14 @@ def test_the_gradient_of_a_layer_normalisation_is_that_of_the_unrewritten_graph_
         helper.make_node("ReduceSum", ["product"], ["loss"], name="loss", keepdims=0),
     ]
     tail = shape[axis:]
-    model = gradients_of(model_of(nodes, {"x": shape, "s": tail, "b": tail, "r": shape}, ["loss"]), ["b", "s", "x"])
+    model = gradients_of(
+        model_of(nodes, {"x": shape, "s": tail, "b": tail, "r": shape}, ["loss"]), ["b", "s", "x"], engine
+    )
     numbers = numbers_for(model)
-    fast = make_faster(model, block=channel_block())
+    fast = make_faster(model, block=channel_block(), engine=engine)
     assert all(node.op_type != "LayerNormalizationGrad" for node in fast.graph.node)
     result = run(fast, numbers)
-    assert_same(run(model, numbers), result)
+    assert_same(run(unrewritten(model, engine), numbers), result)
 
     def loss(x: Doubles) -> float:
         axes = tuple(range(axis % 3, 3))
@@ -297,7 +314,7 @@ def test_the_gradient_of_a_layer_normalisation_is_that_of_the_unrewritten_graph_
 
 
 @pytest.mark.parametrize("block", [0, 16])
-def test_the_mask_of_relu_is_exact_at_zero_and_beside_it(block: int) -> None:
+def test_the_mask_of_relu_is_exact_at_zero_and_beside_it(block: int, engine: Engine) -> None:
     if block and block != channel_block():
         pytest.skip("a machine with blocks of another size")
     nodes = [
@@ -305,14 +322,14 @@ def test_the_mask_of_relu_is_exact_at_zero_and_beside_it(block: int) -> None:
         helper.make_node("Mul", ["a", "r"], ["p"], name="product"),
         helper.make_node("ReduceSum", ["p"], ["loss"], name="loss", keepdims=0),
     ]
-    model = gradients_of(model_of(nodes, {"x": [6], "r": [6]}, ["loss"]), ["x"])
+    model = gradients_of(model_of(nodes, {"x": [6], "r": [6]}, ["loss"]), ["x"], engine)
     x = np.array([-1.0, -0.0, 0.0, 1e-30, 1.0, 1e30], np.float32)
-    fast = run(make_faster(model, block=block), {"x": x, "r": np.full(6, 3.0, np.float32)})
+    fast = run(make_faster(model, block=block, engine=engine), {"x": x, "r": np.full(6, 3.0, np.float32)})
     assert fast["x_grad"].tolist() == [0.0, 0.0, 0.0, 3.0, 3.0, 3.0]
 
 
-def test_the_given_graph_stays_as_it_was() -> None:
-    model = gradients_of(forward_of(CASES["plain"]), ["w"])
+def test_the_given_graph_stays_as_it_was(engine: Engine) -> None:
+    model = gradients_of(forward_of(CASES["plain"]), ["w"], engine)
     before = model.SerializeToString(deterministic=True)
-    make_faster(model, block=channel_block())
+    make_faster(model, block=channel_block(), engine=engine)
     assert model.SerializeToString(deterministic=True) == before

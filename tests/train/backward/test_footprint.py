@@ -8,7 +8,7 @@ import pytest
 from onnx import parser
 
 from onnxadmm.train.backward.footprint import peak_bytes
-from tests.shared import needs_training
+from onnxadmm.train.engine import Engine
 
 CHAIN = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -52,15 +52,17 @@ def filled(text: str) -> onnx.GraphProto:
 
 
 @pytest.mark.slow
-@needs_training
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process from /proc")
-def test_estimate_is_close_to_what_a_process_takes() -> None:
-    done = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True, timeout=120)
+def test_estimate_is_close_to_what_a_process_takes(engine: Engine) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, engine], capture_output=True, text=True, check=True, timeout=120
+    )
     estimated, grown = map(int, done.stdout.split())
     assert 0.7 * grown < estimated < 1.2 * grown
 
 
 _MEASURE = """
+import sys
 import numpy as np
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.backward.footprint import peak_bytes
@@ -70,7 +72,7 @@ from tests.train.lowering.lowered import around, finished, one
 
 model = finished(around([one("Relu")]), 144)
 batch = 20_000
-trainer = OrtTrainer(model, loss=Loss(Task.MSE), batch_size=batch, threads=1)
+trainer = OrtTrainer(model, loss=Loss(Task.MSE), batch_size=batch, threads=1, engine=sys.argv[1])
 inputs = {"x": np.ones((batch, 2, 6, 6), np.float32)}
 labels = np.zeros((batch, 3), np.float32)
 

@@ -6,10 +6,9 @@ import pytest
 
 from benchmarks.operators import training_cells
 from onnxadmm.operators.table import Operator, ruled_operators
-from tests.shared import needs_training
 from tests.train.backward.operator_gradients import Outcome, outcome_of
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 PAGE = Path(__file__).parents[3] / "docs" / "operators.md"
 TOLERANCE = 2e-3

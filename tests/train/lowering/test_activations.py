@@ -3,11 +3,10 @@ import pytest
 from onnx import helper
 
 from onnxadmm.train.artifacts import prepare
-from tests.shared import needs_training
 from tests.train.graphs import Array, random
 from tests.train.lowering.lowered import MSE, around, error_of, finished, numbers, one
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 ACTIVATIONS = {

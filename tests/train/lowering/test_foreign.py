@@ -10,11 +10,10 @@ from onnx import helper
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.operators.table import operators
 from onnxadmm.train.artifacts import prepare
-from tests.shared import needs_training
 from tests.train.cases import MSE, Case, check, op
 from tests.train.graphs import Array, random
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 MICROSOFT = "com.microsoft"
 VECTORS: dict[str, Array] = {"gamma": random([4], seed=4), "beta": random([4], seed=5), "bias": random([4], seed=6)}

@@ -8,11 +8,10 @@ import pytest
 from onnx import helper
 
 from onnxadmm.operators.table import operators
-from tests.shared import needs_training
 from tests.train.cases import Case, check, errors_of, ints, op
 from tests.train.graphs import random
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 PLANE = (4, 5, 6)
 ONES = np.ones(4, np.float32)

@@ -12,10 +12,9 @@ from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.preflight import preflight as module
 from onnxadmm.train.preflight.gradient_check import choose, compare
 from onnxadmm.train.preflight.preflight import preflight
-from tests.shared import needs_training
 from tests.train.graphs import mlp, model_of, random
 
-pytestmark = needs_training
+pytestmark = pytest.mark.usefixtures("engine")
 
 CLASSES = Loss(Task.CROSS_ENTROPY)
 

@@ -87,7 +87,7 @@ LOSSES = {
 
 
 @pytest.mark.slow
-@needs_training
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     ("count", "accumulate", "loss"),
     [
@@ -286,7 +286,8 @@ def test_workers_end_and_leave_nothing_when_their_parent_is_killed(tmp_path: Pat
         process.kill()
         process.wait()
         wait_for(lambda: not any(map(alive, children)))
-    assert list(tmp_path.iterdir()) == []
+    # The last is a file that newer onnxruntimes leave when they are imported.
+    assert {path.name for path in tmp_path.iterdir()} <= {".ses"}
 
 
 @pytest.mark.slow
