@@ -100,9 +100,8 @@ def look(encoded: bytes, framing: Framing, *, name: str) -> Look:
     """
     try:
         with Image.open(BytesIO(encoded)) as image:
-            turned = _orientation(image) > 4
-            height, width = (image.width, image.height) if turned else (image.height, image.width)
             odd = tuple(_oddities(image, framing))
+            height, width = _upright(image)
             if image.mode in _WIDE_MODES:
                 _as_bytes(image, name)
             elif image.format in ("JPEG", "MPO"):
@@ -111,8 +110,6 @@ def look(encoded: bytes, framing: Framing, *, name: str) -> Look:
                     raise OSError("it ends before the picture does")
             elif image.format == "PNG":
                 image.verify()
-            else:
-                image.load()
     except _FAILURES as error:
         raise _damaged(error) from error
     if framing.size is not None and framing.scaled(height, width) != (height, width):
@@ -141,8 +138,8 @@ def decode(encoded: bytes, framing: Framing, *, name: str, box: FloatArray | Non
     """
     try:
         with Image.open(BytesIO(encoded)) as image:
+            full = _upright(image)
             turned = _orientation(image) > 4
-            full = (image.width, image.height) if turned else (image.height, image.width)
             part = None if box is None else random_box(*full, box)
             wanted = framing.scaled(*full) if part is None else _magnified(full, part, framing)
             if framing.size is not None:  # reads large JPEGs at a half, a quarter or an eighth of their size
@@ -235,6 +232,16 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     return int(image.getexif().get(_ORIENTATION, 1) or 1)
+
+
+def _upright(image: Image.Image) -> Size:
+    """Height and width of a picture the right way up; what is neither JPEG nor PNG is decoded for it.
+
+    Pillow turns TIFF as it decodes them.
+    """
+    if image.format not in ("JPEG", "MPO", "PNG"):
+        image.load()
+    return (image.width, image.height) if _orientation(image) > 4 else (image.height, image.width)
 
 
 def _oddities(image: Image.Image, framing: Framing) -> Iterator[str]:
