@@ -277,6 +277,12 @@ class Training:
         """
         return next(iter(self.samples.batches(self.recipe.batch_size, drop_last=True)))
 
+    @property
+    def damage(self) -> str:
+        """A sentence on the pictures that were left out because they cannot be decoded; empty without any."""
+        told = {self.samples.damage, "" if self.test is None else self.test.damage} - {""}
+        return " ".join(sorted(told))
+
     def digest(self) -> str:
         """Sha256 of the samples in their order, their labels and their division, 64 hexadecimal digits."""
         total = hashlib.sha256()
