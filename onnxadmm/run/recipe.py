@@ -228,6 +228,10 @@ class Preprocessing:
     max_bad: float = 0.001
     cache: str | Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.cache is not None:
+            object.__setattr__(self, "cache", str(self.cache))  # as options are kept, and compared
+
 
 def _epochs(steps: int, steps_per_epoch: int) -> int:
     return min(_MOST_EPOCHS, max(3, math.ceil(steps / steps_per_epoch)))

@@ -12,10 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
+import onnxadmm as oa
 from onnxadmm.errors import DataError, OptionError
+from onnxadmm.graph.model import to_proto
 from onnxadmm.train.data import cache, sources
 from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data.fit import load_data
@@ -28,6 +31,7 @@ from onnxadmm.train.data.sources import read_source
 from onnxadmm.train.data.storage import is_mapped
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import signature_of
+from tests.shared import needs_training
 from tests.train.data.test_fit import image_model
 
 CLASSES, EACH = 3, 14
@@ -147,6 +151,58 @@ def test_the_same_pictures_are_the_same_data_in_whatever_they_lie(
         for one, two in zip(epoch(first, augment=True), epoch(other, augment=True), strict=True):
             assert np.array_equal(one[0], two[0])
             assert np.array_equal(one[1], two[1])
+
+
+NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+small (float[batch, 3, 24, 24] image) => (float[batch, 3] logits)
+<float[8, 3, 3, 3] w1, float[8] b1, float[8, 8, 3, 3] w2, float[8] b2, float[8, 3] w3>
+{
+    h1 = Conv <strides = [2, 2]> (image, w1, b1)
+    r1 = Relu (h1)
+    h2 = Conv <strides = [2, 2]> (r1, w2, b2)
+    r2 = Relu (h2)
+    m = GlobalAveragePool (r2)
+    f = Flatten (m)
+    logits = MatMul (f, w3)
+}
+"""
+
+
+@needs_training
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_run_on_the_same_pictures_has_the_same_result(kind: str, tmp_path: Path, reference: Path) -> None:
+    model = with_weights(NETWORK)
+    results = [
+        oa.compress(
+            model,
+            data=source,
+            budget=oa.Budget(params=0.6),
+            recipe=oa.Recipe(epochs=1, retrain_epochs=1, batch_size=8, workers=1),
+            preprocessing=oa.Preprocessing(resize=28, augment="rrc24,flip"),
+            expect_accuracy=0,
+            bench=False,
+        )
+        for source in (reference, source_of(kind, tmp_path))
+    ]
+    one, two = (weights_of(result.model) for result in results)
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def with_weights(text: str) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(text)
+    draws = np.random.default_rng(0)
+    for value in model.graph.value_info:
+        shape = [size.dim_value for size in value.type.tensor_type.shape.dim]
+        array = draws.standard_normal(shape).astype(np.float32) / 3
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+    del model.graph.value_info[:]
+    return model
+
+
+def weights_of(model: Any) -> dict[str, np.ndarray]:
+    return {value.name: onnx.numpy_helper.to_array(value) for value in to_proto(model).graph.initializer}
 
 
 def test_labels_belong_to_their_pictures(reference: Path) -> None:
