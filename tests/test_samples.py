@@ -196,14 +196,14 @@ def _digits_for(digits: DemoFiles) -> Callable[..., NDArray[np.float32]]:
 
 @pytest.mark.slow
 def test_imagenet_meets_its_bar_in_three_minutes(tmp_path: Path) -> None:
-    done = run("imagenet/run.py", tmp_path, minutes=3)
+    done = run("imagenet/compress_resnet.py", tmp_path, minutes=3)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "of the multiply-accumulates, test accuracy" in done.stdout
 
 
 def test_imagenet_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(SAMPLES / "imagenet")
-    sample = importlib.import_module("run")
+    sample = importlib.import_module("compress_resnet")
     size = SimpleNamespace(macs=100, test=SimpleNamespace(value=0.9))
 
     def judged(*, macs: int = 50, accuracy: float = 0.88, snr: float = 100.0) -> int:
