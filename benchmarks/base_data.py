@@ -29,6 +29,9 @@ class Pictures:
     def take(self, places: Tensor) -> "Pictures":
         return Pictures(self.pixels[places], self.labels[places])
 
+    def to(self, device: str) -> "Pictures":
+        return Pictures(self.pixels.to(device), self.labels.to(device))
+
 
 def read(folder: Path, part: str) -> Pictures:
     """FOLDER/PART/CLASS/*.jpg, classes in alphabetical order; decoded once into FOLDER/PART.npz."""
@@ -52,12 +55,15 @@ def split(pictures: Pictures) -> tuple[Pictures, Pictures]:
 
 def normalise(pixels: Tensor) -> Tensor:
     """Bytes (count, height, width, 3) as the networks' input, channels last in memory."""
-    mean, deviation = torch.tensor(MEAN) * 255, torch.tensor(DEVIATION) * 255
+    mean, deviation = (torch.tensor(numbers, device=pixels.device) * 255 for numbers in (MEAN, DEVIATION))
     return ((pixels.float() - mean) / deviation).permute(0, 3, 1, 2)
 
 
 class Augmentation:
-    """Every picture shifted on its own, and mirrored in every other epoch (K. Jordan, 2024)."""
+    """Every picture shifted on its own, and mirrored in every other epoch (K. Jordan, 2024).
+
+    The pictures are padded by reflection and live on the device that trains; a *view* is one shift, mirrored or not.
+    """
 
     def __init__(self, pictures: Pictures, padding: int, seed: int) -> None:
         pixels = pictures.pixels.permute(0, 3, 1, 2)
@@ -66,18 +72,28 @@ class Augmentation:
         self.padded, self.padding, self.seed = torch.cat(padded).permute(0, 2, 3, 1).contiguous(), padding, seed
         self.mirrored = torch.rand(len(pixels), generator=torch.Generator().manual_seed(seed)) < 0.5
 
-    def crop(self, places: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, side: int = SIDE) -> Tensor:
-        """Squares of the pictures at ``places`` as network input, from ``down`` and ``right`` on and then mirrored."""
-        along = torch.arange(side)
+    @property
+    def views(self) -> int:
+        """Number of different views of one picture."""
+        return 2 * (2 * self.padding + 1) ** 2
+
+    def crop(self, places: Tensor, views: Tensor) -> Tensor:
+        """One view of each of the pictures at ``places`` as network input."""
+        device, shifts = self.padded.device, 2 * self.padding + 1
+        mirrored, right, down = views % 2 == 1, views // 2 % shifts, views // 2 // shifts
+        along = torch.arange(SIDE, device=device)
         columns = torch.where(mirrored[:, None], along.flip(0), along) + right[:, None]
         rows = along + down[:, None]
         return normalise(self.padded[places[:, None, None], rows[:, :, None], columns[:, None, :]])
 
-    def batches(self, epoch: int, size: int, side: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Places and input of each whole batch, from seed and epoch alone so that training can resume."""
+    def batches(self, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places and views of each whole batch, from seed and epoch alone so that training can resume."""
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch + 1)
-        order = torch.randperm(len(self.padded), generator=generator)
-        for start in range(0, len(order) - size + 1, size):
+        count = len(self.padded)
+        order = torch.randperm(count, generator=generator)
+        shifts = torch.randint(0, self.views // 2, (count,), generator=generator)
+        views = shifts * 2 + (self.mirrored ^ bool(epoch % 2))
+        order, views = order.to(self.padded.device), views.to(self.padded.device)
+        for start in range(0, count - size + 1, size):
             places = order[start : start + size]
-            shifts = torch.randint(0, SIDE - side + 2 * self.padding + 1, (2, size), generator=generator)
-            yield places, self.crop(places, shifts[0], shifts[1], self.mirrored[places] ^ bool(epoch % 2), side)
+            yield places, views[places]

@@ -58,10 +58,8 @@ def export(name: str, network: nn.Module, state: dict[str, Any], data: Path, fol
     counts = {"parameters": parameters(network), "multiply_accumulates": multiplications(network)}
     write(network, path)
     onnx.checker.check_model(str(path), full_check=True)
-    teacher = " --teacher RUNS/cifarnet.pt" if options["taught"] else ""
-    command = f"python -m benchmarks.base_models train {name} --data DATA --out RUNS{teacher}"
-    command += f" --epochs {options['epochs']} --cooldown {options['cooldown']}"
-    command += f" --seed {options['seed']} --threads {state['threads']}"
+    command = f"python -m benchmarks.base_models train {name} --data DATA --out RUNS"
+    command += f" --epochs {options['epochs']} --seed {options['seed']} --device DEVICE"
     record = {
         "network": name,
         "file": path.name,
@@ -73,7 +71,7 @@ def export(name: str, network: nn.Module, state: dict[str, Any], data: Path, fol
         **counts,
         "recipe": options,
         "command": command,
-        "machine": f"{state['machine']}, {state['threads']} threads, shared with other work",
+        "machine": state["machine"],
         "minutes": round(state["seconds"] / 60, 1),
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }

@@ -1,4 +1,4 @@
-"""The three CIFAR-10 networks of benchmarks/base_models.py in PyTorch, for 32 x 32 pictures and ten classes.
+"""The CIFAR-10 networks of benchmarks/base_models.py in PyTorch, for 32 x 32 pictures and ten classes.
 
 Needs PyTorch (dependency group ``train-speed``) and nothing of this project.
 """
@@ -102,15 +102,20 @@ class Residual(nn.Module):
         return functional.relu(self.second_norm(self.second(y)) + self.shortcut(x))
 
 
-def resnet20() -> nn.Module:
+def resnet20(width: int = 16) -> nn.Module:
     """ResNet-20 of He et al. (2016) with 1 x 1 convolutions as shortcuts where the width changes."""
-    layers: list[nn.Module] = [convolution(3, 16), nn.BatchNorm2d(16), nn.ReLU()]
-    inputs = 16
-    for outputs, stride in ((16, 1), (32, 2), (64, 2)):
+    layers: list[nn.Module] = [convolution(3, width), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for outputs, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
         for block in range(3):
             layers.append(Residual(inputs, outputs, stride if block == 0 else 1))
             inputs = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, CLASSES))
+
+
+def teacher() -> nn.Module:
+    """What the other three learn from: ResNet-20, six times as wide; too large to be pruned or committed."""
+    return resnet20(96)
 
 
 class Depthwise(nn.Conv2d):
@@ -123,7 +128,7 @@ class Depthwise(nn.Conv2d):
         super().__init__(channels, channels, 3, stride, 1, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.stride == (1, 1):
+        if not self.training or self.stride == (1, 1) or x.is_cuda:
             y: Tensor = super().forward(x)
             return y
         y = functional.conv2d(x, self.weight, None, 1, 1, 1, self.groups)
@@ -162,6 +167,7 @@ def mobilenetv2() -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "teacher": teacher,
     "cifarnet": CifarNet,
     "resnet20": resnet20,
     "mobilenetv2": mobilenetv2,

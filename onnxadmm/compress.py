@@ -224,7 +224,7 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
     calibrating = None
     if asked.calibrate is not None or asked.data is None:
         chosen, calibrating = _calibrating(asked.data, asked.calibrate, chosen, asked.calibration)
-    minutes = _minutes(asked, trains=calibrating is None)
+    minutes = _minutes(asked, fixed="a calibration" if calibrating is not None else _fixed(chosen))
     bounds = given_or_usual(Limits, asked.limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(asked.bench_batch, asked.bench_threads) if asked.bench else None
     if calibrating is None or calibrating.max_drop is None:
@@ -320,8 +320,17 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
         yield run, folder
 
 
-def _minutes(asked: SimpleNamespace, *, trains: bool) -> float | None:
-    """Return what the run may take; None: any time."""
+def _fixed(recipe: Recipe) -> str | None:
+    """What keeps the epochs of a recipe from being shortened; None: nothing."""
+    return "--method calibrated, whose epochs are those of retraining alone" if recipe.chooses_at_once else None
+
+
+def _minutes(asked: SimpleNamespace, *, fixed: str | None) -> float | None:
+    """Return what the run may take; None: any time.
+
+    Args:
+        fixed: what keeps its epochs from being shortened; None: nothing.
+    """
     if asked.max_minutes is None and not asked.quick:
         return None
     option = "--quick" if asked.quick else "--max-minutes"
@@ -332,12 +341,12 @@ def _minutes(asked: SimpleNamespace, *, trains: bool) -> float | None:
             found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
             way_out="give one of them",
         )
-    if not trains:
+    if fixed is not None:
         raise OptionError(
             option,
             expected="a run with --data, whose epochs can be shortened",
-            found="a calibration",
-            way_out="use --effort quick",
+            found=fixed,
+            way_out="use --effort quick" if fixed == "a calibration" else "give --retrain-epochs",
         )
     return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
 

@@ -16,6 +16,7 @@ from onnxadmm.console import listening
 from onnxadmm.errors import BudgetError, DivergedError, OptionError
 from onnxadmm.output import OutputFolder, names_of_results
 from onnxadmm.plan.budget import COUNTED, Budget
+from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.given import given_budget
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
@@ -48,7 +49,7 @@ def search(
     model: Source,
     *,
     data: object,
-    max_drop: float,
+    max_drop: float | str,
     out: str | Path,
     by: CostKind = "macs",
     budget: Budget | Mapping[str, Any] | None = None,
@@ -66,7 +67,8 @@ def search(
     Args:
         model: path or model.
         data: labelled training data, in whatever form ``compress`` takes them.
-        max_drop: points of held-out accuracy that may be lost; of a loss, percent that it may rise.
+        max_drop: points of held-out accuracy that may be lost, of a loss percent that it may rise; or percent of what
+            the original has, ``"2%"``.
         out: folder for the result as ``compress`` writes it, and for ``tried``, a sweep of all that was tried.
         by: what the result shall cost the least of.
         budget: what else it may cost.
@@ -89,7 +91,7 @@ def search(
         print(best.asked, best.parameters, [point.lost for point in tried.points])
         ```
     """
-    common = given_budget(budget)
+    common, max_drop = given_budget(budget), parse_drop(max_drop).asked
     if by not in COUNTED:
         raise OptionError("--by", expected=", ".join(COUNTED), found=repr(by), way_out="choose one of them")
     if common is not None and by in common.amounts:
@@ -114,7 +116,7 @@ def search(
         _search(points, start, max_drop=max_drop, by=by, progress=told)
         if points.none:
             raise BudgetError(
-                f"--max-drop {max_drop:g}",
+                f"--max-drop {max_drop}",
                 expected="a smaller network that can be trained",
                 found="none",
                 way_out="allow more of the other budget, or lower --learning-rate",
@@ -132,7 +134,7 @@ def search(
 class _Tried(Points):
     """Points of a search: what makes them again is the search."""
 
-    def __init__(self, *given: Any, promise: float, **named: Any) -> None:
+    def __init__(self, *given: Any, promise: float | str, **named: Any) -> None:
         super().__init__(*given, **named)
         self._promise = promise
 
@@ -140,7 +142,7 @@ class _Tried(Points):
         words = shlex.split(done[-1][2].command)
         if f"--{self._kind}" in words:
             place = words.index(f"--{self._kind}")
-            words[place : place + 2] = ["--max-drop", f"{self._promise:g}", "--by", self._kind]
+            words[place : place + 2] = ["--max-drop", str(self._promise), "--by", self._kind]
         words[words.index("--out") + 1] = str(self._folder.parent)
         return shlex.join(words)
 
@@ -151,7 +153,7 @@ def _without_training(
     data: object,
     folder: Path,
     *,
-    max_drop: float,
+    max_drop: float | str,
     by: CostKind,
     options: Mapping[str, Any],
 ) -> float | None:
@@ -199,7 +201,7 @@ def _part(raw: Raw, chosen: NDArray[np.int64]) -> object:
     return {**arrays, raw.label_name or "labels": raw.labels[chosen]}
 
 
-def _search(points: Points, start: float | None, *, max_drop: float, by: CostKind, progress: Progress) -> None:
+def _search(points: Points, start: float | None, *, max_drop: float | str, by: CostKind, progress: Progress) -> None:
     """Train ever smaller networks until one loses too much, then some in between."""
     kept, broken = start or 1.0, 0.0
     smallest: Shared | None = None
@@ -210,15 +212,16 @@ def _search(points: Points, start: float | None, *, max_drop: float, by: CostKin
             points.shared = replace(smallest)
         elif broken:
             points.shared = Shared(reading=points.shared.reading)  # no network was kept that another could go on from
-        told = f"{100 * share:.1f} % of the {COUNTED[by].words}"
+        told, most = f"{100 * share:.1f} % of the {COUNTED[by].words}", 0.0
         try:
             points.run(amount, epochs=_EPOCHS)
-            lost = next(each.lost for each in points.found().points if each.asked == amount)
-            progress.note(f"{told}: {lost:.2f} lost, {max_drop:g} may be.")
+            found = points.found()
+            most, lost = found.allowed(max_drop), next(each.lost for each in found.points if each.asked == amount)
+            progress.note(f"{told}: {lost:.2f} lost, {most:.4g} may be.")
         except (BudgetError, DivergedError) as error:
             lost = math.inf
             progress.note(f"{told}: out of reach ({error})")
-        if lost <= max_drop:
+        if lost <= most:
             kept, smallest = share, points.shared
         else:
             broken = share

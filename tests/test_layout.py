@@ -52,6 +52,7 @@ NO_COUNTERPART = {
     "rules/test_variants": "rules of all files, beyond the samples of their operators",
     "run/test_metric": "whole runs that another metric decides",
     "run/test_norm": "whole runs that put normalisations back",
+    "run/test_calibrated": "whole runs of --method calibrated",
     "run/test_resume": "whole runs that go on",
     "train/test_activation_gates": "gates on activations, on their way through rewrite/, admm/ and this room",
     "train/test_random_networks": "the whole way from a model to its gradients, on random networks",

@@ -40,7 +40,7 @@ class Pretended:
     def found(self) -> Any:
         lost = {each: 0.0 if each >= self.edge else 9.0 for each in self.tried}
         points = [Point(f"{each:.4g}", "", 1, 1, 1, (), None, None, less, True, 1.0) for each, less in lost.items()]
-        return SimpleNamespace(points=points)
+        return SimpleNamespace(points=points, allowed=float)
 
 
 @pytest.mark.parametrize("start", [None, 0.8, 0.4])

@@ -312,6 +312,33 @@ def test_the_smallest_that_loses_no_more_is_picked() -> None:
         found.pick(1.0, by="time")  # type: ignore[arg-type]
 
 
+def test_percent_of_what_the_original_has_are_allowed() -> None:
+    found = made([0.85, 0.95])
+    original = replace(found.original, heldout=Score("accuracy", 0.9, 9))
+    found = replace(found, original=original)
+    assert found.pick("1%").folder == "f1"  # 0.9 points
+    assert found.pick(1).folder == "f2"
+    with pytest.raises(BudgetError, match=r"--max-drop 0\.5%"):
+        found.pick("0.5%")
+
+
+def test_a_metric_of_ones_own_that_falls_is_a_loss() -> None:
+    """More is better of every function, whatever its values; less of a loss."""
+    report = sample_report()
+
+    def lost(name: str, before: float, after: float) -> float:
+        columns = {
+            "before": replace(report.before, heldout=Score(name, before, 9)),
+            "after": replace(report.after, heldout=Score(name, after, 9)),
+        }
+        return trade_off("params", [("0.5", "a", replace(report, **columns))], command="").points[0].lost
+
+    assert lost("my_metric", 4.0, 3.0) == pytest.approx(25)
+    assert lost("my_metric", -4.0, -5.0) == pytest.approx(25)
+    assert lost("mse", 4.0, 5.0) == pytest.approx(25)
+    assert lost("f1", 0.9, 0.8) == pytest.approx(10)
+
+
 def test_points_on_the_front_are_those_that_nothing_beats() -> None:
     report = sample_report()
     found = trade_off("params", [("0.5", "a", report), ("0.4", "b", report)], command="onnxadmm sweep")
@@ -361,6 +388,13 @@ def test_the_command_line_sweeps_and_picks(
     assert "--params 0.3" in ran.stdout
     assert oa.load(tmp_path / "small.onnx").file_bytes < oa.load(digits.model).file_bytes
     assert command("pick", out, "--max-drop", "50", "-o", tmp_path / "small.onnx").status == 2
+    shown = command("report", out)
+    assert shown.status == 0
+    assert "original" in shown.stdout
+    assert json.loads(command("report", out / "sweep.json", "--json").stdout) == document
+    assert command("report", out, "--html", tmp_path / "page.html").status == 0
+    assert (tmp_path / "page.html").read_text() == (out / "report.html").read_text()
+    assert command("report", out, "--html", out / "sweep.json", "--force").status == 2
     ran = command("sweep", digits.model, *words, "--params", "0.6,0.3", "--out", out)
     assert ran.status == 2
     assert "--force" in ran.stderr

@@ -66,8 +66,8 @@ def run(
         str, typer.Option("--memory", help="that a calibration may take for statistics and activations")
     ] = CalibrationOptions.memory,
     max_drop: Annotated[
-        float | None,
-        typer.Option("--max-drop", help="instead of a budget: points of held-out accuracy that may be lost"),
+        str | None,
+        typer.Option("--max-drop", help="instead of a budget: points of held-out accuracy that may be lost, or 2%"),
     ] = None,
     by: Annotated[
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
@@ -121,7 +121,7 @@ def run(
     ] = None,
     inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
-    method: Annotated[str, typer.Option("--method", help="default or paper")] = Recipe.method,
+    method: Annotated[str, typer.Option("--method", help="default, calibrated or paper")] = Recipe.method,
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
@@ -249,6 +249,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         OptionError: a value cannot be used.
     """
+    from onnxadmm.plan.drop import parse_drop
     from onnxadmm.plan.problem import Limits
 
     asked = SimpleNamespace(**given)
@@ -278,7 +279,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     )
     calibration = None
     if asked.calibrate is not None:
-        calibration = CalibrationOptions(asked.effort, asked.memory, asked.max_drop, asked.by)
+        drop = None if asked.max_drop is None else parse_drop(asked.max_drop).asked
+        calibration = CalibrationOptions(asked.effort, asked.memory, drop, asked.by)
     preprocessing = Preprocessing(
         mean=read_numbers("--mean", asked.mean),
         std=read_numbers("--std", asked.std),

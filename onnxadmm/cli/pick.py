@@ -13,8 +13,8 @@ from onnxadmm.files import refuse_input
 def run(
     folder: Annotated[Path, typer.Argument(metavar="SWEEP", help="the folder of a sweep")],
     max_drop: Annotated[
-        float, typer.Option("--max-drop", help="points of held-out accuracy that may be lost; of a loss, percent")
-    ] = 1.0,
+        str, typer.Option("--max-drop", help="points of held-out accuracy that may be lost, or 2%; of a loss, percent")
+    ] = "1",
     by: Annotated[
         str | None, typer.Option("--by", help="what costs: macs, params, size or latency [what was swept]")
     ] = None,

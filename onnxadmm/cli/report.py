@@ -19,16 +19,21 @@ if TYPE_CHECKING:
 
 
 def run(
-    path: Annotated[Path, typer.Argument(metavar="REPORT", help="a report.json, or the folder of a run")],
+    path: Annotated[Path, typer.Argument(metavar="REPORT", help="a report.json, or the folder of a run or a sweep")],
     html: Annotated[Path | None, typer.Option("--html", help="write it as a page into this file")] = None,
     opened: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the report of an earlier run."""
+    """Print the report of an earlier run, or the points of a sweep."""
     from onnxadmm.report.reading import HISTORY_NAME, NAME, read_report
 
     folder = path if path.is_dir() else path.parent
+    if _is_sweep(path):
+        _show_sweep(path, html=html, force=force, as_json=as_json)
+        if opened:
+            _open(html if html is not None else folder / PAGE_NAME)
+        return
     if html is not None:
         refuse_input(html, folder / NAME, folder / HISTORY_NAME, path)
         refuse_existing(html, force=force)
@@ -41,6 +46,34 @@ def run(
     print_report(report, as_json=as_json)
     if opened:
         _open(html if html is not None else folder / PAGE_NAME)
+
+
+def _is_sweep(path: Path) -> bool:
+    from onnxadmm.report.reading import NAME
+    from onnxadmm.report.tradeoff import NAME as SWEEP_NAME
+
+    if path.is_dir():
+        return (path / SWEEP_NAME).exists() and not (path / NAME).exists()
+    return path.name == SWEEP_NAME
+
+
+def _show_sweep(path: Path, *, html: Path | None, force: bool, as_json: bool) -> None:
+    from onnxadmm.report.codec import encode
+    from onnxadmm.report.page import page_of_sweep
+    from onnxadmm.report.table import sweep_view
+    from onnxadmm.report.tradeoff import NAME, read_trade_off
+    from onnxadmm.report.writer import write_text
+
+    if html is not None:
+        refuse_input(html, path, path / NAME)
+        refuse_existing(html, force=force)
+    found = read_trade_off(path)
+    if html is not None:
+        write_text(html, page_of_sweep(found))
+    if as_json:
+        print_json(encode(found))
+    else:
+        stdout_console().print(sweep_view(found))
 
 
 def _open(page: Path) -> None:

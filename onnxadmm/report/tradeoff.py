@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from onnxadmm.errors import BudgetError, InputError, OptionError
 from onnxadmm.plan.budget import COUNTED
+from onnxadmm.plan.drop import parse_drop
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 from onnxadmm.report.report import Report, Score
 from onnxadmm.report.rows import score_in_words
@@ -41,7 +42,7 @@ class Point:
         file_bytes: of its file, external data included.
         speedups: how much faster it is, the smallest batch first; empty where nothing was timed.
         heldout, test: what it reaches; None without such data.
-        lost: what it loses on held-out data: points of accuracy or agreement, else percent that the loss rose.
+        lost: what it loses on held-out data: points of accuracy or another share, else percent of the original's.
         on_front: whether no other point costs no more and loses less, or costs less and loses no more.
         seconds: that its run took.
     """
@@ -96,11 +97,24 @@ class TradeOff:
     points: tuple[Point, ...]
     command: str
 
-    def pick(self, max_drop: float, *, by: CostKind | None = None) -> Point:
+    def allowed(self, max_drop: float | str) -> float:
+        """Return what a point may lose: points of a share, or percent of what the original has of anything else.
+
+        Args:
+            max_drop: as for ``pick``.
+
+        Raises:
+            OptionError: it is no such amount.
+        """
+        score = self.original.heldout
+        return parse_drop(max_drop, nothing=True).allowed(score.value if score is not None and score.is_share else None)
+
+    def pick(self, max_drop: float | str, *, by: CostKind | None = None) -> Point:
         """Return the point that costs least among those that lose at most so much on held-out data.
 
         Args:
-            max_drop: points of accuracy or agreement, else percent that the loss may rise.
+            max_drop: points of accuracy, agreement or another share, else percent that the figure may get worse; or
+                percent of what the original has of any of them, ``"2%"``.
             by: what costs; None: what the budgets count.
 
         Raises:
@@ -114,11 +128,12 @@ class TradeOff:
             raise OptionError(
                 "--by latency", expected="points that were timed", found="none", way_out="choose by another cost"
             )
-        fitting = [point for point in self.points if point.lost <= max_drop]
+        most = self.allowed(max_drop)
+        fitting = [point for point in self.points if point.lost <= most]
         if not fitting:
             nearest = min(self.points, key=lambda point: point.lost)
             raise BudgetError(
-                f"--max-drop {max_drop:g}",
+                f"--max-drop {parse_drop(max_drop, nothing=True)}",
                 expected="a point of the sweep that loses no more",
                 found=f"none: the best of {len(self.points)} loses {nearest.lost:.2f} (--{self.kind} {nearest.asked})",
                 way_out="allow more, or sweep larger budgets",
@@ -186,8 +201,9 @@ def _lost(before: Score | None, after: Score | None) -> float:
         return 0.0
     if after.is_share:
         return 100.0 * (before.value - after.value)
+    worse = before.value - after.value if after.more_is_better else after.value - before.value
     # A loss of nothing rises by any part of what it comes to.
-    return 100.0 * (after.value - before.value) / (before.value or after.value or 1.0)
+    return 100.0 * worse / (abs(before.value) or abs(after.value) or 1.0)
 
 
 def _beats(one: Point, other: Point, kind: CostKind) -> bool:
@@ -228,7 +244,7 @@ def told(found: TradeOff, point: Point) -> str:
     ]
     faster = [f"{times(ratio)} as fast at batch {batch}" for batch, ratio in point.faster.items()]
     share = point.heldout is None or point.heldout.is_share
-    lost = f"{point.lost:.2f} {'points' if share else 'percent more loss'}"
+    lost = f"{point.lost:.2f} {'points' if share else f'percent of its {whole.heldout and whole.heldout.metric}'}"
     return f"--{found.kind} {point.asked}, {', '.join(counts + faster)}; held-out data say it loses {lost}."
 
 

@@ -24,6 +24,7 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import COUNTED
+from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
@@ -178,10 +179,11 @@ class Calibration:
         Raises:
             BudgetError: every network that was tried loses more.
         """
-        journal, most = self.training.journal, float(self.options.max_drop or 0.0)
+        journal, drop = self.training.journal, parse_drop(self.options.max_drop or 0.0)
         model, units, held_out = network.model, network.units, self.training.held_out
         dense = problem.cost.total(np.ones(problem.unit_count, np.bool_))
-        lost, unit = points_lost(self.training, model)
+        lost, unit, share = points_lost(self.training, model)
+        most = drop.allowed(share)
 
         def attempt(share: float) -> Try[tuple[KeepArray, Fitted] | None]:
             try:
@@ -203,7 +205,7 @@ class Calibration:
             found = smallest(attempt, most=most, lowest=_LOWEST, on_try=tell)
         if found is None or found.made is None:
             raise BudgetError(
-                f"--max-drop {most:g}",
+                f"--max-drop {drop}",
                 expected="a smaller network that loses no more",
                 found=f"none: {'; '.join(told)}",
                 way_out="allow more, give more samples, or train with --data and a budget",

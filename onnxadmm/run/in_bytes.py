@@ -48,7 +48,7 @@ def quantize_with(
         narrow = not byte_products_are_exact()
     judge = _taught_by(training, model)
     few = replace(_some(judge.held_out, _FEW), labels=None)
-    lost, _ = points_lost(judge, model)
+    lost, *_ = points_lost(judge, model)
 
     with journal.stage("quantise"):
         quantizer = Quantizer(model, _feeds(judge, model), narrow=narrow)

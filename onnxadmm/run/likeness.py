@@ -33,8 +33,10 @@ def output_error(training: Training, original: Model, result: Model) -> float | 
     return error / spread if count > 1 and spread > 1e-12 * squares else None
 
 
-def points_lost(training: Training, original: Model) -> tuple[Callable[[Model], float], str]:
-    """Return a measure of what results lose against the original on held-out samples, and its unit in words.
+def points_lost(training: Training, original: Model) -> tuple[Callable[[Model], float], str, float | None]:
+    """Return a measure of what results lose against the original on held-out samples, its unit in words, and a share.
+
+    The share is what the original has, where points are counted; None elsewhere.
 
     That is points of accuracy, or of agreement where there are no labels, or of another metric that decides: points
     where it is a share, else hundredths of what the original has. Where the outputs are numbers and no metric decides,
@@ -51,5 +53,6 @@ def points_lost(training: Training, original: Model) -> tuple[Callable[[Model], 
         return 100.0 * (before.accuracy - (training.metrics(result, training.held_out).accuracy or 0.0))
 
     if training.figure is not None and before.figure is not None:
-        return lost, f"{'points' if training.figure.is_share else 'hundredths'} of {training.figure.name}"
-    return lost, "points" if before.accuracy is not None else "hundredths of the variance"
+        share = before.deciding if training.figure.is_share else None
+        return lost, f"{'hundredths' if share is None else 'points'} of {training.figure.name}", share
+    return lost, "hundredths of the variance" if before.accuracy is None else "points", before.accuracy

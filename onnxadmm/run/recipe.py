@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from onnxadmm.admm.settings import Method, Mode, Settings, paper_settings
+from onnxadmm.admm.settings import Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onnxadmm.units.cost import CostKind
 
 LossName = Literal["cross-entropy", "mse", "bce"]
+Method = Literal["default", "calibrated", "paper"]
 
 # A run is measured in steps, since small data sets need many passes and large ones few.
 _PRUNE_STEPS = 2200
@@ -53,9 +54,13 @@ class Recipe:
             or Sigmoid at the end) and labels ``[N, ...]`` that returns a number of which more is better. None: the
             accuracy, of numbers the mean square error.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
-        method: ``"default"`` or ``"paper"`` (box and sphere splitting).
-        epochs: passes over the training data while units are chosen; None: about 2,200 steps.
-        retrain_epochs: passes while the small network is trained; None: about 8,500 steps.
+        method: ``"default"``: units and connections are chosen while the whole network trains; ``"calibrated"``: a
+            calibration with some of the training samples chooses, and the small network has all the steps;
+            ``"paper"``: box and sphere splitting.
+        epochs: passes over the training data while units are chosen; None: about 2,200 steps, none of them with
+            ``method="calibrated"``.
+        retrain_epochs: passes while the small network is trained; None: about 8,500 steps, and those of ``epochs``
+            where nothing trains before.
         batch_size: samples per step.
         learning_rate: highest one while units are chosen.
         retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3.
@@ -139,6 +144,15 @@ class Recipe:
         # Imported late: the command line reads the defaults of this class and trains nothing yet.
         from onnxadmm.train.workers.parts import cut
 
+        if self.method not in get_args(Method):
+            raise OptionError(
+                "--method",
+                expected="default, calibrated or paper",
+                found=repr(self.method),
+                way_out="choose one of them",
+            )
+        if self.chooses_at_once:
+            self._refuse_pruning_options()
         cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
         self.objective()
         self.settings(steps_per_epoch=1)
@@ -161,6 +175,25 @@ class Recipe:
         )
 
     @property
+    def chooses_at_once(self) -> bool:
+        """Whether units are chosen before anything trains."""
+        return self.method == "calibrated"
+
+    def _refuse_pruning_options(self) -> None:
+        for option, found in (
+            ("--epochs", None if self.epochs is None else str(self.epochs)),
+            ("--mode", None if self.mode == "holistic" else self.mode),
+            ("--refit", "it" if self.refit else None),
+        ):
+            if found is not None:
+                raise OptionError(
+                    option,
+                    expected="none with --method calibrated, which chooses and fits before anything trains",
+                    found=found,
+                    way_out=f"leave {option} out" + (", or give --retrain-epochs" if option == "--epochs" else ""),
+                )
+
+    @property
     def part_size(self) -> int:
         """Samples of a batch that are computed, and where batch statistics train normalised, at a time."""
         return self.batch_size // ((self.workers or 1) * self.accumulate)
@@ -178,7 +211,6 @@ class Recipe:
         iterations = max(1, min(8, round(40 / epochs)))
         return Settings(
             mode=self.mode,
-            method=self.method,
             epochs=epochs,
             iterations_per_epoch=iterations,
             learning_rate=self.learning_rate,
@@ -196,7 +228,8 @@ class Recipe:
 
     def retraining_epochs(self, *, steps_per_epoch: int, share: float = 1.0) -> int:
         """Return the passes over the data of retraining, or a share of them, at least one where there are some."""
-        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(_RETRAIN_STEPS, steps_per_epoch)
+        steps = _RETRAIN_STEPS + (_PRUNE_STEPS if self.chooses_at_once else 0)
+        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(steps, steps_per_epoch)
         return math.ceil(share * whole)
 
 
@@ -245,8 +278,8 @@ class CalibrationOptions:
         effort: ``"quick"``, ``"normal"`` or ``"best"``: how much is looked at.
         memory: bytes that statistics and activations may take, such as ``"4GB"``.
         max_drop: instead of a budget, points of held-out accuracy that may be lost (of agreement with the original
-            without labels; where the outputs are numbers, hundredths of their variance): the smallest network that
-            loses no more is searched for.
+            without labels; where the outputs are numbers, hundredths of their variance), or ``"2%"`` of what the
+            original has: the smallest network that loses no more is searched for.
         by: what that costs the least of: ``"macs"``, ``"params"``, ``"size"`` or ``"latency"``.
 
     Raises:
@@ -261,23 +294,19 @@ class CalibrationOptions:
 
     effort: str = "normal"
     memory: str = "4GB"
-    max_drop: float | None = None
+    max_drop: float | str | None = None
     by: "CostKind" = "macs"
 
     def __post_init__(self) -> None:
         # Imported late, as above.
         from onnxadmm.calibrate.effort import effort_of
         from onnxadmm.plan.budget import COUNTED
+        from onnxadmm.plan.drop import parse_drop
 
         effort_of(self.effort)
         _ = self.memory_bytes
-        if self.max_drop is not None and not 0 < self.max_drop <= 100:
-            raise OptionError(
-                "--max-drop",
-                expected="points above 0 and at most 100",
-                found=f"{self.max_drop:g}",
-                way_out="1 is usual",
-            )
+        if self.max_drop is not None:
+            parse_drop(self.max_drop)
         if self.by not in COUNTED:
             kinds = list(COUNTED)
             expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"

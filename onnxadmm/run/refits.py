@@ -38,6 +38,13 @@ def feeds_of(network: Network, data: ArrayDataset) -> list[Mapping[str, Array]]:
     return [{**batch.inputs, **data.held} for batch in data.batches(size, pad_last=not batch_is_free(model))]
 
 
+def some_samples(training: Training) -> ArrayDataset:
+    """Return the training samples that layers are fitted to, drawn at random and always the same."""
+    samples = training.samples
+    generator = np.random.default_rng([training.seed, _ORDER])
+    return samples.take(np.sort(generator.permutation(len(samples))[:REFIT_SAMPLES]))
+
+
 def refitted(training: Training, model: Model, units: Units, pruned: Pruned) -> Pruned:
     """Return what pruning decided with the weights of the original, fitted anew without the units that go.
 
@@ -51,16 +58,13 @@ def refitted(training: Training, model: Model, units: Units, pruned: Pruned) -> 
     if pruned.zeros or pruned.keep.all():
         return pruned
     network = Network(model, units)
-    samples = training.samples
-    generator = np.random.default_rng([training.seed, _ORDER])
-    chosen = np.sort(generator.permutation(len(samples))[:REFIT_SAMPLES])
     effort = replace(EFFORTS["normal"], threads=usable_cores())
     journal = training.journal
     with journal.stage("refit", total=len(layers_to_fit(network, pruned.keep, thinned=False))):
         fitted = refit(
             network,
             pruned.keep,
-            feeds_of(network, samples.take(chosen)),
+            feeds_of(network, some_samples(training)),
             effort,
             on_layer=lambda _: journal.progress.advance(),
         )

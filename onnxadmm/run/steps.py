@@ -33,6 +33,7 @@ from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import first_look
 from onnxadmm.run.ending import Ending, Finished, Option
 from onnxadmm.run.forecast import (
+    STAGE,
     TRYING_BYTES,
     Forecast,
     forecast_of,
@@ -49,8 +50,8 @@ from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.proving import cut_and_proven
 from onnxadmm.run.reading import read_training
-from onnxadmm.run.recipe import MOST_LOST
-from onnxadmm.run.refits import refitted
+from onnxadmm.run.recipe import MOST_LOST, CalibrationOptions
+from onnxadmm.run.refits import refitted, some_samples
 from onnxadmm.run.shared import HELD_OUT, TEST, Reading, Shared, grown, without_amounts
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.run.trying import try_step, warn_of_frozen
@@ -257,14 +258,16 @@ class Compression:
         Raises:
             OptionError: not even the least fits.
         """
-        calibration = self.choices.calibration
         if self._before is not None:
             return None
+        calibration = self._calibration()
         if calibration is not None:
-            expected = Calibration(self.training, calibration).expected(self.ready, self.units, self.problem)
-            return forecast_of_calibration(
-                expected, self.training, self.ready, self.units, self.problem, ending=self.ending
-            )
+            with self.journal.stage(STAGE):
+                expected = calibration.expected(self.ready, self.units, self.problem)
+                self._forecast = forecast_of_calibration(
+                    expected, self.training, self.ready, self.units, self.problem, ending=self.ending
+                )
+            return self._forecast
         if self._reading.paces is None:
             minutes = self.choices.max_minutes
             self._reading.paces, recipe = foresee(
@@ -315,8 +318,8 @@ class Compression:
         """Return the small model, trained; what was pruned; and the proof of the cut."""
         keep, begun = checkpoints.keep, self._begun
         self.shared.refuse_other(self._header())
-        if self.choices.calibration is not None:
-            calibration = Calibration(self.training, self.choices.calibration, dict(self.shared.calibration))
+        calibration = self._calibration()
+        if calibration is not None:
             pruned = calibration.prune(self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun)
             self.shared.calibration = calibration.measured
         else:
@@ -337,9 +340,18 @@ class Compression:
             )
         part = 1.0 if self._goes_on is None else self.shared.retrain_epochs
         result = self.training.retrain(small, pruned, keep_state=keep, resume=begun, part_of_epochs=part)
-        if self.choices.calibration is None:
+        if calibration is None:
             self.shared.pruned = grown(pruned, result, self.ready, self.units)
         return result, pruned, verification
+
+    def _calibration(self) -> Calibration | None:
+        """What chooses units and fits layers before anything trains; None where the network trains meanwhile."""
+        measured, training = dict(self.shared.calibration), self.training
+        if self.choices.calibration is not None:
+            return Calibration(training, self.choices.calibration, measured)
+        if self.choices.recipe.chooses_at_once:
+            return Calibration(replace(training, samples=some_samples(training)), CalibrationOptions(), measured)
+        return None
 
     def _variants(self, saved: Model, folder: Path | None) -> list[Variant]:
         """The result in the other forms that were asked for, written into a folder where there is one."""
@@ -460,6 +472,6 @@ class Compression:
             ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,
-            fitted=() if self.choices.calibration is None else tuple(sorted(pruned.weights)),
+            fitted=() if self._calibration() is None else tuple(sorted(pruned.weights)),
             note=describe_goal(self.choices.budget_met(self.problem.cost, pruned.keep), self.choices.targets),
         )

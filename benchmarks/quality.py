@@ -1,0 +1,273 @@
+"""What is left of a network's accuracy, method by method: the same data, teacher, optimiser and steps for all.
+
+Run from the root of the repository: ``python -m benchmarks.quality --cifar FOLDER``, with FOLDER, ``--mnist`` and
+``--models`` as for ``benchmarks.calibration``. A *cell* is a network, a budget, a method and a seed. Every cell is a
+file of benchmarks/results/quality/ and is measured once: what is there is not measured again, so that the queue may be
+stopped and begun as one likes; ``--again`` forgets them, ``--only`` names some by the start of their names. The classes
+that each result gives the test images lie beside it (``.npz``), for tests that pair them.
+
+A method chooses units and gives weights to start from; then the small network is retrained as ``compress`` does it.
+Steps are the same for all: what a method does not spend on choosing, its small network is retrained for. Held-out data
+choose among retraining rates and states; the test images are looked at once, at the end. Writes
+benchmarks/quality.md from all files there are.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.calibration import CIFAR, Images, prepared
+from benchmarks.calibration import Network as Pictured
+from benchmarks.quality_methods import METHODS
+from benchmarks.quality_table import PAGE, render
+from onnxadmm.bench.simd import this_machine
+from onnxadmm.bench.versions import package_versions
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.runtime import open_session
+from onnxadmm.plan.budget import budget_of
+from onnxadmm.plan.problem import Limits
+from onnxadmm.progress import SILENT
+from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run.choices import Choices
+from onnxadmm.run.ending import Ending
+from onnxadmm.run.journal import Journal
+from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.steps import Compression
+from onnxadmm.surgery import find_groups
+from onnxadmm.units.cost import Cost
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results" / "quality"
+#: Retraining rates that held-out data choose from, for every method by itself.
+RATES: Final = (1e-3, 3e-3)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network, and how long it is trained.
+
+    Attributes:
+        pictured: the network and its images.
+        shares: of the MACs (LeNet-5: parameters) that may stay.
+        samples: training images.
+        epochs: of choosing, where a method trains for that, and of retraining.
+        batch: samples of a step.
+        augment: of the training images.
+    """
+
+    pictured: Pictured
+    shares: tuple[float, ...]
+    samples: int
+    epochs: tuple[int, int]
+    batch: int
+    augment: str
+
+
+SETTINGS: Final = {
+    "resnet20": Setting(
+        Pictured("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (3, 6), 64, "flip,crop2"
+    ),
+    "mobilenetv2": Setting(
+        Pictured("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (3, 6), 64, "flip,crop2"
+    ),
+    "cifarnet": Setting(
+        Pictured("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (3, 6), 64, "flip,crop2"
+    ),
+    "lenet5": Setting(
+        Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}), (0.02,), 20_000, (4, 4), 128, ""
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement."""
+
+    network: str
+    share: float
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"{self.network}-{self.share:g}-{self.method}-{self.seed}"
+
+
+@dataclass
+class Result:
+    """What came out.
+
+    Attributes:
+        cell: which one.
+        accuracy: on the test images, of the original and of the result.
+        held_out: on the held-out images, of the network when cut and of the result.
+        macs, parameters: of the original and of the result.
+        epochs: of choosing and of retraining.
+        rate: of retraining, that held-out data chose.
+        seconds: wall-clock time of choosing and of retraining at that rate.
+        machine, versions: it was measured with.
+    """
+
+    cell: Cell
+    accuracy: tuple[float, float]
+    held_out: tuple[float, float]
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+    epochs: tuple[int, int]
+    rate: float | None
+    seconds: tuple[float, float]
+    machine: dict[str, Any] = field(default_factory=lambda: asdict(this_machine()))
+    versions: dict[str, str] = field(default_factory=package_versions)
+
+
+def queue() -> Iterator[Cell]:
+    """Every cell, those of the first seed first."""
+    for seed in range(3):
+        for name, setting in SETTINGS.items():
+            for share in setting.shares:
+                for method in METHODS:
+                    yield Cell(name, share, method, seed)
+
+
+def begin(cell: Cell, images: Images, path: Path) -> Compression:
+    """Find the units and read the data."""
+    setting = SETTINGS[cell.network]
+    pictured = setting.pictured
+    pixels, labels = images.all(pictured.data, "train")
+    chosen = np.random.default_rng(0).permutation(len(labels))[: setting.samples]
+    method = METHODS[cell.method]
+    recipe = Recipe(
+        method="paper" if cell.method == "paper" else "default",
+        epochs=setting.epochs[0],
+        retrain_epochs=setting.epochs[1] + (0 if method.trains else setting.epochs[0]),
+        batch_size=setting.batch,
+        workers=1,
+    )
+    choices = Choices(
+        budget=budget_of(pictured.budget, cell.share),
+        targets={},
+        limits=Limits(round_to=1),
+        preprocessing=Preprocessing(mean=pictured.mean, std=pictured.std, augment=setting.augment),
+        calibration=None,
+        recipe=recipe,
+        ignore=(),
+        inexact=False,
+        simplified=True,
+        seed=cell.seed,
+        input_shapes=None,
+        custom_ops=None,
+        rules=None,
+        max_minutes=None,
+        inputs={},
+    )
+    ending = Ending(sparse=True, single_file=False, int8=False, fp16=False, timing=None, options={})
+    run = Compression(load(path), choices, Journal(SILENT), ending)
+    run.find()
+    run.read((pixels[chosen], labels[chosen]), None)
+    return run
+
+
+def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArray[np.uint8]]:
+    """Choose, cut, retrain with every rate; return the best on held-out data and its classes of the test images."""
+    method, training = METHODS[cell.method], run.training
+    start = time.perf_counter()
+    pruned = method.choose(run)
+    chosen = time.perf_counter()
+    small = shrink(with_constants(run.ready, pruned.weights), run.units, pruned.keep)
+    cut = _held_out(run, small)
+    best, rate, seconds = (cut, small), None, 0.0
+    for each in RATES if method.retrains else ():
+        begun = time.perf_counter()
+        trained = replace(training, recipe=replace(training.recipe, retrain_learning_rate=each))
+        result = trained.retrain(small, pruned, keep_state=_forget, resume={})
+        found = _held_out(run, result)
+        if found > best[0] or rate is None:
+            best, rate, seconds = (found, result), each, time.perf_counter() - begun
+    network = SETTINGS[cell.network].pictured
+    before, after = (classes(model, network, images) for model in (run.model, best[1]))
+    _, labels = images.all(network.data, "test")
+    sizes = [_sizes(model) for model in (run.model, best[1])]
+    epochs = training.recipe.epochs if method.trains else 0, training.recipe.retrain_epochs if method.retrains else 0
+    outcome = Result(
+        cell,
+        accuracy=(float((before == labels).mean()), float((after == labels).mean())),
+        held_out=(cut, best[0]),
+        macs=(sizes[0][0], sizes[1][0]),
+        parameters=(sizes[0][1], sizes[1][1]),
+        epochs=(epochs[0] or 0, epochs[1] or 0),
+        rate=rate,
+        seconds=(chosen - start, seconds),
+    )
+    return outcome, after
+
+
+def classes(model: Model, network: Pictured, images: Images) -> NDArray[np.uint8]:
+    """The class that a model gives every test image, uint8 ``[n]``."""
+    pictures, labels = images.all(network.data, "test")
+    found = np.empty(len(labels), np.uint8)
+    with open_session(model, threads=1) as session:
+        for start in range(0, len(labels), 500):
+            part = slice(start, start + 500)
+            outputs = session.run({session.inputs[0]: prepared(network, pictures[part])})
+            found[part] = next(iter(outputs.values())).argmax(axis=1)
+    return found
+
+
+def _held_out(run: Compression, model: Model) -> float:
+    found = run.training.metrics(model, run.training.held_out).accuracy
+    assert found is not None
+    return found
+
+
+def _sizes(model: Model) -> tuple[int, int]:
+    units = find_groups(model)
+    return round(Cost(units, "macs").dense()), round(Cost(units, "params").dense())
+
+
+def _forget(state: Mapping[str, object]) -> None:
+    """These runs keep no checkpoint."""
+
+
+def main() -> int:
+    """Measure what was asked for and is not there yet, and write the page."""
+    parser = argparse.ArgumentParser(description="Accuracy after pruning, beside every baseline.")
+    parser.add_argument("--cifar", type=Path, help="folder with train/CLASS/* and test/CLASS/*, or the two .npz")
+    parser.add_argument("--mnist", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "models")
+    parser.add_argument("--only", nargs="+", default=[""], help="cells whose names begin so")
+    parser.add_argument("--again", action="store_true", help="forget what was measured of them")
+    given = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        images = Images(given, Path(folder))
+        for cell in queue():
+            path = RESULTS / f"{cell.name}.json"
+            if not cell.name.startswith(tuple(given.only)) or (path.exists() and not given.again):
+                continue
+            pictured = SETTINGS[cell.network].pictured
+            if pictured.data == "cifar" and given.cifar is None:
+                continue
+            own = ROOT / "benchmarks" / "models" / pictured.file
+            run = begin(cell, images, own if own.exists() else given.models / pictured.file)
+            result, found = measure(cell, run, images)
+            np.savez_compressed(path.with_suffix(".npz"), classes=found)
+            path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+            print(f"{cell.name}: {100 * result.accuracy[0]:.2f} -> {100 * result.accuracy[1]:.2f} %", file=sys.stderr)
+    cells = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    PAGE.write_text(render(cells, METHODS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The page of benchmarks/quality.py, from the files of its cells."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import mean
+from typing import Any, Final
+
+from benchmarks.quality_methods import Method
+
+PAGE: Final = Path(__file__).resolve().parent / "quality.md"
+TITLES: Final = {
+    "resnet20": "ResNet-20 on CIFAR-10",
+    "cifarnet": "A VGG-like network on CIFAR-10",
+    "mobilenetv2": "A MobileNetV2 for 32 x 32 pictures on CIFAR-10",
+    "lenet5": "LeNet-5 on MNIST",
+}
+Cells = Sequence[Mapping[str, Any]]
+
+
+def render(cells: Cells, methods: Mapping[str, Method]) -> str:
+    """Return the page, in Markdown."""
+    lines = [
+        "# What is left of accuracy, method by method",
+        "",
+        "Every method has the same training images, teacher, optimiser and number of steps: what one does not spend "
+        "on choosing units, its small network is retrained for. Held-out images choose among two retraining "
+        "rates and all states; accuracy is that of the whole test set. The mean over the seeds stands first, the range "
+        "behind it.",
+    ]
+    for network, title in TITLES.items():
+        own = sorted((cell for cell in cells if cell["cell"]["network"] == network), key=_share, reverse=True)
+        for share, group in groupby(own, key=_share):
+            here = list(group)
+            kind = "parameters" if network == "lenet5" else "MACs"
+            lines += ["", f"## {title}, {100 * share:g} % of the {kind}", "", *_table(here, methods)]
+    machines = sorted({f"{cell['machine']['cpu']}, {cell['machine']['simd']}" for cell in cells})
+    lines += ["", f"Measured on {'; '.join(machines)}, shared with other work, by `python -m benchmarks.quality`."]
+    return "\n".join(lines) + "\n"
+
+
+def _share(cell: Mapping[str, Any]) -> float:
+    return float(cell["cell"]["share"])
+
+
+def _table(cells: Cells, methods: Mapping[str, Method]) -> list[str]:
+    lines = [
+        f"The original: {100 * cells[0]['accuracy'][0]:.2f} %, {cells[0]['macs'][0]:,} MACs, "
+        f"{cells[0]['parameters'][0]:,} parameters.",
+        "",
+        "| units and weights by | test accuracy | held-out when cut | MACs | parameters | epochs | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    found = {name: [cell for cell in cells if cell["cell"]["method"] == name] for name in methods}
+    known = {name: own for name, own in found.items() if own}
+    for name in sorted(known, key=lambda name: -mean(cell["accuracy"][1] for cell in known[name])):
+        own = known[name]
+        accuracies = [100 * cell["accuracy"][1] for cell in own]
+        spread = f" ({min(accuracies):.2f} to {max(accuracies):.2f})" if len(own) > 1 else ""
+        epochs = " + ".join(str(count) for count in own[0]["epochs"])
+        cut = mean(100 * cell["held_out"][0] for cell in own)
+        lines.append(
+            f"| {methods[name].title} | {mean(accuracies):.2f} %{spread} | {cut:.1f} % "
+            f"| {mean(cell['macs'][1] for cell in own):,.0f} | {mean(cell['parameters'][1] for cell in own):,.0f} "
+            f"| {epochs} | {len(own)} |"
+        )
+    return lines

@@ -1,0 +1,141 @@
+"""Whole runs of ``--method calibrated``: units chosen before anything trains, every step for the small network."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onnxadmm as oa
+from onnxadmm.demo import DemoFiles
+from onnxadmm.errors import OptionError
+from onnxadmm.run.forecast import STAGE
+from tests.conftest import Command
+from tests.run.test_resume import assert_same_result
+from tests.shared import needs_training
+
+Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
+RECIPE = oa.Recipe(method="calibrated", retrain_epochs=3, batch_size=64)
+
+pytestmark = pytest.mark.usefixtures("quick_latency")
+
+
+def _run(digits: DemoFiles, data: Digits, **named: Any) -> oa.Compressed:
+    given: dict[str, Any] = {"budget": oa.Budget(params=0.2), "bench": False, "recipe": RECIPE}
+    return oa.compress(digits.model, data=data, **{**given, **named})
+
+
+@needs_training
+@pytest.mark.slow
+def test_nothing_trains_before_the_cut_and_the_small_network_learns_behind_it(
+    digits: DemoFiles, few_digits: Digits
+) -> None:
+    result = _run(digits, few_digits)
+    assert [(row.stage, row.epoch) for row in result.report.history] == [
+        ("retrain", 1.0),
+        ("retrain", 2.0),
+        ("retrain", 3.0),
+    ]
+    assert result.verification is not None
+    assert result.verification.passed
+    (line,) = result.budgets
+    assert 0.9 * line.limit < line.reached <= line.limit
+    names = [stage.name for stage in result.report.stages]
+    assert names.index(STAGE) < names.index("calibrate") < names.index("refit") < names.index("retrain")
+    assert {stage.name for stage in result.report.forecast} >= {"calibrate", "retrain"}
+    assert "--method calibrated" in result.report.command
+    assert "--epochs" not in result.report.command
+
+
+@needs_training
+@pytest.mark.slow
+def test_labels_are_learnt_from(digits: DemoFiles, few_digits: Digits) -> None:
+    images, labels = few_digits
+    wrong = np.roll(np.arange(10), 1)[labels].astype(labels.dtype)
+    taught = replace(RECIPE, distillation=0.0, retrain_epochs=6)
+    right, other = (
+        _run(digits, (images, each), recipe=taught, expect_accuracy=0, test=few_digits) for each in (labels, wrong)
+    )
+    assert right.after.test is not None
+    assert other.after.test is not None
+    assert other.after.test.value < right.after.test.value - 0.3
+
+
+@needs_training
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["in the fit", "in retraining"])
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    at: str, digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxadmm.run.checkpoint._SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("onnxadmm.run.checkpoint._SHARE_OF_TIME", 1e9)
+    _run(digits, few_digits, out=tmp_path / "whole")
+    told = 0
+
+    def second_epoch(event: object) -> None:
+        nonlocal told
+        told += isinstance(event, oa.Iteration)
+        if told == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if at == "in the fit":
+            patch.setattr("onnxadmm.run.calibrations.refit", lambda *given, **named: 1 / 0)
+        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)):
+            _run(digits, few_digits, out=tmp_path / "cut", progress=second_epoch)
+    _run(digits, few_digits, out=tmp_path / "cut", resume=True)
+    assert_same_result(tmp_path / "cut", tmp_path / "whole")
+
+
+@needs_training
+@pytest.mark.slow
+def test_a_sweep_measures_the_groups_once(digits: DemoFiles, few_digits: Digits, tmp_path: Path) -> None:
+    found = oa.sweep(
+        digits.model, data=few_digits, recipe=RECIPE, bench=False, amounts={"params": [0.3, 0.1]}, out=tmp_path / "both"
+    )
+    assert len(found.points) == 2
+    alone = _run(digits, few_digits, budget=oa.Budget(params=0.1), out=tmp_path / "alone")
+    assert alone.verification is not None
+    plans = [oa.Plan.read(folder / "plan.json") for folder in (tmp_path / "both" / "params-0.1", tmp_path / "alone")]
+    assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": 3}, ("--epochs", "found 3", "--retrain-epochs")),
+        ({"mode": "joint"}, ("--mode", "joint")),
+        ({"refit": True}, ("--refit",)),
+    ],
+)
+def test_options_of_pruning_are_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(OptionError) as error:
+        replace(RECIPE, **changes)
+    for word in words:
+        assert word in str(error.value)
+    assert "--method calibrated" in str(error.value)
+
+
+def test_its_epochs_cannot_be_shortened(digits: DemoFiles, few_digits: Digits) -> None:
+    with pytest.raises(OptionError, match=r"--quick: expected .* found --method calibrated"):
+        _run(digits, few_digits, quick=True)
+
+
+def test_the_small_network_has_the_steps_of_both_trainings() -> None:
+    usual, calibrated = oa.Recipe(), oa.Recipe(method="calibrated")
+    pruned = usual.settings(steps_per_epoch=100).epochs
+    assert calibrated.retraining_epochs(steps_per_epoch=100) == pruned + usual.retraining_epochs(steps_per_epoch=100)
+    assert replace(calibrated, retrain_epochs=2).retraining_epochs(steps_per_epoch=100) == 2
+
+
+@needs_training
+@pytest.mark.slow
+def test_the_command_line_takes_it(digits: DemoFiles, command: Command, tmp_path: Path) -> None:
+    ran = command(
+        "compress", digits.model, "--data", digits.training, "--scale", "0.0625", "--params", "0.2", "--method",
+        "calibrated", "--retrain-epochs", "2", "--no-bench", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert ran.status == 0, ran.stderr
+    assert "calibrate" in ran.stderr + ran.stdout
