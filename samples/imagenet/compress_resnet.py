@@ -1,9 +1,10 @@
 """From a data set in the shape of ImageNet to a smaller network: pictures drawn, a small ResNet trained, compressed.
 
 Run: ``python samples/imagenet/compress_resnet.py [OUT] [--classes N] [--each N]``. Needs the training build of
-onnxruntime, no network and no download; about two minutes with the ten classes that are usual here. Pictures come as tar
-shards, and the network is measured on class folders of others. Exits with 1 below its bar: half of the
-multiply-accumulates, at most 3 points of test accuracy lost against a network that is right in 80 of 100, proven at 80 dB.
+onnxruntime, no network and no download; about two minutes with the ten classes that are usual here. Pictures come as
+tar shards, and the network is measured on class folders of others. Exits with 1 below its bar: half of the
+multiply-accumulates, at most 3 points of test accuracy lost against a network that is right in 80 of 100, proven at
+80 dB.
 """
 
 import argparse

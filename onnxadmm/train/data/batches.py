@@ -1,7 +1,9 @@
 """What a training step is given, and the datasets that give it."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,6 +91,19 @@ class Batch:
     augmented: bool = False
     origin: object | None = None
     weights: NDArray[np.float32] | None = None
+
+
+#: Stored samples by input name, and which of them are not damaged, bool ``[n]``.
+_Samples = tuple[Mapping[str, Array], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The samples of a batch: their numbers, how many of them are no fillers, and what was drawn by input name."""
+
+    chosen: IndexArray
+    count: int
+    drawn: Mapping[str, Drawn]
 
 
 @dataclass(frozen=True)
@@ -197,7 +212,32 @@ class ArrayDataset:
         pad_last: bool,
         first: int,
     ) -> Iterator[Batch]:
-        for number, start in enumerate(range(0, len(order), batch_size)):
+        full = drop_last or pad_last
+        drawn = itertools.islice(self._drawn(order, batch_size, generator, drop_last, pad_last), first, None)
+        if not any(isinstance(column, Pictures) for column in self.inputs.values()):
+            yield from (self._batch(choice, self._read(choice), full=full) for choice in drawn)
+            return
+        # The pictures of the next batch are decoded while those of this one are converted, and used.
+        with ThreadPoolExecutor(1, "pictures-ahead") as ahead:
+            waiting: tuple[_Choice, Future[_Samples]] | None = None
+            for choice in itertools.chain(drawn, (None,)):
+                following = None if choice is None else (choice, ahead.submit(self._read, choice))
+                if waiting is not None:
+                    batch = self._batch(waiting[0], waiting[1].result(), full=full)
+                    if batch.count:
+                        yield batch
+                waiting = following
+
+    def _drawn(
+        self,
+        order: IndexArray,
+        batch_size: int,
+        generator: np.random.Generator | None,
+        drop_last: bool,
+        pad_last: bool,
+    ) -> Iterator[_Choice]:
+        """Which samples are in each batch, and what was drawn for them."""
+        for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             count = len(chosen)
             if count < batch_size and drop_last:
@@ -211,24 +251,26 @@ class ArrayDataset:
                     for name in self.inputs
                     if name in self.augmentation
                 }
-            if number < first:
-                continue
-            batch = self._batch(chosen, count, drawn, full=drop_last or pad_last)
-            if batch.count:
-                yield batch
+            yield _Choice(chosen, count, drawn)
 
-    def _batch(self, chosen: IndexArray, count: int, drawn: Mapping[str, Drawn], *, full: bool) -> Batch:
+    def _read(self, choice: _Choice) -> _Samples:
+        """The stored samples of a batch, pictures decoded and cut, and which of them are not damaged."""
         samples: dict[str, Array] = {}
-        whole = np.ones(len(chosen), np.bool_)
+        whole = np.ones(len(choice.chosen), np.bool_)
         for name, stored in self.inputs.items():
             if isinstance(stored, Pictures):
-                boxes = drawn[name].boxes if name in drawn else None
-                samples[name], decoded = stored.read(chosen, boxes)
+                boxes = choice.drawn[name].boxes if name in choice.drawn else None
+                samples[name], decoded = stored.read(choice.chosen, boxes)
                 whole &= decoded
             else:
-                samples[name] = stored[chosen]
+                samples[name] = stored[choice.chosen]
+        return samples, whole
+
+    def _batch(self, choice: _Choice, read: _Samples, *, full: bool) -> Batch:
+        samples, whole = read
+        count, drawn = choice.count, choice.drawn
         inputs: dict[str, Array] = {}
-        rows = np.arange(len(chosen))
+        rows = np.arange(len(choice.chosen))
         if not whole.all():
             rows = np.where(whole, rows, np.argmax(whole)) if full and whole.any() else np.flatnonzero(whole)
             samples = {name: array[rows] for name, array in samples.items()}
@@ -240,7 +282,7 @@ class ArrayDataset:
                 change = replace(change, boxes=None) if isinstance(self.inputs[name], Pictures) else change
                 array = self.augmentation[name].apply(array, change)
             inputs[name] = self.transforms[name].apply(array)
-        used = chosen[rows]
+        used = choice.chosen[rows]
         labels = None if self.labels is None else self.labels[used]
         weights = None if self.weighing is None else self.weighing.of(used, labels)
         return Batch(inputs, labels, None, count, used, bool(drawn), origin=self.inputs, weights=weights)
