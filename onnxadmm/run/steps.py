@@ -428,6 +428,8 @@ class Compression:
         told = self.training.damage
         if told and told not in self.journal.notes:  # found while it trained, behind what was said in the beginning
             self.journal.warn(told)
+        if told := self.training.waiting:
+            self.journal.say(told)
         report = make_report(
             outcome,
             held_out=held_out,

@@ -35,6 +35,9 @@ FloatArray = NDArray[np.float32]
 #: Held-out samples that are looked at after every iteration; all of them where something is decided.
 _GLANCE = 1000
 
+#: Share of the training that is told of where it goes by waiting for pictures.
+_MUCH_WAITING = 0.1
+
 #: Epochs of retraining draw other orders of the samples than those of pruning, and statistics their own.
 _RETRAINING_ORDERS = 1_000_000
 _STATISTICS_ORDER = 2_000_000
@@ -340,7 +343,22 @@ class Training:
         The threads that make them end with the block, whatever ends it.
         """
         with ExitStack() as streams:
-            yield lambda epoch, first: streams.enter_context(closing(prefetch(self._made(epoch, first))))
+            yield lambda epoch, first: streams.enter_context(
+                closing(prefetch(self._made(epoch, first), on_wait=self._wait))
+            )
+
+    def _wait(self, seconds: float) -> None:
+        self.journal.waited += seconds
+
+    @property
+    def waiting(self) -> str:
+        """A sentence on how long both trainings waited for pictures, where that is much; empty where it is not."""
+        spent = self.journal.seconds()
+        trained, waited = spent.get("prune", 0.0) + spent.get("retrain", 0.0), self.journal.waited
+        if not self.samples.decodes or waited < _MUCH_WAITING * trained:
+            return ""
+        way = "" if self.preprocessing.cache else ": --cache DIR keeps them decoded"
+        return f"Training waited {waited:.0f} of its {trained:.0f} seconds for images to be read and decoded{way}."
 
     def _made(self, epoch: int, first: int) -> Iterator[Batch]:
         generator = np.random.default_rng([self.seed, epoch])

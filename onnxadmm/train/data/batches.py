@@ -158,6 +158,11 @@ class ArrayDataset:
         return replace(self, order=self.order[indices])
 
     @property
+    def decodes(self) -> bool:
+        """Whether pictures are decoded when a batch needs them."""
+        return any(isinstance(column, Pictures) for column in self.inputs.values())
+
+    @property
     def damage(self) -> str:
         """A sentence on the pictures that were left out because they cannot be decoded; empty without any."""
         return " ".join(column.damage.describe() for column in self.inputs.values() if isinstance(column, Pictures))
@@ -214,7 +219,7 @@ class ArrayDataset:
     ) -> Iterator[Batch]:
         full = drop_last or pad_last
         drawn = itertools.islice(self._drawn(order, batch_size, generator, drop_last, pad_last), first, None)
-        if not any(isinstance(column, Pictures) for column in self.inputs.values()):
+        if not self.decodes:
             yield from (self._batch(choice, self._read(choice), full=full) for choice in drawn)
             return
         # The pictures of the next batch are decoded while those of this one are converted, and used.

@@ -19,6 +19,7 @@ from PIL import Image
 import onnxadmm as oa
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import to_proto
+from onnxadmm.run import trainings
 from onnxadmm.train.data import cache, sources
 from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data.fit import load_data
@@ -171,7 +172,10 @@ small (float[batch, 3, 24, 24] image) => (float[batch, 3] logits)
 
 @needs_training
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
-def test_a_run_on_the_same_pictures_has_the_same_result(kind: str, tmp_path: Path, reference: Path) -> None:
+def test_a_run_on_the_same_pictures_has_the_same_result(
+    kind: str, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "_MUCH_WAITING", 0.0)
     model = with_weights(NETWORK)
     results = [
         oa.compress(
@@ -185,6 +189,8 @@ def test_a_run_on_the_same_pictures_has_the_same_result(kind: str, tmp_path: Pat
         )
         for source in (reference, source_of(kind, tmp_path))
     ]
+    for words in ("centre-cropped to 24x24", "decoded when a batch needs them", "seconds for images to be read"):
+        assert any(words in note for note in results[0].report.simplified), words
     one, two = (weights_of(result.model) for result in results)
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[name], two[name]) for name in one)
