@@ -14,6 +14,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 OUTSIDE: Final = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
     *("samples/README.md", "samples/custom_operator/README.md", "samples/digits/README.md"),
+    "samples/imagenet/README.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks").glob("*.md")),
 )
 #: Pages of the root, whose names in capitals would mean something else on a site, or hide the home page.

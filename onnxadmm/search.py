@@ -25,7 +25,8 @@ from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.shared import Shared
 from onnxadmm.surgery import Source
 from onnxadmm.sweep import Points
-from onnxadmm.train.data.sources import Raw, read_source
+from onnxadmm.train.data.raw import Raw
+from onnxadmm.train.data.sources import is_pictures, read_source
 from onnxadmm.units.cost import CostKind
 
 #: Where the networks that were tried stand, inside of the results' folder.
@@ -181,7 +182,7 @@ _KEPT: Final = (
 
 def _some(data: object) -> object:
     """Return a part of the data, where they are more than a calibration needs."""
-    if isinstance(data, (str, Path)) and Path(data).is_dir():
+    if is_pictures(data):
         return data  # images are brought to the size of the model as they are read
     raw = read_source(data)
     count = len(next(iter(raw.inputs.values())))

@@ -141,7 +141,8 @@ DOORS: dict[str, set[str]] = {
         "int8/static.py",
     },
     "onnxsim": {"graph/simplify.py"},
-    "PIL": {"train/data/folders.py"},
+    "PIL": {"train/data/pictures.py"},
+    "pyarrow": {"train/data/parquet.py"},
     "typer": {"cli"},
     "jinja2": {"report/page.py"},
 }

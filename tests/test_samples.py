@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -192,3 +192,32 @@ def _digits_for(digits: DemoFiles) -> Callable[..., NDArray[np.float32]]:
             return archive["images"][:200, None].astype(np.float32) / np.float32(16)
 
     return images
+
+
+@pytest.mark.slow
+def test_imagenet_meets_its_bar_in_three_minutes(tmp_path: Path) -> None:
+    done = run("imagenet/compress_resnet.py", tmp_path, minutes=3)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of the multiply-accumulates, test accuracy" in done.stdout
+
+
+def test_imagenet_exits_with_1_below_its_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(SAMPLES / "imagenet")
+    sample = importlib.import_module("compress_resnet")
+    size = SimpleNamespace(macs=100, test=SimpleNamespace(value=0.9))
+
+    def judged(*, macs: int = 50, accuracy: float = 0.88, snr: float = 100.0) -> int:
+        after = SimpleNamespace(macs=macs, test=SimpleNamespace(value=accuracy))
+        given = SimpleNamespace(before=size, after=after, verification=SimpleNamespace(snr_db=snr))
+        return int(sample.judged(given))
+
+    assert judged() == 0
+    assert judged(macs=51) == judged(accuracy=0.86) == judged(snr=79.0) == 1
+
+
+def test_made_pictures_are_the_same_in_every_run_and_differ_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SAMPLES / "imagenet")
+    made = importlib.import_module("make_pictures")
+    once, again = (list(made.pictures(classes=40, each=1)) for _ in range(2))
+    assert once == again
+    assert len({picture.encoded for picture in once}) == 40

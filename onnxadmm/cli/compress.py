@@ -8,6 +8,8 @@ import typer
 
 from onnxadmm.cli.options import (
     Amounts,
+    CacheOption,
+    CropOption,
     CustomOpsOption,
     ForceOption,
     IgnoreOption,
@@ -16,11 +18,13 @@ from onnxadmm.cli.options import (
     InputShapeOption,
     JsonOption,
     KeepOption,
+    MaxBadOption,
     MetricOption,
     ModelArgument,
     OutOption,
     QuietOption,
     RatioLimitOption,
+    ResizeOption,
     RoundOption,
     RulesOption,
     SeedOption,
@@ -49,7 +53,7 @@ def run(
     out: OutOption,
     amounts: Amounts,
     data: Annotated[
-        str | None, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, or a folder of class folders")
+        str | None, typer.Option("--data", help=".npz, .npy, SAMPLES,LABELS, class folders, a list, .tar or .parquet")
     ] = None,
     calibrate: Annotated[
         str | None,
@@ -84,7 +88,11 @@ def run(
     mean: Annotated[str | None, typer.Option("--mean", help="subtracted after scaling: 0.13 or 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on stored values [1/255 for bytes]")] = None,
-    augment: Annotated[str, typer.Option("--augment", help="flip,crop4 and the like")] = "",
+    augment: Annotated[str, typer.Option("--augment", help="flip,crop4 or rrc224,flip and the like")] = "",
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    max_bad: MaxBadOption = Preprocessing.max_bad,
+    cache: CacheOption = None,
     loss: Annotated[
         str | None,
         typer.Option("--loss", help="cross-entropy, mse or bce [cross-entropy; with --calibrate by the outputs]"),
@@ -282,6 +290,10 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         std=read_numbers("--std", asked.std),
         scale=asked.scale,
         augment=asked.augment,
+        resize=asked.resize,
+        crop=asked.crop,
+        max_bad=asked.max_bad,
+        cache=asked.cache,
     )
     return {
         "model": asked.model,

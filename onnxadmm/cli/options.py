@@ -58,6 +58,20 @@ InputShapeOption = Annotated[
         "--input-shape", metavar="NAME:SHAPE", help="size where the file leaves it free, x:1,3,48,320; may be repeated"
     ),
 ]
+ResizeOption = Annotated[
+    int | None,
+    typer.Option("--resize", metavar="N", help="pixels that the shorter side of images is brought to [as --crop]"),
+]
+CropOption = Annotated[
+    int | None,
+    typer.Option("--crop", metavar="N", help="pixels of the middle that is cut out of them [what the model reads]"),
+]
+MaxBadOption = Annotated[
+    float, typer.Option("--max-bad", help="share of the images that may be damaged; they are left out")
+]
+CacheOption = Annotated[
+    str | None, typer.Option("--cache", metavar="DIR", help="keeps decoded images for the next epochs and runs")
+]
 MetricOption = Annotated[
     str | None,
     typer.Option(

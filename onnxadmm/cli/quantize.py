@@ -5,15 +5,19 @@ from typing import Annotated
 import typer
 
 from onnxadmm.cli.options import (
+    CacheOption,
+    CropOption,
     CustomOpsOption,
     ForceOption,
     InputOption,
     InputShapeOption,
     JsonOption,
+    MaxBadOption,
     MetricOption,
     ModelArgument,
     OutputOption,
     QuietOption,
+    ResizeOption,
     SeedOption,
     read_inputs,
     read_numbers,
@@ -27,7 +31,7 @@ from onnxadmm.run.recipe import MOST_LOST, Preprocessing, Recipe
 def run(
     model: ModelArgument,
     output: OutputOption,
-    calibrate: Annotated[str, typer.Option("--calibrate", help="samples, labelled or not: .npz, .npy or a folder")],
+    calibrate: Annotated[str, typer.Option("--calibrate", help="samples, labelled or not: as for compress --data")],
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     max_drop: Annotated[
         float, typer.Option("--max-drop", help="points of held-out accuracy that may be lost; more stays in floats")
@@ -43,6 +47,10 @@ def run(
     mean: Annotated[str | None, typer.Option("--mean", help="subtracted after scaling: 0.13 or 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on stored values [1/255 for bytes]")] = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    max_bad: MaxBadOption = Preprocessing.max_bad,
+    cache: CacheOption = None,
     inputs: InputOption = None,
     seed: SeedOption = 0,
     input_shape: InputShapeOption = None,
@@ -65,7 +73,15 @@ def run(
             max_drop=max_drop,
             narrow=narrow,
             recipe=Recipe(loss=loss, metric=metric),  # type: ignore[arg-type]  # Recipe checks the word
-            preprocessing=Preprocessing(mean=read_numbers("--mean", mean), std=read_numbers("--std", std), scale=scale),
+            preprocessing=Preprocessing(
+                mean=read_numbers("--mean", mean),
+                std=read_numbers("--std", std),
+                scale=scale,
+                resize=resize,
+                crop=crop,
+                max_bad=max_bad,
+                cache=cache,
+            ),
             inputs=read_inputs(inputs),
             seed=seed,
             input_shapes=read_shapes(input_shape),

@@ -108,14 +108,11 @@ def _trials(training: Training, *, thorough: bool) -> list[_Trial]:
     # In a fixed random order: whatever is sorted by class has all of them among the first ones.
     chosen = data.order[np.random.default_rng(0).permutation(len(data))[: _ROUNDS[-1][0]]]
     labels = None if data.labels is None else data.labels[chosen]
-    some = replace(
-        data,
-        inputs={name: array[chosen] for name, array in data.inputs.items()},
-        labels=labels,
-        order=np.arange(len(chosen), dtype=np.int64),
-    )
+    read = {name: np.asarray(array[chosen]) for name, array in data.inputs.items()}
+    order = np.arange(len(chosen), dtype=np.int64)
+    some = replace(data, inputs=read, labels=labels, order=order, contents=None)
     given = Way("as given", replace(training.preprocessing, augment=""))
-    (name, stored), *more = some.inputs.items()
+    (name, stored), *more = read.items()
     transform = some.transforms[name]
     if more or transform.dtype.kind != "f" or stored.ndim < 2 or not np.isfinite(stored).all():
         return [_Trial(given, some, [])]

@@ -24,6 +24,7 @@ class Journal:
         workers: processes that shared a batch, at most.
         more_is_better: of the held-out figure, or less.
         training_bytes: estimate of the memory of a training step, the largest of the two trainings.
+        waited: seconds that both trainings waited for their batches.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -35,6 +36,7 @@ class Journal:
         self.workers = 1
         self.more_is_better = True
         self.training_bytes = 0
+        self.waited = 0.0
         self._before: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
         self._file: HistoryWriter | None = None

@@ -85,6 +85,10 @@ def read_training(
             class_weights=classes,
             sample_weights=samples,
             split=split,
+            resize=preprocessing.resize,
+            crop=preprocessing.crop,
+            max_bad=preprocessing.max_bad,
+            cache=preprocessing.cache,
         )
 
     whole = load(

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from onnxadmm.admm.settings import Mode, Settings, paper_settings
@@ -247,7 +248,11 @@ class Preprocessing:
     Attributes:
         mean, std: one number or one per channel, after scaling.
         scale: factor on stored values; None: 1/255 for bytes, 1 otherwise.
-        augment: ``"flip,crop4"`` and the like, while training only.
+        augment: ``"flip,crop4"``, ``"rrc224,flip"`` and the like, while training only.
+        resize: length that the shorter side of pictures is brought to; None: as short as ``crop`` allows.
+        crop: height and width of the middle that is cut out of them; None: what the model reads.
+        max_bad: share of the pictures that may be damaged; these are left out, more are refused.
+        cache: folder that keeps decoded pictures for the next epochs and runs; None: none.
 
     Examples:
         ```python
@@ -259,6 +264,14 @@ class Preprocessing:
     std: Sequence[float] | None = None
     scale: float | None = None
     augment: str = ""
+    resize: int | None = None
+    crop: int | None = None
+    max_bad: float = 0.001
+    cache: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache is not None:
+            object.__setattr__(self, "cache", str(self.cache))  # as options are kept, and compared
 
 
 def _epochs(steps: int, steps_per_epoch: int) -> int:

@@ -444,6 +444,11 @@ class Compression:
             variants = [replace(each, model=self._sized(each.model)) for each in variants]
             columns = [column_of(self.training, each.model) for each in variants]
             error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
+        told = self.training.damage
+        if told and told not in self.journal.notes:  # found while it trained, behind what was said in the beginning
+            self.journal.warn(told)
+        if told := self.training.waiting:
+            self.journal.say(told)
         report = make_report(
             outcome,
             held_out=held_out,

@@ -1,7 +1,6 @@
 """The two trainings of a run: of the whole network while it is pruned, and of the small one afterwards."""
 
 import hashlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -40,8 +39,8 @@ _GLANCE = 1000
 #: A network of classes may be so many times worse than one that says nothing while its units go.
 _SAYS_NOTHING: Final = 2.0
 
-#: Samples that are digested at once.
-_DIGEST_ROWS = 1024
+#: Share of the training that is told of where it goes by waiting for pictures.
+_MUCH_WAITING: Final = 0.1
 
 #: Epochs of retraining draw other orders of the samples than those of pruning, and statistics their own.
 _RETRAINING_ORDERS = 1_000_000
@@ -288,19 +287,19 @@ class Training:
         """
         return next(iter(self.samples.batches(self.recipe.batch_size, drop_last=True)))
 
+    @property
+    def damage(self) -> str:
+        """A sentence on the pictures that were left out because they cannot be decoded; empty without any."""
+        told = {self.samples.damage, "" if self.test is None else self.test.damage} - {""}
+        return " ".join(sorted(told))
+
     def digest(self) -> str:
-        """Sha256 of the stored samples, their labels and their division, 64 hexadecimal digits."""
+        """Sha256 of the samples in their order, their labels and their division, 64 hexadecimal digits."""
         total = hashlib.sha256()
-        arrays = {**self.samples.inputs, "": self.samples.order, "held out": self.held_out.order}
-        if self.samples.labels is not None:
-            arrays["labels"] = self.samples.labels
-        if (weighing := self.samples.weighing) is not None:
-            told = {"class weights": weighing.classes, "sample weights": weighing.samples}
-            arrays |= {name: array for name, array in told.items() if array is not None}
-        for name, array in sorted(arrays.items()):
-            total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-            for start in range(0, len(array), _DIGEST_ROWS):
-                total.update(np.ascontiguousarray(array[start : start + _DIGEST_ROWS]).data)
+        for samples in (self.samples, self.held_out):
+            samples.digest(total)
+        if (weighing := self.samples.weighing) is not None and weighing.classes is not None:
+            total.update(b"class weights\0" + np.ascontiguousarray(weighing.classes).data)
         return total.hexdigest()
 
     def network(self, model: Model) -> Network:
@@ -352,10 +351,24 @@ class Training:
         The threads that make them end with the block, whatever ends it.
         """
         with ExitStack() as streams:
-            yield lambda epoch, first: streams.enter_context(closing(prefetch(self._made(epoch, first))))
+            yield lambda epoch, first: streams.enter_context(
+                closing(prefetch(self._made(epoch, first), on_wait=self._wait))
+            )
+
+    def _wait(self, seconds: float) -> None:
+        self.journal.waited += seconds
+
+    @property
+    def waiting(self) -> str:
+        """A sentence on how long both trainings waited for pictures, where that is much; empty where it is not."""
+        spent = self.journal.seconds()
+        trained, waited = spent.get("prune", 0.0) + spent.get("retrain", 0.0), self.journal.waited
+        if not self.samples.decodes or waited < _MUCH_WAITING * trained:
+            return ""
+        way = "" if self.preprocessing.cache else ": --cache DIR keeps them decoded"
+        return f"Training waited {waited:.0f} of its {trained:.0f} seconds for images to be read and decoded{way}."
 
     def _made(self, epoch: int, first: int) -> Iterator[Batch]:
-        # Those before the first are drawn all the same: the random numbers go on where they would have been.
         generator = np.random.default_rng([self.seed, epoch])
         batches = self.samples.batches(
             self.recipe.batch_size,
@@ -363,8 +376,9 @@ class Training:
             shuffle=True,
             augment=bool(self.preprocessing.augment),
             drop_last=True,
+            first=first,
         )
-        for batch in itertools.islice(batches, first, None):
+        for batch in batches:
             yield self.teacher.label(batch) if self.teacher is not None and self.loss.needs_teacher else batch
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.fed import fixed_values
 from onnxadmm.train.data.batches import ArrayDataset
+from onnxadmm.train.data.gallery import Column, Pictures
 from onnxadmm.train.data.images import Augmentation, Transform, make_transform, parse_augmentation
 from onnxadmm.train.data.labels import check_finite, fit_labels
 from onnxadmm.train.data.names import Split, input_name
-from onnxadmm.train.data.sources import MEMORY_LIMIT, Raw, read_source
-from onnxadmm.train.data.storage import transposed_copy
+from onnxadmm.train.data.pictures import Framing
+from onnxadmm.train.data.raw import MAX_BAD, MEMORY_LIMIT, Raw, Reading
+from onnxadmm.train.data.sources import read_source
+from onnxadmm.train.data.storage import is_mapped, transposed_copy
 from onnxadmm.train.data.weights import take_sample_weights, weigh
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import CHANNELS, ModelInput, Signature
@@ -38,6 +42,10 @@ def load_data(
     class_weights: str | Sequence[float] | None = None,
     sample_weights: str | None = None,
     split: Split = "train",
+    resize: int | None = None,
+    crop: int | None = None,
+    max_bad: float = MAX_BAD,
+    cache: str | Path | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> ArrayDataset:
     """Read data and fit them to a model.
@@ -49,7 +57,7 @@ def load_data(
         mean: one number or one per channel, subtracted after scaling.
         std: one number or one per channel, divided by after that.
         scale: factor on stored values; 1/255 for uint8 and 1 for others when omitted.
-        augment: ``"flip,crop4"`` and the like, for image inputs.
+        augment: ``"flip,crop4"``, ``"rrc224,flip"`` and the like, for image inputs.
         inputs: values of inputs by name, the same for every sample and as the model reads them; an input without a
             batch has one from here or from the data.
         class_axis, ignore_index: as for ``fit_labels``.
@@ -57,16 +65,28 @@ def load_data(
         class_weights: what the classes count: ``"balanced"``, numbers or a file of them; None: all alike.
         sample_weights: name of the array among the data that says what samples count, or a file; None: all alike.
         split: which part of an archive is read that holds both, see ``read_source``.
-        memory_limit: most bytes of samples kept in memory, see ``read_source``.
+        resize: length that the shorter side of pictures is brought to; as short as ``crop`` allows when omitted.
+        crop: height and width of the middle that is cut out of them; that of the model's input when omitted.
+        max_bad: share of the pictures that may be damaged, 0 to 1; they are left out.
+        cache: folder of decoded pictures; none when omitted.
+        memory_limit: most bytes of samples kept in memory, see ``Reading``.
 
     Raises:
         DataError: the data are missing, unreadable, empty, not finite, or do not fit the model.
-        OptionError: ``mean``, ``std``, ``scale``, ``augment``, ``inputs``, ``class_axis`` or ``ignore_index`` cannot
-            be used with this model.
+        OptionError: ``mean``, ``std``, ``scale``, ``augment``, ``inputs``, ``class_axis``, ``ignore_index``,
+            ``resize``, ``crop`` or ``max_bad`` cannot be used with this model.
     """
     images = [spec for spec in signature.inputs if spec.is_image and spec.name not in (inputs or {})]
-    grey = any(spec.shape[spec.channel_axis or 1] == 1 for spec in images)
-    raw = read_source(source, memory_limit=memory_limit, grey=grey, size=_image_size(images), split=split)
+    changes = _augmentations(augment, signature, images)
+    reading = Reading(
+        framing=_framing(images, resize, crop),
+        draws_parts=any(change.part for change in changes.values()),
+        max_bad=_share(max_bad),
+        cache=None if cache is None else Path(cache),
+        memory_limit=memory_limit,
+        apart=frozenset({spec.name for spec in signature.inputs} | {sample_weights or ""}),
+    )
+    raw = read_source(source, reading=reading, split=split)
     if raw.labels is not None and raw.label_name in {spec.name for spec in signature.inputs}:
         raw = replace(raw, inputs={**raw.inputs, str(raw.label_name): raw.labels}, labels=None)
     counts = None
@@ -94,7 +114,6 @@ def load_data(
     )
     left = () if unlabelled is None or raw.labels is None else (f"Labels were left alone: {unlabelled}.",)
     transforms: dict[str, Transform] = {}
-    augmentation: dict[str, Augmentation] = {}
     for spec in signature.inputs:
         if spec.name in held:
             continue
@@ -113,22 +132,13 @@ def load_data(
             std=None if several or std is None else tuple(std),
             scale=None if several else scale,
         )
-        change = parse_augmentation(augment, channels_last=spec.channels_last)
-        if change is not None and spec.is_image and spec.name not in given:
-            augmentation[spec.name] = change
-    if augment and not augmentation:
-        raise OptionError(
-            "--augment",
-            expected="a model with an image input of rank 4",
-            found=", ".join(f"{spec.name} of rank {len(spec.shape)}" for spec in signature.inputs),
-            way_out="leave it out",
-        )
+    _refuse_parts(changes, stored)
     return ArrayDataset(
         inputs=stored,
         labels=labels.labels,
         transforms=transforms,
-        augmentation=augmentation,
-        order=np.arange(count, dtype=np.int64),
+        augmentation=changes,
+        order=np.arange(count, dtype=np.int64) if raw.order is None else raw.order,
         held=held,
         class_axis=labels.class_axis,
         notes=(*raw.notes, *labels.notes, *left),
@@ -139,14 +149,84 @@ def load_data(
             count=_class_count(signature, labels.class_axis),
             loss=loss,
         ),
+        contents=raw.contents,
     )
+
+
+def _augmentations(text: str, signature: Signature, images: Sequence[ModelInput]) -> dict[str, Augmentation]:
+    """What is done to each image input at random."""
+    found: dict[str, Augmentation] = {}
+    for spec in images:
+        change = parse_augmentation(text, channels_last=spec.channels_last)
+        if change is not None:
+            found[spec.name] = change
+    if text and not found:
+        raise OptionError(
+            "--augment",
+            expected="a model with an image input of rank 4",
+            found=", ".join(f"{spec.name} of rank {len(spec.shape)}" for spec in signature.inputs),
+            way_out="leave it out",
+        )
+    return found
+
+
+def _refuse_parts(changes: Mapping[str, Augmentation], stored: Mapping[str, Column]) -> None:
+    """Random parts are those of pictures in bytes, and as large as the model wants them."""
+    for name, change in changes.items():
+        column = stored[name]
+        height, width = column.shape[1:3] if change.channels_last else column.shape[2:4]
+        pictures = column.dtype == np.uint8 and column.shape[3 if change.channels_last else 1] in (1, 3)
+        if change.part and not (pictures and height == width == change.part):
+            raise OptionError(
+                f"--augment rrc{change.part}",
+                expected=f"images of {change.part}x{change.part} pixels, grey or RGB in bytes",
+                found=f"{column.dtype} of shape {list(column.shape[1:])} for the input {name}",
+                way_out=f"write rrc{height}" if pictures and height == width else "use flip and crop4",
+            )
+
+
+def _share(max_bad: float) -> float:
+    if not 0 <= max_bad < 1:
+        raise OptionError(
+            "--max-bad", expected="a share from 0 to below 1", found=f"{max_bad:g}", way_out="0.001 is usual"
+        )
+    return max_bad
+
+
+def _framing(images: Sequence[ModelInput], resize: int | None, crop: int | None) -> Framing:
+    """How pictures become what the model reads."""
+    grey = any(spec.shape[spec.channel_axis or 1] == 1 for spec in images)
+    fixed = _image_size(images)
+    if not images and (resize is not None or crop is not None):
+        raise OptionError(
+            "--resize and --crop", expected="a model with an image input", found="none", way_out="leave them out"
+        )
+    side = crop if crop is not None else resize
+    size = fixed if side is None or (fixed is not None and crop is None) else (side, side)
+    if fixed is not None and size != fixed:
+        raise OptionError(
+            "--crop",
+            expected=f"{fixed[1]}x{fixed[0]} pixels, as the model reads",
+            found=f"{side}x{side}",
+            way_out="leave it out, and give --resize alone",
+        )
+    if size is not None and resize is not None and resize < max(size):
+        raise OptionError(
+            "--resize",
+            expected=f"at least {max(size)} pixels, which are cut out of what it leaves",
+            found=str(resize),
+            way_out=f"write --resize {round(max(size) * 8 / 7)}",
+        )
+    if side is not None and side < 1:
+        raise OptionError("--crop", expected="at least 1 pixel", found=str(side), way_out="write --crop 224")
+    return Framing(grey, size, resize)
 
 
 def _class_count(signature: Signature, axis: int | None) -> int | None:
     return None if axis is None or signature.logits is None else signature.logits[axis]
 
 
-def _count(raw: Raw, stored: Mapping[str, Array]) -> int:
+def _count(raw: Raw, stored: Mapping[str, Column]) -> int:
     lengths = {name: len(array) for name, array in stored.items()}
     if raw.labels is not None:
         lengths["labels"] = len(raw.labels) if raw.labels.ndim else 0
@@ -169,7 +249,7 @@ def _image_size(images: Sequence[ModelInput]) -> tuple[int, int] | None:
 
 def _matched(
     raw: Raw, signature: Signature, given: Mapping[str, Array], split: Split
-) -> list[tuple[ModelInput, Array]]:
+) -> list[tuple[ModelInput, Column]]:
     """Pair inputs with their arrays: by name, by a usual name when there is one, or by position.
 
     Inputs whose value is given need none.
@@ -198,7 +278,7 @@ def _hint(held: Sequence[str]) -> str:
     return f", or give the value that {held[0]} has for every sample with --input {held[0]}=VALUE" if held else ""
 
 
-def _value_of(name: str, spec: ModelInput, array: Array) -> Array:
+def _value_of(name: str, spec: ModelInput, array: Column) -> Array:
     """The one value of an input without a batch: the array itself, or what all its rows are.
 
     Raises:
@@ -206,7 +286,9 @@ def _value_of(name: str, spec: ModelInput, array: Array) -> Array:
     """
     want = tuple(size if size is not None else -1 for size in spec.shape)
     rows = None
-    if _fits(array.shape, spec.shape):
+    if isinstance(array, Pictures):
+        pass  # which differ
+    elif _fits(array.shape, spec.shape):
         rows = array[None]
     elif -1 not in want and array.size and array.size % max(1, int(np.prod(want, dtype=np.int64))) == 0:
         rows = array.reshape(-1, *want)
@@ -223,8 +305,10 @@ def _value_of(name: str, spec: ModelInput, array: Array) -> Array:
     return np.array(rows[0], spec.dtype)
 
 
-def _fit(name: str, spec: ModelInput, array: Array, *, limit: int) -> Array:
+def _fit(name: str, spec: ModelInput, array: Column, *, limit: int) -> Column:
     """Bring samples to the layout of an input, dtype left as stored, and check that they are finite."""
+    if isinstance(array, Pictures):
+        return _laid_out(name, spec, array)
     sample = tuple(array.shape[1:])
     want = spec.shape[1:]
     layouts = [sample]
@@ -237,9 +321,9 @@ def _fit(name: str, spec: ModelInput, array: Array, *, limit: int) -> Array:
             break
     if fitted is None and len(want) == 3 and len(sample) == 3:
         if _fits((sample[2], *sample[:2]), want) and sample[2] in CHANNELS:
-            fitted = transposed_copy(name, array, (0, 3, 1, 2), limit=limit)  # [N, H, W, C] -> [N, C, H, W]
+            fitted = _transposed(name, array, (0, 3, 1, 2), limit)  # [N, H, W, C] -> [N, C, H, W]
         elif _fits((*sample[1:], sample[0]), want) and sample[0] in CHANNELS:
-            fitted = transposed_copy(name, array, (0, 2, 3, 1), limit=limit)  # [N, C, H, W] -> [N, H, W, C]
+            fitted = _transposed(name, array, (0, 2, 3, 1), limit)  # [N, C, H, W] -> [N, H, W, C]
     if fitted is None and None not in want and len(want) == 1 and int(np.prod(sample)) == want[0]:
         fitted = array.reshape(len(array), -1)
     if fitted is None or array.ndim == 0:
@@ -255,7 +339,27 @@ def _fit(name: str, spec: ModelInput, array: Array, *, limit: int) -> Array:
         )
     _check_range(f"{name}, input {spec.name}", fitted, spec.dtype)
     check_finite(f"{name}, input {spec.name}", fitted)
-    return fitted.astype(np.float32) if fitted.dtype == np.float64 and spec.dtype == np.float32 else fitted
+    if fitted.dtype == np.float64 and spec.dtype == np.float32 and not is_mapped(fitted):
+        return fitted.astype(np.float32)
+    return fitted
+
+
+def _transposed(name: str, array: Array, axes: tuple[int, ...], limit: int) -> Array:
+    """Samples with their axes in another order: a copy, or as they lie where they stay in their file."""
+    return array.transpose(axes) if is_mapped(array) else transposed_copy(name, array, axes, limit=limit)
+
+
+def _laid_out(name: str, spec: ModelInput, pictures: Pictures) -> Pictures:
+    """Pictures in the layout of an input."""
+    for layout in (pictures, pictures.with_channels_first()):
+        if _fits(layout.shape[1:], spec.shape[1:]) and spec.dtype.kind in "fu":
+            return layout
+    raise DataError(
+        f"{name}, input {spec.name}",
+        expected=f"samples of shape {_shown(spec.shape[1:])} and dtype {spec.dtype}",
+        found=f"images of shape {list(pictures.shape[1:])}",
+        way_out="choose another source, or another --crop",
+    )
 
 
 def _check_range(name: str, array: Array, dtype: np.dtype[Any]) -> None:

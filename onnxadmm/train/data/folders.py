@@ -1,99 +1,121 @@
-"""Folders of class folders of images: which classes there are, and every image as bytes of one size."""
+"""Class folders and lists of pictures: which there are, and of which class."""
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import csv
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from onnxadmm.errors import DataError
-from onnxadmm.runtime.cores import usable_cores
-from onnxadmm.train.data.storage import allocate
+from onnxadmm.train.data.listing import IMAGE_SUFFIXES, Labels, Listing, in_order, left_out
+from onnxadmm.train.data.names import LABEL_NAMES
+from onnxadmm.train.data.shelves import Files, Names
 
-Array = NDArray[Any]
-Size = tuple[int, int]
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-#: Images whose decoding is under way before the first of them is waited for.
-_DECODED_AT_ONCE = 1024
-#: Modes of pixels that are no bytes; converting them to bytes would cut off what is above 255.
-_WIDE_MODES = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+LIST_SUFFIXES: Final = frozenset({".csv", ".lst", ".txt"})
+_PATH_COLUMNS: Final = ("path", "file", "filename", "filepath", "image", "image_path", "image_id", "name")
+_LABEL_COLUMNS: Final = (*LABEL_NAMES, "class", "class_name")
+#: Files that are named where many are left out.
+_NAMED: Final = 5
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """Decoded images.
-
-    Attributes:
-        images: uint8 ``[N, H, W, 1]`` or ``[N, H, W, 3]``.
-        labels: index of the class of each, int64 ``[N]``.
-        classes: names of the class folders, in the order of their numbers.
-        notes: sentences on what was done.
-    """
-
-    images: Array
-    labels: Array
-    classes: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def read_folder(path: Path, *, grey: bool, size: Size | None, limit: int) -> ImageFolder:
-    """Decode the images of class folders, ``CLASS/NAME.jpg`` or ``CLASS/FOLDER/NAME.jpg``.
+def list_folder(path: Path) -> Listing:
+    """List the images of class folders, ``CLASS/NAME.jpg`` or ``CLASS/FOLDER/NAME.jpg``.
 
     Class folders are in alphabetical order; names that differ in a number alone are in the order of their numbers.
 
-    Args:
-        grey: with one channel instead of three.
-        size: height and width that images of another size are brought to: resized so that the shorter side fits,
-            bilinear and antialiased, and cut out of the middle; None refuses images of different sizes.
-        limit: most bytes of images in memory, see ``allocate``.
-
     Raises:
-        DataError: there are no images, or one cannot be decoded or used.
+        DataError: there are no images.
     """
     path = _folder_of_classes(path)
-    classes, notes = _in_order(_folders(path))
-    files = [(file, index) for index, name in enumerate(classes) for file in _images_in(path / name)]
-    if not files:
+    classes, notes = in_order(_folders(path))
+    names, labels, others, count = Names(), array("q"), list[str](), 0
+    for index, name in enumerate(classes):
+        for file in _files_in(path / name):
+            shown = file.relative_to(path).as_posix()
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                names.append(shown)
+                labels.append(index)
+            else:
+                others += [shown] if count < _NAMED else []
+                count += 1
+    if not names:
         raise DataError(
             str(path),
             expected="a folder of class folders with images",
             found=f"{len(classes)} folders without images",
             way_out="arrange the images as CLASS/NAME.jpg",
         )
-    first, _ = _read_image(files[0][0], grey=grey, size=size)
-    images = allocate(str(path), (len(files), *first.shape), np.uint8, limit=limit)
-
-    def decode(index: int) -> list[str]:
-        file = files[index][0]
-        image, done = _read_image(file, grey=grey, size=size)
-        if image.shape != first.shape:
-            raise DataError(
-                str(file),
-                expected=f"{first.shape[1]}x{first.shape[0]} pixels as {files[0][0].name}",
-                found=f"{image.shape[1]}x{image.shape[0]}",
-                way_out="resize all images to one size, as the model's input is open",
-            )
-        images[index] = image
-        return done
-
-    changes: Counter[str] = Counter()
-    # Decoders work outside the interpreter's lock. In order, so that the first bad file is the one that is named.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for start in range(0, len(files), _DECODED_AT_ONCE):
-            for done in pool.map(decode, range(start, min(start + _DECODED_AT_ONCE, len(files)))):
-                changes.update(done)
-    labels = np.array([index for _, index in files], np.int64)
-    empty = [name for index, name in enumerate(classes) if not (labels == index).any()]
-    notes += [f"{count:,} of {len(files):,} images {change}." for change, count in changes.items()]
+    found = np.array(labels, np.int64)
+    there = np.bincount(found, minlength=len(classes))
+    empty = [name for name, number in zip(classes, there, strict=True) if not number]
     notes += [f"No images in the class folders {', '.join(empty)} of {path}."] if empty else []
-    return ImageFolder(images, labels, tuple(classes), tuple(notes))
+    return Listing(Files(path, names), found, tuple(classes), (*notes, *left_out(others, count)))
+
+
+def list_lines(path: Path) -> Listing:
+    """List the images that stand in a file, a path and a label in each line, or a path alone.
+
+    In a ``.csv`` file commas stand between them, and a first line may name the columns; elsewhere the label is the last
+    word of a line. Paths are those from the folder of the file. Labels are numbers, or names of classes.
+
+    Raises:
+        DataError: there are no lines, or one has other parts.
+    """
+    names, labels = Names(), Labels(str(path))
+    for shown, label in _rows_of(path) if path.suffix.lower() == ".csv" else _words_of(path):
+        names.append(shown)
+        labels.append(label)
+    if not names:
+        raise DataError(
+            str(path), expected="lines of a path and a label", found="none", way_out="write e.g. cats/1.jpg,0"
+        )
+    numbers, classes, notes = labels.finished()
+    return Listing(Files(path.parent, names), numbers, classes, notes)
+
+
+def _rows_of(path: Path) -> Iterator[tuple[str, str | None]]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = (row for row in csv.reader(file) if row)
+        first = next(rows, [])
+        place, other = 0, 1 if len(first) > 1 else None
+        head = [cell.strip().lower() for cell in first]
+        named = next((head.index(name) for name in _PATH_COLUMNS if name in head), None)
+        if named is not None:
+            place, other = named, next((head.index(name) for name in _LABEL_COLUMNS if name in head), None)
+        elif len(first) > 2:
+            raise _no_row(path, ",".join(first))
+        elif first:
+            yield first[0].strip(), None if other is None else first[1].strip()
+        for row in rows:
+            if len(row) != len(first):
+                raise _no_row(path, ",".join(row))
+            yield row[place].strip(), None if other is None else row[other].strip()
+
+
+def _words_of(path: Path) -> Iterator[tuple[str, str | None]]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            whole = line.strip()
+            if Path(whole).suffix.lower() in IMAGE_SUFFIXES:
+                yield whole, None
+                continue
+            words = whole.rsplit(None, 1)
+            if len(words) != 2 or Path(words[0]).suffix.lower() not in IMAGE_SUFFIXES:
+                raise _no_row(path, whole)
+            yield words[0], words[1]
+
+
+def _no_row(path: Path, found: str) -> DataError:
+    return DataError(
+        str(path),
+        expected="a path and a label in every line, or a first line that names the columns path and label",
+        found=repr(found[:80]),
+        way_out="write e.g. cats/1.jpg,0 in a .csv file, or cats/1.jpg 0 in a .txt file",
+    )
 
 
 def _folders(path: Path) -> list[str]:
@@ -103,89 +125,19 @@ def _folders(path: Path) -> list[str]:
 def _folder_of_classes(path: Path) -> Path:
     """The folder itself, or its only folder where the class folders stand in that one."""
     names = _folders(path)
-    if len(names) == 1 and not any(_is_image(file) for file in (path / names[0]).iterdir()):
+    if len(names) == 1 and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in (path / names[0]).iterdir()):
         inside = path / names[0]
         if len(_folders(inside)) > 1:
             return inside
     return path
 
 
-def _in_order(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Class names in the order of their numbers, and a sentence where that is not the alphabetical one."""
-    parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", name) for name in names]
-    if not names or not all(parts) or len({(part[1], part[3]) for part in parts if part}) > 1:
-        return list(names), []
-    ordered = sorted(names, key=lambda name: (int("".join(filter(str.isdigit, name))), name))
-    if ordered == list(names):
-        return ordered, []
-    shown = ", ".join(ordered[:12]) + ("..." if len(ordered) > 12 else "")
-    return ordered, [f"Class folders were taken in the order of their numbers, not of the alphabet: {shown}."]
-
-
-def _images_in(folder: Path) -> Iterator[Path]:
-    """The images of a class, those one folder deeper included."""
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files of a class, those one folder deeper included."""
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from (file for file in sorted(entry.iterdir()) if _is_image(file))
-        elif _is_image(entry):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from (file for file in sorted(entry.iterdir()) if not file.is_dir() and file.name[0] != ".")
+        else:
             yield entry
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-
-
-def _read_image(path: Path, *, grey: bool, size: Size | None) -> tuple[Array, list[str]]:
-    """One image as uint8 ``[H, W, 1]`` or ``[H, W, 3]``, and what was done to it."""
-    done: list[str] = []
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise OSError("no ordinary file")
-        with Image.open(path) as image:
-            wide = image.mode in _WIDE_MODES
-            whole = _bytes_of(path, image, done) if wide else image
-            shown = whole.convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            str(path), expected="an image", found=f"one that cannot be decoded ({error})", way_out="remove or repair it"
-        ) from error
-    if size is not None and (shown.height, shown.width) != size:
-        shown = _fitted(shown, size)
-        done.append(
-            f"were resized (shorter side, bilinear, antialiased) and centre-cropped to {size[1]}x{size[0]} pixels"
-        )
-    pixels = np.asarray(shown, np.uint8)
-    return (pixels[..., None] if grey else pixels), done
-
-
-def _bytes_of(path: Path, image: Image.Image, done: list[str]) -> Image.Image:
-    """Pixels of 16 bits or floats as bytes."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if image.mode != "F" and low >= 0 and high <= 65535:
-        values = values / 257.0  # 65535 -> 255
-        done.append("have 16 bits a pixel and were scaled from 0-65535 to 0-255")
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        values = values * 255.0
-        done.append("have floats from 0 to 1 and were scaled to 0-255")
-    elif image.mode == "F" and low >= 0 and high <= 255:
-        done.append("have floats from 0 to 255 and were rounded")
-    else:
-        raise DataError(
-            str(path),
-            expected="pixels of 8 or 16 bits, or floats from 0 to 1 or to 255",
-            found=f"values from {low:g} to {high:g}",
-            way_out="scale the images, or give arrays in an .npz file with --scale",
-        )
-    return Image.fromarray(np.rint(values).astype(np.uint8))
-
-
-def _fitted(image: Image.Image, size: Size) -> Image.Image:
-    """The middle of an image whose shorter side was brought to the size."""
-    height, width = size
-    factor = max(height / image.height, width / image.width)
-    scaled = (max(width, round(image.width * factor)), max(height, round(image.height * factor)))
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    if scaled != image.size:
-        image = image.resize(scaled, Image.Resampling.BILINEAR)  # which Pillow antialiases
-    return image.crop((left, top, left + width, top + height))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.errors import OptionError
+from onnxadmm.train.data.pictures import BOX_DRAWS, resized_parts
 
 Array = NDArray[Any]
 
@@ -36,6 +37,29 @@ class Transform:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What was drawn at random for each image of a batch; None: nothing of that kind.
+
+    Attributes:
+        boxes: numbers that a part of the image is drawn of, ``[N, *BOX_DRAWS]``.
+        shifts: where the size is cut out of the padded image, rows and columns, int ``[2, N]``.
+        turned: which images are mirrored, bool ``[N]``.
+    """
+
+    boxes: NDArray[np.float64] | None
+    shifts: NDArray[np.int64] | None
+    turned: NDArray[np.bool_] | None
+
+    def of(self, places: NDArray[np.int64]) -> "Drawn":
+        """What was drawn for some of the images."""
+        return Drawn(
+            None if self.boxes is None else self.boxes[places],
+            None if self.shifts is None else self.shifts[:, places],
+            None if self.turned is None else self.turned[places],
+        )
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Random changes of images that keep their labels.
 
@@ -43,54 +67,67 @@ class Augmentation:
         flip: mirror each image left to right with probability 1/2.
         crop: pad by this many zero pixels on every side, then cut the size out again at random; 0 does not.
         channels_last: layout of the batches, ``[N, H, W, C]`` instead of ``[N, C, H, W]``.
+        part: take a random part of each image and bring it to this size, which is that of the model; 0 does not.
     """
 
     flip: bool
     crop: int
     channels_last: bool
+    part: int = 0
 
-    def apply(self, images: Array, generator: np.random.Generator) -> Array:
+    def draw(self, count: int, generator: np.random.Generator) -> Drawn:
+        """Draw what is done to so many images."""
+        boxes = generator.random((count, *BOX_DRAWS)) if self.part else None
+        shifts = generator.integers(0, 2 * self.crop + 1, (2, count)) if self.crop else None
+        return Drawn(boxes, shifts, generator.random(count) < 0.5 if self.flip else None)
+
+    def apply(self, images: Array, drawn: Drawn) -> Array:
         """Change a batch ``[N, C, H, W]`` or ``[N, H, W, C]``; the argument stays as it is."""
-        count = len(images)
         rows, columns = (1, 2) if self.channels_last else (2, 3)
-        if self.crop:
+        if drawn.boxes is not None:
+            last = images if self.channels_last else np.moveaxis(images, 1, 3)
+            parts = resized_parts(last, drawn.boxes)
+            images = parts if self.channels_last else np.moveaxis(parts, 3, 1)
+        if drawn.shifts is not None:
             height, width = images.shape[rows], images.shape[columns]
             margin = [(0, 0)] * 4
             margin[rows] = margin[columns] = (self.crop, self.crop)
             windows = np.lib.stride_tricks.sliding_window_view(np.pad(images, margin), (height, width), (rows, columns))
-            y, x = generator.integers(0, 2 * self.crop + 1, (2, count))
-            each = np.arange(count)
+            y, x = drawn.shifts
+            each = np.arange(len(images))
             # [N, rows, columns, C, H, W], or with C in front of rows: either way [N, C, H, W] is picked.
             picked = windows[each, y, x] if self.channels_last else windows[each, :, y, x]
             images = np.moveaxis(picked, 1, 3) if self.channels_last else picked
-        if self.flip:
-            turned = generator.random(count) < 0.5
-            images = np.where(turned[:, None, None, None], np.flip(images, columns), images)
+        if drawn.turned is not None:
+            images = np.where(drawn.turned[:, None, None, None], np.flip(images, columns), images)
         return images
 
 
 def parse_augmentation(text: str, *, channels_last: bool) -> Augmentation | None:
-    """Read ``"flip,crop4"``; None for an empty text.
+    """Read ``"flip,crop4"`` or ``"rrc224,flip"``; None for an empty text.
 
     Raises:
-        OptionError: a word is neither ``flip`` nor ``cropN``.
+        OptionError: a word is neither ``flip`` nor ``cropN`` nor ``rrcN``.
     """
-    flip, crop = False, 0
+    flip, crop, part = False, 0, 0
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
-        match = re.fullmatch(r"crop([1-9]\d{0,3})", word)
+        match = re.fullmatch(r"(crop|rrc)([1-9]\d{0,3})", word)
         if word == "flip":
             flip = True
+        elif match is not None and match.group(1) == "crop":
+            crop = int(match.group(2))
         elif match is not None:
-            crop = int(match.group(1))
+            part = int(match.group(2))
         else:
             raise OptionError(
                 "--augment",
-                expected="flip and cropN (N pixels, e.g. crop4), separated by commas",
+                expected="flip, cropN (N pixels, e.g. crop4) and rrcN (random parts, resized to N pixels), "
+                "separated by commas",
                 found=word,
-                way_out="write flip,crop4",
+                way_out="write flip,crop4 or rrc224,flip",
             )
-    return Augmentation(flip, crop, channels_last) if words else None
+    return Augmentation(flip, crop, channels_last, part) if words else None
 
 
 def make_transform(

@@ -3,7 +3,8 @@
 import contextvars
 import queue
 import threading
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,7 +12,9 @@ T = TypeVar("T")
 _END = object()
 
 
-def prefetch(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
+def prefetch(
+    items: Iterator[T], *, depth: int = 2, on_wait: Callable[[float], object] | None = None
+) -> Generator[T, None, None]:
     """Go through ``items`` in a thread of its own, at most ``depth`` of them ahead of whoever reads.
 
     Order and values are those of ``items``. The thread ends when ``items`` end, when they raise (the reader gets the
@@ -20,6 +23,7 @@ def prefetch(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
     Args:
         items: nobody else may read it from now on.
         depth: items that are made and not yet read; at least 1.
+        on_wait: given the seconds that the reader waited, for each item.
     """
     if depth < 1:
         raise ValueError(f"depth: expected at least 1, found {depth}")
@@ -49,13 +53,21 @@ def prefetch(items: Iterator[T], *, depth: int = 2) -> Generator[T, None, None]:
     producer = threading.Thread(target=context.run, args=(produce,), name="batches-ahead", daemon=True)
     producer.start()
     try:
-        while (item := made.get()) is not _END:
+        while (item := _taken(made, on_wait)) is not _END:
             if isinstance(item, _Failure):
                 raise item.error
             yield item  # type: ignore[misc]  # the queue holds what ``items`` gave
     finally:
         stopped.set()
         producer.join()
+
+
+def _taken(made: queue.Queue[object], on_wait: Callable[[float], object] | None) -> object:
+    begin = time.perf_counter()
+    item = made.get()
+    if on_wait is not None:
+        on_wait(time.perf_counter() - begin)
+    return item
 
 
 class _Failure:

@@ -1,90 +1,74 @@
 """Reading data as they come: files, folders, arrays and iterables. What fits the model is decided elsewhere."""
 
+import glob
 import gzip
+import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.errors import DataError
-from onnxadmm.train.data.batches import concatenate
-from onnxadmm.train.data.folders import Size, read_folder
-from onnxadmm.train.data.names import Split, label_name, labels_beside, of_split
+from onnxadmm.train.data.folders import LIST_SUFFIXES, list_folder, list_lines
+from onnxadmm.train.data.names import Split, labels_beside, of_split
+from onnxadmm.train.data.parquet import PARQUET_SUFFIXES, read_parquet
+from onnxadmm.train.data.raw import MEMORY_LIMIT, Raw, Reading, from_listing, from_mapping, to_array
+from onnxadmm.train.data.sequences import is_by_number, read_items
+from onnxadmm.train.data.tars import TAR_SUFFIXES, list_tars
 
 Array = NDArray[Any]
 
-#: Most bytes of samples that are kept in memory.
-MEMORY_LIMIT = 4 << 30
+#: Larger arrays stay in their file, of which is read what is needed.
+_MAPPED_FROM: Final = 256 << 20
+_SHARD_SUFFIXES: Final = (*TAR_SUFFIXES, *PARQUET_SUFFIXES)
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
-@dataclass(frozen=True)
-class Raw:
-    """Data as read.
-
-    Attributes:
-        name: what messages call it.
-        inputs: arrays by name, or under position numbers ``"0"``, ``"1"``... when they came without names.
-        labels: None without labels.
-        classes: names of the classes when a folder gave them.
-        notes: sentences on what was done while reading.
-        label_name: name of the array that was taken for labels; None where they had none.
-    """
-
-    name: str
-    inputs: Mapping[str, Array]
-    labels: Array | None
-    classes: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-    label_name: str | None = None
-
-
-def read_source(
-    source: object,
-    *,
-    memory_limit: int = MEMORY_LIMIT,
-    grey: bool = False,
-    size: Size | None = None,
-    split: Split = "train",
-) -> Raw:
+def read_source(source: object, *, reading: Reading | None = None, split: Split = "train") -> Raw:
     """Read any supported source.
 
     Args:
         source: a path (``.npz``; ``SAMPLES,LABELS`` or ``SAMPLES`` as ``.npy`` or in the IDX format; a folder of class
-            folders), an ``(x, y)`` tuple, one array, a mapping of arrays, or an iterable of batches (arrays, tuples or
-            mappings).
-        memory_limit: most bytes kept in memory; an iterable that takes more is refused, the decoded images of a folder
-            go to a temporary file.
-        grey: read images of folders with one channel instead of three.
-        size: height and width that images of folders are brought to; None where the model leaves it open.
+            folders, a list of images, tar archives, tables in the Parquet format), an ``(x, y)`` tuple, one array, a
+            mapping of arrays, an iterable of batches (arrays, tuples or mappings) or of samples, or a data set that
+            gives samples by number.
+        reading: how pictures are read, and what may lie in memory.
         split: which part of an archive is read that holds both, as ``x_train`` and ``x_test``.
 
     Raises:
         DataError: whatever is missing, unreadable, empty or of no known kind.
     """
+    reading = reading if reading is not None else Reading()
     if isinstance(source, str | Path):
-        return _read_path(source, grey=grey, size=size, split=split, limit=memory_limit)
+        return _read_path(source, reading, split)
     if isinstance(source, Mapping):
-        return _from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()}, split)
+        return from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()}, split)
     if _is_array(source):
         return Raw("data", {"0": to_array(source, "data")}, None)
     if isinstance(source, tuple) and len(source) >= 2 and all(_is_array(part) for part in source):
         parts = [to_array(part, "data") for part in source]
         return Raw("data", {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
-    if isinstance(source, Iterable):
-        return _from_batches(source, memory_limit, split)
+    if isinstance(source, Iterable) or is_by_number(source):
+        return read_items(source, reading, split)
     raise DataError(
         "data",
-        expected="a path, arrays, or an iterable of batches",
+        expected="a path, arrays, an iterable of batches or samples, or a data set that gives samples by number",
         found=type(source).__name__,
         way_out="see the documentation of the data sources",
+    )
+
+
+def is_pictures(source: object) -> bool:
+    """Whether a path holds pictures by its kind: they are divided and brought to a size as they are read."""
+    return isinstance(source, str | Path) and (
+        Path(source).is_dir() or Path(source).suffix.lower() in LIST_SUFFIXES or bool(_shards(str(source)))
     )
 
 
@@ -92,32 +76,15 @@ def _is_array(value: object) -> bool:
     return hasattr(value, "__array__") or (hasattr(value, "numpy") and hasattr(value, "shape"))
 
 
-def to_array(value: object, name: str) -> Array:
-    """Turn an array-like (torch tensors on the CPU included) into a numpy array of numbers.
-
-    Raises:
-        DataError: it holds something else, or is not an array at all.
-    """
-    for method in ("detach", "cpu"):
-        if hasattr(value, method):
-            value = getattr(value, method)()
-    try:
-        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            name, expected="arrays of numbers", found=str(error)[:200], way_out="convert them to numpy arrays"
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(name, expected="numbers", found=f"dtype {array.dtype}", way_out="convert them to numbers")
-    return array
-
-
-def _read_path(source: str | Path, *, grey: bool, size: Size | None, split: Split, limit: int) -> Raw:
+def _read_path(source: str | Path, reading: Reading, split: Split) -> Raw:
     text = str(source)
     path = Path(text)
+    if shards := _shards(text):
+        return _read_shards(shards, text, reading, split)
     if path.is_dir():
-        folder = read_folder(path, grey=grey, size=size, limit=limit)
-        return Raw(text, {"0": folder.images}, folder.labels, folder.classes, folder.notes)
+        return from_listing(text, list_folder(path), reading)
+    if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+        return from_listing(text, list_lines(path), reading)
     if path.suffix.lower() == ".npz":
         return _read_npz(_existing(path), split)
     if "," in text and not path.exists():
@@ -133,6 +100,39 @@ def _read_path(source: str | Path, *, grey: bool, size: Size | None, split: Spli
     if beside is None:
         return Raw(text, {"0": samples}, None)
     return Raw(text, {"0": samples}, _read_array(beside), notes=(f"The labels are those of {beside}.",))
+
+
+def _shards(text: str) -> list[Path]:
+    """The tar archives or Parquet tables that a path names: one, those of a pattern, or those of a folder."""
+    path = Path(text)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        shards = [file for file in files if file.name.lower().endswith(_SHARD_SUFFIXES)]
+        return shards if not any(file.is_dir() for file in files) else []
+    if not text.lower().endswith(_SHARD_SUFFIXES):
+        return []
+    if path.is_file():
+        return [path]
+    if span := re.search(r"\{(\d+)\.\.(\d+)\}", text):
+        numbers = range(int(span[1]), int(span[2]) + 1)
+        return [_existing(Path(text.replace(span[0], str(number).zfill(len(span[1]))))) for number in numbers]
+    found = sorted(Path(match) for match in glob.glob(text))
+    return found or [_existing(path)]
+
+
+def _read_shards(paths: Sequence[Path], name: str, reading: Reading, split: Split) -> Raw:
+    tables = [path for path in paths if path.suffix.lower() in PARQUET_SUFFIXES]
+    if tables and len(tables) < len(paths):
+        raise DataError(
+            name, expected="tar archives or Parquet tables", found="both", way_out="name the ones, as train-*.tar"
+        )
+    if not tables:
+        return from_listing(name, list_tars(paths, name, spool=reading.cache), reading)
+    table = read_parquet(paths, name, apart=reading.apart, split=split, limit=reading.memory_limit, spool=reading.cache)
+    if table.pictures is None:
+        return from_mapping(name, table.arrays, split)
+    raw = from_listing(name, table.pictures, reading)
+    return replace(raw, inputs={**raw.inputs, **table.arrays})
 
 
 def is_divided(source: str | Path) -> bool:
@@ -153,7 +153,7 @@ def _read_array(path: Path) -> Array:
     if path.suffix.lower() != ".npy":
         return read_idx(path)
     try:
-        array = np.load(_existing(path), allow_pickle=False)
+        array = np.load(_existing(path), mmap_mode=_mapping_of(path.stat().st_size), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise _unreadable(path, error, "an .npy file of a plain array", "write it with numpy.save") from error
     return to_array(array, str(path))
@@ -231,6 +231,30 @@ def read_idx(path: Path) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def _mapping_of(size: int) -> Literal["r"] | None:
+    """How numpy opens a file of so many bytes: a large one is mapped."""
+    return "r" if size >= _MAPPED_FROM else None
+
+
+def _mapped(path: Path, archive: Any, name: str) -> Array:
+    """An array of an archive, mapped from its file where it is large and lies there as it is."""
+    entry = next((each for each in archive.zip.infolist() if each.filename == f"{name}.npy"), None)
+    if entry is None or entry.compress_type != zipfile.ZIP_STORED or entry.file_size < _MAPPED_FROM:
+        return np.asarray(archive[name])
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)  # of the lengths of name and extra field, behind which the array lies
+        file.seek(entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4))))
+        head = (
+            np.lib.format.read_array_header_1_0
+            if np.lib.format.read_magic(file) == (1, 0)
+            else (np.lib.format.read_array_header_2_0)
+        )
+        shape, fortran, dtype = head(file)
+        if dtype.hasobject:
+            raise ValueError("pickled objects")
+        return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape, order="F" if fortran else "C")
+
+
 def _read_npz(path: Path, split: Split) -> Raw:
     try:
         if not zipfile.is_zipfile(path):
@@ -245,71 +269,8 @@ def _read_npz(path: Path, split: Split) -> Raw:
                 raise ValueError(
                     f"{unpacked / 2**30:.3g} GiB when unpacked, at most {MEMORY_LIMIT / 2**30:.3g} are read"
                 )
-            arrays = {name: archive[name] for name in names}
+            arrays = {name: _mapped(path, archive, name) for name in names}
     # RuntimeError: encrypted; NotImplementedError, which is one: an unknown compression; MemoryError: a lying header.
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
         raise _unreadable(path, error, "an .npz file of plain arrays", "write it with numpy.savez") from error
-    return _from_mapping(str(path), {name: to_array(array, f"{path}, {name}") for name, array in arrays.items()}, split)
-
-
-def _from_mapping(name: str, arrays: Mapping[str, Array], split: Split) -> Raw:
-    labels = label_name(arrays, split)
-    inputs = {key: array for key, array in arrays.items() if key != labels}
-    if not inputs:
-        raise DataError(
-            name,
-            expected="arrays named like the model's inputs, or x",
-            found=", ".join(arrays) or "nothing",
-            way_out="name them so",
-        )
-    return Raw(name, inputs, None if labels is None else arrays[labels], label_name=labels)
-
-
-def _from_batches(source: Iterable[object], limit: int, split: Split) -> Raw:
-    inputs: dict[str, list[Array]] = {}
-    labels: list[Array] = []
-    size = 0
-    for number, item in enumerate(source):
-        batch = _one_batch(item, number, split)
-        if number and (set(batch.inputs) != set(inputs) or (batch.labels is not None) != bool(labels)):
-            raise DataError(
-                f"batch {number}",
-                expected=f"the inputs {', '.join(inputs)} {'with' if labels else 'without'} labels, as in batch 0",
-                found=f"{', '.join(batch.inputs)} {'with' if batch.labels is not None else 'without'} labels",
-                way_out="give all batches the same parts",
-            )
-        parts = [*batch.inputs.values(), *([] if batch.labels is None else [batch.labels])]
-        size += sum(part.nbytes for part in parts)
-        if size > limit:
-            raise DataError(
-                "iterable of batches",
-                expected=f"at most {limit / 2**30:.3g} GiB, since part of it is held out and so all is kept in memory",
-                found=f"more after {number + 1} batches",
-                way_out="give fewer samples, uint8 images, or a folder or file",
-            )
-        for key, array in batch.inputs.items():
-            # A copy: loaders may fill the same buffer again.
-            inputs.setdefault(key, []).append(np.array(array))
-        if batch.labels is not None:
-            labels.append(np.array(batch.labels))
-    if not inputs:
-        raise DataError("iterable of batches", expected="at least one batch", found="none", way_out="give data")
-    try:
-        joined = {key: concatenate(arrays) for key, arrays in inputs.items()}
-        return Raw("data", joined, concatenate(labels) if labels else None)
-    except ValueError as error:
-        raise DataError(
-            "iterable of batches", expected="samples of one shape", found=str(error)[:200], way_out="give equal shapes"
-        ) from error
-
-
-def _one_batch(item: object, number: int, split: Split) -> Raw:
-    name = f"batch {number}"
-    if isinstance(item, Mapping):
-        return _from_mapping(name, {str(key): to_array(value, name) for key, value in item.items()}, split)
-    if isinstance(item, tuple | list) and not all(np.isscalar(part) for part in item):
-        parts = [to_array(part, name) for part in item]
-        if len(parts) == 1:
-            return Raw(name, {"0": parts[0]}, None)
-        return Raw(name, {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
-    return Raw(name, {"0": to_array(item, name)}, None)
+    return from_mapping(str(path), {name: to_array(array, f"{path}, {name}") for name, array in arrays.items()}, split)

@@ -1,6 +1,7 @@
 """What samples and classes count in the loss and in figures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.train.data.batches import Weighing
-from onnxadmm.train.data.sources import Raw, read_numbers
+from onnxadmm.train.data.gallery import Column, Pictures
+from onnxadmm.train.data.raw import Raw
+from onnxadmm.train.data.sources import read_numbers
 from onnxadmm.train.losses import IGNORED, Loss, Task
 
 Array = NDArray[Any]
@@ -62,7 +65,8 @@ def take_sample_weights(raw: Raw, name: str, inputs: Sequence[str]) -> tuple[Raw
         raise OptionError(
             _SAMPLES, expected="an array beside the model's inputs", found=f"the input {name}", way_out="rename it"
         )
-    arrays = dict(raw.inputs)
+    arrays: dict[str, Column] = dict(raw.inputs)
+    found: Column
     if name in arrays:
         found = arrays.pop(name)
     elif Path(name).suffix:
@@ -76,7 +80,7 @@ def take_sample_weights(raw: Raw, name: str, inputs: Sequence[str]) -> tuple[Raw
         )
     lengths: Mapping[str, int] = {key: len(array) for key, array in arrays.items() if array.ndim}
     length = max(lengths.values(), default=0)
-    numbers = np.asarray(found, np.float64)
+    numbers = np.zeros(0) if isinstance(found, Pictures) else np.asarray(found, np.float64)
     numbers = numbers.reshape(-1) if numbers.size == len(numbers) else numbers
     if numbers.shape != (length,) or not np.isfinite(numbers).all() or numbers.min() < 0 or not numbers.any():
         told = (
@@ -88,7 +92,7 @@ def take_sample_weights(raw: Raw, name: str, inputs: Sequence[str]) -> tuple[Raw
             found=told,
             way_out="give one weight for each sample",
         )
-    return Raw(raw.name, arrays, raw.labels, raw.classes, raw.notes, raw.label_name), numbers
+    return replace(raw, inputs=arrays), numbers
 
 
 def _of_classes(asked: str | Sequence[float], labels: Array | None, count: int | None, loss: Loss) -> FloatArray:

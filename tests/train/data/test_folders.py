@@ -10,11 +10,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxadmm.errors import DataError
-from onnxadmm.train.data.folders import ImageFolder, read_folder
+from onnxadmm.train.data.pictures import Framing
+from onnxadmm.train.data.raw import Raw, Reading
+from onnxadmm.train.data.sources import read_source
 
 
-def read(path: Path, *, grey: bool = False, size: tuple[int, int] | None = None) -> ImageFolder:
-    return read_folder(path, grey=grey, size=size, limit=1 << 30)
+def read(path: Path, *, grey: bool = False, size: tuple[int, int] | None = None) -> Raw:
+    return read_source(path, reading=Reading(framing=Framing(grey, size)))
+
+
+def images(found: Raw) -> NDArray[Any]:
+    (column,) = found.inputs.values()
+    return column[np.arange(len(column))]
+
+
+def labels(found: Raw) -> list[int]:
+    assert found.labels is not None
+    return found.labels.tolist()  # type: ignore[no-any-return]
 
 
 def write(path: Path, pixels: NDArray[Any]) -> None:
@@ -35,7 +47,7 @@ def test_images_of_any_size_are_brought_to_that_of_the_model_and_it_is_said(
     write(tmp_path / "a" / "one.png", ramp(*shape))
     write(tmp_path / "b" / "two.png", ramp(10, 10))
     found = read(tmp_path, size=(10, 10))
-    assert found.images.shape == (2, 10, 10, 3)
+    assert images(found).shape == (2, 10, 10, 3)
     resized = [note for note in found.notes if "centre-cropped to 10x10" in note]
     assert len(resized) == (shape != (10, 10))
 
@@ -43,20 +55,20 @@ def test_images_of_any_size_are_brought_to_that_of_the_model_and_it_is_said(
 def test_the_middle_is_kept_and_the_shorter_side_fits(tmp_path: Path) -> None:
     write(tmp_path / "a" / "one.png", ramp(10, 30))
     found = read(tmp_path, size=(10, 10))
-    np.testing.assert_array_equal(found.images[0], ramp(10, 30)[:, 10:20])
+    np.testing.assert_array_equal(images(found)[0], ramp(10, 30)[:, 10:20])
 
 
 def test_shrinking_averages_instead_of_skipping_pixels(tmp_path: Path) -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     write(tmp_path / "a" / "one.png", stripes)
-    assert np.abs(read(tmp_path, size=(16, 16)).images.astype(int) - 127).max() < 20
+    assert np.abs(images(read(tmp_path, size=(16, 16))).astype(int) - 127).max() < 20
 
 
 def test_images_of_different_sizes_are_refused_where_the_model_is_open(tmp_path: Path) -> None:
     write(tmp_path / "a" / "one.png", ramp(10, 10))
     write(tmp_path / "a" / "two.png", ramp(10, 12))
-    with pytest.raises(DataError, match=r"expected 10x10 pixels as one\.png, found 12x10"):
+    with pytest.raises(DataError, match=r"expected 10x10 pixels as a/one\.png, found 12x10"):
         read(tmp_path)
 
 
@@ -85,7 +97,7 @@ def test_images_one_folder_deeper_and_of_any_suffix_are_found(tmp_path: Path) ->
     write(tmp_path / "a" / "two.PNG", ramp(4, 4))
     Image.fromarray(ramp(4, 4)).save(tmp_path / "a" / "three.jfif", "JPEG")
     write(tmp_path / "b" / "images" / "four.png", ramp(4, 4))
-    assert read(tmp_path).labels.tolist() == [0, 0, 0, 1]
+    assert labels(read(tmp_path)) == [0, 0, 0, 1]
 
 
 def test_class_folders_inside_of_a_single_one_are_found(tmp_path: Path) -> None:
@@ -99,7 +111,7 @@ def test_a_class_without_images_keeps_its_number_and_is_named(tmp_path: Path) ->
         write(tmp_path / name / "one.png", ramp(4, 4))
     (tmp_path / "b").mkdir()
     found = read(tmp_path)
-    assert found.labels.tolist() == [0, 2]
+    assert labels(found) == [0, 2]
     assert any("class folders b of" in note for note in found.notes)
 
 
@@ -121,7 +133,7 @@ def test_pixels_that_are_no_bytes_are_scaled_and_never_cut_off(
     found = read(tmp_path, grey=grey)
     expected = np.linspace(0, 255, 64).reshape(8, 8)
     for channel in range(1 if grey else 3):
-        np.testing.assert_allclose(found.images[0, ..., channel], expected, atol=1)
+        np.testing.assert_allclose(images(found)[0, ..., channel], expected, atol=1)
     assert found.notes
 
 

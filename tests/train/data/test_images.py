@@ -79,7 +79,7 @@ def test_crop_shifts_by_at_most_its_margin_and_fills_with_zeros() -> None:
     seen = set()
     padded = np.pad(images, [(0, 0), (0, 0), (2, 2), (2, 2)])
     for seed in range(200):
-        result = change.apply(images, np.random.default_rng(seed))
+        result = change.apply(images, change.draw(len(images), np.random.default_rng(seed)))
         for index in range(2):
             matches = [
                 (y, x)
@@ -94,7 +94,8 @@ def test_crop_shifts_by_at_most_its_margin_and_fills_with_zeros() -> None:
 
 def test_flip_mirrors_about_half_of_the_images_as_a_whole() -> None:
     images = np.arange(400 * 3 * 2 * 4).reshape(400, 3, 2, 4)
-    result = Augmentation(flip=True, crop=0, channels_last=False).apply(images, np.random.default_rng(0))
+    change = Augmentation(flip=True, crop=0, channels_last=False)
+    result = change.apply(images, change.draw(400, np.random.default_rng(0)))
     turned = np.array([np.array_equal(result[i], images[i, :, :, ::-1]) for i in range(400)])
     kept = np.array([np.array_equal(result[i], images[i]) for i in range(400)])
     assert (turned ^ kept).all()
@@ -108,8 +109,8 @@ def test_both_layouts_are_augmented_alike(text: str) -> None:
     assert first is not None
     assert last is not None
     many = np.tile(IMAGES, (10, 1, 1, 1))
-    a = first.apply(many, np.random.default_rng(5))
-    b = last.apply(np.moveaxis(many, 1, 3), np.random.default_rng(5))
+    a = first.apply(many, first.draw(len(many), np.random.default_rng(5)))
+    b = last.apply(np.moveaxis(many, 1, 3), last.draw(len(many), np.random.default_rng(5)))
     assert a.shape == many.shape
     assert not np.array_equal(a, many)
     np.testing.assert_array_equal(a, np.moveaxis(b, 3, 1))
@@ -117,7 +118,8 @@ def test_both_layouts_are_augmented_alike(text: str) -> None:
 
 def test_augmentation_leaves_its_argument_alone() -> None:
     before = IMAGES.copy()
-    Augmentation(flip=True, crop=4, channels_last=False).apply(IMAGES, np.random.default_rng(0))
+    change = Augmentation(flip=True, crop=4, channels_last=False)
+    change.apply(IMAGES, change.draw(len(IMAGES), np.random.default_rng(0)))
     np.testing.assert_array_equal(IMAGES, before)
 
 

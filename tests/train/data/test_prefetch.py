@@ -61,3 +61,15 @@ def test_the_thread_ends_when_the_reader_stops_early() -> None:
 def test_a_depth_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         next(prefetch(iter("a"), depth=0))
+
+
+def test_the_reader_is_told_how_long_it_waited() -> None:
+    def slowly() -> Iterator[int]:
+        for number in range(3):
+            time.sleep(0.05)
+            yield number
+
+    waits: list[float] = []
+    assert list(prefetch(slowly(), on_wait=waits.append)) == [0, 1, 2]
+    assert len(waits) == 4  # and for the end
+    assert sum(waits) > 0.1

@@ -3,12 +3,16 @@ import pickle
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from onnxadmm.errors import DataError
+from onnxadmm.train.data import storage
+from onnxadmm.train.data.pictures import Framing
+from onnxadmm.train.data.raw import Reading
 from onnxadmm.train.data.sources import read_idx, read_source
 
 
@@ -148,7 +152,12 @@ def test_folder_of_class_folders_is_read_in_alphabetical_order(tmp_path: Path) -
 
 
 def test_folder_can_be_read_in_grey(tmp_path: Path) -> None:
-    assert read_source(write_images(tmp_path), grey=True).inputs["0"].shape == (6, 4, 5, 1)
+    assert read_source(write_images(tmp_path), reading=Reading(framing=Framing(grey=True))).inputs["0"].shape == (
+        6,
+        4,
+        5,
+        1,
+    )
 
 
 def test_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
@@ -237,10 +246,20 @@ def test_loader_that_reuses_its_buffer_is_copied_in_time() -> None:
     assert np.array_equal(raw.labels, Y)
 
 
-def test_iterable_beyond_the_memory_limit_is_refused_with_the_limit() -> None:
+def test_iterable_beyond_the_memory_limit_goes_to_a_file() -> None:
+    rows = np.random.default_rng(0).random((40, 1 << 15), np.float32)  # 5 MiB
+    raw = read_source(((row[None], np.array([n])) for n, row in enumerate(rows)), reading=Reading(memory_limit=1 << 20))
+    assert isinstance(raw.inputs["0"], np.memmap)
+    assert np.array_equal(raw.inputs["0"], rows)
+    assert raw.labels is not None
+    assert raw.labels.tolist() == list(range(40))
+
+
+def test_iterable_that_never_ends_is_refused_before_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = ((np.zeros((1, 1 << 18), np.float32), np.zeros(1, np.int64)) for _ in iter(int, 1))
-    with pytest.raises(DataError, match=r"at most 0\.00391 GiB"):
-        read_source(endless, memory_limit=1 << 22)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=8 << 20))
+    with pytest.raises(DataError, match=r"at most 0\.00586 GiB.*TMPDIR"):
+        read_source(endless, reading=Reading(memory_limit=4 << 20))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from onnxadmm.errors import DataError
+from onnxadmm.train.data.gallery import Pictures
+from onnxadmm.train.data.raw import Reading
 from onnxadmm.train.data.sources import read_source
 from onnxadmm.train.data.storage import allocate, transposed_copy
 
@@ -33,16 +35,16 @@ def test_room_that_the_disk_has_not_is_refused_in_words(monkeypatch: pytest.Monk
         allocate("photos", (2, 1 << 30), np.uint8, limit=1 << 30)
 
 
-def test_folder_beyond_the_limit_is_read_from_a_file(tmp_path: Path) -> None:
+def test_folder_beyond_the_limit_is_decoded_when_it_is_needed(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (30, 5, 6, 3), np.uint8)
     for index, image in enumerate(pixels):
         folder = tmp_path / ("cat" if index < 20 else "dog")
         folder.mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / f"{index:02}.png")
     for limit in (0, pixels.nbytes):
-        raw = read_source(tmp_path, memory_limit=limit)
-        assert isinstance(raw.inputs["0"], np.memmap) == (limit == 0)
-        assert np.array_equal(raw.inputs["0"], pixels)
+        raw = read_source(tmp_path, reading=Reading(memory_limit=limit))
+        assert isinstance(raw.inputs["0"], Pictures) == (limit == 0)
+        assert np.array_equal(raw.inputs["0"][np.arange(30)], pixels)
         assert raw.labels is not None
         assert raw.labels.tolist() == [0] * 20 + [1] * 10
     (tmp_path / "cat" / "03.png").write_bytes(b"no image")

@@ -11,7 +11,7 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import CheckpointError, DataError, OptionError
 from onnxadmm.train.data.batches import Weighing
-from onnxadmm.train.data.sources import Raw
+from onnxadmm.train.data.raw import Raw
 from onnxadmm.train.data.weights import take_sample_weights, weigh
 from onnxadmm.train.losses import IGNORED, Loss, Task
 from tests.conftest import Command
