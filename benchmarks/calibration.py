@@ -38,6 +38,7 @@ from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.planning import rank
 from onnxadmm.surgery import find_groups, shrink
+from onnxadmm.train.data.raw import Raw
 from onnxadmm.train.data.sources import read_source
 from onnxadmm.units.cost import Cost, CostKind
 
@@ -160,6 +161,12 @@ def result_path(cell: Cell) -> Path:
     return RESULTS / f"{cell.name}.json"
 
 
+def _pixels(raw: Raw) -> Bytes:
+    """All of the images, decoded."""
+    images = raw.inputs["0"]
+    return np.asarray(images[np.arange(len(images))], np.uint8)
+
+
 class Images:
     """Images of the networks, as arrays and as files for the command line."""
 
@@ -197,14 +204,14 @@ class Images:
         if data == "mnist":
             stem = self._given.mnist / f"mnist-{'train' if part == 'train' else 't10k'}"
             raw = read_source(f"{stem}-images-idx3-ubyte.gz,{stem}-labels-idx1-ubyte.gz")
-            images = raw.inputs["0"].reshape(-1, 1, 28, 28)
+            images = _pixels(raw).reshape(-1, 1, 28, 28)
         else:
             archive = self._given.cifar / f"{part}.npz"
             if archive.exists():
                 with np.load(archive) as arrays:
                     return np.ascontiguousarray(arrays["pixels"].transpose(0, 3, 1, 2)), arrays["labels"]
             raw = read_source(self._given.cifar / part)
-            images = raw.inputs["0"].transpose(0, 3, 1, 2)
+            images = _pixels(raw).transpose(0, 3, 1, 2)
         assert raw.labels is not None
         return np.ascontiguousarray(images), raw.labels
 
