@@ -6,24 +6,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnxadmm.admm.problem import Problem
-from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.state import State
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
 from onnxadmm.graph.constants import with_constants
-from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
-from onnxadmm.graph.simplify import simplify
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
 from onnxadmm.interrupt import ending_on_sigterm
-from onnxadmm.latency.cost import PLANS, LatencyCost, latency_for
+from onnxadmm.latency.cost import LatencyCost
 from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
-from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.plan import Plan, make_plan
-from onnxadmm.plan.problem import describe_goal, state_problem
+from onnxadmm.plan.problem import describe_goal
 from onnxadmm.report.findings import OUTPUT_ERROR
 from onnxadmm.report.report import Report
 from onnxadmm.report.writer import HistoryWriter, write_report, write_text
-from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run.calibrations import Calibration
@@ -32,6 +27,7 @@ from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.doubts import first_look
 from onnxadmm.run.ending import Ending, Finished, Option
+from onnxadmm.run.finding import analyse, make_ready, measure_latency, state
 from onnxadmm.run.forecast import (
     STAGE,
     TRYING_BYTES,
@@ -47,7 +43,6 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, column_of, make_report
-from onnxadmm.run.paying import about_written_out, paying_units
 from onnxadmm.run.proving import cut_and_proven
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import MOST_LOST, CalibrationOptions
@@ -58,7 +53,6 @@ from onnxadmm.run.trying import try_step, warn_of_frozen
 from onnxadmm.run.variants import Variant
 from onnxadmm.train.engine import Engine, choose_engine
 from onnxadmm.train.prepare.time_major import refuse_time_major
-from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
 #: What the note about a checkpoint says after an error; after some of them going on would end in the same way.
@@ -144,7 +138,7 @@ class Compression:
         """
         refuse_time_major(self.model)
         with self.journal.stage("analyse"):
-            self.ready = self._made_ready()
+            self.ready, self._is_simplified = make_ready(self.model, self.choices, self.journal)
             if not leaves_sizes_open(self.model):
                 self._analyse()
         if not self._waits_for_data():
@@ -205,19 +199,7 @@ class Compression:
         return {**without_amounts(self.choices.deciding()), "--expect-accuracy": str(self.expected)}
 
     def _analyse(self) -> None:
-        choices = self.choices
-        self.units, self._ignored = paying_units(
-            self.ready,
-            choices,
-            self.choices.goal,
-            original_bytes=self.model.file_bytes,
-            single_file=self.ending.single_file,
-            notes=self.journal.notes,
-        )
-        cut = {name for name, axes in self.units.axes.items() if any(axis is not None for axis in axes)}
-        given = self.ready
-        self.ready = inline(given, cut=cut)  # trained weights travel back by name, those of functions too
-        self.journal.notes += about_written_out(given, self.ready)
+        self.ready, self.units, self._ignored = analyse(self.ready, self.model, self.choices, self.ending, self.journal)
 
     def _waits_for_data(self) -> bool:
         """Whether the problem cannot be stated without the data: they tell sizes, and inputs to measure with."""
@@ -226,31 +208,10 @@ class Compression:
 
     def _state(self) -> None:
         """State the problem, and refuse it where it cannot be solved; a budget of latency is measured first."""
-        choices, goal = self.choices, self.choices.goal
+        ready, units, choices, ending, goal = self.ready, self.units, self.choices, self.ending, self.choices.goal
         if goal is not None and goal.latency is not None:
-            self.latency = self._measured_latency(goal)
-        single_file = self.ending.single_file
-        file = file_size(self.ready, self.units, original=self.model.file_bytes, single_file=single_file)
-        self.problem = state_problem(
-            self.ready, self.units, goal, choices.limits, targets=choices.targets, file=file, latency=self.latency
-        )
-        refuse_unreachable(self.problem)
-
-    def _measured_latency(self, budget: Budget) -> LatencyCost:
-        timing = self.ending.timing
-        with self.journal.stage("measure latency", total=PLANS):
-            found = latency_for(
-                self.ready,
-                self.units,
-                budget,
-                self.choices.limits,
-                threads=None if timing is None else timing.threads,
-                seed=self.choices.seed,
-                inputs=self._inputs(),
-                on_plan=self.journal.progress.advance,
-            )
-        self.journal.say(found.describe())
-        return found
+            self.latency = measure_latency(ready, units, goal, choices, ending, self.journal, inputs=self._inputs())
+        self.problem = state(ready, units, self.model, choices, ending, latency=self.latency)
 
     def try_bytes(self) -> None:
         """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
@@ -407,18 +368,6 @@ class Compression:
             history=tuple(self.journal.history),
             seconds=self.journal.seconds(),
         )
-
-    def _made_ready(self) -> Model:
-        """The model as it is pruned and trained."""
-        if not self.choices.simplified:
-            return self.model
-        result = simplify(self.model)
-        if result.changed and frees_less(result.model, self.model, inexact=self.choices.inexact):
-            self.journal.notes.append("not simplified, since fewer parameters could go afterwards")
-            return self.model
-        self.journal.notes.append(result.note)
-        self._is_simplified = True
-        return result.model
 
     def _inputs(self) -> dict[str, object]:
         """The values of inputs that stay the same for every sample, wherever they came from."""

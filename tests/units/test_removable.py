@@ -46,7 +46,7 @@ def test_a_run_keeps_the_model_as_given_where_simplifying_locks_it(
 ) -> None:
     """A Softmax in the place of a Relu stands for whatever simplifying has made of a network."""
     locked = network("Softmax")
-    monkeypatch.setattr("onnxadmm.run.steps.simplify", lambda model: Simplified(locked, True, "simplified"))
+    monkeypatch.setattr("onnxadmm.run.finding.simplify", lambda model: Simplified(locked, True, "simplified"))
     random = np.random.default_rng(0)
     data = random.standard_normal((120, 6)).astype(np.float32), random.integers(0, 3, 120)
     recipe = oa.Recipe(epochs=1, retrain_epochs=0, batch_size=20, workers=1)
