@@ -26,6 +26,8 @@ def render(cells: Cells) -> str:
         "Where several draws of the samples were measured, the mean stands first and the range behind it. onnxsim's "
         "figure is the best of two criteria and two ways to repair, chosen on the test set itself, at the smallest "
         "sparsity that meets the budget.",
+        "",
+        "The networks of CIFAR-10 are earlier trainings of those in `benchmarks/models`, which are better.",
     ]
     for network, title in TITLES.items():
         here = [cell for cell in cells if cell["cell"]["network"] == network]
