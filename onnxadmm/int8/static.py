@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,16 @@ LARGEST: Final = 1_500_000_000
 _LEFT_ALONE: Final = frozenset({"ArgMax", "Softmax", "LayerNormalization", "InstanceNormalization"})
 #: The first version of ONNX whose QuantizeLinear takes one scale for each channel.
 _OPSET: Final = 13
+
+
+#: What is imported when something is quantised.
+_TOOLS: Final = ("registry", "qdq_quantizer", "shape_inference", "calibrate")
+
+
+def load_tools() -> None:
+    """Import onnxruntime's tools, which takes seconds, once in a process: who times what they do does so before."""
+    for name in _TOOLS:
+        import_module(f"onnxruntime.quantization.{name}")
 
 
 class Quantizer:

@@ -11,6 +11,7 @@ from onnxadmm.errors import DivergedError, OutputError, VerificationError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.stated import in_words, leaves_sizes_open, with_samples
+from onnxadmm.int8.static import load_tools
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.latency.cost import LatencyCost
 from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
@@ -216,6 +217,7 @@ class Compression:
     def try_bytes(self) -> None:
         """Refuse what cannot be put into bytes, where that is asked for, before anything takes long."""
         if self.ending.int8:
+            load_tools()  # the time of the stage tells that of quantising later
             with self.journal.stage(TRYING_BYTES):
                 try_quantizing(self.training, self.ready)
 
