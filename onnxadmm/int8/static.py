@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,14 +28,12 @@ _LEFT_ALONE: Final = frozenset({"ArgMax", "Softmax", "LayerNormalization", "Inst
 _OPSET: Final = 13
 
 
-#: What is imported when something is quantised.
-_TOOLS: Final = ("registry", "qdq_quantizer", "shape_inference", "calibrate")
-
-
 def load_tools() -> None:
     """Import onnxruntime's tools, which takes seconds, once in a process: who times what they do does so before."""
-    for name in _TOOLS:
-        import_module(f"onnxruntime.quantization.{name}")
+    import onnxruntime.quantization.calibrate
+    import onnxruntime.quantization.qdq_quantizer
+    import onnxruntime.quantization.registry
+    import onnxruntime.quantization.shape_inference  # noqa: F401  # kept by the interpreter, and imported by name below
 
 
 class Quantizer:
