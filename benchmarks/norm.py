@@ -15,23 +15,19 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import runs
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.graph.constants import with_constants
-from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget
-from onnxadmm.plan.problem import Limits
-from onnxadmm.progress import SILENT
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.run.choices import Choices
-from onnxadmm.run.ending import Ending
-from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
 from onnxadmm.run.trainings import Training
@@ -92,28 +88,16 @@ def read(folder: Path, samples: int) -> Arrays:
 def begin(model: Path, norm: str, macs: float, seed: int, data: Data, epochs: tuple[int, int]) -> Compression:
     """Find the units and read the data."""
     recipe = Recipe(epochs=epochs[0], retrain_epochs=epochs[1], norm=norm, workers=1)  # type: ignore[arg-type]
-    choices = Choices(
-        budget=Budget(macs=macs),
-        targets={},
-        limits=Limits(round_to=this_machine().simd_floats),
-        preprocessing=PREPROCESSING,
-        calibration=None,
-        recipe=recipe,
-        ignore=(),
-        inexact=False,
-        simplified=True,
+    return runs.begin(
+        model,
+        Budget(macs=macs),
+        recipe,
+        PREPROCESSING,
+        round_to=this_machine().simd_floats,
         seed=seed,
-        input_shapes=None,
-        custom_ops=None,
-        rules=None,
-        max_minutes=None,
-        inputs={},
+        data=data.training,
+        test=data.test,
     )
-    ending = Ending(sparse=True, single_file=False, int8=False, fp16=False, timing=None, options={})
-    run = Compression(load(model), choices, Journal(SILENT), ending)
-    run.find()
-    run.read(data.training, data.test)
-    return run
 
 
 def accuracies(training: Training, model: Model) -> tuple[float, float]:
@@ -129,20 +113,16 @@ def measure(run: Compression, *, kind: str, norm: str, macs: float, rates: Seque
     """Prune once, then retrain with each learning rate."""
     training = run.training
     start = time.process_time()
-    pruned = training.prune(run.ready, run.problem, keep_state=_forget, resume={})
+    pruned = training.prune(run.ready, run.problem, keep_state=runs.forget, resume={})
     prune_seconds = time.process_time() - start
     small = shrink(with_constants(run.ready, pruned.weights), run.units, pruned.keep)
     dense, before = accuracies(training, run.ready), accuracies(training, small)
     for rate in rates:
         start = time.process_time()
         chosen = replace(training, recipe=replace(training.recipe, retrain_learning_rate=rate))
-        after = accuracies(training, chosen.retrain(small, pruned, keep_state=_forget, resume={}))
+        after = accuracies(training, chosen.retrain(small, pruned, keep_state=runs.forget, resume={}))
         seconds = time.process_time() - start
         yield Row(kind, norm, macs, run.choices.seed, rate, *dense, *before, *after, seconds, prune_seconds)
-
-
-def _forget(state: Mapping[str, object]) -> None:
-    """These runs keep no checkpoint."""
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -17,7 +17,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import runs
 from benchmarks.calibration import CIFAR, Images, prepared
 from benchmarks.calibration import Network as Pictured
 from benchmarks.quality_methods import METHODS
@@ -32,15 +33,10 @@ from benchmarks.quality_table import PAGE, render
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.constants import with_constants
-from onnxadmm.graph.model import Model, load
+from onnxadmm.graph.model import Model
 from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import budget_of
-from onnxadmm.plan.problem import Limits
-from onnxadmm.progress import SILENT
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.run.choices import Choices
-from onnxadmm.run.ending import Ending
-from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
 from onnxadmm.surgery import find_groups
@@ -154,28 +150,16 @@ def begin(cell: Cell, images: Images, path: Path) -> Compression:
         batch_size=setting.batch,
         workers=1,
     )
-    choices = Choices(
-        budget=budget_of(pictured.budget, cell.share),
-        targets={},
-        limits=Limits(round_to=1),
-        preprocessing=Preprocessing(mean=pictured.mean, std=pictured.std, augment=setting.augment),
-        calibration=None,
-        recipe=recipe,
-        ignore=(),
-        inexact=False,
-        simplified=True,
+    return runs.begin(
+        path,
+        budget_of(pictured.budget, cell.share),
+        recipe,
+        Preprocessing(mean=pictured.mean, std=pictured.std, augment=setting.augment),
+        round_to=1,
         seed=cell.seed,
-        input_shapes=None,
-        custom_ops=None,
-        rules=None,
-        max_minutes=None,
-        inputs={},
+        data=(pixels[chosen], labels[chosen]),
+        test=None,
     )
-    ending = Ending(sparse=True, single_file=False, int8=False, fp16=False, timing=None, options={})
-    run = Compression(load(path), choices, Journal(SILENT), ending)
-    run.find()
-    run.read((pixels[chosen], labels[chosen]), None)
-    return run
 
 
 def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArray[np.uint8]]:
@@ -190,7 +174,7 @@ def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArr
     for each in RATES if method.retrains else ():
         begun = time.perf_counter()
         trained = replace(training, recipe=replace(training.recipe, retrain_learning_rate=each))
-        result = trained.retrain(small, pruned, keep_state=_forget, resume={})
+        result = trained.retrain(small, pruned, keep_state=runs.forget, resume={})
         found = _held_out(run, result)
         if found > best[0] or rate is None:
             best, rate, seconds = (found, result), each, time.perf_counter() - begun
@@ -233,10 +217,6 @@ def _held_out(run: Compression, model: Model) -> float:
 def _sizes(model: Model) -> tuple[int, int]:
     units = find_groups(model)
     return round(Cost(units, "macs").dense()), round(Cost(units, "params").dense())
-
-
-def _forget(state: Mapping[str, object]) -> None:
-    """These runs keep no checkpoint."""
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """The methods of benchmarks/quality.py: how each chooses units, and what weights the small network starts from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.runs import forget
 from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.problem import KeepArray
 from onnxadmm.admm.selection import select
@@ -103,7 +104,7 @@ def scratch(run: Compression) -> Pruned:
 
 def trained(run: Compression) -> Pruned:
     """What the recipe's method makes of it in its epochs of pruning."""
-    return run.training.prune(open_gates(run.ready, run.units), run.problem, keep_state=_forget, resume={})
+    return run.training.prune(open_gates(run.ready, run.units), run.problem, keep_state=forget, resume={})
 
 
 def _cut(keep: KeepArray) -> Pruned:
@@ -115,10 +116,6 @@ def _drawn(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np
         return np.zeros(shape, np.float32)
     inputs = int(np.prod(shape[1:]))
     return (generator.standard_normal(shape) * np.sqrt(2.0 / inputs)).astype(np.float32)
-
-
-def _forget(state: Mapping[str, object]) -> None:
-    """These runs keep no checkpoint."""
 
 
 METHODS: Final = {
