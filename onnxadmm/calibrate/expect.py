@@ -1,18 +1,23 @@
 """How long a calibration will take, and how much memory, from a few figures of the machine."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxadmm.admm.problem import GateGroup
 from onnxadmm.calibrate.effort import WIDEST, Effort
 from onnxadmm.calibrate.layers import Layer
 from onnxadmm.calibrate.network import Network
+from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
+
+Array = NDArray[Any]
 
 #: Iterations of the ADMM of connections, those at each penalty, and steps of conjugate gradients, as they usually come.
 _ITERATIONS: Final = 40
@@ -36,6 +41,21 @@ class Paces:
 
     forward: float
     opening: float
+
+
+def measured_paces(model: Model, batch: Mapping[str, Array], *, batches: float, threads: int) -> Paces:
+    """Open a session of a model, and run it twice: the second time counts.
+
+    Args:
+        batches: how many of such batches all samples are.
+    """
+    start = time.perf_counter()
+    with open_session(model, threads=threads) as session:
+        opened = time.perf_counter()
+        session.run(batch)
+        ran = time.perf_counter()
+        session.run(batch)
+        return Paces((time.perf_counter() - ran) * batches, opened - start)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What comes behind the choice of units beside retraining, in seconds: as they are foreseen, from what was measured."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +8,9 @@ from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.selection import select
 from onnxadmm.admm.settle import untimed
 from onnxadmm.calibrate.effort import EFFORTS
-from onnxadmm.calibrate.expect import Paces, expected_work
+from onnxadmm.calibrate.expect import expected_work, measured_paces
 from onnxadmm.calibrate.network import Network
 from onnxadmm.graph.model import Model
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.rank import score
 from onnxadmm.report.report import StageTime
 from onnxadmm.rewrite.shrink import shrink
@@ -60,14 +58,9 @@ def seconds_of_refit(training: Training, model: Model, units: Units, *, small: f
     effort = replace(EFFORTS["normal"], threads=usable_cores())
     count = min(REFIT_SAMPLES, len(training.samples))
     batch = feeds_of(network, training.samples.take(np.arange(min(BATCH, count))))[0]
-    start = time.perf_counter()
-    with open_session(model, threads=effort.threads) as session:
-        opened = time.perf_counter()
-        session.run(batch)
-        ran = time.perf_counter()
-        session.run(batch)
-        forward = (time.perf_counter() - ran) * count / len(next(iter(batch.values())))
-    work = expected_work(network, (), effort, Paces(forward, opened - start), samples=count, shown=count)
+    batches = count / len(next(iter(batch.values())))
+    paces = measured_paces(model, batch, batches=batches, threads=effort.threads)
+    work = expected_work(network, (), effort, paces, samples=count, shown=count)
     return work.seconds + 2 * small
 
 

@@ -1,7 +1,6 @@
 """The calibration of a run: units chosen and layers fitted with unlabelled samples, in plain sessions."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -16,13 +15,12 @@ from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose
 from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
-from onnxadmm.calibrate.expect import Paces, Work, expected_work
+from onnxadmm.calibrate.expect import Work, expected_work, measured_paces
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
 from onnxadmm.errors import BudgetError, DataError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, with_proto
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import COUNTED
 from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.rank import score
@@ -244,13 +242,7 @@ class Calibration:
         problem: Problem,
         groups: Sequence[GateGroup],
     ) -> Work:
-        start = time.perf_counter()
-        with open_session(network.model, threads=effort.threads) as session:
-            opened = time.perf_counter()
-            session.run(batches[0])
-            ran = time.perf_counter()
-            session.run(batches[0])
-            paces = Paces((time.perf_counter() - ran) * len(batches), opened - start)
+        paces = measured_paces(network.model, batches[0], batches=len(batches), threads=effort.threads)
         macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
 
