@@ -223,7 +223,7 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
     calibrating = None
     if asked.calibrate is not None or asked.data is None:
         chosen, calibrating = _calibrating(asked.data, asked.calibrate, chosen, asked.calibration)
-    minutes = _minutes(asked, fixed="a calibration" if calibrating is not None else _fixed(chosen))
+    minutes = _minutes(asked, chosen, calibrates=calibrating is not None)
     bounds = given_or_usual(Limits, asked.limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(asked.bench_batch, asked.bench_threads) if asked.bench else None
     if calibrating is None or calibrating.max_drop is None:
@@ -318,17 +318,8 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
         yield run, folder
 
 
-def _fixed(recipe: Recipe) -> str | None:
-    """What keeps the epochs of a recipe from being shortened; None: nothing."""
-    return "--method calibrated, whose epochs are those of retraining alone" if recipe.chooses_at_once else None
-
-
-def _minutes(asked: SimpleNamespace, *, fixed: str | None) -> float | None:
-    """Return what the run may take; None: any time.
-
-    Args:
-        fixed: what keeps its epochs from being shortened; None: nothing.
-    """
+def _minutes(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> float | None:
+    """Return what the run may take; None: any time."""
     if asked.max_minutes is None and not asked.quick:
         return None
     option = "--quick" if asked.quick else "--max-minutes"
@@ -339,12 +330,13 @@ def _minutes(asked: SimpleNamespace, *, fixed: str | None) -> float | None:
             found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
             way_out="give one of them",
         )
-    if fixed is not None:
+    if calibrates or recipe.chooses_at_once:
+        calibrated = "--method calibrated, whose epochs are those of retraining alone"
         raise OptionError(
             option,
             expected="a run with --data, whose epochs can be shortened",
-            found=fixed,
-            way_out="use --effort quick" if fixed == "a calibration" else "give --retrain-epochs",
+            found="a calibration" if calibrates else calibrated,
+            way_out="use --effort quick" if calibrates else "give --retrain-epochs",
         )
     return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
 

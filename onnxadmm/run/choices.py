@@ -80,6 +80,11 @@ class Choices:
         return replace(self, recipe=replace(self.recipe, **epochs))
 
     @property
+    def calibrates(self) -> bool:
+        """Whether a calibration chooses units and fits layers, before anything trains."""
+        return self.calibration is not None or self.recipe.chooses_at_once
+
+    @property
     def goal(self) -> Budget | None:
         """The budget as asked for; where the least is searched for that keeps a promise, all of what it counts."""
         least = self._least

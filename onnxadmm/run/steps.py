@@ -331,7 +331,7 @@ class Compression:
         measured, training = dict(self.shared.calibration), self.training
         if self.choices.calibration is not None:
             return Calibration(training, self.choices.calibration, measured)
-        if self.choices.recipe.chooses_at_once:
+        if self.choices.calibrates:
             return Calibration(replace(training, samples=some_samples(training)), CalibrationOptions(), measured)
         return None
 
@@ -445,6 +445,6 @@ class Compression:
             ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,
-            fitted=() if self._calibration() is None else tuple(sorted(pruned.weights)),
+            fitted=tuple(sorted(pruned.weights)) if self.choices.calibrates else (),
             note=describe_goal(self.choices.budget_met(self.problem.cost, pruned.keep), self.choices.targets),
         )
