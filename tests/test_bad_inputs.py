@@ -228,6 +228,7 @@ CASES: dict[str, Case] = {
     "no epochs": Case(_with(epochs=0), 2, ("--epochs", "at least 1")),
     "a learning rate of 0": Case(_with(lr=0), 2, ("--learning-rate", "above 0")),
     "an unknown engine": Case(_with(engine="torch"), 2, ("--engine", "auto, training or plain", "torch")),
+    "an unknown precision": Case(_with(precision="fp8"), 2, ("--precision", "float32 or bf16", "fp8")),
     "no workers": Case(_with(workers=0), 2, ("--workers", "at least 1")),
     "workers that are no number": Case(_with(workers="many"), 2, ("--workers", "auto", "many")),
     "no part of a batch": Case(_with(accumulate=0), 2, ("--accumulate", "at least 1")),

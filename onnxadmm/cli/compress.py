@@ -140,6 +140,10 @@ def run(
     engine: Annotated[
         str, typer.Option("--engine", help="who computes gradients: auto, training (its build) or plain (any runtime)")
     ] = Recipe.engine,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", help="of matrix products while training: float32, or bf16 (ARM with BF16)"),
+    ] = Recipe.precision,
     threads: Annotated[int, typer.Option("--threads", help="of one operator while training")] = Recipe.threads,
     workers: Annotated[
         str, typer.Option("--workers", help="processes that share each batch: a number, or auto: as many as pay")
@@ -277,6 +281,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         refit=asked.refit,
         norm=asked.norm,
         engine=asked.engine,
+        precision=asked.precision,
         threads=asked.threads,
         workers=_workers(asked.workers),
         accumulate=asked.accumulate,

@@ -11,7 +11,7 @@ from onnxadmm.admm.settings import Mode, Settings, paper_settings
 from onnxadmm.errors import OptionError
 
 if TYPE_CHECKING:
-    from onnxadmm.train.engine import EngineChoice
+    from onnxadmm.train.engine import EngineChoice, Precision
     from onnxadmm.train.figures import OwnMetric
     from onnxadmm.train.losses import Loss
     from onnxadmm.train.norm_restore import NormMode
@@ -77,6 +77,8 @@ class Recipe:
         held_out: share of the training data that every decision is made with.
         engine: who computes gradients: ``"training"``, the training build of onnxruntime; ``"plain"``, this package, on
             any onnxruntime; ``"auto"``: the first where it is installed, else the second.
+        precision: of products of matrices while a network trains: ``"float32"``, or ``"bf16"`` where onnxruntime and
+            the processor have such products; weights, sums, moments and every evaluation stay float32.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
         workers: processes that share each batch; None: as many as pay.
         accumulate: parts each of them computes one after the other, which saves memory.
@@ -114,6 +116,7 @@ class Recipe:
     norm: "NormMode" = "auto"
     held_out: float = 0.1
     engine: "EngineChoice" = "auto"
+    precision: "Precision" = "float32"
     threads: int = 1
     workers: int | None = None
     accumulate: int = 1
@@ -148,6 +151,10 @@ class Recipe:
         if self.engine not in ("auto", "training", "plain"):
             raise OptionError(
                 "--engine", expected="auto, training or plain", found=repr(self.engine), way_out="choose one of them"
+            )
+        if self.precision not in ("float32", "bf16"):
+            raise OptionError(
+                "--precision", expected="float32 or bf16", found=repr(self.precision), way_out="choose one of them"
             )
         # Imported late: the command line reads the defaults of this class and trains nothing yet.
         from onnxadmm.train.workers.parts import cut

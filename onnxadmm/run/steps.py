@@ -52,7 +52,7 @@ from onnxadmm.run.shared import HELD_OUT, TEST, Reading, Shared, grown, without_
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.run.trying import try_step, warn_of_frozen
 from onnxadmm.run.variants import Variant
-from onnxadmm.train.engine import Engine, choose_engine
+from onnxadmm.train.engine import Engine, check_precision, choose_engine
 from onnxadmm.train.prepare.time_major import refuse_time_major
 from onnxadmm.units.units import Units
 
@@ -112,9 +112,11 @@ class Compression:
 
         Raises:
             TrainingUnavailableError: nobody does here.
+            OptionError: not in the precision that is asked for.
         """
         if self._trains():
             self.engine = choose_engine(self.choices.recipe.engine)
+            check_precision(self.choices.recipe.precision)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint.

@@ -330,6 +330,7 @@ class Training:
             loss=self.loss,
             batch_size=self.recipe.batch_size,
             engine=self.recipe.engine,
+            precision=self.recipe.precision,
             threads=self.recipe.threads,
             workers=self.recipe.workers,
             accumulate=self.recipe.accumulate,

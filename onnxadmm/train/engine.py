@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
-from onnxadmm.errors import InputError, NotTrainableError, TrainingUnavailableError
+from onnxadmm.errors import InputError, NotTrainableError, OptionError, TrainingUnavailableError
 from onnxadmm.runtime.session import (
     LOG_ERROR,
     SessionOptions,
@@ -35,6 +37,8 @@ AnyArray = NDArray[Any]
 Engine = Literal["training", "plain"]
 #: What a user asks for; ``"auto"`` is the training build where it is installed, else any.
 EngineChoice = Literal["auto", "training", "plain"]
+#: What products of matrices are computed in while a network trains; all else is float32 with both.
+Precision = Literal["float32", "bf16"]
 
 #: Newest IR version and opset the last training release (1.19.2) reads.
 IR_VERSION = 10
@@ -174,20 +178,54 @@ def register_stand_in(name: str, *, results: int, operands: Sequence[int]) -> No
     native.register_gradient_definition(f"org.pytorch.aten::ATen::{name}::", [node])
 
 
-def inference_session(model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> Any:
+def inference_session(
+    model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True, precision: Precision = "float32"
+) -> Any:
     """Open a CPU session for a training, of the installed onnxruntime.
 
     Args:
         model: a model below 2 GB.
         threads: intra-op threads; 0 leaves the choice to onnxruntime.
         spinning: whether its threads wait for work by turning in circles, which takes cores from other processes.
+        precision: of its products of matrices.
 
     Raises:
         SessionError: onnxruntime does not load the model.
     """
     # A pattern is recorded in the first run and laid out as one block beside it: twice the memory, no time won.
     waiting = Spinning.ALWAYS if spinning else Spinning.NEVER
-    return open_inference(model, SessionOptions(threads=threads, spinning=waiting, memory_pattern=False))
+    low = precision == "bf16"
+    return open_inference(model, SessionOptions(threads, spinning=waiting, memory_pattern=False, bfloat16=low))
+
+
+def check_precision(precision: Precision) -> None:
+    """Refuse a precision that this onnxruntime does not compute in on this CPU.
+
+    Raises:
+        OptionError: it does not.
+    """
+    if precision == "bf16" and not multiplies_in_bfloat16():
+        listing = ", ".join(f"{name} {version}" for name, version in providers().items()) or "no onnxruntime"
+        raise OptionError(
+            "--precision",
+            expected="for bf16 an onnxruntime that multiplies in bfloat16 here, as on Linux on ARM with BF16",
+            found=f"{listing} on {platform.machine()}, whose products are float32",
+            way_out="leave it at float32",
+        )
+
+
+def multiplies_in_bfloat16() -> bool:
+    """Whether products of float32 matrices can be computed in bfloat16 here, found by computing one in both ways."""
+    shape, kind = (128, 128), onnx.TensorProto.FLOAT  # smaller products stay float32
+    values = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
+    a, b, product = (helper.make_tensor_value_info(name, kind, shape) for name in ("a", "b", "product"))
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["product"])]
+    graph = helper.make_graph(nodes, "product", [a, b], [product])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    ways: tuple[Precision, ...] = ("float32", "bf16")
+    feed = dict(zip(("a", "b"), values, strict=True))
+    exact, low = (inference_session(model, threads=1, precision=way).run(None, feed)[0] for way in ways)
+    return not np.array_equal(exact, low)
 
 
 class BoundSession:
@@ -196,9 +234,11 @@ class BoundSession:
     Bound arrays are held here as long as they are bound, so their memory outlives every run.
     """
 
-    def __init__(self, model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True) -> None:
+    def __init__(
+        self, model: onnx.ModelProto | bytes, *, threads: int, spinning: bool = True, precision: Precision = "float32"
+    ) -> None:
         runtime = import_runtime()
-        self._session = inference_session(model, threads=threads, spinning=spinning)
+        self._session = inference_session(model, threads=threads, spinning=spinning, precision=precision)
         self._binding = self._session.io_binding()
         self._run_options = runtime.RunOptions()
         self._run_options.log_severity_level = LOG_ERROR

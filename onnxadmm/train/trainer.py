@@ -13,7 +13,7 @@ from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.train.artifacts import Artifacts, InputSpec, prepare
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.engine import AnyArray, EngineChoice
+from onnxadmm.train.engine import AnyArray, EngineChoice, Precision, check_precision
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.optimizer import AdamW
 from onnxadmm.train.workers.count import worthwhile_workers
@@ -43,10 +43,12 @@ class OrtTrainer:
         output: output the loss uses, needed when several lead to different logits.
         input_shapes: shape of one sample per input, without the batch, where the model leaves it open.
         freeze_untrainable, batch_statistics, engine: as for ``prepare``.
+        precision: of products of matrices; all else is float32.
 
     Raises:
         NotTrainableError, OptionError, TrainingUnavailableError: as ``prepare`` does.
-        OptionError: more parts than samples, or a model whose batch cannot be cut into them.
+        OptionError: more parts than samples, a model whose batch cannot be cut into them, or a precision that is not to
+            be had here.
         WorkerError: a worker does not start.
     """
 
@@ -67,6 +69,7 @@ class OrtTrainer:
         freeze_untrainable: bool = False,
         batch_statistics: Collection[str] = (),
         engine: EngineChoice = "auto",
+        precision: Precision = "float32",
     ) -> None:
         def prepared(size: int) -> Artifacts:
             return prepare(
@@ -82,14 +85,17 @@ class OrtTrainer:
                 threads=threads,
             )
 
+        check_precision(precision)
         self.artifacts: Artifacts = prepared(batch_size)
         count = workers or worthwhile_workers(self.artifacts, steps=steps, threads=threads, accumulate=accumulate)
         try:
-            frame, models = cut_step(self.artifacts, prepared, workers=count, accumulate=accumulate)
+            frame, models = cut_step(
+                self.artifacts, prepared, workers=count, accumulate=accumulate, precision=precision
+            )
         except OptionError:
             if workers is not None or count == 1:
                 raise
-            frame, models = cut_step(self.artifacts, prepared, workers=1, accumulate=accumulate)
+            frame, models = cut_step(self.artifacts, prepared, workers=1, accumulate=accumulate, precision=precision)
         self._step = SharedStep(frame, models, self.artifacts.weights, threads=threads)
         self._weights = MappingProxyType(self._step.weights)
         self._gradients = MappingProxyType(self._step.gradients)

@@ -1,19 +1,23 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
-from onnxadmm.errors import DataError
+from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import from_proto, to_proto
+from onnxadmm.runtime.session import SessionOptions, open_inference
+from onnxadmm.train import engine as engines
 from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data.fit import load_data
+from onnxadmm.train.engine import Precision, multiplies_in_bfloat16
 from onnxadmm.train.evaluate import Teacher, evaluate
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.metrics import Metrics
 from onnxadmm.train.prepare.signature import signature_of
 from onnxadmm.train.trainer import OrtTrainer
 from tests.shared import need_shared
-from tests.train.graphs import DoubleGraph, mlp, random
+from tests.train.graphs import DoubleGraph, mlp, model_of, random
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -191,3 +195,48 @@ def test_student_learns_from_its_teacher_without_any_label() -> None:
         after = measured(model, trainer, held, loss, teacher=teacher)
     assert after.against == "teacher"
     assert after.loss < 0.5 * before.loss
+
+
+def matmuls() -> onnx.ModelProto:
+    """Two products of matrices large enough for kernels in bfloat16, which Gemm has none of."""
+    return model_of(
+        [
+            helper.make_node("MatMul", ["x", "w1"], ["h"]),
+            helper.make_node("Tanh", ["h"], ["a"]),
+            helper.make_node("MatMul", ["a", "w2"], ["logits"]),
+        ],
+        inputs={"x": [64, 256]},
+        outputs=["logits"],
+        weights={"w1": random([256, 256], seed=1, scale=0.1), "w2": random([256, 128], seed=2, scale=0.1)},
+    )
+
+
+def test_bfloat16_is_refused_where_products_are_float32_and_close_where_they_are_not() -> None:
+    data = Batch({"x": random([64, 256], seed=3)}, np.random.default_rng(0).integers(0, 128, 64), None, 64)
+    if not multiplies_in_bfloat16():
+        with pytest.raises(OptionError, match=r"--precision.*bfloat16.*onnxruntime.*float32"):
+            OrtTrainer(matmuls(), loss=Loss(), batch_size=64, precision="bf16")
+        return
+    found: dict[Precision, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = {}
+    ways: tuple[Precision, ...] = ("float32", "bf16")
+    for precision in ways:
+        with OrtTrainer(matmuls(), loss=Loss(), batch_size=64, precision=precision) as trainer:
+            trainer.backward(data)
+            found[precision] = trainer.gradients["w1"].copy()
+    off = np.linalg.norm(found["bf16"] - found["float32"]) / np.linalg.norm(found["float32"])
+    assert 0 < off < 0.02
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_every_session_of_a_step_has_the_precision(precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[bool] = []
+
+    def watched(model: onnx.ModelProto | bytes, options: SessionOptions) -> object:
+        opened.append(options.bfloat16)
+        return open_inference(model, options)
+
+    monkeypatch.setattr(engines, "multiplies_in_bfloat16", lambda: True)
+    monkeypatch.setattr(engines, "open_inference", watched)
+    with OrtTrainer(mlp(), loss=Loss(), batch_size=8, accumulate=3, precision=precision):
+        # The last ones are those of its parts, of three samples and of two.
+        assert opened[-2:] == [precision == "bf16"] * 2

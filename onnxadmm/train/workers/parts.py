@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import OptionError
 from onnxadmm.train.backward.gradient import gradient_name
-from onnxadmm.train.engine import BoundSession
+from onnxadmm.train.engine import BoundSession, Precision
 from onnxadmm.train.losses import LOSS
 from onnxadmm.train.workers.memory import Section, flat_size, flat_views
 
@@ -74,12 +74,14 @@ class Frame:
         weights: shapes by name.
         inputs: arrays of a whole batch, by name of the graph's input.
         logits: as the graph names them, of a whole batch.
+        precision: of products of matrices.
     """
 
     cut: Cut
     weights: Mapping[str, tuple[int, ...]]
     inputs: tuple[Section, ...]
     logits: Section
+    precision: Precision = "float32"
 
     @property
     def batch_size(self) -> int:
@@ -134,7 +136,7 @@ class Share:
         self._sessions: dict[int, BoundSession] = {}
         for size in {part.size for part in self._parts}:
             # Processes that share the cores must not burn them while they wait.
-            session = BoundSession(models[size], threads=threads, spinning=not frame.shared)
+            session = BoundSession(models[size], threads=threads, spinning=not frame.shared, precision=frame.precision)
             for name, array in weights.items():
                 session.bind_input(name, array)
                 session.bind_output(gradient_name(name), gradients[name])

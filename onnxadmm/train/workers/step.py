@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnxadmm.errors import NotTrainableError, OptionError
 from onnxadmm.train.artifacts import Artifacts, InputSpec
 from onnxadmm.train.backward.footprint import peak_bytes
+from onnxadmm.train.engine import Precision
 from onnxadmm.train.workers.memory import Section, SharedBlock, flat_size, flat_views, lay_out, private_memory
 from onnxadmm.train.workers.parts import Frame, Share, add_up, cut
 from onnxadmm.train.workers.pool import WorkerPool
@@ -107,7 +108,12 @@ def _expected_bytes(frame: Frame, models: Mapping[int, onnx.ModelProto]) -> int:
 
 
 def cut_step(
-    whole: Artifacts, prepared: Callable[[int], Artifacts], *, workers: int, accumulate: int
+    whole: Artifacts,
+    prepared: Callable[[int], Artifacts],
+    *,
+    workers: int,
+    accumulate: int,
+    precision: Precision = "float32",
 ) -> tuple[Frame, dict[int, onnx.ModelProto]]:
     """Cut a step into parts: who computes what, and the gradient graph of each size of part.
 
@@ -116,6 +122,7 @@ def cut_step(
         prepared: makes the same for parts of some size.
         workers: processes, this one included.
         accumulate: parts each of them computes one after the other.
+        precision: of products of matrices.
 
     Raises:
         OptionError: more parts than samples, or a model whose batch cannot be cut into them.
@@ -125,6 +132,7 @@ def cut_step(
         weights={name: array.shape for name, array in whole.weights.items()},
         inputs=tuple(Section(spec.name, spec.shape, spec.dtype.str) for spec in _specs(whole)),
         logits=Section(whole.logits, whole.logits_shape, "<f4"),
+        precision=precision,
     )
     sizes = {part.size for parts in frame.cut for part in parts}
     return frame, {size: _part(whole, size, prepared) for size in sizes}
