@@ -40,6 +40,8 @@ def build_options(runtime: Any, options: Mapping[str, Any]) -> Any:
         result.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not options["prepacking"]:
         result.add_session_config_entry("session.disable_prepacking", "1")
+    if options["in_order"]:
+        result.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if options["bfloat16"]:
         result.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     if options["profile"]:

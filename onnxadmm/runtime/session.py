@@ -50,6 +50,8 @@ class SessionOptions:
         memory_pattern: lay the memory of a run out as one block once its shapes are known, which keeps that block.
         memory_arena: keep freed memory for the next run.
         prepacking: store weights a second time, as the kernels like them best.
+        in_order: of the nodes that could run, the one that stands first does; else onnxruntime walks up from the
+            outputs, and may put off what would let go of large values.
         bfloat16: let products of float32 matrices be of their bfloat16 parts where onnxruntime and the CPU have such
             kernels: on Linux on ARM, where the processor has BF16. Elsewhere nothing changes.
         profile: what the path of a file begins with that onnxruntime writes its profile to; empty: none is made.
@@ -61,6 +63,7 @@ class SessionOptions:
     memory_pattern: bool = True
     memory_arena: bool = True
     prepacking: bool = True
+    in_order: bool = False
     bfloat16: bool = False
     profile: str = ""
 

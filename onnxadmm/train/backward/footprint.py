@@ -13,7 +13,7 @@ def peak_bytes(graph: onnx.GraphProto) -> int:
 
     A value lives from the node that makes it to the last that reads it; outputs live on, inputs and initializers are
     counted throughout. Scratch memory of single operators is not counted. A value whose shape is recorded nowhere is
-    taken to be as large as the largest one its node reads.
+    as large as a view of it whose shape is, or else as the largest one its node reads.
 
     Args:
         graph: with known shapes for (nearly) all values.
@@ -23,6 +23,7 @@ def peak_bytes(graph: onnx.GraphProto) -> int:
         tensor = value.type.tensor_type
         if all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
             sizes[value.name] = _bytes(tensor.elem_type, (dimension.dim_value for dimension in tensor.shape.dim))
+    recorded = set(sizes)
     root: dict[str, str] = {}  # whose memory a view is
     last: dict[str, int] = {}
     for index, node in enumerate(graph.node):
@@ -30,7 +31,9 @@ def peak_bytes(graph: onnx.GraphProto) -> int:
             last[root.get(name, name)] = index
         for position, name in enumerate(node.output):
             if not position and find(node.domain, node.op_type).moves == "view":
-                root[name] = root.get(node.input[0], node.input[0])
+                root[name] = whole = root.get(node.input[0], node.input[0])
+                if name in recorded and whole not in recorded:
+                    sizes[whole] = sizes[name]
             sizes.setdefault(name, max((sizes.get(read, 0) for read in reads(node)), default=0))
     for value in graph.output:
         last[root.get(value.name, value.name)] = len(graph.node)
