@@ -1,0 +1,61 @@
+"""The page of benchmarks/estimates.py, from the files of its cells."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from onnxadmm.report.words import duration, size_in_bytes
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results" / "estimates"
+PAGE: Final = ROOT / "benchmarks" / "estimates.md"
+TITLES: Final = {
+    "resnet20": "ResNet-20, CIFAR-10",
+    "mobilenetv2": "MobileNetV2, CIFAR-10",
+    "cifarnet": "VGG-like network, CIFAR-10",
+    "resnet50": "ResNet-50 at 224, pruning alone",
+}
+PLANS: Final = {
+    "resnet50": "ResNet-50",
+    "mobilenet_v2": "MobileNetV2",
+    "alexnet": "AlexNet",
+    "vit_small_16": "ViT-S/16",
+}
+_TRAININGS: Final = ("prune", "retrain")
+Cells = Mapping[str, Mapping[str, Any]]
+
+
+def render(found: Cells) -> str:
+    """Return the page, in Markdown."""
+    cells = [(title, found[name]) for name, title in TITLES.items() if name in found]
+    lines = [
+        "# Estimates beside runs",
+        "",
+        "What `onnxadmm estimate` says, and what the command that it prints takes by the clock, from the shell and "
+        "back to it, one behind the other and with nothing else on the machine. ResNet-20 and MobileNetV2 take 4,000 "
+        "images with augmentation, the third network the same without, where the teacher's answers are kept from the first epoch on; "
+        "ResNet-50 takes 192 drawn JPEGs of about 440x440 pixels and batches of 16.",
+        "",
+        "| | estimated | took | off | pruning | retraining | memory of a training |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for title, cell in cells:
+        estimate, took = cell["estimate"], cell["took"]
+        told = {stage["name"]: stage["seconds"] for stage in estimate["stages"]}
+        trained = [
+            f"{duration(told[name])} / {duration(cell['stages'][name])}" if name in told else "" for name in _TRAININGS
+        ]
+        off = 100 * (estimate["seconds"] / took - 1)
+        memory = size_in_bytes(max(stage["memory_bytes"] for stage in estimate["stages"] if stage["epochs"]))
+        figures = (duration(estimate["seconds"]), duration(took), f"{off:+.1f} %", *trained, memory)
+        lines.append(f"| {title} | {' | '.join(figures)} |")
+    machines = sorted({_machine(cell) for _, cell in cells})
+    lines += ["", f"Estimated / taken. Measured on {'; '.join(machines)} by `python -m benchmarks.estimates`.", ""]
+    lines += ["```sh", *(cell["command"] for _, cell in cells), "```", ""]
+    lines += ["Plans of ImageNet, made in the same way, stand in [docs/scale.md](../docs/scale.md).", ""]
+    return "\n".join(lines)
+
+
+def _machine(cell: Mapping[str, Any]) -> str:
+    machine = cell["machine"]
+    return f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"
