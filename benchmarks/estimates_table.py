@@ -33,8 +33,8 @@ def render(found: Cells) -> str:
         "",
         "What `onnxadmm estimate` says, and what the command that it prints takes by the clock, from the shell and "
         "back to it, one behind the other and with nothing else on the machine. ResNet-20 and MobileNetV2 take 4,000 "
-        "images with augmentation, the third network the same without, where the teacher's answers are kept from the first epoch on; "
-        "ResNet-50 takes 192 drawn JPEGs of about 440x440 pixels and batches of 16.",
+        "images with augmentation, the third network the same without, where the teacher's answers are kept from the "
+        "first epoch on; ResNet-50 takes 192 drawn JPEGs of about 440x440 pixels and batches of 16.",
         "",
         "| | estimated | took | off | pruning | retraining | memory of a training |",
         "|---|---|---|---|---|---|---|",

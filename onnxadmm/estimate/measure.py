@@ -291,11 +291,9 @@ class _Estimating:
 
     def _rates(self, paces: Paces, reading: Reading) -> dict[str, float]:
         training, size = self.run.training, self.run.training.recipe.batch_size
-        look = paces.retrain.look if paces.retrain is not None else paces.prune.look
-        held = len(training.held_out if paces.retrain is not None else training.glance)
         rates = {
             "images read": size / max(1e-9, reading.reading),
-            "images evaluated": held / max(1e-9, look),
+            "images evaluated": len(training.glance) / max(1e-9, paces.prune.evaluation),
             "images trained while pruning": size / paces.prune.step,
         }
         if paces.retrain is not None:

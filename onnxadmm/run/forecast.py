@@ -164,10 +164,10 @@ def measured_paces(
     settings = recipe.settings(steps_per_epoch=length)
     prune, keep = pace_of_pruning(training, open_gates(model, units), problem, settings, gauge=gauge)
     retrain = None
-    look = whole = prune.look * len(training.held_out) / max(1, len(training.glance))
+    look = whole = prune.evaluation * len(training.held_out) / max(1, len(training.glance))
     if epochs := recipe.retraining_epochs(steps_per_epoch=length):
         retrain = pace_of_retraining(training, shrink(model, units, keep), epochs=epochs, known=True, gauge=gauge)
-        look = retrain.look
+        look = retrain.evaluation
     macs = Cost(units, "macs")
     return Paces(
         length,

@@ -58,6 +58,7 @@ class Pace:
             None: as any other.
         backward: of a step, what the loss and its gradient take.
         waiting: of a step, what the training waits for its batch.
+        evaluation: of a look, what the held-out data take.
         details: what else was seen; None where nobody looked closer.
     """
 
@@ -69,6 +70,7 @@ class Pace:
     first_step: float | None = None
     backward: float = 0.0
     waiting: float = 0.0
+    evaluation: float = 0.0
     details: "Details | None" = None
 
     def seconds(self, *, steps: int, looks: int, first: int = 0) -> float:
@@ -147,6 +149,7 @@ def pace_of_pruning(
         restricted, kept = untimed(training.restricted(problem, model, trainer)), trainer.snapshot()
         sizes: list[int] = []
         looks: list[float] = []
+        evaluations: list[float] = []
         guesses: list[KeepArray] = []
         tried = replace(settings, epochs=1, iterations_per_epoch=1, learning_rate=_RATE, divergence_floor=float("inf"))
 
@@ -159,8 +162,10 @@ def pace_of_pruning(
             def look(_: object) -> None:
                 nonlocal looked
                 begin = time.perf_counter()
-                length = _look(training, model, network, trainer, training.glance, step=taken.step)
-                looked = length - (time.perf_counter() - begin)  # what the rest of it would have taken
+                statistics, evaluation = _look(training, model, network, trainer, training.glance, step=taken.step)
+                evaluations.append(evaluation)
+                # What the rest of it would have taken.
+                looked = statistics + evaluation - (time.perf_counter() - begin)
 
             before = trainer.spent
             with of.epochs() as batches:
@@ -191,6 +196,7 @@ def pace_of_pruning(
             None if first is later else first.step,
             later.backward,
             fmean(later.waited),
+            evaluations[-1],
             None if gauge is None else _details(training, trainer, later.batch, gauge, epochs=settings.epochs),
         )
         return pace, guesses[-1]
@@ -226,18 +232,21 @@ def pace_of_retraining(
 
         first, later = _both(steps, training, total=epochs * training.steps_per_epoch, known=known)
         held_out = training.held_out
-        look = _look(training, small, network, trainer, held_out, samples=STATISTICS_SAMPLES, step=later.step)
+        statistics, evaluation = _look(
+            training, small, network, trainer, held_out, samples=STATISTICS_SAMPLES, step=later.step
+        )
         # Weights now and at their best, and the two moments of the optimizer.
         kept = 4 * sum(array.nbytes for array in trainer.weights.values())
         return Pace(
             opening,
             later.step,
-            look,
+            statistics + evaluation,
             trainer.expected_bytes,
             kept,
             None if first is later else first.step,
             later.backward,
             fmean(later.waited),
+            evaluation,
             None if gauge is None else _details(training, trainer, later.batch, gauge, epochs=epochs),
         )
 
@@ -302,24 +311,29 @@ def _look(
     *,
     step: float,
     samples: int | None = None,
-) -> float:
-    """Look at held-out data, or where that takes long at a part of them, and return the seconds that all of them take.
+) -> tuple[float, float]:
+    """Look at held-out data, or where that takes long at a part of them.
 
     Args:
         step: seconds of a training step, from which it is seen whether it takes long.
         samples: of which statistics are measured anew, where the network has some; None: as in pruning.
+
+    Returns:
+        Seconds of the statistics, and of all held-out data.
     """
     measured = training.statistics_samples(samples) if trainer.artifacts.statistics else 0
-    whole, few, some = len(data) + measured, data, samples
-    expected = step * trainer.workers / (_PASSES * trainer.batch_size) * whole
+    few, some = data, samples
+    expected = step * trainer.workers / (_PASSES * trainer.batch_size) * (len(data) + measured)
     if expected > _LOOK_SECONDS:
         share = _LOOK_SECONDS / expected
         few = data.take(np.arange(min(len(data), max(_LEAST_LOOK, int(share * len(data))))))
         some = int(share * measured)
     begin = time.perf_counter()
-    training.look(model, network, trainer, few, samples=some)
-    taken = time.perf_counter() - begin
-    return taken * whole / (len(few) + (training.statistics_samples(some) if measured else 0))
+    looked_at = training.as_trained(model, network, trainer, samples=some)
+    finished = time.perf_counter()
+    training.metrics(looked_at, few)
+    statistics = (finished - begin) * (measured / training.statistics_samples(some) if measured else 1)
+    return statistics, (time.perf_counter() - finished) * len(data) / len(few)
 
 
 def _timed(items: Iterable[Batch], taken: _Taken) -> Iterator[Batch]:

@@ -194,12 +194,18 @@ class Training:
         """The held-out samples that are looked at after every iteration."""
         return self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
 
-    def look(
-        self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset, *, samples: int | None = None
-    ) -> Metrics:
-        """Measure a model on some held-out samples, as trained so far, its statistics on so many samples."""
+    def look(self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset) -> Metrics:
+        """Measure a model on some held-out samples, as trained so far."""
+        return self.metrics(self.as_trained(model, network, trainer), data)
+
+    def as_trained(self, model: Model, network: Network, trainer: OrtTrainer, *, samples: int | None = None) -> Model:
+        """Return a model as trained so far, its statistics measured on so many samples.
+
+        Args:
+            samples: as for ``statistics_samples``.
+        """
         some = self.statistics_samples(samples)
-        return self.metrics(with_constants(model, self.weights(network, trainer, samples=some)), data)
+        return with_constants(model, self.weights(network, trainer, samples=some))
 
     def statistics_samples(self, samples: int | None = None) -> int:
         """Return of how many samples statistics are measured where so many are asked for: those of whole batches.

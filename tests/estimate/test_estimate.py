@@ -1,0 +1,296 @@
+"""Estimates of whole runs: their form, the command they name, hours that fit, and no file left behind."""
+
+import inspect
+import json
+import re
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onnxadmm as oa
+from onnxadmm.cli import compress as compress_verb
+from onnxadmm.demo import DemoFiles
+from onnxadmm.errors import BudgetError, DataError, OptionError
+from onnxadmm.estimate import measure
+from onnxadmm.estimate.measure import estimated
+from onnxadmm.estimate.question import Question
+from onnxadmm.progress import SILENT, Silent
+from onnxadmm.report.codec import decode, dumps, encode
+from onnxadmm.report.report import StageTime
+from onnxadmm.run.forecast import Paces
+from onnxadmm.run.rehearsal import Details, Pace
+from onnxadmm.runtime.cores import usable_cores
+from tests.conftest import Command
+from tests.shared import needs_training
+
+pytestmark = [needs_training, pytest.mark.usefixtures("quick_latency")]
+
+Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
+RECIPE = oa.Recipe(epochs=3, retrain_epochs=4, batch_size=64)
+WORDS = ("--scale", 1 / 16, "--params", "0.5", "--batch-size", 64, "--no-bench")
+STAGES = ["start", "analyse", "read data", "preflight", "forecast", "prune", "shrink and verify", "retrain", "measure"]
+STAGES += ["write"]
+
+
+def called(model: Path, **given: Any) -> dict[str, Any]:
+    """All arguments of ``compress``."""
+    bound = inspect.signature(oa.compress).bind(model, **given)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+@pytest.fixture(scope="module")
+def found(digits: DemoFiles, few_digits: Digits) -> oa.Estimate:
+    """An estimate in a process of its own, with a price."""
+    return oa.estimate(
+        digits.model, data=few_digits, budget={"params": 0.5}, recipe=RECIPE, bench=False, price_per_core_hour=3.6
+    )
+
+
+def test_an_estimate_has_every_stage_of_the_run_and_ends_with_its_files(found: oa.Estimate) -> None:
+    assert [stage.name for stage in found.stages] == STAGES
+    assert all(stage.seconds > 0 for stage in found.stages)
+    assert found.seconds == pytest.approx(sum(stage.seconds for stage in found.stages))
+    epochs = {stage.name: stage.epochs for stage in found.stages if stage.epochs}
+    assert epochs == {"prune": 3, "retrain": 4}
+    assert (found.epochs, found.retrain_epochs, found.samples, found.batches) == (3, 4, 640, 9)
+    assert (found.cores, found.machines, found.workers) == (usable_cores(), 1, (1, 1))
+    assert found.traffic_bytes == 0
+    assert not found.notes
+
+
+def test_memory_disk_and_costs_are_told_by_stage(found: oa.Estimate, digits: DemoFiles) -> None:
+    stages = {stage.name: stage for stage in found.stages}
+    for stage in found.stages:
+        assert stage.cost == pytest.approx(stage.seconds * 3.6 / 3600 * usable_cores())
+    assert found.cost == pytest.approx(sum(stage.cost or 0.0 for stage in found.stages))
+    # A Python with numpy and onnxruntime in it, and not much beside.
+    assert 50e6 < stages["prune"].memory_bytes < 2e9
+    assert found.memory_bytes == max(stage.memory_bytes for stage in found.stages)
+    size = digits.model.stat().st_size
+    assert stages["prune"].disk_bytes > 2 * size
+    assert 0 < stages["write"].disk_bytes < 4 * size
+    assert found.disk_bytes == stages["write"].disk_bytes + stages["prune"].disk_bytes
+
+
+def test_rates_are_measured(found: oa.Estimate) -> None:
+    names = {"images read", "images evaluated", "images trained while pruning", "images trained while retraining"}
+    assert set(found.rates) == names
+    assert all(rate > 0 for rate in found.rates.values())
+
+
+def test_an_estimate_is_json_and_comes_back_from_it(found: oa.Estimate) -> None:
+    assert decode(oa.Estimate, json.loads(dumps(encode(found)))) == found
+
+
+def test_the_command_that_is_named_makes_that_run(found: oa.Estimate) -> None:
+    words = shlex.split(found.command)
+    assert words[:2] == ["onnxadmm", "compress"]
+    recipe = parsed(words[2:])["recipe"]
+    assert (recipe.epochs, recipe.retrain_epochs, recipe.batch_size) == (3, 4, 64)
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """What ``compress`` is given by the words of its verb."""
+    import typer
+
+    from onnxadmm.cli.app import app
+
+    given: dict[str, Any] = {}
+    verb = typer.main.get_command(app).commands["compress"]  # type: ignore[attr-defined]
+    context = verb.make_context("compress", list(words))
+    given.update(context.params)
+    return compress_verb.arguments({**given, "quiet": True})
+
+
+def test_the_command_line_leaves_nothing_behind_and_names_a_command_that_it_can_read(
+    digits: DemoFiles, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    words = ("estimate", digits.model, "--data", digits.training, *WORDS, "--hours", 2)
+    ran = command(*words, "--epochs", 2, "--retrain-epochs", 3, "--cache", "cache")
+    assert ran.status == 0, ran
+    assert not list((tmp_path / "here").iterdir())
+    assert not list((tmp_path / "temporary").iterdir())
+    lines = ran.stdout.strip().splitlines()
+    assert re.search(r"prune +[\d.]+ s +2 ", ran.stdout)
+    made = shlex.split(lines[-1])
+    assert made[:2] == ["onnxadmm", "compress"]
+    asked = parsed(made[2:])
+    assert (asked["recipe"].epochs, asked["recipe"].retrain_epochs) == (2, 3)
+    assert asked["preprocessing"].cache == "cache"
+    assert str(asked["out"]) == "out"
+
+
+def test_the_document_of_the_command_line_has_the_totals(digits: DemoFiles, command: Command) -> None:
+    words = ("--epochs", 1, "--retrain-epochs", 0, "--json", "--quiet")
+    ran = command("estimate", digits.model, "--data", digits.training, *WORDS, *words)
+    assert ran.status == 0, ran
+    document = json.loads(ran.stdout)
+    assert document["seconds"] == pytest.approx(sum(stage["seconds"] for stage in document["stages"]))
+    assert document["cost"] is None
+    assert "retrain" not in {stage["name"] for stage in document["stages"]}
+
+
+def test_too_few_hours_are_refused_with_status_3_and_what_they_would_have_to_be(
+    digits: DemoFiles, command: Command
+) -> None:
+    words = ("estimate", digits.model, "--data", digits.training, *WORDS)
+    ran = command(*words, "--hours", "0.00001")
+    assert ran.status == 3
+    sentence = " ".join(ran.stderr.split())
+    assert "--hours 1e-05: expected time for 1 epoch of pruning and 1 of retraining, which is the least" in sentence
+    named = re.search(r"allow ([\d.e-]+) hours", sentence)
+    assert named is not None
+    assert 0 < float(named[1]) < 1
+
+
+def test_an_error_of_the_child_is_the_error_of_the_call(digits: DemoFiles, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.npz"):
+        oa.estimate(digits.model, data=tmp_path / "nowhere.npz", budget={"params": 0.5})
+
+
+def test_whoever_listens_is_told(digits: DemoFiles, few_digits: Digits) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def stage(self, name: str, *, total: int | None = None) -> None:
+            self.told.append(name)
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    heard = Heard()
+    oa.estimate(digits.model, calibrate=few_digits[0], budget={"params": 0.5}, bench=False, progress=heard)
+    assert "analyse" in heard.told
+    assert any("calibration" in sentence.lower() for sentence in heard.told)
+
+
+def test_a_calibration_is_estimated_by_its_own_expectation(digits: DemoFiles, few_digits: Digits) -> None:
+    found = oa.estimate(digits.model, calibrate=few_digits[0], budget={"params": 0.5}, bench=False)
+    names = [stage.name for stage in found.stages]
+    assert names == ["start", "analyse", "read data", "forecast", "calibrate", "shrink and verify", "measure", "write"]
+    assert (found.epochs, found.retrain_epochs) == (0, 0)
+    assert "--calibrate" in found.command
+
+
+# -- what follows from the paces that were measured ----------------------------------------------------------
+
+DETAILS = Details(peak_bytes=10**9, gradient=0.5, workers=usable_cores(), most_workers=16, weights_bytes=4 * 10**6)
+#: Ten steps in each second of both.
+PACES = Paces(
+    9,
+    Pace(3.0, 1.0, 1.0, 10, 100, waiting=0.1, backward=0.5, evaluation=1.0, details=DETAILS),
+    Pace(2.0, 0.5, 1.0, 10, 100, waiting=0.0, backward=0.4, evaluation=1.0, details=DETAILS),
+    (StageTime("measure", 4.0),),
+)
+
+
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch, digits: DemoFiles, few_digits: Digits, tmp_path: Path) -> Any:
+    """Estimates in this process, of trainings with known paces; what comes before is as fast as it is."""
+
+    def measured(*given: Any, **named: Any) -> Paces:
+        training, _, units, *_ = given
+        return Paces(
+            training.steps_per_epoch, PACES.prune, PACES.retrain, PACES.others, keep=np.ones(units.count, np.bool_)
+        )
+
+    monkeypatch.setattr(measure, "measured_paces", measured)
+    monkeypatch.setattr(measure, "speed_up", lambda *given: 1.5)
+
+    def asked(recipe: oa.Recipe, **given: Any) -> oa.Estimate:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        call = called(digits.model, data=few_digits, budget={"params": 0.5}, recipe=recipe, bench=False)
+        return estimated(call, Question(**given), folder=folder, tell=SILENT, started=1.0)
+
+    return asked
+
+
+def test_the_epochs_are_the_most_that_fit_the_hours(paced: Any) -> None:
+    """Every schedule of the family is tried by hand: both trainings shortened alike."""
+    whole = oa.Recipe(epochs=20, retrain_epochs=40, batch_size=64)
+    hours = 0.1
+    found = paced(whole, hours=hours)
+    others = sum(stage.seconds for stage in found.stages if not stage.epochs)
+
+    def seconds(epochs: int, again: int) -> float:
+        looks = epochs * max(1, min(8, round(40 / epochs)))
+        return 3 + 9 * epochs + looks + 2 + 4.5 * again + again + 1
+
+    def family(part: int) -> tuple[int, int]:
+        return max(1, round(20 * part / 40)), max(1, round(40 * part / 40))
+
+    fits = [family(part) for part in range(1, 41) if others + seconds(*family(part)) <= 0.9 * 3600 * hours - 0.5]
+    assert (found.epochs, found.retrain_epochs) in (max(fits), max(fits, key=lambda pair: pair[1]))
+    assert found.seconds <= 0.9 * 3600 * hours
+    assert f"--epochs {found.epochs} --retrain-epochs {found.retrain_epochs}" in found.command
+
+
+def test_hours_never_lengthen_a_run(paced: Any) -> None:
+    found = paced(oa.Recipe(epochs=2, retrain_epochs=3, batch_size=64), hours=1000)
+    assert (found.epochs, found.retrain_epochs) == (2, 3)
+
+
+def test_the_hours_that_are_named_are_enough(paced: Any) -> None:
+    recipe = oa.Recipe(epochs=20, retrain_epochs=40, batch_size=64)
+    with pytest.raises(BudgetError) as caught:
+        paced(recipe, hours=0.001)
+    assert caught.value.exit_status == 3
+    named = re.search(r"allow ([\d.e-]+) hours", str(caught.value))
+    assert named is not None
+    least = paced(recipe, hours=float(named[1]) + 0.001)
+    assert (least.epochs, least.retrain_epochs) == (1, 1)
+
+
+def test_samples_stand_for_as_many_as_are_asked_for(paced: Any) -> None:
+    found = paced(oa.Recipe(epochs=2, retrain_epochs=3, batch_size=64), samples=640_000)
+    assert found.samples == 640_000
+    assert found.batches == (640_000 - 5000) // 64
+    stages = {stage.name: stage for stage in found.stages}
+    assert stages["prune"].seconds == pytest.approx(3 + 2 * found.batches + 2 * 8)
+    assert stages["retrain"].seconds == pytest.approx(2 + 3 * found.batches * 0.5 + 4)
+    # The numbers that are not here would be in memory: 8 x 8 of four bytes each.
+    assert stages["prune"].memory_bytes > 10**9 + 600_000 * 256
+
+
+def test_fewer_samples_than_there_are_stand_for_nothing(paced: Any) -> None:
+    with pytest.raises(OptionError, match="--samples: expected at least the 640 that there are, found 100"):
+        paced(RECIPE, samples=100)
+
+
+def test_other_machines_are_told_to_be_extrapolated(paced: Any) -> None:
+    here, there = paced(RECIPE), paced(RECIPE, cores=64, machines=4, price_per_core_hour=1.0)
+    assert there.workers == (16, 16)  # as many as the batch has parts
+    assert (there.cores, there.machines) == (64, 4)
+    took = {stage.name: stage.seconds for stage in here.stages}
+    for stage in there.stages:
+        if stage.epochs:
+            assert stage.seconds < took[stage.name]
+    assert any(sentence.startswith("Extrapolated from ") for sentence in there.notes)
+    assert any("48 of 64 cores have no part of a batch" in sentence for sentence in there.notes)
+    assert any("24.00 MB over the link" in sentence for sentence in there.notes)  # 2 x 3 x 4 MB
+    assert there.traffic_bytes > 0
+    assert there.rates["speed-up of all cores"] == 1.5
+
+
+@pytest.mark.slow
+def test_an_estimate_and_its_run_agree_within_a_factor(digits: DemoFiles, few_digits: Digits, tmp_path: Path) -> None:
+    recipe = oa.Recipe(epochs=8, retrain_epochs=20, batch_size=64)
+    given: dict[str, Any] = {"data": few_digits, "budget": {"params": 0.5}, "recipe": recipe, "bench": False}
+    found = oa.estimate(digits.model, **given)
+    took = {stage.name: stage.seconds for stage in oa.compress(digits.model, out=tmp_path / "out", **given).stages}
+    expected = {stage.name: stage.seconds for stage in found.stages}
+    assert set(took) <= set(expected)
+    for name, seconds in took.items():  # other work on the machine comes and goes
+        assert expected[name] / 10 - 1 < seconds < 10 * expected[name] + 5, name
