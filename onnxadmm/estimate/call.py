@@ -19,6 +19,8 @@ from onnxadmm.report.codec import decode
 from onnxadmm.surgery import Source
 
 _MODULE: Final = "onnxadmm.estimate.child"
+#: Where the command writes to that is named, unless another folder is given.
+_OUT: Final = "out"
 #: Arguments of ``compress`` that only a run has.
 _OF_RUNS: Final = ("shared", "options")
 _WAY_OUT: Final = "give fewer data, or a smaller --batch-size"
@@ -75,7 +77,7 @@ def estimate(
     given = inspect.signature(compress).bind(model, **options)
     given.apply_defaults()
     call = {name: value for name, value in given.arguments.items() if name not in ("progress", *_OF_RUNS)}
-    call |= {"shared": None, "options": None}
+    call |= {"shared": None, "options": None, "out": call["out"] or _OUT}
     refuse_others(call)
     question.refuse_calibration(call)
     refuse_unsendable(call, thing="the arguments", way_out="give these; a DataLoader's samples as arrays")
