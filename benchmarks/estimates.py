@@ -5,11 +5,13 @@ Run from the root of the repository: ``python -m benchmarks.estimates --cifar FO
 an estimate, and behind it the command that it printed, both in processes of their own with nothing else on the machine;
 what is compared is the whole time of that command by the clock, and the seconds of its trainings. A plan is an estimate
 alone, of 192 drawn pictures that stand for the 1,281,167 of ImageNet. Each is a file of benchmarks/results/estimates/
-and measured once: what is there is left alone. Writes benchmarks/estimates.md. The status is 1 where an estimate is off
+and measured once: what is there is left alone. Writes
+benchmarks/estimates.md, and the plans into docs/scale.md. The status is 1 where an estimate is off
 by more than 15 %.
 """
 
 import argparse
+import inspect
 import json
 import shlex
 import subprocess
@@ -23,11 +25,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.data_pipeline import draw
-from benchmarks.estimates_table import PAGE, RESULTS, render
+import onnxadmm as oa
+from benchmarks.data_pipeline import MEAN, STD, draw
+from benchmarks.estimates_table import PAGE, RESULTS, plans, render
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.estimate.answer import answer
+from onnxadmm.estimate.measure import seen
+from onnxadmm.estimate.question import Question
+from onnxadmm.progress import SILENT
+from onnxadmm.report.codec import encode
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+SCALE: Final = ROOT / "docs" / "scale.md"
+#: Between these stands the table of the plans.
+BEGIN: Final = "<!-- plans -->\n"
+END: Final = "<!-- /plans -->"
 OFF: Final = 0.15
 CIFAR: Final = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.247,0.2435,0.2616")
 IMAGENET: Final = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--resize", "256")
@@ -63,13 +75,14 @@ CELLS: Final = {
         (*IMAGENET, *AUGMENT, "--batch-size", "16", "--epochs", "2", "--retrain-epochs", "0", "--no-bench"),
     ),
 }
-#: Options of the plans beside those of ImageNet.
-PLANS: Final = {
-    "resnet50": ("--accumulate", "4"),
-    "mobilenet_v2": ("--accumulate", "2"),
-    "alexnet": (),
-    "vit_small_16": ("--accumulate", "4", "--inexact"),
+#: What the plans train with beside what is usual, and where they shall take place: cores of each machine, and machines.
+PLANS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "resnet50": {"accumulate": 4, "norm": "keep"},
+    "mobilenet_v2": {"accumulate": 2, "norm": "keep"},
+    "alexnet": {},
+    "vit_small_16": {"accumulate": 4},
 }
+PLACES: Final = ((None, 1), (8, 1), (32, 1), (32, 4), (32, 16))
 
 
 def words(*given: object) -> list[str]:
@@ -88,7 +101,7 @@ def said(command: list[str]) -> Any:
 def drawn(folder: Path) -> Path:
     """Draw pictures, all of the first class: the networks know nothing, and their answers do not matter."""
     draw(folder / "pictures", PICTURES)
-    table = folder / "pictures.csv"
+    table = folder / "pictures.txt"
     files = sorted((folder / "pictures").rglob("*.jpg"))
     table.write_text("".join(f"{path} 0\n" for path in files), encoding="utf-8")
     return table
@@ -120,13 +133,32 @@ def compared(cell: Cell, asked: argparse.Namespace, folder: Path) -> dict[str, A
 
 
 def planned(name: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Estimate a run on all of ImageNet, here and on other machines."""
-    model, source = asked.models / f"{name}_dynamo.onnx", drawn(folder)
-    options = ("--data", source, *IMAGENET, *AUGMENT, "--macs", "0.5", "--expect-accuracy", "0", *PLANS[name])
-    command = ("estimate", model, *options, "--samples", SAMPLES, "--cores", "32", "--machines", "4")
-    estimate = said(words(*command, "--quiet", "--json"))
-    typed = _named(shlex.join(["onnxadmm", *map(str, command)]), folder, asked)
-    return {"command": typed, "estimate": estimate}
+    """Estimate a run on all of ImageNet, here and on other machines, from one look at it."""
+    model = asked.models / f"{name}_dynamo.onnx"
+    given = inspect.signature(oa.compress).bind(
+        model,
+        data=str(drawn(folder)),
+        budget={"macs": 0.5},
+        out="out",
+        expect_accuracy=0,
+        recipe=oa.Recipe(**PLANS[name]),
+        preprocessing=oa.Preprocessing(mean=MEAN, std=STD, resize=256, augment=AUGMENT[1]),
+        inexact=name.startswith("vit"),
+    )
+    given.apply_defaults()
+    questions = [placed(cores, machines) for cores, machines in PLACES]
+    with seen(given.arguments, questions[-1], folder=folder, tell=SILENT, started=1.0) as found:
+        answers = [answer(found, question) for question in questions]
+    return {
+        "command": _named(answers[0].command, folder, asked),
+        "estimate": {**encode(answers[0]), "seconds": answers[0].seconds},
+        "elsewhere": [{**encode(each), "seconds": each.seconds} for each in answers[1:]],
+    }
+
+
+def placed(cores: int | None, machines: int) -> Question:
+    """What is asked of a plan."""
+    return Question(cores=cores, machines=machines, samples=SAMPLES)
 
 
 def _named(command: str, folder: Path, asked: argparse.Namespace) -> str:
@@ -165,6 +197,8 @@ def main() -> int:
             measured(name, measure)
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
     PAGE.write_text(render(found), encoding="utf-8")
+    before, _, rest = SCALE.read_text(encoding="utf-8").partition(BEGIN)
+    SCALE.write_text(f"{before}{BEGIN}{plans(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     off = {name: cell["estimate"]["seconds"] / cell["took"] - 1 for name, cell in found.items() if "took" in cell}
     print({name: f"{100 * share:+.1f} %" for name, share in off.items()})
     return int(any(abs(share) > OFF for share in off.values()))

@@ -56,6 +56,28 @@ def render(found: Cells) -> str:
     return "\n".join(lines)
 
 
+def plans(found: Cells) -> str:
+    """Return the table of the plans of docs/scale.md, in Markdown."""
+    made = [(title, found[f"plan-{name}"]) for name, title in PLANS.items() if f"plan-{name}" in found]
+    places = [_place(each) for each in made[0][1]["elsewhere"]] if made else []
+    titles = ("network", "images a second", "memory", "hours here", *(f"on {place}" for place in places))
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for title, cell in made:
+        here, rates = cell["estimate"], cell["estimate"]["rates"]
+        trained = " / ".join(f"{rates[f'images trained while {name}']:.3g}" for name in ("pruning", "retraining"))
+        memory = size_in_bytes(max(stage["memory_bytes"] for stage in here["stages"]))
+        hours = [f"{each['seconds'] / 3600:.3g}" for each in (here, *cell["elsewhere"])]
+        lines.append(f"| {' | '.join((title, trained, memory, *hours))} |")
+    machines = sorted({_machine(cell) for _, cell in made})
+    lines += ["", f"Measured on {'; '.join(machines)} by `python -m benchmarks.estimates`. The commands:", ""]
+    return "\n".join([*lines, "```sh", *(cell["command"] for _, cell in made), "```"])
+
+
+def _place(estimate: Mapping[str, Any]) -> str:
+    cores, count = estimate["cores"], estimate["machines"]
+    return f"{cores} cores" if count == 1 else f"{count} x {cores} cores"
+
+
 def _machine(cell: Mapping[str, Any]) -> str:
     machine = cell["machine"]
     return f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"

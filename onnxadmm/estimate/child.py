@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from onnxadmm.apart import follow
-from onnxadmm.estimate.measure import estimated
+from onnxadmm.estimate.answer import answer
+from onnxadmm.estimate.measure import seen
 from onnxadmm.estimate.question import Question
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.progress import Silent
@@ -47,9 +48,9 @@ def main(folder: Path) -> int:
 
     def work(order: tuple[Mapping[str, Any], Question, float]) -> None:
         call, question, began = order
-        with ending_on_sigterm():
-            found = estimated(call, question, folder=folder, tell=printed, started=max(0.0, time.time() - began))
-        (folder / RESULT).write_text(dumps(encode(found)), encoding="utf-8")
+        started = max(0.0, time.time() - began)
+        with ending_on_sigterm(), seen(call, question, folder=folder, tell=printed, started=started) as found:
+            (folder / RESULT).write_text(dumps(encode(answer(found, question))), encoding="utf-8")
 
     return follow(folder, work)
 

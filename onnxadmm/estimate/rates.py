@@ -43,7 +43,7 @@ class Reading:
             pace: of the training, with details.
             answered: whether the teacher's answers are known.
         """
-        details = _details(pace)
+        details = details_of(pace)
         adding, workers = adding_seconds(details.weights_bytes), details.workers
         return StepParts(
             gradient=max(0.0, details.gradient - (workers - 1) * adding) * workers,
@@ -96,7 +96,7 @@ def speed_up(training: Training, model: Model, pace: Pace) -> float:
         model: as it trains, its gates open.
         pace: of its training, with details.
     """
-    details = _details(pace)
+    details = details_of(pace)
     if details.workers == 1:
         return 1.0
     recipe = training.recipe
@@ -131,6 +131,7 @@ def _part(batch: Batch, size: int) -> Batch:
     )
 
 
-def _details(pace: Pace) -> Details:
+def details_of(pace: Pace) -> Details:
+    """Return what was seen closer of a training that was looked at with a gauge."""
     assert pace.details is not None  # it was measured with a gauge
     return pace.details

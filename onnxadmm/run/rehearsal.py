@@ -92,7 +92,7 @@ class Details:
         peak_bytes: of memory that all processes together had; 0 where the system does not say.
         gradient: seconds of the loss and gradient of a batch with nothing beside it.
         workers: processes that share a batch.
-        most_workers: as many would on a machine with any number of cores.
+        most_workers: as many would on a machine with any number of cores, each of them one part.
         weights_bytes: of all that trains.
     """
 
@@ -267,9 +267,7 @@ def _details(
         peak,
         min(spent),
         trainer.workers,
-        worthwhile_workers(
-            trainer.artifacts, steps=steps, threads=recipe.threads, accumulate=recipe.accumulate, cores=_MANY
-        ),
+        worthwhile_workers(trainer.artifacts, steps=steps, threads=recipe.threads, accumulate=1, cores=_MANY),
         sum(array.nbytes for array in trainer.weights.values()),
     )
 

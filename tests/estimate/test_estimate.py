@@ -17,7 +17,8 @@ from onnxadmm.cli import compress as compress_verb
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, DataError, OptionError
 from onnxadmm.estimate import measure
-from onnxadmm.estimate.measure import estimated
+from onnxadmm.estimate.answer import answer
+from onnxadmm.estimate.measure import seen
 from onnxadmm.estimate.question import Question
 from onnxadmm.progress import SILENT, Silent
 from onnxadmm.report.codec import decode, dumps, encode
@@ -212,7 +213,8 @@ def paced(monkeypatch: pytest.MonkeyPatch, digits: DemoFiles, few_digits: Digits
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         call = called(digits.model, data=few_digits, budget={"params": 0.5}, recipe=recipe, bench=False)
-        return estimated(call, Question(**given), folder=folder, tell=SILENT, started=1.0)
+        with seen(call, Question(**given), folder=folder, tell=SILENT, started=1.0) as found:
+            return answer(found, Question(**given))
 
     return asked
 
