@@ -1,6 +1,5 @@
 """Estimates of whole runs: their form, the command they name, hours that fit, and no file left behind."""
 
-import inspect
 import json
 import re
 import shlex
@@ -27,6 +26,7 @@ from onnxadmm.run.forecast import Paces
 from onnxadmm.run.rehearsal import Details, Pace
 from onnxadmm.runtime.cores import usable_cores
 from tests.conftest import Command
+from tests.estimate.calls import called
 from tests.shared import needs_training
 
 pytestmark = [needs_training, pytest.mark.usefixtures("quick_latency")]
@@ -36,13 +36,6 @@ RECIPE = oa.Recipe(epochs=3, retrain_epochs=4, batch_size=64)
 WORDS = ("--scale", 1 / 16, "--params", "0.5", "--batch-size", 64, "--no-bench")
 STAGES = ["start", "analyse", "read data", "preflight", "forecast", "prune", "shrink and verify", "retrain", "measure"]
 STAGES += ["write"]
-
-
-def called(model: Path, **given: Any) -> dict[str, Any]:
-    """All arguments of ``compress``."""
-    bound = inspect.signature(oa.compress).bind(model, **given)
-    bound.apply_defaults()
-    return dict(bound.arguments)
 
 
 @pytest.fixture(scope="module")
