@@ -64,7 +64,7 @@ def plans(found: Cells) -> str:
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for title, cell in made:
         here, rates = cell["estimate"], cell["estimate"]["rates"]
-        trained = " / ".join(f"{rates[f'images trained while {name}']:.3g}" for name in ("pruning", "retraining"))
+        trained = " / ".join(f"{rates[f'samples trained while {name}']:.3g}" for name in ("pruning", "retraining"))
         memory = size_in_bytes(max(stage["memory_bytes"] for stage in here["stages"]))
         hours = [f"{each['seconds'] / 3600:.3g}" for each in (here, *cell["elsewhere"])]
         lines.append(f"| {' | '.join((title, trained, memory, *hours))} |")

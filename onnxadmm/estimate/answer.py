@@ -227,9 +227,9 @@ class _Answer:
     def _rates(self) -> dict[str, float]:
         training, size = self.seen.run.training, self.seen.run.training.recipe.batch_size
         rates = {
-            "images read": size / max(1e-9, self.reading.reading),
-            "images evaluated": len(training.glance) / max(1e-9, self.paces.prune.evaluation),
-            **{f"images trained while {name}": size / pace.step for name, pace in self._trained.items()},
+            "samples read": size / max(1e-9, self.reading.reading),
+            "samples evaluated": len(training.glance) / max(1e-9, self.paces.prune.evaluation),
+            **{f"samples trained while {name}": size / pace.step for name, pace in self._trained.items()},
         }
         return rates if self.seen.speed_up is None else {**rates, "speed-up of all cores": self.seen.speed_up}
 

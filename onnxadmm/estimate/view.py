@@ -28,7 +28,7 @@ def estimate_view(found: Estimate) -> RenderableType:
     total = ("all of it", duration(found.seconds), "", _bytes(found.memory_bytes), _bytes(found.disk_bytes))
     rows.append((*total, _price(found.cost)) if priced else total)
     titles = (*_TITLES, "cost") if priced else _TITLES
-    rates = ", ".join(f"{name} {large(rate)}" for name, rate in found.rates.items() if name.startswith("images"))
+    rates = ", ".join(f"{name} {large(rate)}" for name, rate in found.rates.items() if name.startswith("samples"))
     parts: list[RenderableType] = [Fitting(Rows(titles, rows))]
     if rates:
         parts.append(Text(f"Measured here, a second: {rates}.", style="dim"))

@@ -18,6 +18,7 @@ def test_memory_that_was_freed_is_seen_until_it_is_reset() -> None:
     # In a process of its own: resetting changes what others read of this one.
     code = f"""
 from onnxadmm.runtime.resident import Gauge
+import numpy as np
 gauge = Gauge()
 gauge.reset()
 before = gauge.peak()
