@@ -7,7 +7,8 @@ what is compared is the whole time of that command by the clock, and the seconds
 alone, of 192 drawn pictures that stand for the 1,281,167 of ImageNet. Each is a file of benchmarks/results/estimates/
 and measured once: what is there is left alone. Writes
 benchmarks/estimates.md, and the plans into docs/scale.md. The status is 1 where an estimate is off
-by more than 15 %.
+by more than 15 %. ``--only memory`` weighs steps of a
+ResNet-50.
 """
 
 import argparse
@@ -27,19 +28,20 @@ import numpy as np
 
 import onnxadmm as oa
 from benchmarks.data_pipeline import MEAN, STD, draw
-from benchmarks.estimates_table import PAGE, RESULTS, plans, render
+from benchmarks.estimates_table import PAGE, RESULTS, memory, plans, render, teacher
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.estimate.answer import answer
 from onnxadmm.estimate.measure import seen
 from onnxadmm.estimate.question import Question
+from onnxadmm.graph.model import load
 from onnxadmm.progress import SILENT
 from onnxadmm.report.codec import encode
+from onnxadmm.runtime.resident import Gauge
+from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.trainer import OrtTrainer
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SCALE: Final = ROOT / "docs" / "scale.md"
-#: Between these stands the table of the plans.
-BEGIN: Final = "<!-- plans -->\n"
-END: Final = "<!-- /plans -->"
 OFF: Final = 0.15
 CIFAR: Final = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.247,0.2435,0.2616")
 IMAGENET: Final = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--resize", "256")
@@ -83,6 +85,13 @@ PLANS: Final[Mapping[str, Mapping[str, Any]]] = {
     "vit_small_16": {"accumulate": 4},
 }
 PLACES: Final = ((None, 1), (8, 1), (32, 1), (32, 4), (32, 16))
+
+
+#: Of the memory of steps: batches as in the plans, processes, parts of each, and steps.
+BATCH: Final = 128
+WORKERS: Final = 2
+ACCUMULATE: Final = (2, 4, 8)
+STEPS: Final = 3
 
 
 def words(*given: object) -> list[str]:
@@ -156,6 +165,42 @@ def planned(name: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any
     }
 
 
+def weighed(asked: argparse.Namespace) -> dict[str, Any]:
+    """Take steps of a ResNet-50 with several ``--accumulate``, each in a process of its own."""
+    steps = []
+    for accumulate in ACCUMULATE:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.estimates",
+            "--models",
+            str(asked.models),
+            "--weigh",
+            str(accumulate),
+        ]
+        steps.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return {"workers": WORKERS, "steps": steps}
+
+
+def weigh(model: Path, accumulate: int) -> dict[str, int]:
+    """Take three steps of batches of 128, and return the memory of this process and its workers."""
+    gauge, generator = Gauge(), np.random.default_rng(0)
+    images = generator.standard_normal((BATCH, 3, 224, 224), np.float32)
+    labels, teachers = generator.integers(0, 1000, BATCH), np.zeros((BATCH, 1000), np.float32)
+    whole = load(model)
+    (name,) = (each.name for each in whole.ir.graph.inputs)
+    batch = Batch({str(name): images}, labels, teachers, BATCH)
+    gauge.reset()
+    trained = OrtTrainer(whole, loss=oa.Recipe().objective(), batch_size=BATCH, workers=WORKERS, accumulate=accumulate)
+    with trained as trainer:
+        for _ in range(STEPS):
+            trainer.backward(batch)
+            trainer.update(1e-6)
+        part = BATCH // (WORKERS * accumulate)
+        found = {"accumulate": accumulate, "part": part, "expected_bytes": trainer.expected_bytes}
+        return {**found, "peak_bytes": gauge.peak()}
+
+
 def placed(cores: int | None, machines: int) -> Question:
     """What is asked of a plan."""
     return Question(cores=cores, machines=machines, samples=SAMPLES)
@@ -176,29 +221,37 @@ def measured(name: str, measure: Callable[[Path], Mapping[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as place:
         result = {**measure(Path(place)), "machine": asdict(this_machine())}
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{name}: {result['estimate']['seconds']:.0f} s, took {result.get('took', 0):.0f} s", flush=True)
+    print(f"{name}: measured", flush=True)
 
 
 def main() -> int:
     """Measure and write; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--cifar", type=Path, required=True)
+    parser.add_argument("--cifar", type=Path, default=Path("cifar10"))
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--only", help="one cell, or plan-NAME")
+    parser.add_argument("--only", help="one cell, plan-NAME or memory")
+    parser.add_argument("--weigh", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.weigh is not None:
+        print(json.dumps(weigh(asked.models / "resnet50_dynamo.onnx", asked.weigh)))
+        return 0
     RESULTS.mkdir(parents=True, exist_ok=True)
     queue: dict[str, Callable[[Path], Mapping[str, Any]]] = {}
     for name, cell in CELLS.items():
         queue[name] = lambda folder, cell=cell: compared(cell, asked, folder)  # type: ignore[misc]
     for name in PLANS:
         queue[f"plan-{name}"] = lambda folder, name=name: planned(name, asked, folder)  # type: ignore[misc]
+    queue["memory"] = lambda folder: weighed(asked)
     for name, measure in queue.items():
         if asked.only in (None, name):
             measured(name, measure)
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
     PAGE.write_text(render(found), encoding="utf-8")
-    before, _, rest = SCALE.read_text(encoding="utf-8").partition(BEGIN)
-    SCALE.write_text(f"{before}{BEGIN}{plans(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    text = SCALE.read_text(encoding="utf-8")
+    for name, written in (("plans", plans(found)), ("memory", memory(found)), ("teacher", teacher(found))):
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        text = f"{before}{begin}{written}\n" + "".join(rest.partition(f"<!-- /{name} -->")[1:])
+    SCALE.write_text(text, encoding="utf-8")
     off = {name: cell["estimate"]["seconds"] / cell["took"] - 1 for name, cell in found.items() if "took" in cell}
     print({name: f"{100 * share:+.1f} %" for name, share in off.items()})
     return int(any(abs(share) > OFF for share in off.values()))

@@ -73,6 +73,41 @@ def plans(found: Cells) -> str:
     return "\n".join([*lines, "```sh", *(cell["command"] for _, cell in made), "```"])
 
 
+def memory(found: Cells) -> str:
+    """Return what a step of a ResNet-50 takes by ``--accumulate``, in Markdown."""
+    if "memory" not in found:
+        return ""
+    cell = found["memory"]
+    lines = [
+        "| `--accumulate` | samples at a time | memory of all processes | expected from the graph |",
+        "|---|---|---|---|",
+    ]
+    for each in cell["steps"]:
+        once = f"{cell['workers']} x {each['part']}"
+        sizes = " | ".join(size_in_bytes(each[name]) for name in ("peak_bytes", "expected_bytes"))
+        lines.append(f"| {each['accumulate']} | {once} | {sizes} |")
+    lines += [
+        "",
+        "ResNet-50 at 224, `--batch-size 128 --workers 2 --norm keep`, the most in three steps with AdamW, measured by",
+    ]
+    lines.append(f"`python -m benchmarks.estimates --only memory` on {_machine(cell)}.")
+    return "\n".join(lines)
+
+
+def teacher(found: Cells) -> str:
+    """Return the share of a retraining step that the teacher's answers are, in Markdown."""
+    made = [(title, found[f"plan-{name}"]["estimate"]) for name, title in PLANS.items() if f"plan-{name}" in found]
+    lines = [
+        "| network | samples answered a second, one core | share of the work of a retraining step |",
+        "|---|---|---|",
+    ]
+    for title, estimate in made:
+        rates, cores = estimate["rates"], estimate["cores"]
+        share = rates["samples trained while retraining"] / rates["samples answered"] / cores
+        lines.append(f"| {title} | {rates['samples answered']:.3g} | {100 * share:.0f} % |")
+    return "\n".join(lines)
+
+
 def _place(estimate: Mapping[str, Any]) -> str:
     cores, count = estimate["cores"], estimate["machines"]
     return f"{cores} cores" if count == 1 else f"{count} x {cores} cores"

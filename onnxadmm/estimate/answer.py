@@ -231,6 +231,8 @@ class _Answer:
             "samples evaluated": len(training.glance) / max(1e-9, self.paces.prune.evaluation),
             **{f"samples trained while {name}": size / pace.step for name, pace in self._trained.items()},
         }
+        if self.reading.teacher:
+            rates["samples answered"] = size / self.reading.teacher
         return rates if self.seen.speed_up is None else {**rates, "speed-up of all cores": self.seen.speed_up}
 
     def _notes(self) -> Iterator[str]:

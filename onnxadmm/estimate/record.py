@@ -45,8 +45,9 @@ class Estimate:
         batches: of an epoch.
         cores, machines: that it is estimated for.
         workers: processes that share a batch in the two trainings, on each machine.
-        rates: by name what was measured here, a second: ``"samples read"``, ``"samples evaluated"``, ``"images trained
-            while pruning"`` and ``"samples trained while retraining"``, and as a factor ``"speed-up of all cores"``.
+        rates: by name what was measured here, a second: ``"samples read"``, ``"samples evaluated"``, ``"samples trained
+            while pruning"`` and ``"... while retraining"``, and ``"samples answered"`` by the teacher; where it is told
+            of other machines also ``"speed-up of all cores"``, a factor.
         traffic_bytes: over the link of the machine that steers the others, both ways; 0 on one machine.
         notes: sentences on what was extrapolated, and what limits the run.
 

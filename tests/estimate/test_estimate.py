@@ -74,6 +74,7 @@ def test_memory_disk_and_costs_are_told_by_stage(found: oa.Estimate, digits: Dem
 
 def test_rates_are_measured(found: oa.Estimate) -> None:
     names = {"samples read", "samples evaluated", "samples trained while pruning", "samples trained while retraining"}
+    names |= {"samples answered"}
     assert set(found.rates) == names
     assert all(rate > 0 for rate in found.rates.values())
 
