@@ -88,7 +88,7 @@ def memory(found: Cells) -> str:
         lines.append(f"| {each['accumulate']} | {once} | {sizes} |")
     lines += [
         "",
-        "ResNet-50 at 224, `--batch-size 128 --workers 2 --norm keep`, the most in three steps with AdamW, measured by",
+        "ResNet-50 at 224, `--batch-size 128 --workers 2 --norm keep`, the most in two steps with AdamW, measured by",
     ]
     lines.append(f"`python -m benchmarks.estimates --only memory` on {_machine(cell)}.")
     return "\n".join(lines)

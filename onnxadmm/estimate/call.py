@@ -14,6 +14,7 @@ from onnxadmm.console import listening
 from onnxadmm.estimate.child import RESULT
 from onnxadmm.estimate.question import Question, refuse_others
 from onnxadmm.estimate.record import Estimate
+from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.progress import SILENT, Progress, ProgressLike
 from onnxadmm.report.codec import decode
 from onnxadmm.surgery import Source
@@ -78,6 +79,8 @@ def estimate(
     given.apply_defaults()
     call = {name: value for name, value in given.arguments.items() if name not in ("progress", *_OF_RUNS)}
     call |= {"shared": None, "options": None, "out": call["out"] or _OUT}
+    if isinstance(model, Model):
+        call["model"] = to_proto(model)
     refuse_others(call)
     question.refuse_calibration(call)
     refuse_unsendable(call, thing="the arguments", way_out="give these; a DataLoader's samples as arrays")
@@ -96,8 +99,9 @@ def _asked(call: dict[str, Any], question: Question, progress: Progress) -> Esti
                 _tell(line, progress)
             status = process.wait()
         finally:
+            # All its files are in the folder, and its processes end with it.
             if process.poll() is None:
-                process.terminate()
+                process.kill()
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()

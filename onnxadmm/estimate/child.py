@@ -15,7 +15,6 @@ from onnxadmm.apart import follow
 from onnxadmm.estimate.answer import answer
 from onnxadmm.estimate.measure import seen
 from onnxadmm.estimate.question import Question
-from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.progress import Silent
 from onnxadmm.report.codec import dumps, encode
 
@@ -49,7 +48,7 @@ def main(folder: Path) -> int:
     def work(order: tuple[Mapping[str, Any], Question, float]) -> None:
         call, question, began = order
         started = max(0.0, time.time() - began)
-        with ending_on_sigterm(), seen(call, question, folder=folder, tell=printed, started=started) as found:
+        with seen(call, question, folder=folder, tell=printed, started=started) as found:
             (folder / RESULT).write_text(dumps(encode(answer(found, question))), encoding="utf-8")
 
     return follow(folder, work)

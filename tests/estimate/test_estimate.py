@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import onnxadmm as oa
 from onnxadmm.cli import compress as compress_verb
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, DataError, OptionError
-from onnxadmm.estimate import measure
+from onnxadmm.estimate import call, measure
 from onnxadmm.estimate.answer import answer
 from onnxadmm.estimate.measure import seen
 from onnxadmm.estimate.question import Question
@@ -153,6 +154,34 @@ def test_an_error_of_the_child_is_the_error_of_the_call(digits: DemoFiles, tmp_p
         oa.estimate(digits.model, data=tmp_path / "nowhere.npz", budget={"params": 0.5})
 
 
+def test_a_model_in_memory_is_one_as_well(digits: DemoFiles, few_digits: Digits) -> None:
+    found = oa.estimate(oa.load(digits.model), calibrate=few_digits[0], budget={"params": 0.5}, bench=False)
+    assert found.command.startswith("onnxadmm compress MODEL --calibrate CALIBRATE --out out ")
+
+
+def test_whoever_is_interrupted_leaves_no_process_and_no_file_behind(
+    digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupts(Silent):
+        def stage(self, name: str, *, total: int | None = None) -> None:
+            if name == "preflight":
+                raise KeyboardInterrupt
+
+    started: list[subprocess.Popen[bytes]] = []
+    start = call.start
+
+    def kept(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*given, **named))
+        return started[-1]
+
+    monkeypatch.setattr(call, "start", kept)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        oa.estimate(digits.model, data=few_digits, budget={"params": 0.5}, recipe=RECIPE, progress=Interrupts())
+    assert started[0].poll() is not None
+    assert not list(tmp_path.iterdir())
+
+
 def test_whoever_listens_is_told(digits: DemoFiles, few_digits: Digits) -> None:
     class Heard(Silent):
         def __init__(self) -> None:
@@ -206,8 +235,8 @@ def paced(monkeypatch: pytest.MonkeyPatch, digits: DemoFiles, few_digits: Digits
     def asked(recipe: oa.Recipe, **given: Any) -> oa.Estimate:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        call = called(digits.model, data=few_digits, budget={"params": 0.5}, recipe=recipe, bench=False)
-        with seen(call, Question(**given), folder=folder, tell=SILENT, started=1.0) as found:
+        given_to = called(digits.model, data=few_digits, budget={"params": 0.5}, recipe=recipe, bench=False)
+        with seen(given_to, Question(**given), folder=folder, tell=SILENT, started=1.0) as found:
             return answer(found, Question(**given))
 
     return asked
