@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from onnxadmm.compress import compress, forecast
     from onnxadmm.errors import OnnxAdmmError
+    from onnxadmm.estimate.call import estimate
+    from onnxadmm.estimate.record import Estimate, StageEstimate
     from onnxadmm.graph.by_name import weights, with_weights
     from onnxadmm.graph.model import Model, load, save
     from onnxadmm.own_rules import rule
@@ -36,6 +38,7 @@ __all__ = [
     "Budget",
     "CalibrationOptions",
     "Compressed",
+    "Estimate",
     "Forecast",
     "Iteration",
     "Limits",
@@ -51,9 +54,11 @@ __all__ = [
     "Report",
     "Residuals",
     "Stage",
+    "StageEstimate",
     "TradeOff",
     "bench",
     "compress",
+    "estimate",
     "find_groups",
     "forecast",
     "load",
@@ -74,6 +79,8 @@ __all__ = [
 _HOMES: Final = {
     "onnxadmm.compress": ("compress", "forecast"),
     "onnxadmm.errors": ("OnnxAdmmError",),
+    "onnxadmm.estimate.call": ("estimate",),
+    "onnxadmm.estimate.record": ("Estimate", "StageEstimate"),
     "onnxadmm.graph.by_name": ("weights", "with_weights"),
     "onnxadmm.graph.model": ("Model", "load", "save"),
     "onnxadmm.own_rules": ("rule",),

@@ -148,7 +148,7 @@ def compress(
 
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
-    with _begun(SimpleNamespace(**locals())) as (run, folder):
+    with begun(SimpleNamespace(**locals())) as (run, folder):
         # A calibration says itself what it will take.
         expected = run.foresee() if run.choices.calibration is None else None
         if expected is not None:
@@ -191,7 +191,7 @@ def forecast(model: Source, **options: Any) -> Forecast:
         raise OptionError(
             "--dry-run", expected="a run that begins", found="--resume", way_out="leave one of the two out"
         )
-    with _begun(SimpleNamespace(**given.arguments), writes=False) as (run, _):
+    with begun(SimpleNamespace(**given.arguments), writes=False) as (run, _):
         found = run.foresee()
     if found is None:
         raise DivergedError(
@@ -201,12 +201,15 @@ def forecast(model: Source, **options: Any) -> Forecast:
 
 
 @contextmanager
-def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Compression, OutputFolder | None]]:
+def begun(
+    asked: SimpleNamespace, *, writes: bool = True, count: int | None = None
+) -> Iterator[tuple[Compression, OutputFolder | None]]:
     """Do all of a run that comes before anything takes long.
 
     Args:
         asked: the parameters of ``compress``, by name.
         writes: whether there is a folder to write into.
+        count: samples that those of the data stand for; None: themselves.
 
     Yields:
         The run, and where it writes.
@@ -294,6 +297,7 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
             ending,
             expected,
             asked.shared or Shared(),
+            count,
         )
         run.choose_engine()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.

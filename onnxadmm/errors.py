@@ -86,7 +86,7 @@ class NothingToPruneError(OnnxAdmmError):
 
 
 class BudgetError(OnnxAdmmError):
-    """The budget cannot be met with the groups that may shrink."""
+    """The budget cannot be met with the groups that may shrink, or the hours with the fewest epochs that a run has."""
 
     exit_status = 3
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from onnxadmm.apart import refuse_unsendable
 from onnxadmm.compress import compress
 from onnxadmm.console import listening
 from onnxadmm.errors import CheckpointError, OptionError
 from onnxadmm.files import discard
-from onnxadmm.one_budget import compress_apart, refuse_unsendable
+from onnxadmm.one_budget import compress_apart
 from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME
 from onnxadmm.plan.budget import COUNTED, Amount, Budget, parse_amount
 from onnxadmm.plan.given import given_budget
@@ -299,7 +300,8 @@ def _refuse_jobs(jobs: int, model: Source, kind: CostKind, common: Budget | None
     ):
         if found is not None:
             raise OptionError(f"--jobs {jobs}", expected=expected, found=found, way_out=way_out)
-    refuse_unsendable({name: value for name, value in options.items() if name != "progress"})
+    arguments = {name: value for name, value in options.items() if name != "progress"}
+    refuse_unsendable(arguments, thing="--jobs", way_out="give these, or leave --jobs out")
 
 
 def _with(common: Budget | None, kind: CostKind, amount: Amount) -> Budget:

@@ -28,7 +28,7 @@ from onnxadmm.run.recipe import Recipe
 from tests.conftest import Command, run_command
 
 VERBS = ("inspect", "compress", "sweep", "pick", "plan", "mask", "shrink", "verify", "quantize", "bench", "report")
-VERBS += ("doctor", "demo")
+VERBS += ("doctor", "demo", "estimate")
 TRAINING = ("--scale", 1 / 16, "--epochs", 3, "--retrain-epochs", 2, "--batch-size", 64)
 
 

@@ -112,17 +112,20 @@ MAY_IMPORT["compress"] = {
     "surgery",
 }
 MAY_IMPORT["compress"] |= {"runtime"}
-MAY_IMPORT["one_budget"] = {"child_process", "compress", "errors", "operators", "run"}
+MAY_IMPORT["apart"] = {"child_process", "errors", "operators"}
+MAY_IMPORT["one_budget"] = {"apart", "compress", "errors", "run"}
+MAY_IMPORT["estimate"] = {"admm", "apart", "compress", "console", "errors", "graph", "output", "plan"}
+MAY_IMPORT["estimate"] |= {"progress", "report", "rewrite", "run", "runtime", "surgery"} | _train("data", "workers")
 MAY_IMPORT["sweep"] = {"compress", "console", "errors", "files", "one_budget", "output", "plan", "progress", "report"}
-MAY_IMPORT["sweep"] |= {"run", "surgery", "units"}
-MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"files", "one_budget"} | {"sweep"} | _train("data")
+MAY_IMPORT["sweep"] |= {"apart", "run", "surgery", "units"}
+MAY_IMPORT["search"] = MAY_IMPORT["sweep"] - {"apart", "files", "one_budget"} | {"sweep"} | _train("data")
 MAY_IMPORT["quantize"] = MAY_IMPORT["compress"] | {"compress", "files", "units"} | _train("data", "metrics")
 MAY_IMPORT["own_rules"] = {"errors", "operators", "rules"} | _train("lowering", "prepare")
 MAY_IMPORT["demo"] = {"compress", "errors", "plan", "progress", "report", "run"} | _train("engine")
 MAY_IMPORT["__init__"] = {"compress", "errors", "graph", "own_rules", "plan", "progress", "quantize", "report", "run"}
-MAY_IMPORT["__init__"] |= {"planning", "search", "surgery", "sweep"}
+MAY_IMPORT["__init__"] |= {"estimate", "planning", "search", "surgery", "sweep"}
 MAY_IMPORT["cli"] = {"bench", "bisect", "compress", "console", "demo", "doctor", "errors", "files", "graph", "plan"}
-MAY_IMPORT["cli"] |= {"planning", "progress", "search", "sweep"}
+MAY_IMPORT["cli"] |= {"estimate", "planning", "progress", "search", "sweep"}
 MAY_IMPORT["cli"] |= {"interrupt", "operators", "output", "quantize", "report", "rewrite", "run", "runtime", "surgery"}
 MAY_IMPORT["__main__"] = {"cli"}
 

@@ -32,7 +32,7 @@ def options() -> set[str]:
 
 def in_python() -> set[str]:
     """The parameters of the public functions, and the fields of what is given to them."""
-    functions = (oa.bench, oa.compress, oa.find_groups, oa.quantize, oa.rank, oa.save, oa.sweep, oa.verify)
+    functions = (oa.bench, oa.compress, oa.estimate, oa.find_groups, oa.quantize, oa.rank, oa.save, oa.sweep, oa.verify)
     names = {name for function in functions for name in inspect.signature(function).parameters}
     kinds = (oa.Budget, oa.CalibrationOptions, oa.Limits, oa.Preprocessing, oa.Recipe)
     return names | {field.name for kind in kinds for field in fields(kind)}

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "samples/README.md"),
     *("docs/guide.md", "docs/method.md", "docs/training.md", "docs/operators.md"),
-    *("docs/architecture.md", "docs/extending.md", "docs/faq.md", "docs/index.md", "docs/options.md"),
+    *("docs/architecture.md", "docs/extending.md", "docs/faq.md", "docs/index.md", "docs/options.md", "docs/scale.md"),
 )
 
 

@@ -18,6 +18,7 @@ from onnxadmm.cli import (
     compress,
     demo,
     doctor,
+    estimate,
     inspect,
     mask,
     pick,
@@ -52,7 +53,9 @@ app = typer.Typer(
     help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
 )
 
-for verb in (inspect, compress, sweep, pick, plan, mask, shrink, verify, quantize, bench, report, doctor, demo):
+_OF_MODELS = (inspect, estimate, compress, sweep, pick, plan, mask, shrink, verify, quantize, bench, report)
+
+for verb in (*_OF_MODELS, doctor, demo):
     # The whole sentence: of its own accord the list of verbs cuts long ones.
     app.command(verb.__name__.rpartition(".")[2], short_help=verb.run.__doc__)(verb.run)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.selection import select
 from onnxadmm.admm.settle import untimed
 from onnxadmm.calibrate.effort import EFFORTS
@@ -70,4 +70,13 @@ def guessed(model: Model, units: Units, problem: Problem) -> Model:
     Raises:
         BudgetError: the budget cannot be met.
     """
-    return shrink(model, units, select(score(model, units, by="magnitude", seed=0), untimed(problem)))
+    return shrink(model, units, guessed_units(model, units, problem))
+
+
+def guessed_units(model: Model, units: Units, problem: Problem) -> KeepArray:
+    """Return the units of such a network, bool ``[units.count]``.
+
+    Raises:
+        BudgetError: the budget cannot be met.
+    """
+    return select(score(model, units, by="magnitude", seed=0), untimed(problem))

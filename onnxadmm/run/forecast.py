@@ -3,10 +3,10 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.calibrate.expect import Work
 from onnxadmm.errors import DivergedError, OptionError
 from onnxadmm.graph.model import Model
@@ -20,6 +20,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_pruning, pace_of_retraining
 from onnxadmm.run.trainings import Training
+from onnxadmm.runtime.resident import Gauge
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units
 
@@ -28,7 +29,7 @@ STAGE: Final = "forecast"
 #: The stage that tries whether the original can be put into bytes, where that is asked for.
 TRYING_BYTES: Final = "try bytes"
 #: Share of the time that is given out: a forecast is not exact, and a run that is late is worse than one that is early.
-_GIVEN_OUT: Final = 0.9
+GIVEN_OUT: Final = 0.9
 #: Iterations of pruning below which a budget falls in too few steps.
 _LEAST_ITERATIONS: Final = 4
 #: A forecast that was off by more than this share, and by more seconds than anybody waits for, is admitted.
@@ -92,6 +93,7 @@ class Paces:
         refit: seconds of the refit between them; 0 without one.
         shares: of the epochs of pruning and of retraining that are taken, where a run goes on from a larger network.
         macs: multiply-accumulates of a sample of both networks.
+        keep: units that the small network has, bool ``[units.count]``; None where nothing was measured.
     """
 
     steps_per_epoch: int
@@ -101,6 +103,7 @@ class Paces:
     shares: tuple[float, float] = (1.0, 1.0)
     macs: tuple[float, float] = (1.0, 1.0)
     refit: float = 0.0
+    keep: KeepArray | None = field(default=None, compare=False)
 
     def under(self, macs: float, *, shares: tuple[float, float]) -> "Paces":
         """Return the paces of a run under another budget: what a network takes is a line over its size.
@@ -110,27 +113,28 @@ class Paces:
             shares: of the epochs that it takes.
         """
         whole, small = self.macs
+        prune = self.prune.known  # the runs before have gone through all samples
         if self.retrain is None or whole <= small:
-            return replace(self, shares=shares)
+            return replace(self, shares=shares, prune=prune)
         place, least = (macs - small) / (whole - small), min(1.0, macs / max(1.0, small))
 
         def between(one: float, other: float) -> float:
             return max(one * least, one + place * (other - one))
 
         step, look = (between(getattr(self.retrain, name), getattr(self.prune, name)) for name in ("step", "look"))
-        return replace(self, shares=shares, macs=(whole, macs), retrain=replace(self.retrain, step=step, look=look))
+        retrain = replace(self.retrain, step=step, look=look)
+        return replace(self, shares=shares, macs=(whole, macs), prune=prune, retrain=retrain)
 
     def stages(self, recipe: Recipe) -> tuple[StageTime, ...]:
         """Return the seconds of every stage with the epochs of a recipe."""
-        settings = recipe.settings(steps_per_epoch=self.steps_per_epoch, share=self.shares[0])
-        pruning = self.prune.seconds(
-            steps=settings.epochs * self.steps_per_epoch, looks=settings.rounds(self.steps_per_epoch)
-        )
+        length = self.steps_per_epoch
+        settings = recipe.settings(steps_per_epoch=length, share=self.shares[0])
+        pruning = self.prune.seconds(steps=settings.epochs * length, looks=settings.rounds(length), first=length)
         found = [StageTime("prune", pruning), StageTime("refit", self.refit)]
         if self.retrain is not None:
             epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
-            retraining = self.retrain.seconds(steps=epochs * self.steps_per_epoch, looks=epochs + 1)
+            retraining = self.retrain.seconds(steps=epochs * length, looks=epochs + 1)
             found.append(StageTime("retrain", retraining))
         return tuple(stage for stage in (*found, *self.others) if stage.seconds)
 
@@ -143,23 +147,27 @@ class Paces:
         return _sum(self.stages(recipe))
 
 
-def measured_paces(training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending) -> Paces:
+def measured_paces(
+    training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending, gauge: Gauge | None = None
+) -> Paces:
     """Take a few steps of both trainings, of the small one with the units that these few would keep.
 
     Args:
         model: without gates on activations.
         ending: what is done in the end.
+        gauge: of this process's memory; None: it is not looked at.
 
     Raises:
         DivergedError: the loss is not finite from the start.
     """
     recipe, length = training.recipe, training.steps_per_epoch
-    prune, keep = pace_of_pruning(training, open_gates(model, units), problem, recipe.settings(steps_per_epoch=length))
+    settings = recipe.settings(steps_per_epoch=length)
+    prune, keep = pace_of_pruning(training, open_gates(model, units), problem, settings, gauge=gauge)
     retrain = None
-    look = whole = prune.look * len(training.held_out) / max(1, len(training.glance))
+    look = whole = prune.evaluation * len(training.held_out) / max(1, len(training.glance))
     if epochs := recipe.retraining_epochs(steps_per_epoch=length):
-        retrain = pace_of_retraining(training, shrink(model, units, keep), epochs=epochs)
-        look = retrain.look
+        retrain = pace_of_retraining(training, shrink(model, units, keep), epochs=epochs, known=True, gauge=gauge)
+        look = retrain.evaluation
     macs = Cost(units, "macs")
     return Paces(
         length,
@@ -168,6 +176,7 @@ def measured_paces(training: Training, model: Model, units: Units, problem: Prob
         stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training)),
         macs=(macs.dense(), macs.total(keep)),
         refit=seconds_of_refit(training, model, units, small=look) if recipe.refit else 0.0,
+        keep=keep,
     )
 
 
@@ -214,7 +223,7 @@ def forecast_of_calibration(
     epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
     if epochs:
         pace = pace_of_retraining(training, small, epochs=epochs)
-        stages.append(StageTime("retrain", pace.seconds(steps=epochs * length, looks=epochs + 1)))
+        stages.append(StageTime("retrain", pace.seconds(steps=epochs * length, looks=epochs + 1, first=length)))
         memory = max(memory, pace.memory_bytes)
     behind = stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training))
     return Forecast(
@@ -224,6 +233,50 @@ def forecast_of_calibration(
         memory_bytes=round(memory),
         disk_bytes=3 * model.file_bytes,
     )
+
+
+def longest(paces: Paces, recipe: Recipe, *, seconds: float) -> Recipe | None:
+    """Return the recipe with the epochs of both trainings shortened alike until they fit; as it is where they do.
+
+    Args:
+        seconds: that all stages may take.
+
+    Returns:
+        None where not even ``shortest`` fits.
+    """
+    fewest = shortest(paces, recipe)
+    most, again = _epochs_of(paces, recipe)
+    parts = max(most, again)
+    for part in range(parts, 0, -1):
+        epochs = max(fewest.epochs or 1, round(most * part / parts))
+        tried = replace(recipe, epochs=epochs, retrain_epochs=min(again, max(1, round(again * part / parts))))
+        if paces.seconds(tried) <= seconds:
+            return tried
+    return fewest if paces.seconds(fewest) <= seconds else None
+
+
+def shortest(paces: Paces, recipe: Recipe) -> Recipe:
+    """Return the recipe with as few epochs as a run has at least: four iterations of pruning, one epoch of each."""
+    most, again = _epochs_of(paces, recipe)
+    length = paces.steps_per_epoch
+
+    def iterations(epochs: int) -> int:
+        return replace(recipe, epochs=epochs, retrain_epochs=again).settings(steps_per_epoch=length).rounds(length)
+
+    fewest = next((epochs for epochs in range(1, most) if iterations(epochs) >= _LEAST_ITERATIONS), most)
+    return replace(recipe, epochs=fewest, retrain_epochs=min(again, 1))
+
+
+def least(recipe: Recipe) -> str:
+    """Return in words what a run with these epochs, which are the fewest, has."""
+    epochs = f"{plural(recipe.epochs or 0, 'epoch')} of pruning"
+    return epochs + (f" and {recipe.retrain_epochs} of retraining" if recipe.retrain_epochs else "")
+
+
+def _epochs_of(paces: Paces, recipe: Recipe) -> tuple[int, int]:
+    """The epochs of pruning and of retraining that a recipe means."""
+    length = paces.steps_per_epoch
+    return recipe.settings(steps_per_epoch=length).epochs, recipe.retraining_epochs(steps_per_epoch=length)
 
 
 def fitted(paces: Paces, recipe: Recipe, *, minutes: float, spent: float) -> Recipe:
@@ -236,31 +289,16 @@ def fitted(paces: Paces, recipe: Recipe, *, minutes: float, spent: float) -> Rec
     Raises:
         OptionError: one epoch of each training, and four iterations of pruning, take longer.
     """
-    room = _GIVEN_OUT * 60 * minutes - spent
-    length = paces.steps_per_epoch
-    most = recipe.settings(steps_per_epoch=length).epochs
-    again = recipe.retraining_epochs(steps_per_epoch=length)
-
-    def shortened(epochs: int, retrain_epochs: int) -> Recipe:
-        return replace(recipe, epochs=epochs, retrain_epochs=retrain_epochs)
-
-    def iterations(epochs: int) -> int:
-        return shortened(epochs, again).settings(steps_per_epoch=length).rounds(length)
-
-    fewest = next((epochs for epochs in range(1, most) if iterations(epochs) >= _LEAST_ITERATIONS), most)
-    parts = max(most, again)
-    for part in range(parts, 0, -1):
-        tried = shortened(max(fewest, round(most * part / parts)), min(again, max(1, round(again * part / parts))))
-        if paces.seconds(tried) <= room:
-            return tried
-    least = spent + paces.seconds(shortened(fewest, min(again, 1)))
+    found = longest(paces, recipe, seconds=GIVEN_OUT * 60 * minutes - spent)
+    if found is not None:
+        return found
+    fewest = shortest(paces, recipe)
+    needed = spent + paces.seconds(fewest)
     raise OptionError(
         f"--max-minutes {minutes:g}",
-        expected=f"time for {plural(fewest, 'epoch')} of pruning"
-        + (" and 1 of retraining" if again else "")
-        + ", which is the least",
-        found=f"about {duration(least)} that these would take",
-        way_out=f"allow {math.ceil(least / 6 / _GIVEN_OUT) / 10:g} minutes, or give fewer samples",
+        expected=f"time for {least(fewest)}, which is the least",
+        found=f"about {duration(needed)} that these would take",
+        way_out=f"allow {math.ceil(needed / 6 / GIVEN_OUT) / 10:g} minutes, or give fewer samples",
     )
 
 
@@ -272,11 +310,12 @@ def foresee(
     *,
     ending: Ending,
     minutes: float | None,
+    gauge: Gauge | None = None,
 ) -> tuple[Paces | None, Recipe]:
     """Measure what a run that trains will take, and shorten its epochs where they have to fit a time.
 
     Args:
-        model, ending: as for ``measured_paces``.
+        model, ending, gauge: as for ``measured_paces``.
         minutes: what the whole run may take; None: any time.
 
     Returns:
@@ -289,7 +328,7 @@ def foresee(
     journal, recipe = training.journal, training.recipe
     with journal.stage(STAGE):
         try:
-            paces = measured_paces(training, model, units, problem, ending=ending)
+            paces = measured_paces(training, model, units, problem, ending=ending, gauge=gauge)
         except DivergedError:
             if minutes is not None:
                 raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from onnxadmm.run.trainings import Training
 from onnxadmm.train.data.batches import ArrayDataset, Weighing, hold_out
 from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.names import Split
+from onnxadmm.train.data.raw import MEMORY_LIMIT, PICTURES_LIMIT
 from onnxadmm.train.data.sources import is_divided
 from onnxadmm.train.evaluate import Teacher
 from onnxadmm.train.figures import Figure, figure_of
@@ -39,6 +41,7 @@ def read_training(
     journal: Journal,
     trains: bool = True,
     made: bool = False,
+    count: int | None = None,
 ) -> Training:
     """Read the data, divide them, and take the model as the teacher where one is needed.
 
@@ -47,6 +50,7 @@ def read_training(
         trains: whether something trains before the cut; if not, a loss that the recipe leaves open is what the outputs
             look like.
         made: whether the data are as the model reads them already, and only the test data have to be prepared.
+        count: samples that those of the data stand for: pictures are decoded when so many would be; None: themselves.
 
     Raises:
         DataError: they cannot be read, do not fit the model, or are too few.
@@ -89,6 +93,7 @@ def read_training(
             crop=preprocessing.crop,
             max_bad=preprocessing.max_bad,
             cache=preprocessing.cache,
+            memory_limit=0 if count is not None and _is_much(signature, count) else MEMORY_LIMIT,
         )
 
     whole = load(
@@ -148,6 +153,12 @@ def read_training(
         journal=journal,
         figure=figure,
     )
+
+
+def _is_much(signature: Signature, count: int) -> bool:
+    """Whether so many decoded pictures are more than are kept in memory."""
+    sizes = [[size or 1 for size in spec.shape[1:]] for spec in signature.inputs if spec.is_image]
+    return bool(sizes) and count * sum(map(prod, sizes)) > PICTURES_LIMIT
 
 
 def _about(weighing: Weighing, figure: Figure | None) -> str:

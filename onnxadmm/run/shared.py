@@ -42,6 +42,7 @@ class Reading:
         notes, warnings: what was said of the data, and of the original on them.
         preflight: what trying a step found; None where none was tried.
         paces: how fast the trainings are; None where that was not measured.
+        looking: seconds that the first look at the original took, and the digest of the data.
     """
 
     sources: tuple[object, object]
@@ -53,6 +54,7 @@ class Reading:
     warnings: tuple[str, ...]
     preflight: Preflight | None = None
     paces: Paces | None = None
+    looking: float = 0.0
 
     def is_of(self, sources: tuple[object, object], options: Mapping[str, str]) -> bool:
         """Whether a run with these sources and options would read and find the same."""

@@ -1,5 +1,6 @@
 """The steps of a compression, in order."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,7 @@ class Compression:
         ending: what is done in the end.
         expected: least held-out accuracy of the original, a share; None: more than guessing would have.
         shared: what earlier runs have left, and this one leaves.
+        count: samples that those of the data stand for; None: themselves.
         engine: who computes gradients; None where nothing trains.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
@@ -93,6 +95,7 @@ class Compression:
     ending: Ending
     expected: float | None = None
     shared: Shared = field(default_factory=Shared)
+    count: int | None = None
     engine: Engine | None = field(init=False, default=None)
     ready: Model = field(init=False)
     units: Units = field(init=False)
@@ -181,11 +184,13 @@ class Compression:
             seed=self.choices.seed,
             journal=self.journal,
             trains=self.choices.calibration is None,
+            count=self.count,
         )
         if made:
             self.journal.warn(WARNING)
         if self._trains():
             self.training.first_batch()  # too few samples are refused before anything is said of them
+        begin = time.perf_counter()
         looked = first_look(self.training, self.model, expected=self.expected)
         self._reading = self.shared.reading = Reading(
             sources=(data, test),
@@ -195,6 +200,7 @@ class Compression:
             original={} if looked is None else {HELD_OUT: looked},
             notes=tuple(self.journal.notes[said:]),
             warnings=tuple(self.journal.warnings[warned:]),
+            looking=time.perf_counter() - begin,
         )
 
     def _read_for(self) -> dict[str, str]:

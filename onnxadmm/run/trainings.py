@@ -194,11 +194,27 @@ class Training:
         """The held-out samples that are looked at after every iteration."""
         return self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
 
-    def look(
-        self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset, *, samples: int = _GLANCE // 2
-    ) -> Metrics:
-        """Measure a model on some held-out samples, as trained so far, its statistics on so many samples."""
-        return self.metrics(with_constants(model, self.weights(network, trainer, samples=samples)), data)
+    def look(self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset) -> Metrics:
+        """Measure a model on some held-out samples, as trained so far."""
+        return self.metrics(self.as_trained(model, network, trainer), data)
+
+    def as_trained(self, model: Model, network: Network, trainer: OrtTrainer, *, samples: int | None = None) -> Model:
+        """Return a model as trained so far, its statistics measured on so many samples.
+
+        Args:
+            samples: as for ``statistics_samples``.
+        """
+        some = self.statistics_samples(samples)
+        return with_constants(model, self.weights(network, trainer, samples=some))
+
+    def statistics_samples(self, samples: int | None = None) -> int:
+        """Return of how many samples statistics are measured where so many are asked for: those of whole batches.
+
+        Args:
+            samples: None: as many as a look while units are chosen takes.
+        """
+        size = self.recipe.batch_size
+        return size * min(self.steps_per_epoch, max(1, (_GLANCE // 2 if samples is None else samples) // size))
 
     def retrain(
         self,
@@ -288,6 +304,38 @@ class Training:
         return next(iter(self.samples.batches(self.recipe.batch_size, drop_last=True)))
 
     @property
+    def keeps(self) -> bool:
+        """Whether later epochs find what the first one has made: answers of the teacher, or decoded pictures."""
+        answers = self.teacher is not None and self.loss.needs_teacher and not self.preprocessing.augment
+        return answers or (self.samples.decodes and self.preprocessing.cache is not None)
+
+    def apart(self) -> "Training":
+        """Return the same with a teacher that has answered nothing so far, and leaves no answers behind."""
+        return replace(self, teacher=None if self.teacher is None else self.teacher.apart())
+
+    def of_known(self, batches: int) -> "Training":
+        """Return a training with as many samples that are few ones over and over, all of them seen before.
+
+        Args:
+            batches: whole ones of different samples.
+        """
+        size = self.recipe.batch_size
+        few = self.samples.take(np.arange(min(len(self.samples), batches * size)))
+        for batch in few.batches(size, augment=bool(self.preprocessing.augment)):
+            if self.teacher is not None and self.loss.needs_teacher:
+                self.teacher.label(batch)
+        return self.repeated(few, len(self.samples))
+
+    def repeated(self, samples: ArrayDataset, count: int, *, held_out: ArrayDataset | None = None) -> "Training":
+        """Return a training with so many samples: some, over and over.
+
+        Args:
+            held_out: what decides; None: as it is.
+        """
+        whole = samples.take(np.resize(np.arange(len(samples)), count))
+        return replace(self, samples=whole, held_out=self.held_out if held_out is None else held_out)
+
+    @property
     def damage(self) -> str:
         """A sentence on the pictures that were left out because they cannot be decoded; empty without any."""
         told = {self.samples.damage, "" if self.test is None else self.test.damage} - {""}
@@ -317,11 +365,11 @@ class Training:
 
     def _statistics_batches(self, samples: int = STATISTICS_SAMPLES) -> Iterator[Batch]:
         """Training data as training sees them, augmented and the same ones every time."""
-        size = self.recipe.batch_size
-        count = size * min(self.steps_per_epoch, max(1, samples // size))
         generator = np.random.default_rng([self.seed, _STATISTICS_ORDER])
-        chosen = self.samples.take(generator.permutation(len(self.samples))[:count])
-        return chosen.batches(size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True)
+        chosen = self.samples.take(generator.permutation(len(self.samples))[: self.statistics_samples(samples)])
+        return chosen.batches(
+            self.recipe.batch_size, seed=self.seed, augment=bool(self.preprocessing.augment), drop_last=True
+        )
 
     def trainer(self, network: Network, *, epochs: int, weight_decay: float, tells: bool = True) -> OrtTrainer:
         """Return what trains a network for so many epochs, and say what memory that takes."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Collection, Mapping
+from copy import copy
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -243,6 +244,12 @@ class Teacher:
                 logits = self._predictor.logits(inputs)
                 kept.store(batch.indices, logits)
         return replace(batch, teacher=logits)
+
+    def apart(self) -> "Teacher":
+        """Return the same network with answers of its own, of which there are none so far."""
+        other = copy(self)
+        other._kept, other._lock = {}, threading.Lock()
+        return other
 
     def close(self) -> None:
         """Forget the logits that were kept."""

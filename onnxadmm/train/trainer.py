@@ -1,5 +1,6 @@
 """The solver's ``Trainer`` over the training engine."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -50,6 +51,9 @@ class OrtTrainer:
         OptionError: more parts than samples, a model whose batch cannot be cut into them, or a precision that is not to
             be had here.
         WorkerError: a worker does not start.
+
+    Attributes:
+        spent: seconds that all calls of ``backward`` have taken so far.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class OrtTrainer:
         self._weights = MappingProxyType(self._step.weights)
         self._gradients = MappingProxyType(self._step.gradients)
         self._optimizer = AdamW(self._step.weights_flat.size, weight_decay=weight_decay)
+        self.spent = 0.0
 
     @property
     def weights(self) -> Mapping[str, FloatArray]:
@@ -141,7 +146,10 @@ class OrtTrainer:
                 given[spec.name] = _fitting(spec, array)
         if (spec := self.artifacts.sample_weights) is not None:
             given[spec.name] = _fitting(spec, None if batch.weights is None else _spread(batch.weights, spec.shape))
-        return self._step.run(given)
+        begin = time.perf_counter()
+        loss = self._step.run(given)
+        self.spent += time.perf_counter() - begin
+        return loss
 
     def update(self, learning_rate: float) -> None:
         """Take one AdamW step on ``weights`` from what ``gradients`` holds now."""

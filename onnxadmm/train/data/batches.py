@@ -354,6 +354,18 @@ def hold_out(
     return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
 
 
+def held_out_count(count: int, *, share: float, by_content: bool) -> int:
+    """Return about how many of so many samples ``hold_out`` holds out.
+
+    Args:
+        share: that is asked for, in (0, 1).
+        by_content: whether they are divided by their contents, as pictures are.
+    """
+    while by_content and share * count > HELD_OUT_AT_MOST:
+        share /= 2
+    return int(min(max(1, round(count * share)), HELD_OUT_AT_MOST, count - 1))
+
+
 def _by_content(contents: Contents, share: float, at_most: int, seed: int) -> NDArray[np.bool_]:
     """Which samples are held out, bool ``[n]``: those whose digest, mixed with the seed, is below a share of all.
 

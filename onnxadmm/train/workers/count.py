@@ -19,7 +19,9 @@ _LEAST_SAMPLES = 8
 _LEAST_SAMPLES_OF_STATISTICS = 32
 
 
-def worthwhile_workers(artifacts: Artifacts, *, steps: int, threads: int, accumulate: int) -> int:
+def worthwhile_workers(
+    artifacts: Artifacts, *, steps: int, threads: int, accumulate: int, cores: int | None = None
+) -> int:
     """Processes to share each batch between, at least 1.
 
     Args:
@@ -27,12 +29,13 @@ def worthwhile_workers(artifacts: Artifacts, *, steps: int, threads: int, accumu
         steps: of the training.
         threads: intra-op threads of each process; 0 means all cores.
         accumulate: parts each process computes one after the other.
+        cores: of the machine; None: those of this one that may be used.
     """
     seconds = _PASSES * multiplications(artifacts.forward) / _MACS_A_SECOND
     if threads == 0 or seconds < _LEAST_STEP_SECONDS or seconds * steps < _LEAST_SECONDS:
         return 1
     samples = _LEAST_SAMPLES_OF_STATISTICS if artifacts.statistics else _LEAST_SAMPLES
-    return max(1, min(usable_cores() // threads, artifacts.batch_size // (accumulate * samples)))
+    return max(1, min((cores or usable_cores()) // threads, artifacts.batch_size // (accumulate * samples)))
 
 
 def multiplications(model: onnx.ModelProto) -> int:

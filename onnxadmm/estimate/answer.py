@@ -1,0 +1,268 @@
+"""From what was seen of a run to what all of it takes, where it shall take place and in the hours that there are."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from onnxadmm.errors import BudgetError
+from onnxadmm.estimate.measure import Seen
+from onnxadmm.estimate.question import Question
+from onnxadmm.estimate.rates import Reading, details_of
+from onnxadmm.estimate.record import Estimate, StageEstimate
+from onnxadmm.estimate.scaling import LOCAL_STEPS, StepParts
+from onnxadmm.report.words import duration, plural, size_in_bytes, times
+from onnxadmm.run.command import command_line
+from onnxadmm.run.forecast import GIVEN_OUT, Paces, forecast_of, least, longest, shortest
+from onnxadmm.run.recipe import Recipe
+from onnxadmm.run.rehearsal import Pace
+from onnxadmm.runtime.cores import usable_cores
+from onnxadmm.train.data.gallery import Pictures
+from onnxadmm.train.data.storage import is_mapped
+
+#: Stages that the report of a run does not have, or that no training is: the cut, and what is written in the end.
+_CUT: Final = "shrink and verify"
+_WRITE: Final = "write"
+_CHOOSING: Final = ("prune", "refit", "calibrate")
+#: Memory of a process that shares a batch beside what it computes.
+_PROCESS_BYTES: Final = 120_000_000
+
+
+def answer(seen: Seen, question: Question) -> Estimate:
+    """Return what a run takes.
+
+    Raises:
+        BudgetError: the hours are too few for the fewest epochs that a run has.
+    """
+    if seen.trained is None:
+        return _of_calibration(seen, question)
+    paces, reading = seen.trained
+    return _Answer(seen, question, paces, reading).made()
+
+
+def _of_calibration(seen: Seen, question: Question) -> Estimate:
+    """What a calibration takes by its own figures."""
+    forecast, size = seen.calibration, seen.run.model.file_bytes
+    assert forecast is not None  # nothing is resumed
+    stages = [
+        StageEstimate(
+            stage.name,
+            stage.seconds,
+            epochs=forecast.retrain_epochs if stage.name == "retrain" else 0,
+            memory_bytes=seen.peaks.get("read data", 0) + forecast.memory_bytes if stage.name == "calibrate" else 0,
+            disk_bytes=2 * size if stage.name in ("calibrate", "retrain") else 0,
+        )
+        for stage in forecast.stages
+    ]
+    return Estimate(
+        _priced(seen, stages, question),
+        command_line(replace(seen.run.choices, preprocessing=seen.preprocessing), seen.run.ending.options),
+        seen.samples,
+        0,
+        forecast.retrain_epochs,
+        seen.run.training.steps_per_epoch,
+        question.place.cores,
+        question.machines,
+        (),
+        {},
+    )
+
+
+def _priced(seen: Seen, trained: list[StageEstimate], question: Question) -> tuple[StageEstimate, ...]:
+    """All stages in their order, with memory and cost."""
+    chosen = max(place for place, stage in enumerate(trained) if stage.name in _CHOOSING)
+    cut = StageEstimate(_CUT, seen.ended.cut, memory_bytes=seen.ended.memory_bytes)
+    written = StageEstimate(_WRITE, seen.ended.writing, disk_bytes=seen.ended.disk_bytes)
+    return tuple(
+        replace(
+            stage,
+            memory_bytes=stage.memory_bytes or seen.peaks.get(stage.name, 0),
+            cost=question.cost(stage.seconds),
+        )
+        for stage in (*seen.before, *trained[: chosen + 1], cut, *trained[chosen + 1 :], written)
+    )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One answer about a run that trains."""
+
+    seen: Seen
+    question: Question
+    paces: Paces
+    reading: Reading
+
+    def made(self) -> Estimate:
+        seen, question, paces = self.seen, self.question, self._moved()
+        spent = sum(stage.seconds for stage in seen.before) + seen.ended.seconds
+        recipe = self._fitted(paces, spent=spent)
+        forecast = forecast_of(paces, recipe, file_bytes=seen.run.model.file_bytes)
+        epochs = {"prune": (paces.prune, forecast.epochs), "retrain": (paces.retrain, forecast.retrain_epochs)}
+        stages = []
+        for stage in forecast.stages:
+            pace, count = epochs.get(stage.name, (None, 0))
+            told = StageEstimate(stage.name, stage.seconds, count)
+            stages.append(told if pace is None else self._filled(told, pace))
+        choices = replace(seen.run.choices, recipe=recipe, preprocessing=seen.preprocessing)
+        steps = (forecast.epochs + forecast.retrain_epochs) * paces.steps_per_epoch
+        traffic = question.place.traffic(details_of(paces.prune).weights_bytes)
+        return Estimate(
+            _priced(seen, stages, question),
+            command_line(choices, seen.run.ending.options),
+            seen.samples,
+            forecast.epochs,
+            forecast.retrain_epochs,
+            paces.steps_per_epoch,
+            question.place.cores,
+            question.machines,
+            tuple(self._workers(pace) for pace in self._trained.values()),
+            self._rates(),
+            math.ceil(steps / LOCAL_STEPS / question.machines) * traffic,
+            tuple(self._notes()) if question.is_elsewhere else (),
+        )
+
+    @property
+    def _trained(self) -> dict[str, Pace]:
+        """The paces here, by what is done."""
+        retrain = self.paces.retrain
+        return {"pruning": self.paces.prune} | ({} if retrain is None else {"retraining": retrain})
+
+    @property
+    def _answered(self) -> bool:
+        """Whether the teacher's answers are known in all epochs but the first."""
+        training = self.seen.run.training
+        return training.keeps and not training.preprocessing.augment
+
+    def _workers(self, pace: Pace) -> int:
+        """Processes that share a batch where the run shall take place."""
+        details, recipe, cores = details_of(pace), self.seen.run.choices.recipe, self.question.place.cores
+        if cores == usable_cores() or recipe.workers is not None or recipe.threads == 0:
+            return details.workers
+        return max(1, min(cores // recipe.threads, details.most_workers))
+
+    def _accumulate(self, pace: Pace) -> int:
+        """Parts that each of them computes one after the other, none larger than here."""
+        parts = self.seen.run.choices.recipe.accumulate * details_of(pace).workers
+        return math.ceil(parts / self._workers(pace))
+
+    def _moved(self) -> Paces:
+        """The paces where the run shall take place."""
+        retrain = self.paces.retrain
+        return replace(
+            self.paces,
+            prune=self._elsewhere(self.paces.prune),
+            retrain=None if retrain is None else self._elsewhere(retrain.known),
+        )
+
+    def _elsewhere(self, pace: Pace) -> Pace:
+        details, workers = details_of(pace), self._workers(pace)
+        here = (usable_cores(), details.workers)
+
+        def step(measured: float, parts: StepParts) -> float:
+            exchanged = details.weights_bytes
+            return self.question.place.step(measured, parts, here=here, workers=workers, exchanged=exchanged)
+
+        later, first = self.reading.parts(pace, answered=self._answered), self.reading.parts(pace)
+        measured = pace.first_step
+        if measured is not None and self.question.samples is not None:
+            # Samples that come again and again are known too soon.
+            measured = max(measured, pace.step * first.seconds(*here) / later.seconds(*here))
+        return replace(
+            pace, step=step(pace.step, later), first_step=None if measured is None else step(measured, first)
+        )
+
+    def _fitted(self, paces: Paces, *, spent: float) -> Recipe:
+        """The recipe with the epochs that fit, named."""
+        recipe, hours = self.seen.run.choices.recipe, self.question.hours
+        found: Recipe | None = recipe
+        if hours is not None:
+            found = longest(paces, recipe, seconds=GIVEN_OUT * 3600 * hours - spent)
+        if found is None:
+            fewest = shortest(paces, recipe)
+            needed = spent + paces.seconds(fewest)
+            raise BudgetError(
+                f"--hours {hours:g}",
+                expected=f"time for {least(fewest)}, which is the least",
+                found=f"about {duration(needed)} that these would take",
+                way_out=f"allow {_rounded_up(needed / 3600 / GIVEN_OUT):g} hours, more --cores or --machines, or give "
+                "fewer samples",
+            )
+        length = paces.steps_per_epoch
+        return replace(
+            found,
+            epochs=found.settings(steps_per_epoch=length).epochs,
+            retrain_epochs=found.retraining_epochs(steps_per_epoch=length),
+            accumulate=self._accumulate(self.paces.prune),
+        )
+
+    def _filled(self, stage: StageEstimate, pace: Pace) -> StageEstimate:
+        """A training with what it has of memory and disk."""
+        details, workers = details_of(pace), self._workers(pace)
+        accumulate = self.seen.run.choices.recipe.accumulate
+        # Samples that are computed at the same time, in all processes, against those here.
+        larger = accumulate / self._accumulate(pace)
+        more = (larger - 1) * pace.memory_bytes + (workers - details.workers) * (_PROCESS_BYTES + details.weights_bytes)
+        memory = details.peak_bytes + round(more) + self._absent_bytes() if details.peak_bytes else 0
+        # While a checkpoint is replaced there are two of them.
+        disk = 2 * (self.seen.run.model.file_bytes + pace.state_bytes)
+        return replace(stage, memory_bytes=max(0, memory), disk_bytes=disk)
+
+    def _absent_bytes(self) -> int:
+        """Bytes of samples, and of the teacher's answers to them, that are not here where some stand for others."""
+        training = self.seen.run.training
+        missing = len(training.samples) - len(np.unique(training.samples.order))
+        stored = [
+            array.nbytes / len(array)
+            for array in training.samples.inputs.values()
+            if not isinstance(array, Pictures) and not is_mapped(array)
+        ]
+        answers = 0.0
+        if missing and self._answered and training.teacher is not None:
+            labelled = training.teacher.apart().label(training.first_batch()).teacher
+            answers = 0.0 if labelled is None else labelled.nbytes / len(labelled)
+        return round(missing * (sum(stored) + answers))
+
+    def _rates(self) -> dict[str, float]:
+        training, size = self.seen.run.training, self.seen.run.training.recipe.batch_size
+        rates = {
+            "samples read": size / max(1e-9, self.reading.reading),
+            "samples evaluated": len(training.glance) / max(1e-9, self.paces.prune.evaluation),
+            **{f"samples trained while {name}": size / pace.step for name, pace in self._trained.items()},
+        }
+        if self.reading.teacher:
+            rates["samples answered"] = size / self.reading.teacher
+        return rates if self.seen.speed_up is None else {**rates, "speed-up of all cores": self.seen.speed_up}
+
+    def _notes(self) -> Iterator[str]:
+        place, question = self.question.place, self.question
+        if self.seen.speed_up is not None:
+            yield f"All cores here are {times(self.seen.speed_up)} as fast as one."
+        yield (
+            f"Extrapolated from {plural(usable_cores(), 'core')} to {plural(place.count, 'machine')} with "
+            f"{plural(place.cores, 'core')}: each core as fast as one here while all of them work; looks at held-out "
+            "data, proofs and everything else that one process does take as long as here."
+        )
+        for name, pace in self._trained.items():
+            workers, parts = self._workers(pace), self.reading.parts(pace, answered=self._answered)
+            share = "1 process computes" if workers == 1 else f"{workers} processes share"
+            yield f"While {name}, {share} each batch; what limits a step is {parts.limit(place.cores, workers)}."
+            if workers < place.cores:
+                yield (
+                    f"{place.cores - workers} of {place.cores} cores have no part of a batch while {name}: a larger "
+                    "--batch-size has more parts."
+                )
+        if place.count > 1:
+            weights = details_of(self.paces.prune).weights_bytes
+            crossed, takes = size_in_bytes(place.traffic(weights)), duration(place.exchange(weights))
+            yield (
+                f"Machines agree on one network every {LOCAL_STEPS} steps: {crossed} over the link of the one that "
+                f"steers, {takes} at {question.link_mbit:g} Mbit/s."
+            )
+
+
+def _rounded_up(hours: float) -> float:
+    """Hours with two digits, not less than they are."""
+    unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
+    return math.ceil(hours / unit) * unit
