@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.cluster.actors import RayCrew
 from onnxadmm.console import listening
 from onnxadmm.errors import DivergedError, OptionError
 from onnxadmm.graph.stated import in_words as shapes_as_text
@@ -245,6 +246,7 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
     with ExitStack() as stack:
         told_to = stack.enter_context(listening(asked.progress))
         libraries = stack.enter_context(custom_operators(asked.custom_ops))
+        crew = None if chosen.cluster is None else stack.enter_context(_crew(chosen, asked, calibrating))
         choices = Choices(
             budget=goal,
             targets=shares,
@@ -294,6 +296,7 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
             ending,
             expected,
             asked.shared or Shared(),
+            crew,
         )
         run.choose_engine()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
@@ -316,6 +319,28 @@ def _begun(asked: SimpleNamespace, *, writes: bool = True) -> Iterator[tuple[Com
         run.try_bytes()
         run.try_training()
         yield run, folder
+
+
+def _crew(recipe: Recipe, asked: SimpleNamespace, calibrating: CalibrationOptions | None) -> RayCrew:
+    """Find the machines that train.
+
+    Raises:
+        OptionError: nothing trains, or machines cannot be given what the model needs.
+    """
+    found = None
+    if calibrating is not None and recipe.retrain_epochs == 0:
+        found = "a calibration, in which nothing trains"
+    elif asked.custom_ops or rule_files():
+        found = "--custom-ops" if asked.custom_ops else "--rules"
+    elif asked.shared is not None:
+        found = "several budgets"
+    if found is not None:
+        raise OptionError(
+            "--cluster", expected="one run that trains, with operators that onnxadmm knows", found=found,
+            way_out="leave --cluster out",
+        )  # fmt: skip
+    assert recipe.cluster is not None
+    return RayCrew(recipe.cluster)
 
 
 def _minutes(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> float | None:

@@ -35,7 +35,7 @@ class Pace:
 
     Attributes:
         opening: until its first step: the training graph is built, workers start.
-        step: one step, and what making its batch delays it.
+        step: one step, and what making its batch delays it; of several machines their share of it.
         look: what comes between: an iteration with its look at held-out data, or that at the end of an epoch.
         memory_bytes: estimate of what a step takes in all processes together.
         state_bytes: of a checkpoint.
@@ -101,7 +101,9 @@ def pace_of_pruning(training: Training, model: Model, problem: Problem, settings
             return taken
 
         step = _mean_of(steps, total=settings.epochs * training.steps_per_epoch)
-        return Pace(opening, step, max(0.0, looks[-1]), trainer.expected_bytes, max(sizes)), guesses[-1]
+        return Pace(
+            opening, step / training.machines, max(0.0, looks[-1]), trainer.expected_bytes, max(sizes)
+        ), guesses[-1]
 
 
 def pace_of_retraining(training: Training, small: Model, *, epochs: int) -> Pace:
@@ -132,7 +134,7 @@ def pace_of_retraining(training: Training, small: Model, *, epochs: int) -> Pace
         look = time.perf_counter() - start
         # Weights now and at their best, and the two moments of the optimizer.
         kept = 4 * sum(array.nbytes for array in trainer.weights.values())
-        return Pace(opening, step, look, trainer.expected_bytes, kept)
+        return Pace(opening, step / training.machines, look, trainer.expected_bytes, kept)
 
 
 def _mean_of(steps: Callable[[int], list[float]], *, total: int) -> float:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State
+from onnxadmm.cluster.actors import RayCrew
+from onnxadmm.cluster.rounds import Rounds
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
@@ -42,6 +44,7 @@ from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
+from onnxadmm.run.machines import Site, as_bytes, refuse_many
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.proving import cut_and_proven
@@ -79,6 +82,7 @@ class Compression:
         ending: what is done in the end.
         expected: least held-out accuracy of the original, a share; None: more than guessing would have.
         shared: what earlier runs have left, and this one leaves.
+        crew: machines that train; None: this process does.
         engine: who computes gradients; None where nothing trains.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
@@ -93,6 +97,7 @@ class Compression:
     ending: Ending
     expected: float | None = None
     shared: Shared = field(default_factory=Shared)
+    crew: RayCrew | None = None
     engine: Engine | None = field(init=False, default=None)
     ready: Model = field(init=False)
     units: Units = field(init=False)
@@ -164,6 +169,28 @@ class Compression:
                 self._before.refuse_other_data(self._reading.digest)
         if waited:
             self._state()
+        if self.crew is not None:
+            self._gather(self.crew, data, made=made)
+
+    def _gather(self, crew: RayCrew, data: object, *, made: bool) -> None:
+        """Tell the machines what they need for taking part, each of which reads the data itself."""
+        recipe = self.choices.recipe
+        refuse_many(self.training.samples, crew.count, batch_size=recipe.batch_size)
+        crew.settle(
+            Site(
+                model=as_bytes(self.ready),
+                input_shapes=self.ready.input_shapes,
+                data=data,
+                made=made,
+                digest=self._reading.digest,
+                recipe=replace(recipe, workers=1) if crew.is_local else recipe,
+                preprocessing=self.choices.preprocessing,
+                inputs=self.choices.inputs,
+                seed=self.choices.seed,
+                trains=self.choices.calibration is None,
+            )
+        )
+        self.training = replace(self.training, rounds=Rounds(crew, tell=self.journal.progress.note))
 
     def _read_anew(self, data: object, test: object | None, *, made: bool) -> None:
         """Read the data, and look at the original on them."""

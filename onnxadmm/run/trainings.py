@@ -13,13 +13,15 @@ from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import Record, solve
 from onnxadmm.admm.state import State, part, under
+from onnxadmm.cluster.rounds import Rounds
 from onnxadmm.graph.constants import constants_by_name, with_constants
 from onnxadmm.graph.fed import hold_inputs
-from onnxadmm.graph.model import Model
+from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.together import Answer, Job, Nothing, Order, Together
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.data.prefetch import prefetch
 from onnxadmm.train.evaluate import Teacher, evaluate
@@ -82,6 +84,7 @@ class Training:
         teacher: the original network; None where nothing needs it.
         figure: what decides, and is shown of held-out and test data; None: accuracy, or the loss without one.
         seed: of every random choice.
+        rounds: over the machines that take the steps; None: this process does.
     """
 
     recipe: Recipe
@@ -95,6 +98,17 @@ class Training:
     seed: int
     journal: Journal
     figure: Figure | None = None
+    rounds: Rounds[Job, Order, Answer] | None = None
+
+    @property
+    def machines(self) -> int:
+        """Machines that take the steps, at the same time."""
+        return 1 if self.rounds is None else self.rounds.crew.count
+
+    @property
+    def steps_in_turn(self) -> int:
+        """Steps of an epoch that are taken one after the other: all machines together go through the data once."""
+        return max(1, self.steps_per_epoch // self.machines)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -140,7 +154,7 @@ class Training:
         else:
             floor = _SAYS_NOTHING * self._silent_loss() if self.teacher is not None else 0.0
         settings = replace(settings, divergence_floor=max(settings.divergence_floor, floor))
-        with self.journal.stage("prune", total=settings.rounds(self.steps_per_epoch)):
+        with self.journal.stage("prune", total=settings.rounds(self.steps_in_turn)):
             pruned = pruned_of(part(resume, "pruned"))
             if pruned is None:
                 network = self.network(model)
@@ -170,17 +184,22 @@ class Training:
 
         if resume:
             trainer.load(part(resume, "trainer"))
+        restricted = self.restricted(problem, model, trainer)
+        team = self._team(network, trainer, epochs=settings.epochs, problem=restricted, settings=settings)
         with self.epochs() as batches:
             solution = solve(
                 trainer,
-                self.restricted(problem, model, trainer),
+                restricted,
                 batches=batches,
-                steps_per_epoch=self.steps_per_epoch,
+                steps_per_epoch=self.steps_in_turn,
                 settings=settings,
                 on_iteration=report,
                 on_state=keep,
                 resume=part(resume, "solver") if resume else None,
+                together=None if team is None else team.prune,
             )
+        if team is not None:
+            self.journal.say(team.describe("Pruning"))
         weights = {name: np.array(array) for name, array in self.weights(network, trainer).items()}
         return Pruned(solution.keep, solution.zeros, _without(weights, problem.held))
 
@@ -237,11 +256,15 @@ class Training:
             self.epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
+            steps = self.steps_in_turn
+            team = self._team(
+                network, trainer, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay, zeros=zeros
+            )
             retrain(
                 trainer,
                 zeros=zeros,
                 batches=lambda epoch: batches(epoch + _RETRAINING_ORDERS, 0),
-                steps_per_epoch=self.steps_per_epoch,
+                steps_per_epoch=steps,
                 epochs=epochs,
                 peak=self.recipe.retraining_rate(deep=is_deep(small)),
                 warm_up=0.1,
@@ -249,7 +272,10 @@ class Training:
                 on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch, measured[0].deciding)),
                 on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
                 resume=part(resume, "retrain") or None,
+                together=None if team is None else lambda epoch, rates: team.retrain(epoch * steps, rates),
             )
+            if team is not None:
+                self.journal.say(team.describe("Retraining"))
             return shipped()  # the trainer holds the best weights
 
     def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
@@ -331,7 +357,7 @@ class Training:
             batch_size=self.recipe.batch_size,
             engine=self.recipe.engine,
             threads=self.recipe.threads,
-            workers=self.recipe.workers,
+            workers=1 if self.rounds is not None else self.recipe.workers,
             accumulate=self.recipe.accumulate,
             steps=epochs * self.steps_per_epoch,
             weight_decay=weight_decay,
@@ -344,6 +370,39 @@ class Training:
             self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
         return trainer
 
+    def _team(
+        self,
+        network: Network,
+        trainer: OrtTrainer,
+        *,
+        epochs: int,
+        weight_decay: float = 0.0,
+        problem: Problem | None = None,
+        settings: Settings | None = None,
+        zeros: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> Together | None:
+        """Have the machines begin a training; None where there are none.
+
+        Args:
+            trainer: of the same network, in this process.
+            problem, settings: of pruning.
+            zeros: of retraining.
+        """
+        if self.rounds is None:
+            return None
+        job = Job(
+            model=bytes(to_proto(network.model).SerializeToString()),
+            batch_statistics=network.batch_statistics,
+            names=tuple(trainer.weights),
+            epochs=epochs,
+            weight_decay=weight_decay,
+            orders=0 if problem is not None else _RETRAINING_ORDERS,
+            problem=None if problem is None else replace(problem, cost=Nothing()),
+            settings=settings,
+            zeros=dict(zeros or {}),
+        )
+        return Together(self.rounds, job, trainer, local_steps=self.recipe.local_steps)
+
     @contextmanager
     def epochs(self) -> Iterator[Callable[[int, int], Iterator[Batch]]]:
         """Give out the batches of an epoch from one of them on, made while those before are trained on.
@@ -352,7 +411,7 @@ class Training:
         """
         with ExitStack() as streams:
             yield lambda epoch, first: streams.enter_context(
-                closing(prefetch(self._made(epoch, first), on_wait=self._wait))
+                closing(prefetch(self.made(epoch, first), on_wait=self._wait))
             )
 
     def _wait(self, seconds: float) -> None:
@@ -368,8 +427,13 @@ class Training:
         way = "" if self.preprocessing.cache else ": --cache DIR keeps them decoded"
         return f"Training waited {waited:.0f} of its {trained:.0f} seconds for images to be read and decoded{way}."
 
-    def _made(self, epoch: int, first: int) -> Iterator[Batch]:
-        generator = np.random.default_rng([self.seed, epoch])
+    def made(self, epoch: int, first: int, *, machine: int = 0) -> Iterator[Batch]:
+        """Make the batches of an epoch from one of them on, whole ones, with what the teacher says of them.
+
+        Args:
+            machine: number of the machine, each of which has orders of its own.
+        """
+        generator = np.random.default_rng([self.seed, epoch, *([machine] if machine else [])])
         batches = self.samples.batches(
             self.recipe.batch_size,
             seed=int(generator.integers(2**31)),
