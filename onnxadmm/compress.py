@@ -332,13 +332,13 @@ def _crew(recipe: Recipe, asked: SimpleNamespace, calibrating: CalibrationOption
         found = "a calibration, in which nothing trains"
     elif asked.custom_ops or rule_files():
         found = "--custom-ops" if asked.custom_ops else "--rules"
-    elif asked.shared is not None:
-        found = "several budgets"
     if found is not None:
         raise OptionError(
-            "--cluster", expected="one run that trains, with operators that onnxadmm knows", found=found,
+            "--cluster",
+            expected="a run that trains, with operators that onnxadmm knows",
+            found=found,
             way_out="leave --cluster out",
-        )  # fmt: skip
+        )
     assert recipe.cluster is not None
     return RayCrew(recipe.cluster)
 
