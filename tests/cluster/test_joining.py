@@ -56,7 +56,7 @@ def test_a_calibration_alone_has_no_use_for_machines(command: Command, digits: D
 
 @pytest.mark.parametrize("recipe", [oa.Recipe(cluster="local:2"), {"cluster": "local:2"}])
 def test_a_sweep_is_no_run_for_machines(digits: DemoFiles, few_digits: Digits, tmp_path: Path, recipe: Any) -> None:
-    with pytest.raises(OptionError, match="--cluster: expected one run, .* found a sweep"):
+    with pytest.raises(OptionError, match=r"--cluster: expected one run, .* found a sweep"):
         oa.sweep(digits.model, data=few_digits, amounts={"params": [0.5, 0.3]}, out=tmp_path / "out", recipe=recipe)
 
 
