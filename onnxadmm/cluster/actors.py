@@ -268,5 +268,5 @@ def _unreachable(where: str, found: str) -> OptionError:
         f"--cluster {where}",
         expected="a Ray cluster that answers",
         found=found,
-        way_out="start it with `ray start --head`, or use local:N, which starts processes here",
+        way_out="start one with `ray start`, or use local:N, which starts processes here",
     )

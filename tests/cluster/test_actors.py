@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnxadmm.cluster.consensus import Consensus
 from onnxadmm.cluster.rounds import Asked, Rounds
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import DataError, OptionError, WorkerError
+from onnxadmm.progress import Iteration, ProgressLike, Silent
 from tests.cluster.test_consensus import SIZE, Vector, by_projected_gradient, quadratics, simplex
 from tests.cluster.toys import Quadratics, Round
 
@@ -117,6 +119,37 @@ def test_one_machine_is_a_training_without_any_to_the_bit(digits: DemoFiles, few
     assert alone.keys() == apart.keys()
     for name, array in alone.items():
         np.testing.assert_array_equal(array, apart[name])
+
+
+class Interrupted(Silent):
+    """Ends a run after so many iterations."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def iteration(self, row: Iteration) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [5, 25])
+def test_a_driver_that_ends_goes_on_from_its_checkpoint_to_the_bit(
+    after: int, digits: DemoFiles, few_digits: Digits, tmp_path: Path
+) -> None:
+    """In the midst of pruning, and of retraining: one machine, whose optimizer is the one that is kept."""
+
+    def trained(out: Path, progress: ProgressLike = False, *, resume: bool = False) -> dict[str, NDArray[Any]]:
+        options = {"data": few_digits, "budget": {"params": 0.3}, "bench": False, "progress": progress}
+        recipe = replace(SHORT, cluster="local:1")
+        return weights_of(oa.compress(digits.model, **options, recipe=recipe, out=out, resume=resume))  # type: ignore[arg-type]
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "again", Interrupted(after))
+    for name, array in trained(tmp_path / "again", resume=True).items():
+        np.testing.assert_array_equal(array, whole[name])
 
 
 @pytest.mark.slow
