@@ -21,9 +21,11 @@ Order = TypeVar("Order", contravariant=True)
 Answer = TypeVar("Answer")
 Said = TypeVar("Said", covariant=True)
 
-#: Share of those asked that a round has to have heard, and how many times as long as usual it waits for the others.
+#: Share of those asked that a round has to have heard, and how many times as long as usual, and how many seconds at
+#: least, it waits for the others.
 _QUORUM: Final = 0.8
 _PATIENCE: Final = 3.0
+_SECONDS: Final = 2.0
 #: Rounds after which a late answer is worth nothing, and the samples of a machine that gave none are dealt to others.
 DELAY: Final = 3
 #: Rounds whose lengths say what is usual.
@@ -201,8 +203,9 @@ class Rounds(Generic[Task, Order, Answer]):
         return sorted(answers, key=lambda answer: (answer.machine, answer.round))
 
     def _is_enough(self, heard: int, asked: int, waited: float) -> bool:
-        quorum = max(1, int(_QUORUM * asked))
-        return bool(self._usual) and heard >= quorum and waited > _PATIENCE * statistics.median(self._usual)
+        if not self._usual or heard < max(1, int(_QUORUM * asked)):
+            return False
+        return waited > max(_SECONDS, _PATIENCE * statistics.median(self._usual))
 
     def _ask(self, order: Callable[[Asked], Order]) -> set[int]:
         """Ask every machine that is idle; return their numbers."""

@@ -40,7 +40,7 @@ class Site:
         data: path that every machine has, or arrays.
         made: whether samples are made, without data.
         digest: of the samples, which are the same everywhere.
-        recipe, preprocessing, inputs, seed, trains: as ``read_training`` takes them.
+        recipe, preprocessing, inputs, seed, trains: as ``read_training`` takes them; of a batch it has its share.
     """
 
     model: bytes
@@ -202,18 +202,19 @@ def part_of(samples: ArrayDataset, machine: int, present: tuple[int, ...]) -> Ar
     return samples.take(np.flatnonzero(dealt(keys, present) == machine))
 
 
-def refuse_many(samples: ArrayDataset, machines: int, *, batch_size: int) -> None:
-    """Refuse more machines than the data have work for.
+def share_of_batch(samples: ArrayDataset, machines: int, *, batch_size: int) -> int:
+    """Return how many samples of a batch each machine takes: all together have a batch.
 
     Raises:
-        OptionError: the part of one of them has no whole batch.
+        OptionError: there are more machines than samples in a batch, or than the data have work for.
     """
-    present = tuple(range(machines))
+    present, share = tuple(range(machines)), batch_size // machines
     fewest = min(len(part_of(samples, machine, present)) for machine in present)
-    if fewest < batch_size:
+    if not 0 < share <= fewest:
         raise OptionError(
             "--cluster",
-            expected=f"a batch of {batch_size} samples for each of {machines} machines",
-            found=f"{len(samples)} samples, of which one has {fewest}",
-            way_out="use fewer machines, or a smaller --batch-size",
+            expected=f"a share of every batch, and of the data, for each of {machines} machines",
+            found=f"--batch-size {batch_size}, and {len(samples)} samples of which one has {fewest}",
+            way_out="use fewer machines, or give --batch-size for all of them together",
         )
+    return share

@@ -82,7 +82,7 @@ class Recipe:
         accumulate: parts each of them computes one after the other, which saves memory.
         cluster: machines that train together, each on its part of the data: ``"local:2"`` starts processes of one core
             here, ``"ray://HOST:PORT"`` and ``"auto"`` join a Ray cluster, the second the one that this machine is part
-            of. None: this process trains.
+            of. Each has its share of every batch. None: this process trains.
         local_steps: most steps that a machine takes between two rounds in which all agree.
 
     Raises:

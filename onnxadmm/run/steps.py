@@ -44,7 +44,7 @@ from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
-from onnxadmm.run.machines import Site, as_bytes, refuse_many
+from onnxadmm.run.machines import Site, as_bytes, share_of_batch
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.proving import cut_and_proven
@@ -175,7 +175,8 @@ class Compression:
     def _gather(self, crew: RayCrew, data: object, *, made: bool) -> None:
         """Tell the machines what they need for taking part, each of which reads the data itself."""
         recipe = self.choices.recipe
-        refuse_many(self.training.samples, crew.count, batch_size=recipe.batch_size)
+        share = share_of_batch(self.training.samples, crew.count, batch_size=recipe.batch_size)
+        recipe = replace(recipe, batch_size=share, workers=1 if crew.is_local else recipe.workers)
         crew.settle(
             Site(
                 model=as_bytes(self.ready),
@@ -183,7 +184,7 @@ class Compression:
                 data=data,
                 made=made,
                 digest=self._reading.digest,
-                recipe=replace(recipe, workers=1) if crew.is_local else recipe,
+                recipe=recipe,
                 preprocessing=self.choices.preprocessing,
                 inputs=self.choices.inputs,
                 seed=self.choices.seed,

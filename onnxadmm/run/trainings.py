@@ -102,13 +102,8 @@ class Training:
 
     @property
     def machines(self) -> int:
-        """Machines that take the steps, at the same time."""
+        """Machines that take the steps, each with its share of a batch."""
         return 1 if self.rounds is None else self.rounds.crew.count
-
-    @property
-    def steps_in_turn(self) -> int:
-        """Steps of an epoch that are taken one after the other: all machines together go through the data once."""
-        return max(1, self.steps_per_epoch // self.machines)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -154,7 +149,7 @@ class Training:
         else:
             floor = _SAYS_NOTHING * self._silent_loss() if self.teacher is not None else 0.0
         settings = replace(settings, divergence_floor=max(settings.divergence_floor, floor))
-        with self.journal.stage("prune", total=settings.rounds(self.steps_in_turn)):
+        with self.journal.stage("prune", total=settings.rounds(self.steps_per_epoch)):
             pruned = pruned_of(part(resume, "pruned"))
             if pruned is None:
                 network = self.network(model)
@@ -191,7 +186,7 @@ class Training:
                 trainer,
                 restricted,
                 batches=batches,
-                steps_per_epoch=self.steps_in_turn,
+                steps_per_epoch=self.steps_per_epoch,
                 settings=settings,
                 on_iteration=report,
                 on_state=keep,
@@ -256,7 +251,7 @@ class Training:
             self.epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
-            steps = self.steps_in_turn
+            steps = self.steps_per_epoch
             team = self._team(
                 network, trainer, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay, zeros=zeros
             )
@@ -330,9 +325,9 @@ class Training:
 
     def network(self, model: Model) -> Network:
         """The model in the form that trains."""
-        recipe = self.recipe
+        recipe, together = self.recipe, self.recipe.part_size // self.machines
         return choose_network(
-            self.shown(model), recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
+            self.shown(model), recipe.norm, self._statistics_batches, together=together, threads=recipe.threads
         )
 
     def weights(

@@ -160,12 +160,12 @@ def test_two_machines_train_a_network_and_say_what_that_took(digits: DemoFiles, 
     assert result.after.heldout is not None
     assert result.after.heldout.value > 0.9
     (pruning, retraining) = (note for note in result.report.simplified if "2 machines" in note)
-    assert pruning.startswith("Pruning took 12 rounds over 2 machines")
+    assert pruning.startswith("Pruning took 24 rounds over 2 machines")
     assert retraining.startswith("Retraining took 2 rounds over 2 machines")
 
 
-def test_a_batch_for_each_machine_is_asked_for(digits: DemoFiles, few_digits: Digits) -> None:
+def test_more_machines_than_samples_in_a_batch_are_refused(digits: DemoFiles, few_digits: Digits) -> None:
     few = few_digits[0][:150], few_digits[1][:150]
-    recipe = replace(SHORT, cluster="local:3")
-    with pytest.raises(OptionError, match="a batch of 64 samples for each of 3 machines"):
+    recipe = replace(SHORT, cluster="local:3", batch_size=2)
+    with pytest.raises(OptionError, match="a share of every batch, and of the data, for each of 3 machines"):
         oa.compress(digits.model, data=few, budget={"params": 0.3}, recipe=recipe, bench=False)
