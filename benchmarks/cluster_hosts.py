@@ -8,6 +8,7 @@ discipline of the kernel is needed (netem is none of those that every kernel has
 
 import heapq
 import json
+import logging
 import os
 import selectors
 import subprocess
@@ -17,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -244,8 +244,9 @@ def inside(train: str, model: str, out: str, steps: str) -> None:
     until = time.monotonic() + 120
     while True:
         with suppress(ConnectionError):
-            ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-            nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+            known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # of Ray
+            nodes = [node["NodeManagerAddress"] for node in known if node["Alive"]]
             ray.shutdown()
             if len(nodes) == 2:
                 break
@@ -259,7 +260,7 @@ def inside(train: str, model: str, out: str, steps: str) -> None:
             data=train,
             budget={"params": 0.5},
             preprocessing=oa.Preprocessing(mean=[0.1307], std=[0.3081]),
-            recipe=replace(recipe),
+            recipe=recipe,
             bench=False,
         )
     course = Timed.kept[-1]

@@ -19,6 +19,8 @@ from onnxadmm.errors import DataError, OnnxAdmmError, OptionError, WorkerError
 
 #: Seconds within which the head of a cluster has to answer.
 _PATIENCE: Final = 5.0
+#: Seconds within which every machine has to be there.
+_GREETING: Final = 60.0
 
 
 class Member(Protocol):
@@ -68,6 +70,10 @@ class _Host:
         self._member: Member | None = None
         self._begun: bytes = b""
 
+    def hello(self) -> object:
+        """Say that it is there."""
+        return _Began()
+
     def prepare(self, opening: Opening, task: Any, name: bytes) -> object:
         """Open the member, where it is not, and begin a task that it has not begun."""
         self._begun = b""
@@ -106,7 +112,7 @@ class RayCrew:
         where: as ``--cluster`` has it.
 
     Attributes:
-        processes: host and number of the process of each machine that has begun a task.
+        processes: host and number of the process of each machine.
 
     Raises:
         OptionError: Ray is missing, or nobody answers there.
@@ -129,6 +135,7 @@ class RayCrew:
             _join(ray, self._address, self._where)
         try:
             self._actors = [ray.remote(_Host).options(**options).remote() for options in self._places()]
+            self._greet()
         except BaseException:
             self._leave()
             raise
@@ -220,6 +227,24 @@ class RayCrew:
             }
             for node in sorted(nodes, key=lambda node: (node["NodeManagerAddress"], node["NodeID"]))
         ]
+
+    def _greet(self) -> None:
+        """Wait until all are there.
+
+        Raises:
+            OptionError: some are not, within a minute.
+        """
+        waiting = [self._ticket(machine, actor.hello.remote()) for machine, actor in enumerate(self._actors)]
+        done, missing = self._ray.wait(waiting, num_returns=len(waiting), timeout=_GREETING)
+        if missing:
+            raise OptionError(
+                f"--cluster {self._where}",
+                expected=f"{len(waiting)} machines with free cores",
+                found=f"{len(done)} within {_GREETING:g} seconds",
+                way_out="look at `ray status`: other work may hold the cores",
+            )
+        for ticket in done:
+            self.result(ticket)
 
     def _leave(self) -> None:
         for actor in self._actors:

@@ -30,6 +30,8 @@ _SECONDS: Final = 2.0
 DELAY: Final = 3
 #: Rounds whose lengths say what is usual.
 _REMEMBERED: Final = 9
+#: Seconds that those which can begin a later task wait for the others.
+_BEGINNING: Final = 60.0
 #: Seconds between two tries to open a machine again, and at most between two looks at it.
 _PAUSE: Final = 0.5
 #: Tries in vain, one after the other, after which a machine is given up.
@@ -159,7 +161,7 @@ class Rounds(Generic[Task, Order, Answer]):
         return tuple(sorted(idle | near)) or tuple(there)
 
     def begin(self, task: Task) -> None:
-        """Begin a task on all machines, and wait until all of them have.
+        """Begin a task on all machines, and wait until all of them have; behind the first task, for a minute.
 
         Raises:
             OnnxAdmmError: one of them cannot, and says why.
@@ -170,8 +172,11 @@ class Rounds(Generic[Task, Order, Answer]):
             if machine.gone is None:
                 machine.fresh, machine.heard, machine.later = True, self._number, None
                 machine.ticket, machine.asked = self.crew.prepare(number, task), None
-        first = self._number == 0
-        while any(machine.ticket is not None or machine.later is not None for machine in self._machines):
+        first, begin = self._number == 0, time.monotonic()
+        while waiting := sum(machine.ticket is not None or machine.later is not None for machine in self._machines):
+            there = sum(machine.gone is None for machine in self._machines) - waiting
+            if not first and there and time.monotonic() - begin > _BEGINNING:
+                break  # they join when they can
             self._hear([], strict=first)
             self._refuse_nobody()
 

@@ -1,5 +1,6 @@
 """Real Ray actors: they find the optimum, die and come back, say what is wrong, and train a network."""
 
+import logging
 import os
 import signal
 import threading
@@ -32,7 +33,7 @@ def _ray() -> Iterator[None]:
     """One cluster of this machine for all tests; crews use a cluster that runs already."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = pytest.importorskip("ray", reason="onnxadmm[ray] runs machines")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

@@ -25,7 +25,7 @@ class Staged:
     Attributes:
         seconds: what a round takes each machine.
         deaths: machine and number of the round in which it dies.
-        opening: seconds until a machine is prepared.
+        opening: seconds until one that has died is prepared.
     """
 
     seconds: list[float]
@@ -35,21 +35,22 @@ class Staged:
     slow: dict[tuple[int, int], float] = field(default_factory=dict)
     now: float = 0.0
     asked: list[Asked] = field(default_factory=list)
-    prepared: list[int] = field(default_factory=list)
+    died: set[int] = field(default_factory=set)
 
     @property
     def count(self) -> int:
         return len(self.seconds)
 
     def prepare(self, machine: int, task: object) -> object:
-        self.prepared.append(machine)
-        again = self.prepared.count(machine) > 1
-        return Ticket(self.now + (self.opening if again else 0.0), self.refuses.get(machine) if again else None)
+        if machine not in self.died:
+            return Ticket(self.now, None)
+        return Ticket(self.now + self.opening, self.refuses.get(machine))
 
     def take(self, machine: int, order: Asked) -> object:
         self.asked.append(order)
         if (machine, order.round) in self.deaths:
             self.deaths.remove((machine, order.round))
+            self.died.add(machine)
             return Ticket(self.now + self.seconds[machine] / 2, LostError("killed"))
         return Ticket(
             self.now + self.slow.get((machine, order.round), self.seconds[machine]), f"{machine}:{order.round}"
@@ -166,3 +167,12 @@ def test_the_last_machine_that_refuses_ends_the_run_with_its_reason(stage: Stage
     _, rounds, _ = stage(1.0, deaths={(0, 1)}, refuses={0: error})
     with pytest.raises(DataError, match="copy it"):
         answers(rounds)
+
+
+def test_a_later_task_does_not_wait_for_a_machine_that_stays_away(stage: Stage) -> None:
+    crew, rounds, _ = stage(1.0, 1.0, deaths={(1, 1)}, opening=200.0)
+    assert answers(rounds) == ["0:1"]
+    rounds.begin("another task")
+    assert 60.0 < crew.now < 70.0
+    assert answers(rounds) == ["0:2"]
+    assert crew.asked[-1].fresh
