@@ -122,7 +122,7 @@ class Recipe:
     workers: int | None = None
     accumulate: int = 1
     cluster: str | None = None
-    local_steps: int = 50
+    local_steps: int = 8
 
     def __post_init__(self) -> None:
         for option, value, least in (
