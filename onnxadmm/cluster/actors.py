@@ -275,8 +275,10 @@ def _join(ray: ModuleType, address: Address, where: str) -> None:
     if address.host is None:
         try:
             ray.init(address="auto", **quiet)
-        except (ConnectionError, RuntimeError, OSError) as error:
+        except ConnectionError as error:
             raise _unreachable(where, "none that runs on this machine") from error
+        except Exception as error:
+            raise _unreachable(where, _brief(error)) from error
         return
     try:
         socket.create_connection((address.host, address.port), timeout=_PATIENCE).close()
@@ -285,7 +287,14 @@ def _join(ray: ModuleType, address: Address, where: str) -> None:
     try:
         ray.init(where, **quiet)
     except Exception as error:
-        raise _unreachable(where, " ".join(str(error).split())[:200]) from error
+        raise _unreachable(where, _brief(error)) from error
+
+
+def _brief(error: Exception) -> str:
+    told = " ".join(str(error).split())
+    if "AuthToken" in told or "authentication" in told.lower():
+        return "one that asks for a token: RAY_AUTH_MODE=token shows it that of ~/.ray/auth_token"
+    return told.rstrip(".")[:200]
 
 
 def _unreachable(where: str, found: str) -> OptionError:
