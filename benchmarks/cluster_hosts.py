@@ -266,8 +266,7 @@ def inside(train: str, model: str, out: str, steps: str) -> None:
             bench=False,
         )
     course = Timed.kept[-1]
-    machines = course.crew.count
-    found = {**cost_of(result), "machines": machines, "nodes": nodes, "lengths": course.seconds, "steps": int(steps)}
+    found = {**cost_of(result), "nodes": nodes, "lengths": course.seconds, "steps": int(steps)}
     Path(out).write_text(json.dumps(found))
 
 
