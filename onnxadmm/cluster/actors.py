@@ -217,6 +217,7 @@ class RayCrew:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        own = self._ray.get_runtime_context().get_node_id()  # first, for that one sends the most
         if not nodes:
             raise _unreachable(self._where, "a cluster without a free core")
         return [
@@ -225,7 +226,9 @@ class RayCrew:
                 "num_cpus": node["Resources"]["CPU"],
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=True),
             }
-            for node in sorted(nodes, key=lambda node: (node["NodeManagerAddress"], node["NodeID"]))
+            for node in sorted(
+                nodes, key=lambda node: (node["NodeID"] != own, node["NodeManagerAddress"], node["NodeID"])
+            )
         ]
 
     def _greet(self) -> None:
