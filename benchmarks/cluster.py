@@ -158,7 +158,7 @@ def killed(seed: int, *, data: Path, models: Path) -> Result:
 @contextmanager
 def ray_running(cores: int) -> Iterator[None]:
     """One cluster on this machine for all runs, with more cores than it has where need be."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     import ray
 
     ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -187,7 +187,8 @@ def measured(train: Path, model: Path, *, rate: float | None, delay: float, step
     quiet = "--disable-usage-stats --include-dashboard=false"
     # What would go through a proxy does not reach the other host.
     own_ways = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment = {**own_ways, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    ray = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    environment = {**own_ways, "PYTHONPATH": str(ROOT), **ray}
     with link(rate, delay) as between, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         out = Path(folder) / "result.json"
         own = f"{python} -m benchmarks.cluster_hosts {train} {model} {out} {steps}"

@@ -261,6 +261,7 @@ class RayCrew:
 
 def _imported() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # training is what the machine is for, here as without Ray
     try:
         import ray
     except ImportError as error:
