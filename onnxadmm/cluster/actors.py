@@ -7,9 +7,13 @@ and objects of this package; Ray trusts whoever reaches its ports, and so do we.
 import logging
 import os
 import pickle
+import signal
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -127,12 +131,14 @@ class RayCrew:
         self._owner: dict[object, int] = {}
         self._actors: list[Any] = []
         self.processes: dict[int, tuple[str, int]] = {}
+        self._thread = ThreadPoolExecutor(1, "ray")
 
     def __enter__(self) -> Self:
         ray = self._ray
         self._started = not ray.is_initialized()
         if self._started:
-            _join(ray, self._address, self._where)
+            with _signals_as_they_are():
+                _join(ray, self._address, self._where)
         try:
             self._actors = [ray.remote(_Host).options(**options).remote() for options in self._places()]
             self._greet()
@@ -185,15 +191,16 @@ class RayCrew:
     def wait(self, tickets: Sequence[object], seconds: float) -> list[object]:
         if not tickets:
             return []
-        done, _ = self._ray.wait(list(tickets), num_returns=1, timeout=seconds)
+        wait = partial(self._ray.wait, list(tickets))
+        done, _ = self._apart(partial(wait, num_returns=1, timeout=seconds))
         if len(done) < len(tickets):
-            done, _ = self._ray.wait(list(tickets), num_returns=len(tickets), timeout=0)
+            done, _ = self._apart(partial(wait, num_returns=len(tickets), timeout=0))
         return [ticket for ticket in tickets if ticket in done]
 
     def result(self, ticket: object) -> Any:
         machine = self._owner.pop(ticket)
         try:
-            answer = self._ray.get(ticket)
+            answer = self._apart(partial(self._ray.get, ticket))
         except (self._ray.exceptions.RayError, OSError) as error:
             raise LostError(str(error).strip().partition("\n")[0][:200]) from error
         if isinstance(answer, _Said):
@@ -202,6 +209,10 @@ class RayCrew:
             self.processes[machine] = answer.host, answer.process
             return None
         return None if isinstance(answer, _Unknown) else answer
+
+    def _apart(self, call: Callable[[], Any]) -> Any:
+        """Call Ray in a thread of its own: what a signal raises in the midst of a call Ray replaces by something else."""
+        return self._thread.submit(call).result()
 
     def _ticket(self, machine: int, ticket: object) -> object:
         self._owner[ticket] = machine
@@ -238,7 +249,7 @@ class RayCrew:
             OptionError: some are not, within a minute.
         """
         waiting = [self._ticket(machine, actor.hello.remote()) for machine, actor in enumerate(self._actors)]
-        done, missing = self._ray.wait(waiting, num_returns=len(waiting), timeout=_GREETING)
+        done, missing = self._apart(partial(self._ray.wait, waiting, num_returns=len(waiting), timeout=_GREETING))
         if missing:
             raise OptionError(
                 f"--cluster {self._where}",
@@ -254,6 +265,7 @@ class RayCrew:
             with suppress(Exception):  # the cluster may be gone
                 self._ray.kill(actor, no_restart=True)
         self._actors, self._tasks, self._owner, self._opening = [], {}, {}, None
+        self._thread.shutdown()
         if self._started:
             with suppress(Exception):
                 self._ray.shutdown()
@@ -262,6 +274,7 @@ class RayCrew:
 def _imported() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # training is what the machine is for, here as without Ray
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a run ends on SIGTERM as any other does
     try:
         import ray
     except ImportError as error:
@@ -269,6 +282,19 @@ def _imported() -> ModuleType:
             "--cluster", expected="Ray, which runs the machines", found="none", way_out='pip install "onnxadmm[ray]"'
         ) from error
     return ray
+
+
+@contextmanager
+def _signals_as_they_are() -> Iterator[None]:
+    """Let SIGTERM mean what it meant before: Ray takes it for itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _join(ray: ModuleType, address: Address, where: str) -> None:
