@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from onnxadmm.bench.simd import this_machine
+from onnxadmm.cluster.actors import RayCrew
 from onnxadmm.console import listening
 from onnxadmm.errors import DivergedError, OptionError
 from onnxadmm.graph.stated import in_words as shapes_as_text
@@ -248,6 +249,7 @@ def begun(
     with ExitStack() as stack:
         told_to = stack.enter_context(listening(asked.progress))
         libraries = stack.enter_context(custom_operators(asked.custom_ops))
+        crew = None if chosen.cluster is None else stack.enter_context(_crew(chosen, asked, calibrating))
         choices = Choices(
             budget=goal,
             targets=shares,
@@ -298,6 +300,7 @@ def begun(
             expected,
             asked.shared or Shared(),
             count,
+            crew,
         )
         run.choose_engine()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
@@ -320,6 +323,28 @@ def begun(
         run.try_bytes()
         run.try_training()
         yield run, folder
+
+
+def _crew(recipe: Recipe, asked: SimpleNamespace, calibrating: CalibrationOptions | None) -> RayCrew:
+    """Find the machines that train.
+
+    Raises:
+        OptionError: nothing trains, or machines cannot be given what the model needs.
+    """
+    found = None
+    if calibrating is not None and recipe.retrain_epochs == 0:
+        found = "a calibration, in which nothing trains"
+    elif asked.custom_ops or rule_files():
+        found = "--custom-ops" if asked.custom_ops else "--rules"
+    if found is not None:
+        raise OptionError(
+            "--cluster",
+            expected="a run that trains, with operators that onnxadmm knows",
+            found=found,
+            way_out="leave --cluster out",
+        )
+    assert recipe.cluster is not None
+    return RayCrew(recipe.cluster)
 
 
 def _minutes(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> float | None:

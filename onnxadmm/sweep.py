@@ -122,7 +122,7 @@ class Points:
         options: of every run, as ``compress`` takes them.
 
     Raises:
-        OptionError: a time for one run is among the options.
+        OptionError: a time for one run, or a cluster, is among the options.
 
     Attributes:
         shared: what the next run goes on from.
@@ -145,6 +145,14 @@ class Points:
                 expected="one run, whose epochs can be shortened",
                 found="a sweep or a search, which has several",
                 way_out="give --epochs and --retrain-epochs",
+            )
+        recipe = options.get("recipe")
+        if (recipe.get("cluster") if isinstance(recipe, Mapping) else getattr(recipe, "cluster", None)) is not None:
+            raise OptionError(
+                "--cluster",
+                expected="one run, which machines train together",
+                found="a sweep or a search, which has several",
+                way_out="run `compress` for each budget, or leave --cluster out",
             )
         self.shared = Shared()
         self._model, self._kind, self._folder, self._common = model, kind, folder, common

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "graph": {"errors", "files", "operators", "runtime"},
     "rules": {"errors", "graph", "operators"},
     "admm": {"errors"},
+    "cluster": {"errors"},
     "units": {"errors", "graph", "operators", "rules", "admm"},
     "plan": {"errors", "graph", "units", "admm"},
     "rewrite": {"errors", "graph", "operators", "rules", "units", "plan"},
@@ -79,6 +80,7 @@ MAY_IMPORT["run"] = (
         "admm",
         "bench",
         "calibrate",
+        "cluster",
         "errors",
         "files",
         "graph",
@@ -111,7 +113,7 @@ MAY_IMPORT["compress"] = {
     "run",
     "surgery",
 }
-MAY_IMPORT["compress"] |= {"runtime"}
+MAY_IMPORT["compress"] |= {"cluster", "runtime"}
 MAY_IMPORT["apart"] = {"child_process", "errors", "operators"}
 MAY_IMPORT["one_budget"] = {"apart", "compress", "errors", "run"}
 MAY_IMPORT["estimate"] = {"admm", "apart", "compress", "console", "errors", "graph", "output", "plan"}
@@ -146,6 +148,7 @@ DOORS: dict[str, set[str]] = {
     "onnxsim": {"graph/simplify.py"},
     "PIL": {"train/data/pictures.py"},
     "pyarrow": {"train/data/parquet.py"},
+    "ray": {"cluster/actors.py"},
     "typer": {"cli"},
     "jinja2": {"report/page.py"},
 }

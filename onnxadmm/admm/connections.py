@@ -11,7 +11,7 @@ from onnxadmm.admm.gates import position_mask
 from onnxadmm.admm.problem import FloatArray, KeepArray, Problem
 from onnxadmm.admm.projections import top_k_mask, top_k_masks
 from onnxadmm.admm.splitting import Splitting
-from onnxadmm.admm.state import State, part, under
+from onnxadmm.admm.state import State, fill, part, under
 from onnxadmm.errors import OptionError
 
 MaskArray = NDArray[np.bool_]
@@ -121,6 +121,15 @@ class Connections:
         """Keep ``rho u`` as it is while ``rho`` becomes ``rho / factor``."""
         for state in self._states.values():
             state.rescale(factor)
+
+    def aims(self) -> State:
+        """``Z1 - U1`` of every weight, which the penalty draws it to; live."""
+        return {name: state.target for name, state in self._states.items()}
+
+    def aim(self, aims: State) -> None:
+        """Let the penalty draw to what ``aims`` gave elsewhere."""
+        for name, state in self._states.items():
+            fill(state.target, aims, name)
 
     def state(self) -> State:
         """Splitting variables of every weight, live."""

@@ -10,7 +10,7 @@ from onnxadmm.admm.projections import project_box_budget, project_sphere
 from onnxadmm.admm.selection import select, select_per_group
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.splitting import Splitting, norm
-from onnxadmm.admm.state import State, fill, number, part, under
+from onnxadmm.admm.state import State, fill, part, under
 
 DoubleArray = NDArray[np.float64]
 
@@ -45,6 +45,10 @@ class Neurons(Protocol):
 
     def load(self, state: State) -> None:
         """Go on from what ``state`` gave."""
+        ...
+
+    def moved(self) -> State:
+        """All that steps change, since the last iteration; live. Of steps taken apart it is the mean of each array."""
         ...
 
 
@@ -83,7 +87,7 @@ class ImportancePerCost:
         self.gates: DoubleArray = problem.started.astype(np.float64)
         self._target: DoubleArray = problem.started.astype(np.float64)
         self._sum = np.zeros(problem.unit_count)
-        self._steps = 0
+        self._steps = np.zeros(())
         self._importance = np.zeros(problem.unit_count)
 
     def step(self, gradient: DoubleArray, *, rho: float) -> None:
@@ -94,9 +98,8 @@ class ImportancePerCost:
 
     def iterate(self, *, budget: float) -> tuple[float, float]:
         forget = 1.0 / self._settings.importance_memory
-        self._importance += forget * (self._sum / max(self._steps, 1) - self._importance)
-        self._sum[...] = 0.0
-        self._steps = 0
+        self._importance += forget * (self._sum / max(float(self._steps), 1.0) - self._importance)
+        self._begin()
         target = self.keep(budget=budget).astype(np.float64)
         moved = norm(target - self._target)
         self._target = target
@@ -115,6 +118,15 @@ class ImportancePerCost:
     def load(self, state: State) -> None:
         for name, array in self.state().items():
             fill(array, state, name)
+        self._begin()
+
+    def moved(self) -> State:
+        return {"gates": self.gates, "sum": self._sum, "steps": self._steps}
+
+    def _begin(self) -> None:
+        """Forget the steps of the iteration that is over."""
+        self._sum[...] = 0.0
+        self._steps[...] = 0.0
 
 
 class BoxAndSphere:
@@ -135,15 +147,15 @@ class BoxAndSphere:
         self._sphere = Splitting(self.gates)
         self._mean = np.zeros(problem.unit_count)
         self._square = np.zeros(problem.unit_count)
-        self._steps = 0
+        self._steps = np.zeros(())
 
     def step(self, gradient: DoubleArray, *, rho: float) -> None:
         full = gradient + rho * (2.0 * self.gates - self._box.target - self._sphere.target)
         self._steps += 1
         self._mean += 0.1 * (full - self._mean)
         self._square += 0.001 * (np.square(full) - self._square)
-        mean = self._mean / (1.0 - 0.9**self._steps)
-        square = self._square / (1.0 - 0.999**self._steps)
+        mean = self._mean / (1.0 - 0.9 ** float(self._steps))
+        square = self._square / (1.0 - 0.999 ** float(self._steps))
         self.gates -= self._settings.gate_step * mean / (np.sqrt(square) + 1e-8)
 
     def iterate(self, *, budget: float) -> tuple[float, float]:
@@ -163,20 +175,19 @@ class BoxAndSphere:
 
     def state(self) -> State:
         return {
-            "gates": self.gates,
-            "mean": self._mean,
-            "square": self._square,
-            "steps": np.array(float(self._steps)),
+            **self.moved(),
             **under("box", self._box.state()),
             **under("sphere", self._sphere.state()),
         }
 
     def load(self, state: State) -> None:
-        for name, array in (("gates", self.gates), ("mean", self._mean), ("square", self._square)):
+        for name, array in self.moved().items():
             fill(array, state, name)
-        self._steps = int(number(state, "steps"))
         self._box.load(part(state, "box"))
         self._sphere.load(part(state, "sphere"))
+
+    def moved(self) -> State:
+        return {"gates": self.gates, "mean": self._mean, "square": self._square, "steps": self._steps}
 
     def _project_box(self, x: DoubleArray, budget: float) -> DoubleArray:
         if self._settings.mode == "joint":

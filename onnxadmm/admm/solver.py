@@ -15,15 +15,13 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.connections import Connections
-from onnxadmm.admm.gates import GatedWeights
-from onnxadmm.admm.neurons import make_neurons
 from onnxadmm.admm.problem import KeepArray, Problem, Trainer
 from onnxadmm.admm.schedule import Moment, Schedule
 from onnxadmm.admm.selection import refuse_unreachable
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.settle import settle
 from onnxadmm.admm.state import State, fill, number, part, under
+from onnxadmm.admm.steps import Steps
 from onnxadmm.errors import CheckpointError, DataError, DivergedError
 
 Batch = TypeVar("Batch")
@@ -91,6 +89,7 @@ def solve(
     on_iteration: Callable[[Record], None] | None = None,
     on_state: Callable[[State], None] | None = None,
     resume: State | None = None,
+    together: Callable[[Steps[Batch], Moment], float] | None = None,
 ) -> Solution:
     """Decide which units and connections stay, training the weights at the same time.
 
@@ -105,6 +104,8 @@ def solve(
             optimizer); the arrays are live.
         resume: such a state of an equal run, to go on from as if nothing had happened; the caller has put the
             trainer's own state back.
+        together: takes the training steps of an iteration in place of this process, which is left where they have led,
+            and returns the sum of their losses; ``batches`` are not read then.
 
     Raises:
         CheckpointError: ``resume`` is not the state of such a run.
@@ -113,14 +114,22 @@ def solve(
         DivergedError: NaN, or a loss that grew without bound; the trainer's weights are those of the last good
             iteration.
     """
-    run = _Run(trainer, problem, steps_per_epoch=steps_per_epoch, settings=settings)
+    run = _Run(trainer, problem, steps_per_epoch=steps_per_epoch, settings=settings, together=together)
     if resume is not None:
         run.load(resume)
     return run.go(batches, on_iteration, on_state)
 
 
 class _Run(Generic[Batch]):
-    def __init__(self, trainer: Trainer[Batch], problem: Problem, *, steps_per_epoch: int, settings: Settings) -> None:
+    def __init__(
+        self,
+        trainer: Trainer[Batch],
+        problem: Problem,
+        *,
+        steps_per_epoch: int,
+        settings: Settings,
+        together: Callable[[Steps[Batch], Moment], float] | None,
+    ) -> None:
         refuse_unreachable(problem)
         if steps_per_epoch < 1:
             raise DataError(
@@ -129,7 +138,6 @@ class _Run(Generic[Batch]):
                 found=f"{steps_per_epoch}",
                 way_out="give more data or a smaller --batch-size",
             )
-        self._trainer = trainer
         self._problem = problem
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
@@ -141,15 +149,12 @@ class _Run(Generic[Batch]):
             budget=problem.budget,
             connection_share=problem.connection_share,
         )
-        self._weights = dict(trainer.weights)
-        gradients = dict(trainer.gradients)
-        self._gated = GatedWeights(
-            self._weights, gradients, readers=problem.readers, unit_count=problem.unit_count, held=problem.held
-        )
-        self._connections = Connections(
-            problem, weights=self._weights, gradients=gradients, per_layer=settings.mode == "joint"
-        )
-        self._neurons = make_neurons(problem, settings)
+        self._together = together
+        self._steps: Steps[Batch] = Steps(trainer, problem, settings)
+        self._weights = self._steps.weights
+        self._gated = self._steps.gated
+        self._connections = self._steps.connections
+        self._neurons = self._steps.neurons
         # Refuses targets of joint mode that cost more than the budget, before any training.
         self._neurons.keep(budget=problem.budget)
         # The last good state: masters and gates.
@@ -230,15 +235,13 @@ class _Run(Generic[Batch]):
         """
         now = self._schedule.at(iteration)
         self._set_penalties(now)
-        total_loss = 0.0
-        for learning_rate in now.learning_rates:
-            loss, gate_gradient = self._gradients(next(stream))  # dL/dW lies in the trainer
-            self._refuse_infinite(iteration, loss, gate_gradient)
-            self._connections.add_penalty(now.connection_rho)
-            self._trainer.update(learning_rate)  # W
-            self._gated.store()
-            self._neurons.step(gate_gradient, rho=now.gate_rho)  # v
-            total_loss += loss
+        if self._together is None:
+            total_loss = self._steps.take(
+                stream, now.learning_rates, gate_rho=now.gate_rho, connection_rho=now.connection_rho
+            )
+        else:
+            total_loss = self._together(self._steps, now)
+        self._refuse_infinite(iteration, total_loss)
         mean_loss = total_loss / len(now.learning_rates)
         self._refuse_divergence(iteration, mean_loss)
 
@@ -249,12 +252,6 @@ class _Run(Generic[Batch]):
         self._remember()
         return self._record(iteration, now, loss=mean_loss, neurons=neurons, connections=connections, keep=keep), keep
 
-    def _gradients(self, batch: Batch) -> tuple[float, NDArray[np.float64]]:
-        """Run forward and backward through ``W v``; return the loss and ``dL/dv``, leave ``dL/dW`` in the trainer."""
-        self._gated.write(self._neurons.gates)
-        loss = self._trainer.backward(batch)
-        return loss, self._gated.collect()
-
     def _set_penalties(self, now: Moment) -> None:
         """Let the scaled duals follow penalties that have changed."""
         if self._rho is not None:
@@ -262,10 +259,9 @@ class _Run(Generic[Batch]):
             self._connections.rescale(self._rho[1] / now.connection_rho)
         self._rho = (now.gate_rho, now.connection_rho)
 
-    def _refuse_infinite(self, iteration: int, loss: float, gradient: NDArray[np.float64]) -> None:
-        if not math.isfinite(loss) or not np.isfinite(gradient).all():
-            found = "gradients that are not finite" if math.isfinite(loss) else f"a loss of {loss:g}"
-            raise self._diverged(iteration, found)
+    def _refuse_infinite(self, iteration: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged(iteration, "a loss or gradients that are not finite")
 
     def _refuse_divergence(self, iteration: int, loss: float) -> None:
         limit = max(self._settings.divergence_factor * self._best_loss, self._settings.divergence_floor)

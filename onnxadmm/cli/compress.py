@@ -151,6 +151,13 @@ def run(
     accumulate: Annotated[
         int, typer.Option("--accumulate", help="parts each of them takes one after the other, to save memory")
     ] = Recipe.accumulate,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="machines that train together: local:N, ray://HOST:PORT or auto"),
+    ] = None,
+    local_steps: Annotated[
+        int, typer.Option("--local-steps", help="most steps of a machine between two rounds in which all agree")
+    ] = Recipe.local_steps,
     freeze_untrainable: Annotated[
         bool,
         typer.Option("--freeze-untrainable", help="keep weights behind operators without a gradient"),
@@ -285,6 +292,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         threads=asked.threads,
         workers=_workers(asked.workers),
         accumulate=asked.accumulate,
+        cluster=asked.cluster,
+        local_steps=asked.local_steps,
     )
     calibration = None
     if asked.calibrate is not None:

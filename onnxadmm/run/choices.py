@@ -16,9 +16,9 @@ from onnxadmm.train.figures import name_of
 from onnxadmm.train.norm_restore import ENOUGH
 from onnxadmm.units.cost import CostKind
 
-#: What an interrupted run may go on with in another way: another engine, more or fewer processes, more or less memory.
-#: Everything else decides the result.
-FREE_TO_CHANGE = frozenset({"engine", "threads", "workers", "accumulate", "memory"})
+#: What an interrupted run may go on with in another way: another engine, more or fewer processes, more or less memory,
+#: other machines. Everything else decides the result.
+FREE_TO_CHANGE = frozenset({"engine", "threads", "workers", "accumulate", "memory", "cluster", "local_steps"})
 
 #: Fields that may be None, and the options that are missing then.
 _ABSENT: Mapping[str, type[Any]] = {"budget": Budget, "calibration": CalibrationOptions}

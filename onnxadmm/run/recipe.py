@@ -82,6 +82,10 @@ class Recipe:
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
         workers: processes that share each batch; None: as many as pay.
         accumulate: parts each of them computes one after the other, which saves memory.
+        cluster: machines that train together, each on its part of the data: ``"local:2"`` starts processes of one core
+            here, ``"ray://HOST:PORT"`` and ``"auto"`` join a Ray cluster, the second the one that this machine is part
+            of. Each has its share of every batch. None: this process trains.
+        local_steps: most steps that a machine takes between two rounds in which all agree.
 
     Raises:
         OptionError: a value is out of range.
@@ -120,6 +124,8 @@ class Recipe:
     threads: int = 1
     workers: int | None = None
     accumulate: int = 1
+    cluster: str | None = None
+    local_steps: int = 8
 
     def __post_init__(self) -> None:
         for option, value, least in (
@@ -129,6 +135,7 @@ class Recipe:
             ("--threads", self.threads, 0),
             ("--workers", self.workers, 1),
             ("--accumulate", self.accumulate, 1),
+            ("--local-steps", self.local_steps, 1),
         ):
             if value is not None and value < least:
                 raise OptionError(
@@ -157,6 +164,7 @@ class Recipe:
                 "--precision", expected="float32 or bf16", found=repr(self.precision), way_out="choose one of them"
             )
         # Imported late: the command line reads the defaults of this class and trains nothing yet.
+        from onnxadmm.cluster.address import parse_address
         from onnxadmm.train.workers.parts import cut
 
         if self.method not in get_args(Method):
@@ -168,6 +176,8 @@ class Recipe:
             )
         if self.chooses_at_once:
             self._refuse_pruning_options()
+        if self.cluster is not None:
+            parse_address(self.cluster)
         cut(self.batch_size, workers=self.workers or 1, accumulate=self.accumulate)
         self.objective()
         self.settings(steps_per_epoch=1)

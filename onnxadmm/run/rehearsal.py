@@ -50,7 +50,7 @@ class Pace:
 
     Attributes:
         opening: until its first step: the training graph is built, workers start.
-        step: one step, and what making its batch delays it.
+        step: one step, and what making its batch delays it; of several machines their share of it.
         look: what comes between: an iteration with its look at held-out data, or that at the end of an epoch.
         memory_bytes: estimate of what a step takes in all processes together.
         state_bytes: of a checkpoint.
@@ -189,11 +189,11 @@ def pace_of_pruning(
         first, later = _both(steps, training, total=settings.epochs * training.steps_per_epoch, known=False)
         pace = Pace(
             opening,
-            later.step,
+            later.step / training.machines,
             max(0.0, looks[-1]),
             trainer.expected_bytes,
             max(sizes),
-            None if first is later else first.step,
+            None if first is later else first.step / training.machines,
             later.backward,
             fmean(later.waited),
             evaluations[-1],
@@ -239,11 +239,11 @@ def pace_of_retraining(
         kept = 4 * sum(array.nbytes for array in trainer.weights.values())
         return Pace(
             opening,
-            later.step,
+            later.step / training.machines,
             statistics + evaluation,
             trainer.expected_bytes,
             kept,
-            None if first is later else first.step,
+            None if first is later else first.step / training.machines,
             later.backward,
             fmean(later.waited),
             evaluation,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State
+from onnxadmm.cluster.actors import RayCrew
+from onnxadmm.cluster.rounds import Rounds
 from onnxadmm.errors import DivergedError, OutputError, VerificationError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
@@ -43,6 +45,7 @@ from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.likeness import output_error
+from onnxadmm.run.machines import Site, as_bytes, share_of_batch
 from onnxadmm.run.made_samples import WARNING, is_none, made_samples, refuse_tight
 from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.proving import cut_and_proven
@@ -81,6 +84,7 @@ class Compression:
         expected: least held-out accuracy of the original, a share; None: more than guessing would have.
         shared: what earlier runs have left, and this one leaves.
         count: samples that those of the data stand for; None: themselves.
+        crew: machines that train; None: this process does.
         engine: who computes gradients; None where nothing trains.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
@@ -96,6 +100,7 @@ class Compression:
     expected: float | None = None
     shared: Shared = field(default_factory=Shared)
     count: int | None = None
+    crew: RayCrew | None = None
     engine: Engine | None = field(init=False, default=None)
     ready: Model = field(init=False)
     units: Units = field(init=False)
@@ -169,6 +174,29 @@ class Compression:
                 self._before.refuse_other_data(self._reading.digest)
         if waited:
             self._state()
+        if self.crew is not None:
+            self._gather(self.crew, data, made=made)
+
+    def _gather(self, crew: RayCrew, data: object, *, made: bool) -> None:
+        """Tell the machines what they need for taking part, each of which reads the data itself."""
+        recipe = self.choices.recipe
+        share = share_of_batch(self.training.samples, crew.count, batch_size=recipe.batch_size)
+        recipe = replace(recipe, batch_size=share, workers=1 if crew.is_local else recipe.workers)
+        crew.settle(
+            Site(
+                model=as_bytes(self.ready),
+                input_shapes=self.ready.input_shapes,
+                data=data,
+                made=made,
+                digest=self._reading.digest,
+                recipe=recipe,
+                preprocessing=self.choices.preprocessing,
+                inputs=self.choices.inputs,
+                seed=self.choices.seed,
+                trains=self.choices.calibration is None,
+            )
+        )
+        self.training = replace(self.training, rounds=Rounds(crew, tell=self.journal.progress.note))
 
     def _read_anew(self, data: object, test: object | None, *, made: bool) -> None:
         """Read the data, and look at the original on them."""

@@ -13,13 +13,15 @@ from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import Record, solve
 from onnxadmm.admm.state import State, part, under
+from onnxadmm.cluster.rounds import Rounds
 from onnxadmm.graph.constants import constants_by_name, with_constants
 from onnxadmm.graph.fed import hold_inputs
-from onnxadmm.graph.model import Model
+from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.together import Answer, Job, Nothing, Order, Together
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.data.prefetch import prefetch
 from onnxadmm.train.evaluate import Teacher, evaluate
@@ -82,6 +84,7 @@ class Training:
         teacher: the original network; None where nothing needs it.
         figure: what decides, and is shown of held-out and test data; None: accuracy, or the loss without one.
         seed: of every random choice.
+        rounds: over the machines that take the steps; None: this process does.
     """
 
     recipe: Recipe
@@ -95,6 +98,12 @@ class Training:
     seed: int
     journal: Journal
     figure: Figure | None = None
+    rounds: Rounds[Job, Order, Answer] | None = None
+
+    @property
+    def machines(self) -> int:
+        """Machines that take the steps, each with its share of a batch."""
+        return 1 if self.rounds is None else self.rounds.crew.count
 
     @property
     def steps_per_epoch(self) -> int:
@@ -170,17 +179,22 @@ class Training:
 
         if resume:
             trainer.load(part(resume, "trainer"))
+        restricted = self.restricted(problem, model, trainer)
+        team = self._team(network, trainer, epochs=settings.epochs, problem=restricted, settings=settings)
         with self.epochs() as batches:
             solution = solve(
                 trainer,
-                self.restricted(problem, model, trainer),
+                restricted,
                 batches=batches,
                 steps_per_epoch=self.steps_per_epoch,
                 settings=settings,
                 on_iteration=report,
                 on_state=keep,
                 resume=part(resume, "solver") if resume else None,
+                together=None if team is None else team.prune,
             )
+        if team is not None:
+            self.journal.say(team.describe("Pruning"))
         weights = {name: np.array(array) for name, array in self.weights(network, trainer).items()}
         return Pruned(solution.keep, solution.zeros, _without(weights, problem.held))
 
@@ -253,11 +267,15 @@ class Training:
             self.epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
+            steps = self.steps_per_epoch
+            team = self._team(
+                network, trainer, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay, zeros=zeros
+            )
             retrain(
                 trainer,
                 zeros=zeros,
                 batches=lambda epoch: batches(epoch + _RETRAINING_ORDERS, 0),
-                steps_per_epoch=self.steps_per_epoch,
+                steps_per_epoch=steps,
                 epochs=epochs,
                 peak=self.recipe.retraining_rate(deep=is_deep(small)),
                 warm_up=0.1,
@@ -265,7 +283,10 @@ class Training:
                 on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch, measured[0].deciding)),
                 on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
                 resume=part(resume, "retrain") or None,
+                together=None if team is None else lambda epoch, rates: team.retrain(epoch * steps, rates),
             )
+            if team is not None:
+                self.journal.say(team.describe("Retraining"))
             return shipped()  # the trainer holds the best weights
 
     def metrics(self, model: Model, data: ArrayDataset) -> Metrics:
@@ -352,9 +373,9 @@ class Training:
 
     def network(self, model: Model) -> Network:
         """The model in the form that trains."""
-        recipe = self.recipe
+        recipe, together = self.recipe, self.recipe.part_size // self.machines
         return choose_network(
-            self.shown(model), recipe.norm, self._statistics_batches, together=recipe.part_size, threads=recipe.threads
+            self.shown(model), recipe.norm, self._statistics_batches, together=together, threads=recipe.threads
         )
 
     def weights(
@@ -380,7 +401,7 @@ class Training:
             engine=self.recipe.engine,
             precision=self.recipe.precision,
             threads=self.recipe.threads,
-            workers=self.recipe.workers,
+            workers=1 if self.rounds is not None else self.recipe.workers,
             accumulate=self.recipe.accumulate,
             steps=epochs * self.steps_per_epoch,
             weight_decay=weight_decay,
@@ -393,6 +414,39 @@ class Training:
             self.journal.state_memory(trainer.expected_bytes, processes=trainer.workers)
         return trainer
 
+    def _team(
+        self,
+        network: Network,
+        trainer: OrtTrainer,
+        *,
+        epochs: int,
+        weight_decay: float = 0.0,
+        problem: Problem | None = None,
+        settings: Settings | None = None,
+        zeros: Mapping[str, NDArray[np.bool_]] | None = None,
+    ) -> Together | None:
+        """Have the machines begin a training; None where there are none.
+
+        Args:
+            trainer: of the same network, in this process.
+            problem, settings: of pruning.
+            zeros: of retraining.
+        """
+        if self.rounds is None:
+            return None
+        job = Job(
+            model=bytes(to_proto(network.model).SerializeToString()),
+            batch_statistics=network.batch_statistics,
+            names=tuple(trainer.weights),
+            epochs=epochs,
+            weight_decay=weight_decay,
+            orders=0 if problem is not None else _RETRAINING_ORDERS,
+            problem=None if problem is None else replace(problem, cost=Nothing()),
+            settings=settings,
+            zeros=dict(zeros or {}),
+        )
+        return Together(self.rounds, job, trainer, local_steps=self.recipe.local_steps)
+
     @contextmanager
     def epochs(self) -> Iterator[Callable[[int, int], Iterator[Batch]]]:
         """Give out the batches of an epoch from one of them on, made while those before are trained on.
@@ -401,7 +455,7 @@ class Training:
         """
         with ExitStack() as streams:
             yield lambda epoch, first: streams.enter_context(
-                closing(prefetch(self._made(epoch, first), on_wait=self._wait))
+                closing(prefetch(self.made(epoch, first), on_wait=self._wait))
             )
 
     def _wait(self, seconds: float) -> None:
@@ -417,8 +471,13 @@ class Training:
         way = "" if self.preprocessing.cache else ": --cache DIR keeps them decoded"
         return f"Training waited {waited:.0f} of its {trained:.0f} seconds for images to be read and decoded{way}."
 
-    def _made(self, epoch: int, first: int) -> Iterator[Batch]:
-        generator = np.random.default_rng([self.seed, epoch])
+    def made(self, epoch: int, first: int, *, machine: int = 0) -> Iterator[Batch]:
+        """Make the batches of an epoch from one of them on, whole ones, with what the teacher says of them.
+
+        Args:
+            machine: number of the machine, each of which has orders of its own.
+        """
+        generator = np.random.default_rng([self.seed, epoch, *([machine] if machine else [])])
         batches = self.samples.batches(
             self.recipe.batch_size,
             seed=int(generator.integers(2**31)),

@@ -1,6 +1,7 @@
 """Training the small network: connection zeros held exactly, the best state on held-out data kept."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,7 @@ def retrain(
     on_epoch: Callable[[Epoch], None],
     on_state: Callable[[State], None] | None = None,
     resume: State | None = None,
+    together: Callable[[int, Sequence[float]], float] | None = None,
 ) -> dict[str, FloatArray]:
     """Train with AdamW and a cosine learning rate; return the weights that scored best, the first ones included.
 
@@ -60,6 +62,9 @@ def retrain(
         on_epoch: told about every epoch.
         on_state: given after every epoch all that the rest depends on; the arrays are live.
         resume: such a state of an equal run, to go on from as if nothing had happened.
+        together: takes the steps of an epoch, given its number and their learning rates, in place of this process,
+            leaves in the trainer where they have led, and returns the sum of their losses; ``batches`` are not read
+            then.
 
     Raises:
         CheckpointError: ``resume`` is not the state of such a run.
@@ -73,29 +78,54 @@ def retrain(
         best_score, done = _load(resume, trainer, best)
     steps = epochs * steps_per_epoch
     for epoch in range(done, epochs):
-        total, rate = 0.0, 0.0
-        for step, batch in enumerate(batches(epoch)):
-            rate = learning_rate_at((epoch * steps_per_epoch + step + 0.5) / steps, peak=peak, warm_up=warm_up)
-            loss = trainer.backward(batch)
-            if not np.isfinite(loss):
-                trainer.restore(best)
-                raise DivergedError(
-                    f"retraining, epoch {epoch + 1}",
-                    expected="a finite loss",
-                    found=str(loss),
-                    way_out="lower --retrain-learning-rate",
-                )
-            trainer.update(rate)
-            _apply_zeros(trainer, zeros)
-            total += loss
+        progress = ((epoch * steps_per_epoch + step + 0.5) / steps for step in range(steps_per_epoch))
+        rates = [learning_rate_at(each, peak=peak, warm_up=warm_up) for each in progress]
+        total = take_steps(trainer, batches(epoch), rates, zeros=zeros) if together is None else together(epoch, rates)
+        if not math.isfinite(total):
+            trainer.restore(best)
+            raise DivergedError(
+                f"retraining, epoch {epoch + 1}",
+                expected="a finite loss",
+                found=str(total),
+                way_out="lower --retrain-learning-rate",
+            )
         current = score(trainer.weights)
-        on_epoch(Epoch(epoch + 1, total / steps_per_epoch, current, rate))
+        on_epoch(Epoch(epoch + 1, total / steps_per_epoch, current, rates[-1]))
         if current >= best_score:
             best, best_score = trainer.snapshot(), current
         if on_state is not None:
             on_state(_state(trainer, best, best_score, done=epoch + 1))
     trainer.restore(best)
     return best
+
+
+def take_steps(
+    trainer: OrtTrainer,
+    batches: Iterable[Batch],
+    rates: Sequence[float],
+    *,
+    zeros: Mapping[str, NDArray[np.bool_]],
+    pull: Callable[[], None] | None = None,
+) -> float:
+    """Take a step for every batch; return the sum of the losses, or the first that is not finite.
+
+    Args:
+        batches: one for each rate; no more are taken.
+        rates: learning rate of each step.
+        zeros: entries that stay exactly zero.
+        pull: adds to the trainer's gradients whatever else draws the weights.
+    """
+    total = 0.0
+    for rate, batch in zip(rates, batches, strict=False):  # the rates come first: no batch is lost
+        loss = trainer.backward(batch)
+        if not math.isfinite(loss):
+            return loss
+        if pull is not None:
+            pull()
+        trainer.update(rate)
+        _apply_zeros(trainer, zeros)
+        total += loss
+    return total
 
 
 def _state(trainer: OrtTrainer, best: Mapping[str, FloatArray], best_score: float, *, done: int) -> State:

@@ -1,0 +1,244 @@
+"""The page of ``benchmarks.cluster``, and the bars that its cells have to reach."""
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results" / "cluster"
+PAGE: Final = ROOT / "benchmarks" / "cluster.md"
+#: How many times as fast two machines have to be.
+FASTER: Final = 1.7
+#: Points that a mean may lie below that of one machine: twice the standard error of their difference, and at least so
+#: many, which is five of the test images.
+_LEAST: Final = 0.05
+#: What a network and its round are at other sizes: numbers of its weights, and seconds of a step of one machine.
+NETWORKS: Final = {"ResNet-20 on CIFAR-10": (0.27e6, 0.25), "ResNet-50 at 224": (25.6e6, 30.0)}
+LINKS: Final = {
+    "100 Mbit/s, 20 ms": (12.5e6, 0.04),
+    "1 Gbit/s, 0.2 ms": (125e6, 0.0004),
+    "10 Gbit/s, 0.1 ms": (1.25e9, 0.0002),
+}
+_MACHINES: Final = (2, 4, 16, 64)
+#: Share of a round that may go over the network.
+_SHARE: Final = 0.1
+
+Result = dict[str, Any]
+
+
+def cell(name: str) -> Result | None:
+    """Return what was measured; None where nothing was."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def seeds_of(kind: str) -> list[Result]:
+    """Return the cells of one kind, one for each seed."""
+    found = (cell(path.stem) for path in sorted(RESULTS.glob(f"{kind}-[0-9].json")))
+    return [each for each in found if each is not None]
+
+
+def missed() -> list[str]:
+    """Return a sentence for every bar that was missed."""
+    return [*_slow(), *_worse()]
+
+
+def _slow() -> Iterator[str]:
+    faster = speed_up()
+    if faster is not None and faster < FASTER:
+        yield f"two machines are {faster:.2f} times as fast as one, not {FASTER:g}"
+
+
+def _worse() -> Iterator[str]:
+    for kind, against in (("quality-2", "quality-alone"), ("quality-4", "quality-alone"), ("kills", "quality-4")):
+        ours, others = (points_of(seeds_of(each)) for each in (kind, against))
+        if len(ours) > 1 and len(others) > 1:
+            lost = statistics.fmean(others) - statistics.fmean(ours)
+            error = (statistics.variance(ours) / len(ours) + statistics.variance(others) / len(others)) ** 0.5
+            if lost > max(_LEAST, 2 * error):
+                yield f"{kind} is {lost:.2f} points below {against}, twice the standard error being {2 * error:.2f}"
+
+
+def points_of(cells: Sequence[Result]) -> list[float]:
+    """Return test accuracies in per cent."""
+    return [100 * each["test"] for each in cells]
+
+
+def speed_up() -> float | None:
+    """Return how many times as fast the rounds of two machines are as those of one; None where not both were timed."""
+    one, two = cell("speed-1"), cell("speed-2")
+    return None if one is None or two is None else one["in_rounds"] / two["in_rounds"]
+
+
+def seconds_of_round(steps: int, step: float, numbers: float, machines: int, link: tuple[float, float]) -> float:
+    """Return what a round takes by the model: the driver's link carries the weights to and from every other machine.
+
+    Args:
+        steps: of a machine in a round.
+        step: seconds of one.
+        numbers: float32 weights.
+        machines: of which one is the driver's.
+        link: bytes a second of each way, and seconds there and back.
+    """
+    bandwidth, echo = link
+    return steps * step + echo + 2 * 4 * numbers * (machines - 1) / bandwidth
+
+
+def steps_for(step: float, numbers: float, machines: int, link: tuple[float, float]) -> int:
+    """Return the fewest steps of a round of which a tenth goes over the network."""
+    over = seconds_of_round(0, step, numbers, machines, link)
+    return max(1, -(-int(1e6 * over * (1 - _SHARE) / _SHARE) // int(1e6 * step)))
+
+
+def page() -> str:
+    """Return the page, with what was measured so far."""
+    parts = ["# Several machines\n", _about(), *_speed(), *_quality(), *_kills(), *_hosts(), *_model(), _machine()]
+    return "\n".join(parts)
+
+
+def _about() -> str:
+    return (
+        '`compress --cluster` on this machine: every "machine" is a process of one core. What it does and how it is\n'
+        "chosen is on the page about [more than one machine](../docs/machines.md).\n"
+    )
+
+
+def _speed() -> Iterator[str]:
+    found = {name: cell(f"speed-{name}") for name in ("alone", "1", "2")}
+    if not all(found.values()):
+        return
+    yield "## Speed\n"
+    yield (
+        "ResNet-20 with its normalisations restored, an epoch of pruning and one of retraining on the same pictures, "
+        "batches of 128 samples in all. *Rounds* are the seconds from asking the machines to having the mean; the "
+        "stages hold what the driver alone does as well: the training graphs, and looks at held-out pictures.\n"
+    )
+    yield "| | in rounds, s | both stages, s | times as fast, rounds | stages |"
+    yield "|---|---|---|---|---|"
+    names = {"alone": "no cluster", "1": "`local:1`", "2": "`local:2`"}
+    one = found["1"]
+    for name, each in found.items():
+        assert each is not None
+        assert one is not None
+        stages, base = sum(each["seconds"].values()), sum(one["seconds"].values())
+        rounds = f"{each['in_rounds']:.1f}" if each["rounds"] else ""
+        times = f"{one['in_rounds'] / each['in_rounds']:.2f}" if each["rounds"] else ""
+        yield f"| {names[name]} | {rounds} | {stages:.1f} | {times} | {base / stages:.2f} |"
+    yield ""
+
+
+def _quality() -> Iterator[str]:
+    rows = [(name, seeds_of(f"quality-{name}")) for name in ("alone", "2", "4")]
+    if not all(cells for _, cells in rows):
+        return
+    yield "## Quality\n"
+    yield (
+        "LeNet-5 at a tenth of its parameters, 3,000 images of MNIST, 4 epochs of pruning and 10 of retraining; test "
+        "accuracy of the 10,000 test images for three seeds. `local:1` is equal to no cluster to the bit, which is a "
+        "test.\n"
+    )
+    yield from _accuracies([("no cluster" if name == "alone" else f"`local:{name}`", cells) for name, cells in rows])
+
+
+def _accuracies(rows: Sequence[tuple[str, Sequence[Result]]]) -> Iterator[str]:
+    yield "| | mean | of each seed |"
+    yield "|---|---|---|"
+    for name, cells in rows:
+        points = points_of(cells)
+        yield f"| {name} | {statistics.fmean(points):.2f} % | {', '.join(f'{each:.2f}' for each in points)} |"
+    yield ""
+
+
+def _kills() -> Iterator[str]:
+    killed, spared = seeds_of("kills"), seeds_of("quality-4")
+    if not killed or not spared:
+        return
+    yield "## Kills\n"
+    counts = [each["kills"] for each in killed]
+    lost = [each["lost"] for each in killed]
+    rounds = [(each["rounds"], other["rounds"]) for each, other in zip(killed, spared, strict=False)]
+    missing = [sum(each["answers"][place] < 4 for place in range(len(each["answers"]))) for each in killed]
+    yield (
+        f"Four machines, of which one is killed with SIGKILL at random moments, {', '.join(map(str, counts))} times in "
+        f"the three runs ({', '.join(map(str, lost))} were noticed as lost: one killed again before it was back is "
+        "lost once). Every run took all its rounds "
+        f"({', '.join(f'{one} of {other}' for one, other in rounds)}), {', '.join(map(str, missing))} of them with "
+        "fewer than four answers, and nothing had to be begun again.\n"
+    )
+    yield from _accuracies([("four machines", spared), ("four machines, killed", killed)])
+
+
+def _hosts() -> Iterator[str]:
+    found = cell("hosts")
+    if found is None:
+        return
+    yield "## Two hosts\n"
+    yield (
+        "Two Rays in network namespaces with addresses of their own, on folders for temporary files and shared memory "
+        "of their own, and a link between them that hands frames on as slowly as is said (`benchmarks.cluster_hosts`; "
+        "this kernel has no `netem`). LeNet-5, 431,080 weights, 1.72 MB. The model is `t = H t_step + t_echo + "
+        "bytes / bandwidth`, with `t_step` and what a round costs besides taken from the runs without a limit.\n"
+    )
+    yield "| link | steps of a round | rounds | median, ms | by the model, ms | MB over the link |"
+    yield "|---|---|---|---|---|---|"
+    runs = found["runs"]
+    fast = [run for run in runs if run["rate"] is None]
+    step, besides = fitted(fast)
+    for run in runs:
+        told = (
+            "as fast as it goes" if run["rate"] is None else f"{run['rate'] / 1e6:g} Mbit/s, {1e3 * run['delay']:g} ms"
+        )
+        over = sum(run["carried"]) / run["rounds"]
+        middle_ms = 1e3 * middle(run)
+        model = besides + step * run["steps"] + (0 if run["rate"] is None else run["echo"] + over * 8 / run["rate"])
+        yield (
+            f"| {told} | {run['steps']} | {run['rounds']} | {middle_ms:.0f} | {1e3 * model:.0f} | {over / 1e6:.2f} |"
+        )
+    yield ""
+    slow = next(run for run in runs if run["rate"] is not None)
+    yield (
+        f"Measured on the slow link: {1e3 * slow['echo']:.0f} ms there and back, "
+        f"{8e-6 * slow['bandwidth']:.0f} Mbit/s for a message of 5 MB.\n"
+    )
+
+
+def middle(run: Result) -> float:
+    """Return the median length of a round, in seconds."""
+    return float(statistics.median(run["lengths"]))
+
+
+def fitted(runs: Sequence[Result]) -> tuple[float, float]:
+    """Return seconds of a step, and of a round besides its steps: the line through rounds of different lengths."""
+    steps, seconds = [run["steps"] for run in runs], [middle(run) for run in runs]
+    slope, start = statistics.linear_regression(steps, seconds)
+    return max(0.0, slope), max(0.0, start)
+
+
+def _model() -> Iterator[str]:
+    yield "## What the model says of more\n"
+    yield (
+        "Of a round of `n` machines the driver's link carries `4 P (n - 1)` bytes each way. *Steps* is the fewest of a "
+        "round, for `--local-steps`, of which a tenth of the time goes over the network; each machine takes a step of "
+        "its share of the batch in the time that is given.\n"
+    )
+    yield "| network | link | " + " | ".join(f"{count} machines" for count in _MACHINES) + " |"
+    yield "|---|---|" + "---|" * len(_MACHINES)
+    for network, (numbers, step) in NETWORKS.items():
+        for name, link in LINKS.items():
+            steps = (steps_for(step, numbers, count, link) for count in _MACHINES)
+            cells = " | ".join(f"{each:,} steps" for each in steps)
+            yield f"| {network}, {step:g} s a step | {name} | {cells} |"
+    yield ""
+
+
+def _machine() -> str:
+    found = next((each for each in map(cell, ("speed-2", "quality-2-0")) if each is not None), None)
+    if found is None:
+        return ""
+    machine = found["machine"]
+    return (
+        f"Measured on {machine['cpu']} with {machine['threads']} cores, shared with other work but for the table of "
+        "speed,\nby `python -m benchmarks.cluster`.\n"
+    )

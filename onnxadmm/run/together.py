@@ -1,0 +1,240 @@
+"""A training that several machines take: what each is told, and what the driver makes of their answers."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxadmm.admm.problem import Problem
+from onnxadmm.admm.schedule import Moment
+from onnxadmm.admm.settings import Settings
+from onnxadmm.admm.state import State
+from onnxadmm.admm.steps import Steps
+from onnxadmm.cluster.consensus import Consensus
+from onnxadmm.cluster.rounds import DELAY, Asked, Heard, Rounds
+from onnxadmm.report.words import plural, size_in_bytes
+from onnxadmm.train.data.batches import Batch
+from onnxadmm.train.trainer import OrtTrainer
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, as a machine begins it.
+
+    Attributes:
+        model: the network in the form that trains, as bytes.
+        batch_statistics: as ``OrtTrainer`` takes them.
+        names: of the weights, in the order in which they are sent.
+        epochs, weight_decay: of the whole training.
+        orders: number of the first order of the samples.
+        problem, settings: of pruning; None while the small network is retrained.
+        zeros: entries that stay zero while it is.
+    """
+
+    model: bytes
+    batch_statistics: frozenset[str]
+    names: tuple[str, ...]
+    epochs: int
+    weight_decay: float
+    orders: int
+    problem: Problem | None
+    settings: Settings | None
+    zeros: Mapping[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A round, as a machine takes it.
+
+    Attributes:
+        asked: which machine, and who else is there.
+        first: steps of one machine since the training began.
+        rates: learning rate of each step.
+        weights: where all begin, one behind the other.
+        penalty: of leaving the mean of all.
+        gate_rho, connection_rho, aims: of pruning, see ``Steps``.
+        optimizer: the state it begins with, for a machine that has none.
+    """
+
+    asked: Asked
+    first: int
+    rates: tuple[float, ...]
+    weights: FloatArray
+    penalty: float
+    gate_rho: float
+    connection_rho: float
+    aims: State
+    optimizer: State
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a round has left on a machine.
+
+    Attributes:
+        weights: as in the order.
+        loss: sum over the steps.
+        gradient: norm of the last step's gradient, without penalties.
+        moved: of the gates while units are chosen, see ``Steps``.
+        optimizer: its state; of the first machine alone, for whoever comes later.
+    """
+
+    weights: FloatArray
+    loss: float
+    gradient: float
+    moved: State
+    optimizer: State
+
+
+class Together:
+    """One training over machines, seen from the driver, whose trainer holds the mean of theirs after every round.
+
+    Args:
+        rounds: over the machines.
+        job: what they begin.
+        trainer: of the same network; it takes no steps.
+        local_steps: most steps of a round.
+
+    Attributes:
+        sent, received: bytes of all arrays so far.
+        rounds_taken: how many rounds that were.
+    """
+
+    def __init__(
+        self, rounds: "Rounds[Job, Order, Answer]", job: Job, trainer: OrtTrainer, *, local_steps: int
+    ) -> None:
+        self._rounds = rounds
+        self._trainer = trainer
+        self._names = job.names
+        self._local_steps = local_steps
+        self._consensus: Consensus[np.float32] = Consensus(packed(trainer.weights, job.names))
+        self._starts: deque[tuple[int, FloatArray]] = deque(maxlen=DELAY + 1)
+        self.sent = self.received = self.rounds_taken = 0
+        rounds.begin(job)
+
+    def prune(self, steps: Steps[Batch], now: Moment) -> float:
+        """Take the steps of an iteration; return the sum of their losses, as one machine would."""
+        total, first = 0.0, now.steps_after - len(now.learning_rates)
+        for rates in self._cut(now.learning_rates):
+            heard = self._round(first, rates, gate=now.gate_rho, connection=now.connection_rho, aims=steps.aims())
+            moved = [answer.answer.moved for answer in heard]
+            steps.place({name: np.mean([each[name] for each in moved], axis=0) for name in moved[0]})
+            total += _loss_of(heard)
+            first += len(rates)
+        return total
+
+    def retrain(self, first: int, rates: Sequence[float]) -> float:
+        """Take steps of retraining, so many of one machine behind the first; return the sum of their losses."""
+        total = 0.0
+        for part in self._cut(rates):
+            total += _loss_of(self._round(first, part))
+            first += len(part)
+        return total
+
+    def describe(self, what: str) -> str:
+        """Return a sentence on what the machines have cost."""
+        rounds, count = self._rounds, self._rounds.crew.count
+        told = f"{what} took {self.rounds_taken} rounds over {plural(count, 'machine')}"
+        told += f", {size_in_bytes(self.sent)} sent and {size_in_bytes(self.received)} received"
+        odd = [f"{plural(rounds.late, 'answer')} came late"] if rounds.late else []
+        odd += [f"{plural(rounds.dropped, 'answer')} too late"] if rounds.dropped else []
+        lost = sum(rounds.lost.values())
+        odd += [f"machines were lost {plural(lost, 'time')}"] if lost else []
+        return f"{told}; so far {', '.join(odd)}." if odd else f"{told}."
+
+    def _cut(self, rates: Sequence[float]) -> list[tuple[float, ...]]:
+        """Cut steps into rounds of nearly equal length."""
+        count = -(-len(rates) // self._local_steps)
+        ends = [number * len(rates) // count for number in range(count + 1)]
+        return [tuple(rates[ends[number] : ends[number + 1]]) for number in range(count)]
+
+    def _round(
+        self,
+        first: int,
+        rates: tuple[float, ...],
+        *,
+        gate: float = 0.0,
+        connection: float = 0.0,
+        aims: State | None = None,
+    ) -> list[Heard[Answer]]:
+        mean = packed(self._trainer.weights, self._names)
+        state = {name: np.array(array) for name, array in (aims or {}).items()}
+
+        def order(asked: Asked) -> Order:
+            made = Order(
+                asked=asked,
+                first=first,
+                rates=rates,
+                weights=mean,
+                penalty=self._consensus.penalty(len(asked.present)),
+                gate_rho=gate,
+                connection_rho=connection,
+                aims=state,
+                optimizer={name: np.array(array) for name, array in self._trainer.state().items()}
+                if asked.fresh
+                else {},
+            )
+            self.sent += mean.nbytes + _bytes_of(made.aims) + _bytes_of(made.optimizer)
+            return made
+
+        heard = self._rounds.take(order)
+        self.rounds_taken += 1
+        self._starts.append((self._rounds.number, mean))
+        starts = dict(self._starts)
+        heard = [
+            answer if answer.round == self._rounds.number else _moved_by(answer, mean - starts[answer.round])
+            for answer in heard
+        ]
+        for each in heard:
+            answer = each.answer
+            self.received += answer.weights.nbytes + _bytes_of(answer.moved) + _bytes_of(answer.optimizer)
+            if answer.optimizer:
+                self._trainer.load(answer.optimizer)
+        self._consensus.gather([each.answer.weights for each in heard], heard[0].answer.gradient)
+        unpack(self._consensus.mean, self._trainer.weights, self._names)
+        return heard
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The cost of units where nobody chooses among them, which is where they train."""
+
+    def total(self, keep: NDArray[np.bool_]) -> float:
+        return 0.0
+
+    def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.zeros(len(keep))
+
+
+def packed(weights: Mapping[str, FloatArray], names: Sequence[str]) -> FloatArray:
+    """Return weights one behind the other, in memory of their own."""
+    return np.concatenate([weights[name].reshape(-1) for name in names])
+
+
+def slices(weights: Mapping[str, FloatArray], names: Sequence[str]) -> dict[str, slice]:
+    """Where each of them lies there."""
+    ends = np.cumsum([0, *(weights[name].size for name in names)])
+    return {name: slice(int(ends[place]), int(ends[place + 1])) for place, name in enumerate(names)}
+
+
+def unpack(flat: FloatArray, weights: Mapping[str, FloatArray], names: Sequence[str]) -> None:
+    """Write what ``packed`` gave back into weights."""
+    for name, where in slices(weights, names).items():
+        weights[name].reshape(-1)[:] = flat[where]
+
+
+def _moved_by(heard: Heard[Answer], shift: FloatArray) -> Heard[Answer]:
+    """A late answer, as if the round had begun where this one did."""
+    return replace(heard, answer=replace(heard.answer, weights=heard.answer.weights + shift))
+
+
+def _loss_of(heard: Sequence[Heard[Answer]]) -> float:
+    return sum(each.answer.loss for each in heard) / len(heard)
+
+
+def _bytes_of(state: State) -> int:
+    return sum(array.nbytes for array in state.values())
