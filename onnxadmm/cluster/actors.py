@@ -211,7 +211,7 @@ class RayCrew:
         return None if isinstance(answer, _Unknown) else answer
 
     def _apart(self, call: Callable[[], Any]) -> Any:
-        """Call Ray in a thread of its own: what a signal raises in the midst of a call Ray replaces by something else."""
+        """Call Ray in a thread of its own: what a signal raises in the midst of one Ray replaces by something else."""
         return self._thread.submit(call).result()
 
     def _ticket(self, machine: int, ticket: object) -> object:
