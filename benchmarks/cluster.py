@@ -100,7 +100,7 @@ def cost_of(result: oa.Compressed) -> Result:
     stages = {stage.name: stage.seconds for stage in result.report.stages if stage.name in ("prune", "retrain")}
     notes = [note for note in result.report.simplified if "rounds over" in note]
     rounds = Timed.kept[-1].seconds if Timed.kept and notes else []
-    return {"seconds": stages, "rounds": len(rounds), "in_rounds": sum(rounds), "notes": notes}
+    return {"seconds": stages, "rounds": len(rounds), "in_rounds": sum(rounds), "lengths": rounds, "notes": notes}
 
 
 def resnet(where: str | None, *, models: Path) -> Result:
@@ -215,7 +215,7 @@ def keep(name: str, result: Result) -> None:
     result = {**result, "machine": asdict(this_machine())}
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(
-        f"{name}: { {key: each for key, each in result.items() if key not in ('machine', 'answers')} }", file=sys.stderr
+        f"{name}: { {key: each for key, each in result.items() if key not in ('machine', 'answers', 'lengths')} }", file=sys.stderr
     )
 
 
