@@ -112,20 +112,23 @@ def _speed() -> Iterator[str]:
     yield "## Speed\n"
     yield (
         "ResNet-20 with its normalisations restored, an epoch of pruning and one of retraining on the same pictures, "
-        "batches of 128 samples in all. *Rounds* are the seconds from asking the machines to having the mean; the "
+        "batches of 128 samples in all. *Rounds* are the seconds from asking the machines to having the mean, *of "
+        "processors* what the busiest machine was given in them, which other work hardly changes; the "
         "stages hold what the driver alone does as well: the training graphs, and looks at held-out pictures.\n"
     )
-    yield "| | in rounds, s | both stages, s | times as fast, rounds | stages |"
-    yield "|---|---|---|---|---|"
+    yield "| | in rounds, s | of processors, s | both stages, s | times as fast, rounds | of processors | stages |"
+    yield "|---|---|---|---|---|---|---|"
     names = {"alone": "no cluster", "1": "`local:1`", "2": "`local:2`"}
     one = found["1"]
     for name, each in found.items():
         assert each is not None
         assert one is not None
         stages, base = sum(each["seconds"].values()), sum(one["seconds"].values())
-        rounds = f"{each['in_rounds']:.1f}" if each["rounds"] else ""
-        times = f"{one['in_rounds'] / each['in_rounds']:.2f}" if each["rounds"] else ""
-        yield f"| {names[name]} | {rounds} | {stages:.1f} | {times} | {base / stages:.2f} |"
+        spent, times = [""] * 2, [""] * 2
+        if each["rounds"]:
+            spent = [f"{each[key]:.1f}" for key in ("in_rounds", "busy")]
+            times = [f"{one[key] / each[key]:.2f}" for key in ("in_rounds", "busy")]
+        yield f"| {names[name]} | {' | '.join(spent)} | {stages:.1f} | {' | '.join(times)} | {base / stages:.2f} |"
     yield ""
 
 
