@@ -14,8 +14,12 @@ FASTER: Final = 1.7
 #: Points that a mean may lie below that of one machine: twice the standard error of their difference, and at least so
 #: many, which is five of the test images.
 _LEAST: Final = 0.05
-#: What a network and its round are at other sizes: numbers of its weights, and seconds of a step of one machine.
-NETWORKS: Final = {"ResNet-20 on CIFAR-10": (0.27e6, 0.25), "ResNet-50 at 224": (25.6e6, 30.0)}
+#: Numbers of weights, and seconds of a step of 64 samples: measured here on one core; and 3 x 4.1e9
+#: multiply-accumulates of a sample on 16 cores of 6e10 a second, as `--workers auto` reckons.
+NETWORKS: Final = {
+    "ResNet-20 on CIFAR-10, a core each": (0.27e6, 0.2),
+    "ResNet-50 at 224, 16 cores each": (25.6e6, 3 * 4.1e9 * 64 / (16 * 6e10)),
+}
 LINKS: Final = {
     "100 Mbit/s, 20 ms": (12.5e6, 0.04),
     "1 Gbit/s, 0.2 ms": (125e6, 0.0004),
@@ -222,17 +226,17 @@ def fitted(runs: Sequence[Result]) -> tuple[float, float]:
 def _model() -> Iterator[str]:
     yield "## What the model says of more\n"
     yield (
-        "Of a round of `n` machines the driver's link carries `4 P (n - 1)` bytes each way. *Steps* is the fewest of a "
-        "round, for `--local-steps`, of which a tenth of the time goes over the network; each machine takes a step of "
-        "its share of the batch in the time that is given.\n"
+        "Of a round of `n` machines the driver's link carries `4 P (n - 1)` bytes each way, one after the other. In "
+        "the table are the fewest steps of a round, for `--local-steps`, of which a tenth of the time goes over the "
+        "network; 64 samples for each machine. What grows with the number of machines is the driver's link.\n"
     )
     yield "| network | link | " + " | ".join(f"{count} machines" for count in _MACHINES) + " |"
     yield "|---|---|" + "---|" * len(_MACHINES)
     for network, (numbers, step) in NETWORKS.items():
         for name, link in LINKS.items():
             steps = (steps_for(step, numbers, count, link) for count in _MACHINES)
-            cells = " | ".join(f"{each:,} steps" for each in steps)
-            yield f"| {network}, {step:g} s a step | {name} | {cells} |"
+            cells = " | ".join(f"{each:,}" for each in steps)
+            yield f"| {network}, {step:.2g} s a step | {name} | {cells} |"
     yield ""
 
 
