@@ -31,7 +31,8 @@ import onnxadmm as oa
 from benchmarks.cluster_table import PAGE, RESULTS, missed, page
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.cluster.actors import RayCrew
-from onnxadmm.cluster.rounds import Heard, Rounds
+from onnxadmm.cluster.rounds import Asked, Heard, Rounds
+from onnxadmm.run.together import Answer, Job, Order
 from onnxadmm.train.data.sources import read_source
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -48,7 +49,7 @@ PICTURES: Final = 4200
 Result = dict[str, Any]
 
 
-class Timed(Rounds[Any, Any, Any]):
+class Timed(Rounds[Job, Order, Answer]):
     """Rounds that remember what each of them took, how busy its busiest machine was, and who answered."""
 
     kept: list["Timed"] = []  # noqa: RUF012  # of all runs of this process
@@ -57,12 +58,22 @@ class Timed(Rounds[Any, Any, Any]):
         super().__post_init__()
         self.seconds: list[float] = []
         self.busy: list[float] = []
+        self.steps: list[int] = []
+        self.bytes: list[int] = []
         self.answers: list[int] = []
         Timed.kept.append(self)
 
-    def take(self, order: Callable[[Any], Any]) -> list[Heard[Any]]:
+    def take(self, order: Callable[[Asked], Order]) -> list[Heard[Answer]]:
         begin, busy = time.perf_counter(), self._busy()
-        heard = super().take(order)
+        orders: list[Order] = []
+
+        def seen(asked: Asked) -> Order:
+            orders.append(order(asked))
+            return orders[-1]
+
+        heard = super().take(seen)
+        self.steps.append(len(orders[0].rates))
+        self.bytes.append(orders[0].weights.nbytes)
         self.seconds.append(time.perf_counter() - begin)
         self.busy.append(max(now - before for now, before in zip(self._busy(), busy, strict=True)))
         self.answers.append(len(heard))
