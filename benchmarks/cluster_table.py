@@ -132,8 +132,9 @@ def _speed() -> Iterator[str]:
         stages, base = sum(each["seconds"].values()), sum(one["seconds"].values())
         spent, times = [""] * 2, [""] * 2
         if each["rounds"]:
-            spent = [f"{each[key]:.1f}" for key in ("in_rounds", "busy")]
-            times = [f"{one[key] / each[key]:.2f}" for key in ("in_rounds", "busy")]
+            known = [key for key in ("in_rounds", "busy") if one.get(key) and each.get(key)]
+            spent[: len(known)] = [f"{each[key]:.1f}" for key in known]
+            times[: len(known)] = [f"{one[key] / each[key]:.2f}" for key in known]
         yield f"| {names[name]} | {' | '.join(spent)} | {stages:.1f} | {' | '.join(times)} | {base / stages:.2f} |"
     yield ""
 
@@ -270,6 +271,6 @@ def _machine() -> str:
         return ""
     machine = found["machine"]
     return (
-        f"Measured on {machine['cpu']} with {machine['threads']} cores, shared with other work but for the table of "
-        "speed,\nby `python -m benchmarks.cluster`.\n"
+        f"Measured on {machine['cpu']} with {machine['threads']} cores, shared with other work, by\n"
+        "`python -m benchmarks.cluster`.\n"
     )
