@@ -31,7 +31,8 @@ import onnxadmm as oa
 from benchmarks.cluster_table import PAGE, RESULTS, missed, page
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.cluster.actors import RayCrew
-from onnxadmm.cluster.rounds import Heard, Rounds
+from onnxadmm.cluster.rounds import Asked, Heard, Rounds
+from onnxadmm.run.together import Answer, Job, Order
 from onnxadmm.train.data.sources import read_source
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -48,23 +49,47 @@ PICTURES: Final = 4200
 Result = dict[str, Any]
 
 
-class Timed(Rounds[Any, Any, Any]):
-    """Rounds that remember what each of them took, in seconds, and who answered."""
+class Timed(Rounds[Job, Order, Answer]):
+    """Rounds that remember what each of them took, how busy its busiest machine was, and who answered."""
 
     kept: list["Timed"] = []  # noqa: RUF012  # of all runs of this process
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.seconds: list[float] = []
+        self.busy: list[float] = []
+        self.steps: list[int] = []
+        self.bytes: list[int] = []
         self.answers: list[int] = []
         Timed.kept.append(self)
 
-    def take(self, order: Callable[[Any], Any]) -> list[Heard[Any]]:
-        begin = time.perf_counter()
-        heard = super().take(order)
+    def take(self, order: Callable[[Asked], Order]) -> list[Heard[Answer]]:
+        begin, busy = time.perf_counter(), self._busy()
+        orders: list[Order] = []
+
+        def seen(asked: Asked) -> Order:
+            orders.append(order(asked))
+            return orders[-1]
+
+        heard = super().take(seen)
+        self.steps.append(len(orders[0].rates))
+        self.bytes.append(orders[0].weights.nbytes)
         self.seconds.append(time.perf_counter() - begin)
+        self.busy.append(max(now - before for now, before in zip(self._busy(), busy, strict=True)))
         self.answers.append(len(heard))
         return heard
+
+    def _busy(self) -> list[float]:
+        """Processor seconds of each machine's process so far; 0 where it is on another host, or gone."""
+        return [_processor_seconds(process) for _, process in self.crew.processes.values()]  # type: ignore[attr-defined]
+
+
+def _processor_seconds(process: int) -> float:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def mnist(data: Path) -> tuple[Any, Any]:
@@ -98,9 +123,11 @@ def lenet(where: str | None, seed: int, *, data: Path, models: Path) -> Result:
 def cost_of(result: oa.Compressed) -> Result:
     """Return the seconds of both trainings, and of their rounds."""
     stages = {stage.name: stage.seconds for stage in result.report.stages if stage.name in ("prune", "retrain")}
-    notes = [note for note in result.report.simplified if "rounds over" in note]
-    rounds = Timed.kept[-1].seconds if Timed.kept and notes else []
-    return {"seconds": stages, "rounds": len(rounds), "in_rounds": sum(rounds), "notes": notes}
+    notes = [note for note in result.report.simplified if " over " in note and "machine" in note]
+    course = Timed.kept[-1] if Timed.kept and notes else None
+    rounds, busy = ([], []) if course is None else (course.seconds, course.busy)
+    spent = {"in_rounds": sum(rounds), "busy": sum(busy)}
+    return {"seconds": stages, "rounds": len(rounds), **spent, "lengths": rounds, "notes": notes}
 
 
 def resnet(where: str | None, *, models: Path) -> Result:
@@ -214,9 +241,8 @@ def keep(name: str, result: Result) -> None:
     """Write a cell."""
     result = {**result, "machine": asdict(this_machine())}
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"{name}: { {key: each for key, each in result.items() if key not in ('machine', 'answers')} }", file=sys.stderr
-    )
+    told = {key: each for key, each in result.items() if key not in ("machine", "answers", "lengths")}
+    print(f"{name}: {told}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def inside(train: str, model: str, out: str, steps: str) -> None:
             bench=False,
         )
     course = Timed.kept[-1]
-    found = {**cost_of(result), "nodes": nodes, "lengths": course.seconds, "steps": int(steps)}
+    found = {**cost_of(result), "nodes": nodes, "steps": course.steps, "bytes": course.bytes, "asked": int(steps)}
     Path(out).write_text(json.dumps(found))
 
 

@@ -14,14 +14,20 @@ FASTER: Final = 1.7
 #: Points that a mean may lie below that of one machine: twice the standard error of their difference, and at least so
 #: many, which is five of the test images.
 _LEAST: Final = 0.05
-#: What a network and its round are at other sizes: numbers of its weights, and seconds of a step of one machine.
-NETWORKS: Final = {"ResNet-20 on CIFAR-10": (0.27e6, 0.25), "ResNet-50 at 224": (25.6e6, 30.0)}
+#: Numbers of weights, and seconds of a step of 64 samples: measured here on one core; and 3 x 4.1e9
+#: multiply-accumulates of a sample on 16 cores of 6e10 a second, as `--workers auto` reckons.
+NETWORKS: Final = {
+    "ResNet-20 on CIFAR-10, a core each": (0.27e6, 0.2),
+    "ResNet-50 at 224, 16 cores each": (25.6e6, 3 * 4.1e9 * 64 / (16 * 6e10)),
+}
 LINKS: Final = {
     "100 Mbit/s, 20 ms": (12.5e6, 0.04),
     "1 Gbit/s, 0.2 ms": (125e6, 0.0004),
     "10 Gbit/s, 0.1 ms": (1.25e9, 0.0002),
 }
 _MACHINES: Final = (2, 4, 16, 64)
+#: How often a round goes there and back before all is sent, as measured over the slow link.
+_ECHOES: Final = 4
 #: Share of a round that may go over the network.
 _SHARE: Final = 0.1
 
@@ -83,7 +89,7 @@ def seconds_of_round(steps: int, step: float, numbers: float, machines: int, lin
         link: bytes a second of each way, and seconds there and back.
     """
     bandwidth, echo = link
-    return steps * step + echo + 2 * 4 * numbers * (machines - 1) / bandwidth
+    return steps * step + _ECHOES * echo + 2 * 4 * numbers * (machines - 1) / bandwidth
 
 
 def steps_for(step: float, numbers: float, machines: int, link: tuple[float, float]) -> int:
@@ -112,20 +118,24 @@ def _speed() -> Iterator[str]:
     yield "## Speed\n"
     yield (
         "ResNet-20 with its normalisations restored, an epoch of pruning and one of retraining on the same pictures, "
-        "batches of 128 samples in all. *Rounds* are the seconds from asking the machines to having the mean; the "
+        "batches of 128 samples in all. *Rounds* are the seconds from asking the machines to having the mean, *of "
+        "processors* what the busiest machine was given in them, which other work hardly changes; the "
         "stages hold what the driver alone does as well: the training graphs, and looks at held-out pictures.\n"
     )
-    yield "| | in rounds, s | both stages, s | times as fast, rounds | stages |"
-    yield "|---|---|---|---|---|"
+    yield "| | in rounds, s | of processors, s | both stages, s | times as fast, rounds | of processors | stages |"
+    yield "|---|---|---|---|---|---|---|"
     names = {"alone": "no cluster", "1": "`local:1`", "2": "`local:2`"}
     one = found["1"]
     for name, each in found.items():
         assert each is not None
         assert one is not None
         stages, base = sum(each["seconds"].values()), sum(one["seconds"].values())
-        rounds = f"{each['in_rounds']:.1f}" if each["rounds"] else ""
-        times = f"{one['in_rounds'] / each['in_rounds']:.2f}" if each["rounds"] else ""
-        yield f"| {names[name]} | {rounds} | {stages:.1f} | {times} | {base / stages:.2f} |"
+        spent, times = [""] * 2, [""] * 2
+        if each["rounds"]:
+            known = [key for key in ("in_rounds", "busy") if one.get(key) and each.get(key)]
+            spent[: len(known)] = [f"{each[key]:.1f}" for key in known]
+            times[: len(known)] = [f"{one[key] / each[key]:.2f}" for key in known]
+        yield f"| {names[name]} | {' | '.join(spent)} | {stages:.1f} | {' | '.join(times)} | {base / stages:.2f} |"
     yield ""
 
 
@@ -174,62 +184,84 @@ def _hosts() -> Iterator[str]:
     found = cell("hosts")
     if found is None:
         return
+    kinds = [kind for run in found["runs"] for kind in kinds_of(run)]
+    echoes = echoes_of(kinds)
     yield "## Two hosts\n"
     yield (
         "Two Rays in network namespaces with addresses of their own, on folders for temporary files and shared memory "
         "of their own, and a link between them that hands frames on as slowly as is said (`benchmarks.cluster_hosts`; "
-        "this kernel has no `netem`). LeNet-5, 431,080 weights, 1.72 MB. The model is `t = H t_step + t_echo + "
-        "bytes / bandwidth`, with `t_step` and what a round costs besides taken from the runs without a limit.\n"
+        "this kernel has no `netem`). LeNet-5, two epochs of pruning, 431,080 weights, and of retraining at half of "
+        "them. The model is what a round of as many steps takes over the fast link, and "
+        f"`{echoes:.1f} t_echo + 8 P / bandwidth`: Ray asks for an object before it is sent. How often it goes there "
+        "and back is what fits these rounds best; bandwidth and delay are those of the link.\n"
     )
-    yield "| link | steps of a round | rounds | median, ms | by the model, ms | MB over the link |"
+    yield "| link | weights, MB | steps of a round | rounds | median, ms | by the model, ms |"
     yield "|---|---|---|---|---|---|"
-    runs = found["runs"]
-    fast = [run for run in runs if run["rate"] is None]
-    step, besides = fitted(fast)
-    for run in runs:
-        told = (
-            "as fast as it goes" if run["rate"] is None else f"{run['rate'] / 1e6:g} Mbit/s, {1e3 * run['delay']:g} ms"
-        )
-        over = sum(run["carried"]) / run["rounds"]
-        middle_ms = 1e3 * middle(run)
-        model = besides + step * run["steps"] + (0 if run["rate"] is None else run["echo"] + over * 8 / run["rate"])
-        yield (
-            f"| {told} | {run['steps']} | {run['rounds']} | {middle_ms:.0f} | {1e3 * model:.0f} | {over / 1e6:.2f} |"
-        )
+    for kind in kinds:
+        told = f"{kind['rate'] / 1e6:g} Mbit/s, {1e3 * kind['delay']:g} ms" if kind["rate"] else "as fast as it goes"
+        model = f"{1e3 * _modelled(kind, kinds, echoes):.0f}" if kind["rate"] else ""
+        size, steps = kind["bytes"] / 1e6, f"{kind['steps']:.1f}"
+        yield f"| {told} | {size:.2f} | {steps} | {kind['rounds']} | {1e3 * kind['median']:.0f} | {model} |"
     yield ""
-    slow = next(run for run in runs if run["rate"] is not None)
+    slow = next(run for run in found["runs"] if run["rate"] is not None)
+    carried = sum(sum(run["carried"]) for run in found["runs"])
+    weights = sum(2 * sum(run["bytes"]) for run in found["runs"])
     yield (
         f"Measured on the slow link: {1e3 * slow['echo']:.0f} ms there and back, "
-        f"{8e-6 * slow['bandwidth']:.0f} Mbit/s for a message of 5 MB.\n"
+        f"{8e-6 * slow['bandwidth']:.0f} Mbit/s for a message of 5 MB. The link carried {carried / 1e6:.0f} MB in all "
+        f"runs, {weights / 1e6:.0f} of them weights; the rest are the model, the gates, and what Rays tell each other. "
+        "The samples are read on each host.\n"
     )
 
 
-def middle(run: Result) -> float:
-    """Return the median length of a round, in seconds."""
-    return float(statistics.median(run["lengths"]))
+def kinds_of(run: Result) -> Iterator[Result]:
+    """Return the rounds of a run by what is trained in them: steps, bytes of the weights, and the median length."""
+    for size in sorted(set(run["bytes"]), reverse=True):
+        places = [place for place, each in enumerate(run["bytes"]) if each == size]
+        yield {
+            "rate": run["rate"],
+            "delay": run["delay"],
+            "echo": run["echo"],
+            "asked": run["asked"],
+            "bytes": size,
+            "rounds": len(places),
+            "steps": statistics.fmean(run["steps"][place] for place in places),
+            "median": statistics.median(run["lengths"][place] for place in places),
+        }
 
 
-def fitted(runs: Sequence[Result]) -> tuple[float, float]:
-    """Return seconds of a step, and of a round besides its steps: the line through rounds of different lengths."""
-    steps, seconds = [run["steps"] for run in runs], [middle(run) for run in runs]
-    slope, start = statistics.linear_regression(steps, seconds)
-    return max(0.0, slope), max(0.0, start)
+def _like(kind: Result, kinds: Sequence[Result]) -> Result:
+    """Return the same rounds over the fast link: those of a network as large, or nearly."""
+    same = (each for each in kinds if each["rate"] is None and each["asked"] == kind["asked"])
+    return min(same, key=lambda each: abs(each["bytes"] - kind["bytes"]))
+
+
+def _modelled(kind: Result, kinds: Sequence[Result], echoes: float) -> float:
+    fast = float(_like(kind, kinds)["median"])
+    return fast + echoes * float(kind["echo"]) + 2 * 8 * float(kind["bytes"]) / float(kind["rate"])
+
+
+def echoes_of(kinds: Sequence[Result]) -> float:
+    """Return how often a round goes there and back, by the rounds over the slow link."""
+    slow = [kind for kind in kinds if kind["rate"]]
+    return statistics.fmean((kind["median"] - _modelled(kind, kinds, 0)) / kind["echo"] for kind in slow)
 
 
 def _model() -> Iterator[str]:
     yield "## What the model says of more\n"
     yield (
-        "Of a round of `n` machines the driver's link carries `4 P (n - 1)` bytes each way. *Steps* is the fewest of a "
-        "round, for `--local-steps`, of which a tenth of the time goes over the network; each machine takes a step of "
-        "its share of the batch in the time that is given.\n"
+        "Of a round of `n` machines the driver's link carries `4 P (n - 1)` bytes each way, one after the other. In "
+        "the table are the fewest steps of a round, for `--local-steps`, of which a tenth of the time goes over the "
+        "network, and 4 times there and back; 64 samples for each machine. What grows with the number of machines is "
+        "the driver's link.\n"
     )
     yield "| network | link | " + " | ".join(f"{count} machines" for count in _MACHINES) + " |"
     yield "|---|---|" + "---|" * len(_MACHINES)
     for network, (numbers, step) in NETWORKS.items():
         for name, link in LINKS.items():
             steps = (steps_for(step, numbers, count, link) for count in _MACHINES)
-            cells = " | ".join(f"{each:,} steps" for each in steps)
-            yield f"| {network}, {step:g} s a step | {name} | {cells} |"
+            cells = " | ".join(f"{each:,}" for each in steps)
+            yield f"| {network}, {step:.2g} s a step | {name} | {cells} |"
     yield ""
 
 
@@ -239,6 +271,6 @@ def _machine() -> str:
         return ""
     machine = found["machine"]
     return (
-        f"Measured on {machine['cpu']} with {machine['threads']} cores, shared with other work but for the table of "
-        "speed,\nby `python -m benchmarks.cluster`.\n"
+        f"Measured on {machine['cpu']} with {machine['threads']} cores, shared with other work, by\n"
+        "`python -m benchmarks.cluster`.\n"
     )

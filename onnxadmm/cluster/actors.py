@@ -294,7 +294,8 @@ def _signals_as_they_are() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if before is not None:  # set from Python
+            signal.signal(signal.SIGTERM, before)
 
 
 def _join(ray: ModuleType, address: Address, where: str) -> None:

@@ -78,7 +78,7 @@ class Answer:
     Attributes:
         weights: as in the order.
         loss: sum over the steps.
-        gradient: norm of the last step's gradient, without penalties.
+        gradient: norm of the last step's gradient.
         moved: of the gates while units are chosen, see ``Steps``.
         optimizer: its state; of the first machine alone, for whoever comes later.
     """
@@ -121,7 +121,7 @@ class Together:
         total, first = 0.0, now.steps_after - len(now.learning_rates)
         for rates in self._cut(now.learning_rates):
             heard = self._round(first, rates, gate=now.gate_rho, connection=now.connection_rho, aims=steps.aims())
-            moved = [answer.answer.moved for answer in heard]
+            moved = [answer.moved for answer in heard]
             steps.place({name: np.mean([each[name] for each in moved], axis=0) for name in moved[0]})
             total += _loss_of(heard)
             first += len(rates)
@@ -138,7 +138,7 @@ class Together:
     def describe(self, what: str) -> str:
         """Return a sentence on what the machines have cost."""
         rounds, count = self._rounds, self._rounds.crew.count
-        told = f"{what} took {self.rounds_taken} rounds over {plural(count, 'machine')}"
+        told = f"{what} took {plural(self.rounds_taken, 'round')} over {plural(count, 'machine')}"
         told += f", {size_in_bytes(self.sent)} sent and {size_in_bytes(self.received)} received"
         odd = [f"{plural(rounds.late, 'answer')} came late"] if rounds.late else []
         odd += [f"{plural(rounds.dropped, 'answer')} too late"] if rounds.dropped else []
@@ -160,7 +160,8 @@ class Together:
         gate: float = 0.0,
         connection: float = 0.0,
         aims: State | None = None,
-    ) -> list[Heard[Answer]]:
+    ) -> list[Answer]:
+        """Take a round, and leave in the trainer what it has led to; return the answers that were not late."""
         mean = packed(self._trainer.weights, self._names)
         state = {name: np.array(array) for name, array in (aims or {}).items()}
 
@@ -194,9 +195,10 @@ class Together:
             self.received += answer.weights.nbytes + _bytes_of(answer.moved) + _bytes_of(answer.optimizer)
             if answer.optimizer:
                 self._trainer.load(answer.optimizer)
-        self._consensus.gather([each.answer.weights for each in heard], heard[0].answer.gradient)
+        timely = [each.answer for each in heard if each.round == self._rounds.number]
+        self._consensus.gather([each.answer.weights for each in heard], timely[0].gradient)
         unpack(self._consensus.mean, self._trainer.weights, self._names)
-        return heard
+        return timely
 
 
 @dataclass(frozen=True)
@@ -232,8 +234,8 @@ def _moved_by(heard: Heard[Answer], shift: FloatArray) -> Heard[Answer]:
     return replace(heard, answer=replace(heard.answer, weights=heard.answer.weights + shift))
 
 
-def _loss_of(heard: Sequence[Heard[Answer]]) -> float:
-    return sum(each.answer.loss for each in heard) / len(heard)
+def _loss_of(heard: Sequence[Answer]) -> float:
+    return sum(each.loss for each in heard) / len(heard)
 
 
 def _bytes_of(state: State) -> int:
