@@ -47,6 +47,7 @@ CIFAR: Final = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.247,0.2435,0.2616"
 IMAGENET: Final = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--resize", "256")
 AUGMENT: Final = ("--augment", "rrc224,flip")
 AUGMENTED: Final = ("--augment", "flip,crop4")
+SMALL: Final = ("--norm", "keep", "--batch-size", "16", "--learning-rate", "1e-6")
 #: Pictures that are drawn, and those of ImageNet that they stand for in a plan.
 PICTURES: Final = 192
 SAMPLES: Final = 1_281_167
@@ -74,7 +75,7 @@ CELLS: Final = {
     "resnet50": Cell(
         "resnet50_dynamo.onnx",
         0,
-        (*IMAGENET, *AUGMENT, "--batch-size", "16", "--epochs", "2", "--retrain-epochs", "0", "--no-bench"),
+        (*IMAGENET, *AUGMENT, *SMALL, "--epochs", "2", "--retrain-epochs", "0", "--no-bench"),
     ),
 }
 #: What the plans train with beside what is usual, and where they shall take place: cores of each machine, and machines.

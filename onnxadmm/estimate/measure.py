@@ -147,7 +147,7 @@ def _before(run: Compression, samples: int, there: int, folder: Path) -> Iterato
         seconds, disk = stage.seconds, 0
         if stage.name == _READ:
             held = _held_out(run, samples) / max(1, len(run.training.held_out))
-            seconds = (seconds - looking) * factor + looking * max(1.0, held)
+            seconds += run.journal.loaded * (factor - 1) + looking * max(0.0, held - 1)
             files = (folder / _CACHE).rglob("*")
             disk = round(factor * sum(path.stat().st_size for path in files if path.is_file()))
         yield StageEstimate(stage.name, seconds, disk_bytes=disk)

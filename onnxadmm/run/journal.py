@@ -25,6 +25,7 @@ class Journal:
         more_is_better: of the held-out figure, or less.
         training_bytes: estimate of the memory of a training step, the largest of the two trainings.
         waited: seconds that both trainings waited for their batches.
+        loaded: seconds that it took to read the data.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -37,6 +38,7 @@ class Journal:
         self.more_is_better = True
         self.training_bytes = 0
         self.waited = 0.0
+        self.loaded = 0.0
         self._before: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
         self._file: HistoryWriter | None = None

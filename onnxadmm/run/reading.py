@@ -1,5 +1,6 @@
 """What a run trains on and for: the outputs the loss is taken of, the data that fit them, and the teacher."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -74,7 +75,8 @@ def read_training(
         samples: str | None,
     ) -> ArrayDataset:
         prepared = Preprocessing() if made and split == "train" else preprocessing
-        return load_data(
+        begin = time.perf_counter()
+        found = load_data(
             source,
             signature=signature,
             loss=loss,
@@ -95,6 +97,8 @@ def read_training(
             cache=preprocessing.cache,
             memory_limit=0 if count is not None and _is_much(signature, count) else MEMORY_LIMIT,
         )
+        journal.loaded += time.perf_counter() - begin
+        return found
 
     whole = load(
         data,

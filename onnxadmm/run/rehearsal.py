@@ -20,11 +20,13 @@ from onnxadmm.runtime.resident import Gauge
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.norm_restore import Network
 from onnxadmm.train.trainer import OrtTrainer
-from onnxadmm.train.workers.count import worthwhile_workers
+from onnxadmm.train.workers.count import expected_seconds, worthwhile_workers
 
-#: Steps that are timed behind the first; then as many more as take this share of the training, in seconds at least and
+#: Steps that are timed behind the first, fewer where they are expected to take longer than this together, in seconds;
+#: then as many more as take this share of the training, in seconds at least and
 #: at most, but no more than a quarter of its steps: other work on the machine comes and goes.
 _STEPS: Final = 4
+_ENOUGH: Final = 20.0
 _SHARE: Final = 0.02
 _SECONDS: Final = (0.5, 4.0)
 _MOST: Final = 4
@@ -186,7 +188,8 @@ def pace_of_pruning(
             trainer.restore(kept)
             return taken
 
-        first, later = _both(steps, training, total=settings.epochs * training.steps_per_epoch, known=False)
+        total = settings.epochs * training.steps_per_epoch
+        first, later = _both(steps, training, trainer, total=total, known=False)
         pace = Pace(
             opening,
             later.step / training.machines,
@@ -230,7 +233,7 @@ def pace_of_retraining(
             taken.backward = (trainer.spent - before) / (count + 2)
             return taken
 
-        first, later = _both(steps, training, total=epochs * training.steps_per_epoch, known=known)
+        first, later = _both(steps, training, trainer, total=epochs * training.steps_per_epoch, known=known)
         held_out = training.held_out
         statistics, evaluation = _look(
             training, small, network, trainer, held_out, samples=STATISTICS_SAMPLES, step=later.step
@@ -257,8 +260,9 @@ def _details(
     """Look closer at a training that has taken its steps."""
     if batch is None:
         return None
-    peak, spent, recipe = gauge.peak(), [], training.recipe
-    for _ in range(_GRADIENTS):
+    peak, recipe = gauge.peak(), training.recipe
+    spent: list[float] = []
+    while len(spent) < _GRADIENTS and sum(spent) < _ENOUGH / 2:
         before = trainer.spent
         trainer.backward(batch)
         spent.append(trainer.spent - before)
@@ -273,7 +277,7 @@ def _details(
 
 
 def _both(
-    steps: Callable[[Training, int], _Taken], training: Training, *, total: int, known: bool
+    steps: Callable[[Training, int], _Taken], training: Training, trainer: OrtTrainer, *, total: int, known: bool
 ) -> tuple[_Taken, _Taken]:
     """Take steps of the first epoch, and of those after it; the same ones where nothing is kept from one to the next.
 
@@ -281,23 +285,24 @@ def _both(
         total: steps of the training.
         known: whether all samples have been seen before it begins.
     """
+    few = max(1, min(_STEPS, int(_ENOUGH * trainer.workers / max(expected_seconds(trainer.artifacts), 1e-6))))
     if not training.keeps:
-        taken = _enough(lambda count: steps(training, count), total=total)
+        taken = _enough(lambda count: steps(training, count), few=few, total=total)
         return taken, taken
     seen = training.apart().of_known(_KNOWN)
-    later = _enough(lambda count: steps(seen, count), total=total)
+    later = _enough(lambda count: steps(seen, count), few=few, total=total)
     if known:
         return later, later
-    count = min(max(_STEPS, len(later.whole)), max(1, training.steps_per_epoch - 2))
+    count = min(max(few, len(later.whole)), max(1, training.steps_per_epoch - 2))
     return steps(training.apart(), count), later
 
 
-def _enough(steps: Callable[[int], _Taken], *, total: int) -> _Taken:
-    """Take some steps; more where the training has many."""
-    taken = steps(_STEPS)
+def _enough(steps: Callable[[int], _Taken], *, few: int, total: int) -> _Taken:
+    """Take a few steps; more where the training has many."""
+    taken = steps(few)
     least, most = _SECONDS
     more = min(total // _MOST, int(min(most, max(least, _SHARE * total * taken.step)) / max(taken.step, 1e-6)))
-    return steps(more) if more > _STEPS else taken
+    return steps(more) if more > few else taken
 
 
 def _look(

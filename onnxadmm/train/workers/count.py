@@ -31,11 +31,16 @@ def worthwhile_workers(
         accumulate: parts each process computes one after the other.
         cores: of the machine; None: those of this one that may be used.
     """
-    seconds = _PASSES * multiplications(artifacts.forward) / _MACS_A_SECOND
+    seconds = expected_seconds(artifacts)
     if threads == 0 or seconds < _LEAST_STEP_SECONDS or seconds * steps < _LEAST_SECONDS:
         return 1
     samples = _LEAST_SAMPLES_OF_STATISTICS if artifacts.statistics else _LEAST_SAMPLES
     return max(1, min((cores or usable_cores()) // threads, artifacts.batch_size // (accumulate * samples)))
+
+
+def expected_seconds(artifacts: Artifacts) -> float:
+    """Return about how long one core takes for a training step: a rule without measurement."""
+    return _PASSES * multiplications(artifacts.forward) / _MACS_A_SECOND
 
 
 def multiplications(model: onnx.ModelProto) -> int:
