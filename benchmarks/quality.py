@@ -80,7 +80,12 @@ SETTINGS: Final = {
         Pictured("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "lenet5": Setting(
-        Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}), (0.02, 0.05), 20_000, (4, 4), 128, ""
+        Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
+        (0.02, 0.05),
+        20_000,
+        (4, 4),
+        128,
+        "",
     ),
 }
 

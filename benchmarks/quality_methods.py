@@ -115,7 +115,8 @@ def _drawn(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np
     if len(shape) == 1:
         return np.zeros(shape, np.float32)
     inputs = int(np.prod(shape[1:]))
-    return (generator.standard_normal(shape) * np.sqrt(2.0 / inputs)).astype(np.float32)
+    drawn: NDArray[np.float32] = (generator.standard_normal(shape) * np.sqrt(2.0 / inputs)).astype(np.float32)
+    return drawn
 
 
 METHODS: Final = {
