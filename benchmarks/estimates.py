@@ -91,7 +91,7 @@ PLACES: Final = ((None, 1), (8, 1), (32, 1), (32, 4), (32, 16))
 #: Of the memory of steps: batches as in the plans, processes, parts of each, and steps.
 BATCH: Final = 128
 WORKERS: Final = 2
-ACCUMULATE: Final = (2, 4, 8)
+ACCUMULATE: Final = (4, 8)
 STEPS: Final = 2
 
 
