@@ -78,14 +78,14 @@ CELLS: Final = {
         (*IMAGENET, *AUGMENT, *SMALL, "--epochs", "2", "--retrain-epochs", "0", "--no-bench"),
     ),
 }
-#: What the plans train with beside what is usual, and where they shall take place: cores of each machine, and machines.
+#: What the plans train with beside what is usual, and the cores that they shall have; None: those here.
 PLANS: Final[Mapping[str, Mapping[str, Any]]] = {
     "resnet50": {"accumulate": 4, "norm": "keep"},
     "mobilenet_v2": {"accumulate": 2, "norm": "keep"},
     "alexnet": {},
     "vit_small_16": {"accumulate": 4},
 }
-PLACES: Final = ((None, 1), (8, 1), (32, 1), (32, 4), (32, 16))
+CORES: Final = (None, 8, 32)
 
 
 #: Of the memory of steps: batches as in the plans, processes, parts of each, and steps.
@@ -156,7 +156,7 @@ def planned(name: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any
         inexact=name.startswith("vit"),
     )
     given.apply_defaults()
-    questions = [placed(cores, machines) for cores, machines in PLACES]
+    questions = [Question(cores=cores, samples=SAMPLES) for cores in CORES]
     with seen(given.arguments, questions[-1], folder=folder, tell=SILENT, started=1.0) as found:
         answers = [answer(found, question) for question in questions]
     return {
@@ -200,11 +200,6 @@ def weigh(model: Path, accumulate: int) -> dict[str, int]:
         part = BATCH // (WORKERS * accumulate)
         found = {"accumulate": accumulate, "part": part, "expected_bytes": trainer.expected_bytes}
         return {**found, "peak_bytes": gauge.peak()}
-
-
-def placed(cores: int | None, machines: int) -> Question:
-    """What is asked of a plan."""
-    return Question(cores=cores, machines=machines, samples=SAMPLES)
 
 
 def _named(command: str, folder: Path, asked: argparse.Namespace) -> str:

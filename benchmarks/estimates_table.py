@@ -59,8 +59,8 @@ def render(found: Cells) -> str:
 def plans(found: Cells) -> str:
     """Return the table of the plans of docs/scale.md, in Markdown."""
     made = [(title, found[f"plan-{name}"]) for name, title in PLANS.items() if f"plan-{name}" in found]
-    places = [_place(each) for each in made[0][1]["elsewhere"]] if made else []
-    titles = ("network", "images a second", "memory", "hours here", *(f"on {place}" for place in places))
+    places = [each["cores"] for each in made[0][1]["elsewhere"]] if made else []
+    titles = ("network", "images a second", "memory", "hours here", *(f"on {place} cores" for place in places))
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for title, cell in made:
         here, rates = cell["estimate"], cell["estimate"]["rates"]
@@ -106,11 +106,6 @@ def teacher(found: Cells) -> str:
         share = rates["samples trained while retraining"] / rates["samples answered"] / cores
         lines.append(f"| {title} | {rates['samples answered']:.3g} | {100 * share:.0f} % |")
     return "\n".join(lines)
-
-
-def _place(estimate: Mapping[str, Any]) -> str:
-    cores, count = estimate["cores"], estimate["machines"]
-    return f"{cores} cores" if count == 1 else f"{count} x {cores} cores"
 
 
 def _machine(cell: Mapping[str, Any]) -> str:

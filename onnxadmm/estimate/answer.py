@@ -12,7 +12,7 @@ from onnxadmm.estimate.measure import Seen
 from onnxadmm.estimate.question import Question
 from onnxadmm.estimate.rates import Reading, details_of
 from onnxadmm.estimate.record import Estimate, StageEstimate
-from onnxadmm.estimate.scaling import LOCAL_STEPS, StepParts
+from onnxadmm.estimate.scaling import Machines, StepParts
 from onnxadmm.report.words import duration, plural, size_in_bytes, times
 from onnxadmm.run.command import command_line
 from onnxadmm.run.forecast import GIVEN_OUT, Paces, forecast_of, least, longest, shortest
@@ -95,7 +95,7 @@ class _Answer:
     reading: Reading
 
     def made(self) -> Estimate:
-        seen, question, paces = self.seen, self.question, self._moved()
+        seen, question, place, paces = self.seen, self.question, self._place, self._moved()
         spent = sum(stage.seconds for stage in seen.before) + seen.ended.seconds
         recipe = self._fitted(paces, spent=spent)
         forecast = forecast_of(paces, recipe, file_bytes=seen.run.model.file_bytes)
@@ -107,7 +107,7 @@ class _Answer:
             stages.append(told if pace is None else self._filled(told, pace))
         choices = replace(seen.run.choices, recipe=recipe, preprocessing=seen.preprocessing)
         steps = (forecast.epochs + forecast.retrain_epochs) * paces.steps_per_epoch
-        traffic = question.place.traffic(details_of(paces.prune).weights_bytes)
+        traffic = place.traffic(details_of(paces.prune).weights_bytes)
         return Estimate(
             _priced(seen, stages, question),
             command_line(choices, seen.run.ending.options),
@@ -115,13 +115,18 @@ class _Answer:
             forecast.epochs,
             forecast.retrain_epochs,
             paces.steps_per_epoch,
-            question.place.cores,
+            place.cores,
             question.machines,
             tuple(self._workers(pace) for pace in self._trained.values()),
             self._rates(),
-            math.ceil(steps / LOCAL_STEPS / question.machines) * traffic,
+            math.ceil(steps / place.local_steps) * traffic,
             tuple(self._notes()) if question.is_elsewhere else (),
         )
+
+    @property
+    def _place(self) -> Machines:
+        """Where the run shall take place."""
+        return replace(self.question.place, local_steps=self.seen.run.choices.recipe.local_steps)
 
     @property
     def _trained(self) -> dict[str, Pace]:
@@ -136,16 +141,18 @@ class _Answer:
         return training.keeps and not training.preprocessing.augment
 
     def _workers(self, pace: Pace) -> int:
-        """Processes that share a batch where the run shall take place."""
-        details, recipe, cores = details_of(pace), self.seen.run.choices.recipe, self.question.place.cores
-        if cores == usable_cores() or recipe.workers is not None or recipe.threads == 0:
+        """Processes of one machine that share a batch, or the machine's share of it, where the run shall take place."""
+        details, recipe, place = details_of(pace), self.seen.run.choices.recipe, self._place
+        if recipe.workers is not None or recipe.threads == 0:
             return details.workers
-        return max(1, min(cores // recipe.threads, details.most_workers))
+        here = place.cores == usable_cores()
+        most = details.workers if here else min(place.cores // recipe.threads, details.most_workers)
+        return max(1, min(most, details.most_workers // place.count))
 
     def _accumulate(self, pace: Pace) -> int:
         """Parts that each of them computes one after the other, none larger than here."""
         parts = self.seen.run.choices.recipe.accumulate * details_of(pace).workers
-        return math.ceil(parts / self._workers(pace))
+        return math.ceil(parts / (self._workers(pace) * self._place.count))
 
     def _moved(self) -> Paces:
         """The paces where the run shall take place."""
@@ -162,7 +169,7 @@ class _Answer:
 
         def step(measured: float, parts: StepParts) -> float:
             exchanged = details.weights_bytes
-            return self.question.place.step(measured, parts, here=here, workers=workers, exchanged=exchanged)
+            return self._place.step(measured, parts, here=here, workers=workers, exchanged=exchanged)
 
         later, first = self.reading.parts(pace, answered=self._answered), self.reading.parts(pace)
         measured = pace.first_step
@@ -195,6 +202,7 @@ class _Answer:
             epochs=found.settings(steps_per_epoch=length).epochs,
             retrain_epochs=found.retraining_epochs(steps_per_epoch=length),
             accumulate=self._accumulate(self.paces.prune),
+            cluster="auto" if self._place.count > 1 else found.cluster,
         )
 
     def _filled(self, stage: StageEstimate, pace: Pace) -> StageEstimate:
@@ -236,7 +244,7 @@ class _Answer:
         return rates if self.seen.speed_up is None else {**rates, "speed-up of all cores": self.seen.speed_up}
 
     def _notes(self) -> Iterator[str]:
-        place, question = self.question.place, self.question
+        place, question = self._place, self.question
         if self.seen.speed_up is not None:
             yield f"All cores here are {times(self.seen.speed_up)} as fast as one."
         yield (
@@ -245,7 +253,7 @@ class _Answer:
             "data, proofs and everything else that one process does take as long as here."
         )
         for name, pace in self._trained.items():
-            workers, parts = self._workers(pace), self.reading.parts(pace, answered=self._answered)
+            workers, parts = self._workers(pace), self.reading.parts(pace, answered=self._answered).shared(place.count)
             share = "1 process computes" if workers == 1 else f"{workers} processes share"
             yield f"While {name}, {share} each batch; what limits a step is {parts.limit(place.cores, workers)}."
             if workers < place.cores:
@@ -257,8 +265,8 @@ class _Answer:
             weights = details_of(self.paces.prune).weights_bytes
             crossed, takes = size_in_bytes(place.traffic(weights)), duration(place.exchange(weights))
             yield (
-                f"Machines agree on one network every {LOCAL_STEPS} steps: {crossed} over the link of the one that "
-                f"steers, {takes} at {question.link_mbit:g} Mbit/s."
+                f"Machines agree on one network every {plural(place.local_steps, 'step')}: {crossed} over the link of "
+                f"the one that steers, {takes} at {question.link_mbit:g} Mbit/s."
             )
 
 

@@ -99,6 +99,14 @@ def refuse_others(call: Mapping[str, Any]) -> None:
     Raises:
         OptionError: there is one.
     """
+    recipe = given_or_usual(Recipe, call.get("recipe"), "the recipe", "Recipe(epochs=5)")
+    if recipe.cluster is not None:
+        raise OptionError(
+            "--cluster",
+            expected="one machine, from whose steps those of several are told",
+            found=recipe.cluster,
+            way_out="use --machines instead",
+        )
     for name, option in _NOT_ASKED.items():
         if call.get(name):
             raise OptionError(

@@ -8,19 +8,18 @@ other; beside them one thread asks the teacher and converts, and one thread for 
 with C cores, G seconds of one core for the gradient, a to add one process's, s between two gradients, l for the
 teacher, r1 + rC for reading, and k such that the step is what was measured on the machine that measured.
 
-On M machines each takes a share of the batches of an epoch, and after every H of them all agree on one network of P
-bytes. The machine that the driver runs on receives what the others have and sends them what all have now::
+On M machines each takes its share of every batch, so that G, l, r1 and rC are those of 1/M of the samples, and after H
+steps all agree on one network of P bytes. The machine that the driver runs on receives what the others have and sends
+them what all have now::
 
-    time for one batch of the epoch = (step + 2 (M - 1) P / (H B)) / M
+    time for one batch of the epoch = step(G/M, l/M, r1/M, rC/M) + 2 (M - 1) P / (H B)
 
 with B bytes a second of its link in either direction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-#: Steps between two exchanges of several machines.
-LOCAL_STEPS: Final = 100
 #: Directions that a network crosses the link in.
 _DIRECTIONS: Final = 2
 
@@ -45,6 +44,16 @@ class StepParts:
     teacher: float
     converting: float
     decoding: float
+
+    def shared(self, machines: int) -> "StepParts":
+        """Return the parts of a step on one of some machines, which has its share of the samples."""
+        return replace(
+            self,
+            gradient=self.gradient / machines,
+            teacher=self.teacher / machines,
+            converting=self.converting / machines,
+            decoding=self.decoding / machines,
+        )
 
     def limits(self, cores: int, workers: int) -> dict[str, float]:
         """Return the least that a step takes by what limits it, in words.
@@ -79,11 +88,13 @@ class Machines:
         cores: of each machine.
         count: of machines.
         link: bytes a second in either direction.
+        local_steps: between two exchanges.
     """
 
     cores: int
     count: int = 1
     link: float = 125e6
+    local_steps: int = 8
 
     def step(self, measured: float, parts: StepParts, *, here: tuple[int, int], workers: int, exchanged: int) -> float:
         """Return the seconds for one batch of the epoch.
@@ -95,9 +106,10 @@ class Machines:
             workers: processes that share a batch on each machine.
             exchanged: bytes of all that trains.
         """
-        alike = (self.cores, workers) == here
-        step = measured if alike else measured * parts.seconds(self.cores, workers) / parts.seconds(*here)
-        return (step + self.exchange(exchanged) / LOCAL_STEPS) / self.count
+        alike = (self.cores, workers, self.count) == (*here, 1)
+        there = parts.shared(self.count).seconds(self.cores, workers)
+        step = measured if alike else measured * there / parts.seconds(*here)
+        return step + self.exchange(exchanged) / self.local_steps
 
     def exchange(self, exchanged: int) -> float:
         """Return the seconds of one exchange between all machines."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import onnx
@@ -27,6 +27,9 @@ from onnxadmm.train.prepare.tail import Tail, cut_tail
 
 FloatArray = NDArray[np.float32]
 Array = NDArray[Any]
+
+#: Bytes of samples that are run at a time: some 28 pictures of 224 x 224, more of them are no faster.
+_PART_BYTES: Final = 16 << 20
 
 
 class Predictor:
@@ -66,6 +69,8 @@ class Predictor:
     def logits(self, inputs: dict[str, Array], *, constants: Mapping[str, Array] = MappingProxyType({})) -> FloatArray:
         """Logits ``[n, ...]`` of samples; a model of fixed batch size is run as often as it takes, the rest padded.
 
+        Large samples are run some at a time, whose activations are then all that is held.
+
         Args:
             constants: values of replaceable constants, where they are not those of the model.
 
@@ -73,14 +78,15 @@ class Predictor:
             NotTrainableError: there are more or fewer answers than samples.
         """
         count = len(next(iter(inputs.values())))
-        if self._fixed is None or self._fixed == count:
+        size = self._fixed or max(1, _PART_BYTES * count // max(1, sum(array.nbytes for array in inputs.values())))
+        if count == self._fixed or (self._fixed is None and count <= size):
             return self._run({**inputs, **constants}, count)
         parts = []
-        for start in range(0, count, self._fixed):
-            part = {name: array[start : start + self._fixed] for name, array in inputs.items()}
-            size = len(next(iter(part.values())))
-            whole = {name: _padded(array, self._fixed) for name, array in part.items()}
-            parts.append(self._run({**whole, **constants}, self._fixed)[:size])
+        for start in range(0, count, size):
+            part = {name: array[start : start + size] for name, array in inputs.items()}
+            there = len(next(iter(part.values())))
+            whole = {name: _padded(array, self._fixed or there) for name, array in part.items()}
+            parts.append(self._run({**whole, **constants}, self._fixed or there)[:there])
         return np.concatenate(parts)
 
     def _run(self, inputs: dict[str, Array], count: int) -> FloatArray:

@@ -115,14 +115,16 @@ def test_fewer_samples_than_there_are_stand_for_nothing(paced: Any) -> None:
 
 def test_other_machines_are_told_to_be_extrapolated(paced: Any) -> None:
     here, there = paced(RECIPE), paced(RECIPE, cores=64, machines=4, price_per_core_hour=1.0)
-    assert there.workers == (16, 16)  # as many as the batch has parts
+    assert there.workers == (4, 4)  # as many as a machine's share of the batch has parts
+    assert "--cluster auto" in there.command
+    assert "--cluster" not in here.command
     assert (there.cores, there.machines) == (64, 4)
     took = {stage.name: stage.seconds for stage in here.stages}
     for stage in there.stages:
         if stage.epochs:
             assert stage.seconds < took[stage.name]
     assert any(sentence.startswith("Extrapolated from ") for sentence in there.notes)
-    assert any("48 of 64 cores have no part of a batch" in sentence for sentence in there.notes)
+    assert any("60 of 64 cores have no part of a batch" in sentence for sentence in there.notes)
     assert any("24.00 MB over the link" in sentence for sentence in there.notes)  # 2 x 3 x 4 MB
     assert there.traffic_bytes > 0
     assert there.rates["speed-up of all cores"] == 1.5

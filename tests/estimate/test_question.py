@@ -57,6 +57,11 @@ def test_a_calibration_is_told_of_this_machine_alone(
         oa.estimate(digits.model, budget={"macs": 0.5}, **given, **way)
 
 
+def test_a_cluster_is_no_place_to_estimate_on(digits: DemoFiles) -> None:
+    with pytest.raises(OptionError, match=r"--cluster: expected one machine.*found local:2; use --machines instead\."):
+        oa.estimate(digits.model, data=NUMBERS, budget={"macs": 0.5}, recipe={"cluster": "local:2"})
+
+
 @pytest.mark.parametrize("given", [{"resume": True, "out": "out"}, {"quick": True}, {"max_minutes": 3}])
 def test_what_is_about_another_run_is_refused(given: dict[str, Any], digits: DemoFiles) -> None:
     with pytest.raises(OptionError, match=r"use --hours instead\."):

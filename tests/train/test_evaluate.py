@@ -43,6 +43,22 @@ def test_model_of_fixed_batch_is_padded_and_counts_every_sample_once(fixed: int)
     assert metrics.loss == pytest.approx(expected_loss(), rel=1e-5)
 
 
+def test_large_samples_are_run_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    honest = Predictor._run
+
+    def watched(self: Predictor, inputs: dict[str, Array], count: int) -> Array:
+        counts.append(count)
+        return honest(self, inputs, count)
+
+    monkeypatch.setattr(Predictor, "_run", watched)
+    monkeypatch.setattr("onnxadmm.train.evaluate._PART_BYTES", 5 * 6 * 4)  # five samples of six numbers
+    metrics = evaluate(mlp(), data_of(), loss=Loss())
+    assert counts == [5, 5, 5, 5, 3]
+    assert metrics.accuracy == float((LOGITS.argmax(axis=1) == Y).mean())
+    assert metrics.loss == pytest.approx(expected_loss(), rel=1e-5)
+
+
 def test_tail_makes_no_difference() -> None:
     model = mlp()
     model.graph.node.append(helper.make_node("Softmax", ["logits"], ["p"]))
