@@ -15,7 +15,8 @@ from onnxadmm.admm.settle import untimed
 from onnxadmm.admm.solver import solve
 from onnxadmm.admm.state import State
 from onnxadmm.graph.model import Model
-from onnxadmm.run.trainings import STATISTICS_SAMPLES, Training
+from onnxadmm.run.ground import STATISTICS_SAMPLES
+from onnxadmm.run.trainings import Training
 from onnxadmm.runtime.resident import Gauge
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.norm_restore import Network
