@@ -19,7 +19,7 @@ from PIL import Image
 import onnxadmm as oa
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import to_proto
-from onnxadmm.run import trainings
+from onnxadmm.run import ground
 from onnxadmm.train.data import cache, sources
 from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data.fit import load_data
@@ -175,7 +175,7 @@ small (float[batch, 3, 24, 24] image) => (float[batch, 3] logits)
 def test_a_run_on_the_same_pictures_has_the_same_result(
     kind: str, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainings, "_MUCH_WAITING", 0.0)
+    monkeypatch.setattr(ground, "_MUCH_WAITING", 0.0)
     model = with_weights(NETWORK)
     results = [
         oa.compress(
