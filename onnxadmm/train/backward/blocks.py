@@ -90,6 +90,7 @@ class BlockedGraph:
     _constants: dict[tuple[str, bytes, tuple[int, ...]], str] = field(default_factory=dict)
     _filters: dict[tuple[str, str], str] = field(default_factory=dict)
     _readers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
+    _reshaped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph = self.model.graph
@@ -186,7 +187,12 @@ class BlockedGraph:
         return self.constant(np.array(values, np.int64))
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:
-        return self.add("Reshape", [value, self.integers(*shape)], f"{value}/reshaped")
+        # Newer onnxruntimes put one node in place of two in a row, and what they put in place runs late: until then it
+        # keeps alive what it reads.
+        source = self._reshaped.get(value, value)
+        name = self.add("Reshape", [source, self.integers(*shape)], f"{source}/reshaped")
+        self._reshaped[name] = source
+        return name
 
     def to_plain(self, name: str) -> str:
         """Make sure a value exists in the plain layout; returns its name."""
