@@ -12,7 +12,7 @@ from onnxadmm.estimate.measure import Seen
 from onnxadmm.estimate.question import Question
 from onnxadmm.estimate.rates import Reading, details_of
 from onnxadmm.estimate.record import Estimate, StageEstimate
-from onnxadmm.estimate.scaling import Machines, StepParts
+from onnxadmm.estimate.scaling import Hands, Machines, StepParts
 from onnxadmm.report.words import duration, plural, size_in_bytes, times
 from onnxadmm.run.command import command_line
 from onnxadmm.run.forecast import GIVEN_OUT, Paces, forecast_of, least, longest, shortest
@@ -21,6 +21,7 @@ from onnxadmm.run.rehearsal import Pace
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.gallery import Pictures
 from onnxadmm.train.data.storage import is_mapped
+from onnxadmm.train.evaluate import LEAST_PART
 
 #: Stages that the report of a run does not have, or that no training is: the cut, and what is written in the end.
 _CUT: Final = "shrink and verify"
@@ -149,6 +150,17 @@ class _Answer:
         most = details.workers if here else min(place.cores // recipe.threads, details.most_workers)
         return max(1, min(most, details.most_workers // place.count))
 
+    def _hands(self, pace: Pace) -> Hands:
+        """Who takes a step on each machine, where the run shall take place."""
+        return self._on(self._place.cores, self._workers(pace))
+
+    def _hands_here(self, pace: Pace) -> Hands:
+        return self._on(usable_cores(), details_of(pace).workers)
+
+    def _on(self, cores: int, workers: int) -> Hands:
+        recipe, count = self.seen.run.choices.recipe, self._place.count
+        return Hands(cores, workers, max(1, min(recipe.beside(cores), recipe.batch_size // count // LEAST_PART)))
+
     def _accumulate(self, pace: Pace) -> int:
         """Parts that each of them computes one after the other, none larger than here."""
         parts = self.seen.run.choices.recipe.accumulate * details_of(pace).workers
@@ -164,20 +176,22 @@ class _Answer:
         )
 
     def _elsewhere(self, pace: Pace) -> Pace:
-        details, workers = details_of(pace), self._workers(pace)
-        here = (usable_cores(), details.workers)
+        here, there = self._hands_here(pace), self._hands(pace)
 
         def step(measured: float, parts: StepParts) -> float:
-            exchanged = details.weights_bytes
-            return self._place.step(measured, parts, here=here, workers=workers, exchanged=exchanged)
+            exchanged = details_of(pace).weights_bytes
+            return self._place.step(measured, parts, here=here, there=there, exchanged=exchanged)
 
         later, first = self.reading.parts(pace, answered=self._answered), self.reading.parts(pace)
         measured = pace.first_step
         if measured is not None and self.question.samples is not None:
             # Samples that come again and again are known too soon.
-            measured = max(measured, pace.step * first.seconds(*here) / later.seconds(*here))
+            measured = max(measured, pace.step * first.seconds(here) / later.seconds(here))
         return replace(
-            pace, step=step(pace.step, later), first_step=None if measured is None else step(measured, first)
+            pace,
+            step=step(pace.step, later),
+            first_step=None if measured is None else step(measured, first),
+            evaluation=pace.evaluation * here.beside / there.beside,
         )
 
     def _fitted(self, paces: Paces, *, spent: float) -> Recipe:
@@ -249,13 +263,14 @@ class _Answer:
             yield f"All cores here are {times(self.seen.speed_up)} as fast as one."
         yield (
             f"Extrapolated from {plural(usable_cores(), 'core')} to {plural(place.count, 'machine')} with "
-            f"{plural(place.cores, 'core')}: each core as fast as one here while all of them work; looks at held-out "
-            "data, proofs and everything else that one process does take as long as here."
+            f"{plural(place.cores, 'core')}: each core as fast as one here while all of them work; proofs and "
+            "everything else that one process does take as long as here."
         )
         for name, pace in self._trained.items():
-            workers, parts = self._workers(pace), self.reading.parts(pace, answered=self._answered).shared(place.count)
+            hands, parts = self._hands(pace), self.reading.parts(pace, answered=self._answered).shared(place.count)
+            workers = hands.workers
             share = "1 process computes" if workers == 1 else f"{workers} processes share"
-            yield f"While {name}, {share} each batch; what limits a step is {parts.limit(place.cores, workers)}."
+            yield f"While {name}, {share} each batch; what limits a step is {parts.limit(hands)}."
             if workers < place.cores:
                 yield (
                     f"{place.cores - workers} of {place.cores} cores have no part of a batch while {name}: a larger "

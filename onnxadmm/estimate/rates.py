@@ -28,7 +28,7 @@ class Reading:
 
     Attributes:
         reading: with all cores where pictures are decoded.
-        teacher: 0 where nobody asks it.
+        teacher: of one core; 0 where nobody asks it.
         decodes: whether pictures are decoded when a batch needs them.
     """
 
@@ -76,7 +76,7 @@ def reading_of(training: Training) -> Reading:
         student = training.teacher.apart()
         begin = time.perf_counter()
         student.label(batch)
-        teacher = time.perf_counter() - begin
+        teacher = (time.perf_counter() - begin) * training.recipe.beside(usable_cores())
     return Reading(seconds, teacher, training.samples.decodes)
 
 

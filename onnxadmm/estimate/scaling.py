@@ -1,9 +1,10 @@
 """What a training step takes on other machines, as a model of what it is made of here.
 
 On one machine the w processes that share a batch take G / w seconds each and add up their gradients one after the
-other; beside them one thread asks the teacher and converts, and one thread for each core decodes::
+other; beside them one thread converts samples and has b threads answer as the teacher, and one thread for each core
+decodes::
 
-    step(C, w) = k max(G/w + (w - 1) a + s,  l + r1,  rC/C,  (G + s + l + r1 + rC) / C)
+    step(C, w, b) = k max(G/w + (w - 1) a + s,  l/b + r1,  rC/C,  (G + s + l + r1 + rC) / C)
 
 with C cores, G seconds of one core for the gradient, a to add one process's, s between two gradients, l for the
 teacher, r1 + rC for reading, and k such that the step is what was measured on the machine that measured.
@@ -18,10 +19,18 @@ with B bytes a second of its link in either direction.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Directions that a network crosses the link in.
 _DIRECTIONS: Final = 2
+
+
+class Hands(NamedTuple):
+    """Who takes a step on one machine: its cores, the processes that share a batch, the threads that evaluate."""
+
+    cores: int
+    workers: int
+    beside: int
 
 
 @dataclass(frozen=True)
@@ -55,28 +64,23 @@ class StepParts:
             decoding=self.decoding / machines,
         )
 
-    def limits(self, cores: int, workers: int) -> dict[str, float]:
-        """Return the least that a step takes by what limits it, in words.
-
-        Args:
-            cores: of the machine.
-            workers: processes that share a batch.
-        """
+    def limits(self, hands: Hands) -> dict[str, float]:
+        """Return the least that a step takes by what limits it, in words."""
         work = self.gradient + self.between + self.teacher + self.converting + self.decoding
         return {
-            "computing gradients": self.gradient / workers + (workers - 1) * self.adding + self.between,
-            "one thread that asks the teacher and converts samples": self.teacher + self.converting,
-            "decoding": self.decoding / cores,
-            "all work together on its cores": work / cores,
+            "computing gradients": self.gradient / hands.workers + (hands.workers - 1) * self.adding + self.between,
+            "asking the teacher and converting samples": self.teacher / hands.beside + self.converting,
+            "decoding": self.decoding / hands.cores,
+            "all work together on its cores": work / hands.cores,
         }
 
-    def seconds(self, cores: int, workers: int) -> float:
+    def seconds(self, hands: Hands) -> float:
         """Return what a step takes."""
-        return max(self.limits(cores, workers).values())
+        return max(self.limits(hands).values())
 
-    def limit(self, cores: int, workers: int) -> str:
+    def limit(self, hands: Hands) -> str:
         """Return in words what limits a step."""
-        limits = self.limits(cores, workers)
+        limits = self.limits(hands)
         return max(limits, key=lambda name: limits[name])
 
 
@@ -96,19 +100,19 @@ class Machines:
     link: float = 125e6
     local_steps: int = 8
 
-    def step(self, measured: float, parts: StepParts, *, here: tuple[int, int], workers: int, exchanged: int) -> float:
+    def step(self, measured: float, parts: StepParts, *, here: Hands, there: Hands, exchanged: int) -> float:
         """Return the seconds for one batch of the epoch.
 
         Args:
             measured: what a step takes on the machine that measured.
             parts: what it is made of there.
-            here: cores and processes there.
-            workers: processes that share a batch on each machine.
+            here: who takes it there.
+            there: who takes it on each machine.
             exchanged: bytes of all that trains.
         """
-        alike = (self.cores, workers, self.count) == (*here, 1)
-        there = parts.shared(self.count).seconds(self.cores, workers)
-        step = measured if alike else measured * there / parts.seconds(*here)
+        step = measured
+        if (there, self.count) != (here, 1):
+            step *= parts.shared(self.count).seconds(there) / parts.seconds(here)
         return step + self.exchange(exchanged) / self.local_steps
 
     def exchange(self, exchanged: int) -> float:

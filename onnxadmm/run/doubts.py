@@ -99,7 +99,7 @@ def find_doubts(training: Training, model: Model, *, refuses: bool = False) -> I
     """
     if not training.held_out.has_labels or training.loss.task is Task.BCE:
         return
-    predictor = _predictor(training, model)
+    predictor = training.predictor(model)
     # At random, and the same every time: whatever is sorted by class has all of them among these.
     glance = training.held_out.take(np.random.default_rng(0).permutation(len(training.held_out))[:_GLANCE])
     if training.loss.task is Task.MSE:
@@ -111,10 +111,6 @@ def find_doubts(training: Training, model: Model, *, refuses: bool = False) -> I
     else:
         answers = answers_of(predictor, glance, batch_size=training.recipe.batch_size)
         yield from _about_classes(answers, training, predictor, refuses=refuses)
-
-
-def _predictor(training: Training, model: Model) -> Predictor:
-    return Predictor(training.shown(model), task=training.loss.task, threads=training.recipe.threads)
 
 
 def _no_accuracy(found: str, way_out: str) -> OptionError:
@@ -169,7 +165,7 @@ def _about_classes(answers: Answers, training: Training, predictor: Predictor, *
 
 def _diagnosed(training: Training, model: Model) -> Remedy | None:
     classes = training.loss.task is Task.CROSS_ENTROPY
-    return find_remedy(training, _predictor(training, model), thorough=True) if classes else None
+    return find_remedy(training, training.predictor(model), thorough=True) if classes else None
 
 
 def _said(remedy: Remedy | None) -> str:

@@ -16,9 +16,10 @@ from onnxadmm.graph.model import Model
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.together import Answer, Job, Order
+from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.data.prefetch import prefetch
-from onnxadmm.train.evaluate import Teacher, evaluate
+from onnxadmm.train.evaluate import Predictor, Teacher, evaluate
 from onnxadmm.train.figures import Figure
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.metrics import Metrics
@@ -113,8 +114,18 @@ class Ground:
             data,
             loss=self.loss,
             threads=self.recipe.threads,
+            beside=self.recipe.beside(usable_cores()),
             teacher=teacher,
             figure=figure,
+        )
+
+    def predictor(self, model: Model) -> Predictor:
+        """Return what runs a model, as it trains, outside of training."""
+        return Predictor(
+            self.shown(model),
+            task=self.loss.task,
+            threads=self.recipe.threads,
+            beside=self.recipe.beside(usable_cores()),
         )
 
     def shown(self, model: Model) -> Model:

@@ -17,6 +17,7 @@ from onnxadmm.report.variants import floats_in_words
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
 from onnxadmm.run.variants import Variant, as_written
+from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.evaluate import Teacher
 
@@ -78,7 +79,8 @@ def try_quantizing(training: Training, model: Model) -> None:
 def _taught_by(training: Training, model: Model) -> Training:
     """The same data, with a model as the only teacher: where there are no labels, its answers are the right ones."""
     loss = replace(training.loss, distillation=1.0)
-    teacher = Teacher(training.shown(model), loss=loss, threads=training.recipe.threads)
+    recipe = training.recipe
+    teacher = Teacher(training.shown(model), loss=loss, threads=recipe.threads, beside=recipe.beside(usable_cores()))
     return replace(training, loss=loss, teacher=teacher)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from onnxadmm.graph.model import Model
 from onnxadmm.run.trainings import Training
-from onnxadmm.train.evaluate import Predictor
 
 _BATCH = 256
 
@@ -17,10 +16,7 @@ def output_error(training: Training, original: Model, result: Model) -> float | 
     Returns:
         None where the original puts out the same for all of them, or there is one alone.
     """
-    before, after = (
-        Predictor(training.shown(model), task=training.loss.task, threads=training.recipe.threads)
-        for model in (original, result)
-    )
+    before, after = (training.predictor(model) for model in (original, result))
     error, squares, total, count = 0.0, 0.0, np.zeros(()), 0
     for batch in training.held_out.batches(_BATCH):
         inputs = dict(batch.inputs)

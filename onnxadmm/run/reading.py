@@ -13,6 +13,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
+from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset, Weighing, hold_out
 from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.names import Split
@@ -143,7 +144,12 @@ def read_training(
         journal.say(_about(weighing, figure))
     teacher = None
     if loss.needs_teacher or not held_out.has_labels:
-        teacher = Teacher(head.shown(hold_inputs(model, whole.held)), loss=loss, threads=recipe.threads)
+        teacher = Teacher(
+            head.shown(hold_inputs(model, whole.held)),
+            loss=loss,
+            threads=recipe.threads,
+            beside=recipe.beside(usable_cores()),
+        )
     return Training(
         recipe=recipe,
         preprocessing=preprocessing,

@@ -80,7 +80,8 @@ class Recipe:
         precision: of products of matrices while a network trains: ``"float32"``, or ``"bf16"`` where onnxruntime and
             the processor have such products; weights, sums, moments and every evaluation stay float32.
         threads: threads of one operator; 0 leaves the choice to onnxruntime.
-        workers: processes that share each batch; None: as many as pay.
+        workers: processes that share each batch, and threads that evaluate and ask the teacher beside them; None: as
+            many as pay.
         accumulate: parts each of them computes one after the other, which saves memory.
         cluster: machines that train together, each on its part of the data: ``"local:2"`` starts processes of one core
             here, ``"ray://HOST:PORT"`` and ``"auto"`` join a Ray cluster, the second the one that this machine is part
@@ -222,6 +223,10 @@ class Recipe:
     def part_size(self) -> int:
         """Samples of a batch that are computed, and where batch statistics train normalised, at a time."""
         return self.batch_size // ((self.workers or 1) * self.accumulate)
+
+    def beside(self, cores: int) -> int:
+        """Parts of the samples that run at the same time where no gradient is taken, on so many cores."""
+        return self.workers or max(1, cores // self.threads if self.threads else 1)
 
     def settings(self, *, steps_per_epoch: int, share: float = 1.0) -> Settings:
         """Return the solver's settings for data of this length, and a share of the epochs, at least one."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -30,6 +31,8 @@ Array = NDArray[Any]
 
 #: Bytes of samples that are run at a time: some 28 pictures of 224 x 224, more of them are no faster.
 _PART_BYTES: Final = 16 << 20
+#: Fewer samples than these are no part of their own: kernels work on several at a time.
+LEAST_PART: Final = 8
 
 
 class Predictor:
@@ -39,6 +42,8 @@ class Predictor:
         model: left as it is.
         task: decides where the tail is cut, as for training.
         threads: intra-op threads; 0 leaves the choice to onnxruntime.
+        beside: parts of the samples that run at the same time, each in ``threads`` threads. What keeps cores busy that
+            other processes take from as well: parts wait for each other once, threads of an operator at every node.
         output: output the loss uses, needed when several lead to different logits.
         replaceable: names of constants that ``logits`` may be given other values of.
 
@@ -53,6 +58,7 @@ class Predictor:
         *,
         task: Task,
         threads: int = 1,
+        beside: int = 1,
         output: str | None = None,
         replaceable: Collection[str] = (),
     ) -> None:
@@ -62,6 +68,7 @@ class Predictor:
         if replaceable:
             make_replaceable(copy, replaceable)
         self._session = _open(copy, threads)
+        self._beside = beside
         first = next((value for value in self._session.get_inputs() if value.name in fed), None)
         size = first.shape[0] if first is not None and first.shape else None
         self._fixed = size if isinstance(size, int) and size > 0 else None
@@ -78,16 +85,29 @@ class Predictor:
             NotTrainableError: there are more or fewer answers than samples.
         """
         count = len(next(iter(inputs.values())))
-        size = self._fixed or max(1, _PART_BYTES * count // max(1, sum(array.nbytes for array in inputs.values())))
+        size = self._fixed or self._part_size(count, sum(array.nbytes for array in inputs.values()))
         if count == self._fixed or (self._fixed is None and count <= size):
             return self._run({**inputs, **constants}, count)
-        parts = []
-        for start in range(0, count, size):
+
+        def answers(start: int) -> FloatArray:
             part = {name: array[start : start + size] for name, array in inputs.items()}
             there = len(next(iter(part.values())))
             whole = {name: _padded(array, self._fixed or there) for name, array in part.items()}
-            parts.append(self._run({**whole, **constants}, self._fixed or there)[:there])
-        return np.concatenate(parts)
+            return self._run({**whole, **constants}, self._fixed or there)[:there]
+
+        starts = range(0, count, size)
+        if self._beside == 1:
+            return np.concatenate([answers(start) for start in starts])
+        with ThreadPoolExecutor(min(self._beside, len(starts)), "answers") as threads:
+            return np.concatenate(list(threads.map(answers, starts)))
+
+    def _part_size(self, count: int, size: int) -> int:
+        """Samples that run at a time, of so many with so many bytes: some for each of those beside, all within bounds.
+
+        What runs at the same time is together as large as one part would be.
+        """
+        most = max(1, _PART_BYTES * count // max(1, size) // self._beside)
+        return min(most, max(-(-count // self._beside), LEAST_PART))
 
     def _run(self, inputs: dict[str, Array], count: int) -> FloatArray:
         (result,) = self._session.run([self.tail.logits], inputs)
@@ -149,6 +169,7 @@ def evaluate(
     loss: Loss,
     batch_size: int = 256,
     threads: int = 1,
+    beside: int = 1,
     output: str | None = None,
     teacher: "Teacher | None" = None,
     figure: Figure | None = None,
@@ -156,6 +177,7 @@ def evaluate(
     """Loss and accuracy of a model on data, and what decides in their place.
 
     Args:
+        threads, beside, output: as for ``Predictor``.
         loss: names the task; its teacher term counts only where ``teacher`` is given.
         teacher: stands in for labels the data do not have.
         figure: what decides; None: accuracy, or the loss without one.
@@ -165,7 +187,7 @@ def evaluate(
         ModelFileError, NotTrainableError, OptionError: as ``Predictor`` does.
     """
     _require_answers(data, teacher)
-    predictor = Predictor(model, task=loss.task, threads=threads, output=output)
+    predictor = Predictor(model, task=loss.task, threads=threads, beside=beside, output=output)
     meter = Meter(loss, figure)
     for batch in data.batches(batch_size):
         whole = batch if teacher is None else teacher.label(batch)
@@ -223,13 +245,19 @@ class Teacher:
     Args:
         model: left as it is.
         loss: names the task.
-        threads, output: as for ``Predictor``.
+        threads, beside, output: as for ``Predictor``.
     """
 
     def __init__(
-        self, model: onnx.ModelProto | Model, *, loss: Loss, threads: int = 1, output: str | None = None
+        self,
+        model: onnx.ModelProto | Model,
+        *,
+        loss: Loss,
+        threads: int = 1,
+        beside: int = 1,
+        output: str | None = None,
     ) -> None:
-        self._predictor = Predictor(model, task=loss.task, threads=threads, output=output)
+        self._predictor = Predictor(model, task=loss.task, threads=threads, beside=beside, output=output)
         self._kept: dict[int, _Kept] = {}
         # Batches are labelled in a thread ahead of training while training itself measures.
         self._lock = threading.Lock()

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -57,6 +59,48 @@ def test_large_samples_are_run_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert counts == [5, 5, 5, 5, 3]
     assert metrics.accuracy == float((LOGITS.argmax(axis=1) == Y).mean())
     assert metrics.loss == pytest.approx(expected_loss(), rel=1e-5)
+
+
+def test_parts_of_a_batch_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    honest, together = Predictor._run, threading.Barrier(3)
+
+    def watched(self: Predictor, inputs: dict[str, Array], count: int) -> Array:
+        counts.append(count)
+        together.wait(timeout=20)  # broken unless three are here
+        return honest(self, inputs, count)
+
+    monkeypatch.setattr(Predictor, "_run", watched)
+    labelled = Teacher(mlp(), loss=Loss(), beside=3).label(next(iter(data_of().batches(23))))
+    assert sorted(counts) == [7, 8, 8]
+    assert labelled.teacher is not None
+    np.testing.assert_allclose(labelled.teacher, LOGITS, atol=1e-5)
+
+
+@pytest.mark.parametrize(("fixed", "most"), [(None, None), (None, 6), (5, None)], ids=["free", "large", "fixed"])
+@pytest.mark.parametrize("beside", [2, 3, 50])
+def test_answers_do_not_depend_on_how_many_parts_run_at_a_time(
+    beside: int, fixed: int | None, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if most is not None:
+        monkeypatch.setattr("onnxadmm.train.evaluate._PART_BYTES", most * 6 * 4)
+    model = mlp() if fixed is None else mlp(batch=fixed)
+    found = Predictor(model, task=Task.CROSS_ENTROPY, beside=beside).logits({"x": X})
+    np.testing.assert_allclose(found, LOGITS, atol=1e-5)
+
+
+def test_what_runs_at_a_time_is_together_no_larger_than_one_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    honest = Predictor._run
+
+    def watched(self: Predictor, inputs: dict[str, Array], count: int) -> Array:
+        counts.append(count)
+        return honest(self, inputs, count)
+
+    monkeypatch.setattr(Predictor, "_run", watched)
+    monkeypatch.setattr("onnxadmm.train.evaluate._PART_BYTES", 6 * 6 * 4)  # six samples of six numbers
+    Predictor(mlp(), task=Task.CROSS_ENTROPY, beside=2).logits({"x": X})
+    assert sorted(counts) == [2, 3, 3, 3, 3, 3, 3, 3]
 
 
 def test_tail_makes_no_difference() -> None:
