@@ -70,7 +70,8 @@ MaxBadOption = Annotated[
     float, typer.Option("--max-bad", help="share of the images that may be damaged; they are left out")
 ]
 CacheOption = Annotated[
-    str | None, typer.Option("--cache", metavar="DIR", help="keeps decoded images for the next epochs and runs")
+    str | None,
+    typer.Option("--cache", metavar="DIR", help="keeps decoded images and the teacher's answers for the next runs"),
 ]
 MetricOption = Annotated[
     str | None,

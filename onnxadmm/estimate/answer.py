@@ -229,10 +229,12 @@ class _Answer:
         memory = details.peak_bytes + round(more) + self._absent_bytes() if details.peak_bytes else 0
         # While a checkpoint is replaced there are two of them.
         disk = 2 * (self.seen.run.model.file_bytes + pace.state_bytes)
+        if self.seen.run.training.preprocessing.cache:
+            disk += len(self.seen.run.training.samples) * self._answer_numbers * np.dtype(np.float16).itemsize
         return replace(stage, memory_bytes=max(0, memory), disk_bytes=disk)
 
     def _absent_bytes(self) -> int:
-        """Bytes of samples, and of the teacher's answers to them, that are not here where some stand for others."""
+        """Bytes in memory of samples, and of answers to them, that are not here where some stand for others."""
         training = self.seen.run.training
         missing = len(training.samples) - len(np.unique(training.samples.order))
         stored = [
@@ -240,11 +242,17 @@ class _Answer:
             for array in training.samples.inputs.values()
             if not isinstance(array, Pictures) and not is_mapped(array)
         ]
-        answers = 0.0
-        if missing and self._answered and training.teacher is not None:
-            labelled = training.teacher.apart().label(training.first_batch()).teacher
-            answers = 0.0 if labelled is None else labelled.nbytes / len(labelled)
+        answers = 0 if training.preprocessing.cache else self._answer_numbers * np.dtype(np.float32).itemsize
         return round(missing * (sum(stored) + answers))
+
+    @property
+    def _answer_numbers(self) -> int:
+        """Numbers that the teacher says of a sample, where they are kept; 0 where they are not."""
+        training = self.seen.run.training
+        if not self._answered or training.teacher is None:
+            return 0
+        labelled = training.teacher.apart().label(training.first_batch()).teacher
+        return 0 if labelled is None else labelled[0].size
 
     def _rates(self) -> dict[str, float]:
         training, size = self.seen.run.training, self.seen.run.training.recipe.batch_size

@@ -1,5 +1,6 @@
 """What a run trains on and for: the outputs the loss is taken of, the data that fit them, and the teacher."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.trainings import Training
 from onnxadmm.runtime.cores import usable_cores
+from onnxadmm.train.data.answers import AnswersOnDisk
 from onnxadmm.train.data.batches import ArrayDataset, Weighing, hold_out
 from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.names import Split
@@ -144,12 +146,7 @@ def read_training(
         journal.say(_about(weighing, figure))
     teacher = None
     if loss.needs_teacher or not held_out.has_labels:
-        teacher = Teacher(
-            head.shown(hold_inputs(model, whole.held)),
-            loss=loss,
-            threads=recipe.threads,
-            beside=recipe.beside(usable_cores()),
-        )
+        teacher = _teacher(head.shown(hold_inputs(model, whole.held)), whole, loss, recipe, preprocessing)
     return Training(
         recipe=recipe,
         preprocessing=preprocessing,
@@ -163,6 +160,17 @@ def read_training(
         journal=journal,
         figure=figure,
     )
+
+
+def _teacher(model: Model, data: ArrayDataset, loss: Loss, recipe: Recipe, preprocessing: Preprocessing) -> Teacher:
+    """The original as teacher, its answers in the folder of the cache where there is one."""
+    found = Teacher(model, loss=loss, threads=recipe.threads, beside=recipe.beside(usable_cores()))
+    # What is drawn at random comes once.
+    if preprocessing.cache is not None and not (preprocessing.augment and data.has_labels):
+        which = hashlib.sha256(f"{loss.task} {found.tail.logits}\0".encode())
+        which.update(as_proto(model).SerializeToString(deterministic=True))
+        found.keep(data, AnswersOnDisk(data, Path(preprocessing.cache), teacher=which.digest()))
+    return found
 
 
 def _is_much(signature: Signature, count: int) -> bool:

@@ -274,7 +274,8 @@ class Preprocessing:
         resize: length that the shorter side of pictures is brought to; None: as short as ``crop`` allows.
         crop: height and width of the middle that is cut out of them; None: what the model reads.
         max_bad: share of the pictures that may be damaged; these are left out, more are refused.
-        cache: folder that keeps decoded pictures for the next epochs and runs; None: none.
+        cache: folder that keeps decoded pictures, and the answers of the teacher to samples that come as they are, for
+            the next epochs and runs; None: none.
 
     Examples:
         ```python

@@ -17,6 +17,7 @@ from onnxadmm.errors import DataError, ModelFileError, NotTrainableError
 from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.graph.model import Model
 from onnxadmm.runtime.session import SessionError, no_kernel
+from onnxadmm.train.data.answers import Answers
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.engine import IR_VERSION, OPSET, inference_session
 from onnxadmm.train.figures import Figure
@@ -209,38 +210,11 @@ def _require_answers(data: ArrayDataset, teacher: "Teacher | None") -> None:
         )
 
 
-class _Kept:
-    """Logits of some samples of one origin, which is held so that no other object takes its identity."""
-
-    def __init__(self, origin: object) -> None:
-        self._origin = origin
-        self._known = np.zeros(0, bool)
-        self._logits = np.zeros((0, 0), np.float32)
-
-    def find(self, indices: NDArray[np.int64]) -> FloatArray | None:
-        """Logits of samples, or None unless all of them are here."""
-        if int(indices.max()) >= len(self._known) or not self._known[indices].all():
-            return None
-        return np.asarray(self._logits[indices], np.float32)
-
-    def store(self, indices: NDArray[np.int64], logits: FloatArray) -> None:
-        """Keep logits, growing as numbers grow."""
-        size = int(indices.max()) + 1
-        if size > len(self._known):
-            length = max(size, 2 * len(self._known))
-            known, kept = np.zeros(length, bool), np.empty((length, *logits.shape[1:]), np.float32)
-            known[: len(self._known)] = self._known
-            if len(self._known):
-                kept[: len(self._logits)] = self._logits
-            self._known, self._logits = known, kept
-        self._logits[indices] = logits
-        self._known[indices] = True
-
-
 class Teacher:
     """The original network, whose logits a smaller one learns from.
 
-    Logits of samples that are not augmented are computed once and kept, float32, by data and number of the sample.
+    Logits of samples that are not augmented are computed once and kept, by data and number of the sample: float32 in
+    memory, or in half precision where ``keep`` says.
 
     Args:
         model: left as it is.
@@ -258,7 +232,7 @@ class Teacher:
         output: str | None = None,
     ) -> None:
         self._predictor = Predictor(model, task=loss.task, threads=threads, beside=beside, output=output)
-        self._kept: dict[int, _Kept] = {}
+        self._kept: dict[int, Answers] = {}
         # Batches are labelled in a thread ahead of training while training itself measures.
         self._lock = threading.Lock()
 
@@ -272,12 +246,15 @@ class Teacher:
         if batch.augmented or batch.indices is None or batch.origin is None:
             return replace(batch, teacher=self._predictor.logits(inputs))
         with self._lock:
-            kept = self._kept.setdefault(id(batch.origin), _Kept(batch.origin))
+            kept = self._kept.setdefault(id(batch.origin), Answers(batch.origin))
             logits = kept.find(batch.indices)
             if logits is None:
-                logits = self._predictor.logits(inputs)
-                kept.store(batch.indices, logits)
+                logits = kept.store(batch.indices, self._predictor.logits(inputs))
         return replace(batch, teacher=logits)
+
+    def keep(self, data: ArrayDataset, answers: Answers) -> None:
+        """Keep the answers to samples of some data where they are given, and know those that are there."""
+        self._kept[id(data.inputs)] = answers
 
     def apart(self) -> "Teacher":
         """Return the same network with answers of its own, of which there are none so far."""

@@ -1,5 +1,7 @@
 """What outputs are compared by where nothing trains and no loss is named."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -41,7 +43,11 @@ def network(outputs: str, nodes: str) -> onnx.ModelProto:
 
 
 def read(
-    model: onnx.ModelProto, *, recipe: oa.Recipe | None = None, labels: NDArray[np.int64] | None = None
+    model: onnx.ModelProto,
+    *,
+    recipe: oa.Recipe | None = None,
+    labels: NDArray[np.int64] | None = None,
+    cache: Path | None = None,
 ) -> tuple[Training, Journal]:
     journal = Journal(SILENT)
     samples = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
@@ -50,7 +56,7 @@ def read(
         samples if labels is None else (samples, labels),
         None,
         recipe=recipe if recipe is not None else oa.Recipe(distillation=1.0),
-        preprocessing=oa.Preprocessing(),
+        preprocessing=oa.Preprocessing(cache=cache),
         inputs={},
         seed=0,
         journal=journal,
@@ -82,3 +88,23 @@ def test_labels_of_outputs_that_look_like_numbers_are_left_alone() -> None:
     assert "Labels were left alone: --loss says what they mean." in journal.notes
     training, _ = read(network(*ENDS["rows"][:2]), labels=labels)
     assert training.held_out.has_labels
+
+
+def test_the_teacher_of_a_later_run_knows_what_the_cache_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = []
+    for ends in ("rows", "rows", "softmax", "positions"):
+        outputs, nodes, _ = ENDS[ends]
+        training, _ = read(network(outputs, nodes), recipe=oa.Recipe(distillation=1.0, batch_size=8), cache=tmp_path)
+        assert training.teacher is not None
+        asked: list[int] = []
+        honest = training.teacher._predictor.logits
+        monkeypatch.setattr(
+            training.teacher._predictor,
+            "logits",
+            lambda inputs, asked=asked, honest=honest: asked.append(1) or honest(inputs),
+        )
+        labelled = [batch.teacher for batch in training.made(0, 0)]
+        answered.append((len(asked), labelled))
+    assert [count for count, _ in answered] == [2, 0, 2, 2]  # 22 of 24 samples train, in whole batches
+    for first, second in zip(answered[0][1], answered[1][1], strict=True):
+        np.testing.assert_array_equal(first, second)

@@ -63,8 +63,9 @@ class Cache:
         total = hashlib.sha256(f"{_FORMAT} {framing} {whole}".encode())
         total.update(np.ascontiguousarray(contents[order]).data)
         self.folder = folder / total.hexdigest()[:32]
-        self._store = _mapped(self.folder, "pixels", np.uint8, int(ends[-1]))
-        self._sums = _mapped(self.folder, "sums", np.uint32, len(order))
+        what = "the decoded images"
+        self._store = mapped_file(self.folder, "pixels", np.uint8, int(ends[-1]), what=what)
+        self._sums = mapped_file(self.folder, "sums", np.uint32, len(order), what=what)
 
     def pixels(self, number: int, encoded: Callable[[], bytes], name: str, box: FloatArray | None) -> Array:
         """Return a picture, uint8 ``[H, W, C]``, and keep it.
@@ -83,21 +84,29 @@ class Cache:
         height, width = map(int, self._shapes[number])
         stored = self._store[self._starts[number] :][: height * width * self._framing.channels]
         found = np.array(stored)
-        if not self._sums[place] or self._sums[place] != _sum(found):
+        if not self._sums[place] or self._sums[place] != checksum(found):
             found = decode(encoded(), self._framing, name=name, whole=self._whole).reshape(-1)
             stored[:] = found
-            self._sums[place] = _sum(found)
+            self._sums[place] = checksum(found)
         kept = found.reshape(height, width, self._framing.channels)
         return crop_of(kept, self._framing, box) if self._whole else kept
 
 
-def _sum(pixels: Array) -> int:
+def checksum(array: Array) -> int:
     """A number above 0 that tells whether all bytes are there."""
-    return zlib.crc32(pixels.data) or 1
+    return zlib.crc32(np.ascontiguousarray(array).data) or 1
 
 
-def _mapped(folder: Path, name: str, dtype: type[np.generic], length: int) -> Array:
-    """A file of numbers, zeros where it is new."""
+def mapped_file(folder: Path, name: str, dtype: type[np.generic], length: int, *, what: str) -> Array:
+    """Return a file of a cache as an array ``[length]``, zeros where it is new.
+
+    Args:
+        folder: of one content, in the folder of ``--cache``.
+        what: is in it, in words.
+
+    Raises:
+        DataError: the disk has not enough space, or the folder cannot be written to.
+    """
     path = folder / name
     wanted = length * np.dtype(dtype).itemsize
     try:
@@ -107,7 +116,7 @@ def _mapped(folder: Path, name: str, dtype: type[np.generic], length: int) -> Ar
         if not there and wanted > free:
             raise DataError(
                 f"--cache {folder.parent}",
-                expected=f"{wanted / 2**30:.3g} GiB for the decoded images",
+                expected=f"{wanted / 2**30:.3g} GiB for {what}",
                 found=f"{free / 2**30:.3g} GiB free",
                 way_out="give a folder on a larger disk, or leave the cache out",
             )
