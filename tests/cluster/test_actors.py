@@ -1,10 +1,9 @@
 """Real Ray actors: they find the optimum, die and come back, say what is wrong, and train a network."""
 
-import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +27,7 @@ Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 SHORT = oa.Recipe(epochs=3, retrain_epochs=2, batch_size=64)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """One cluster of this machine for all tests; crews use a cluster that runs already."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray = pytest.importorskip("ray", reason="onnxadmm[ray] runs machines")
-    before = signal.getsignal(signal.SIGTERM)
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    signal.signal(signal.SIGTERM, before)  # Ray takes it for itself, and other tests run in this process
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def solved(

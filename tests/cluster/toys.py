@@ -59,3 +59,5 @@ class Solver:
         point: Vector = np.linalg.solve(hessian, towards)
         copy.end(point)
         return point
+
+    def end(self) -> None: ...
