@@ -70,6 +70,9 @@ def sweep(
     retrained, not from the original, in a share of the epochs that fits how much smaller it is to be, and retrained in
     half of the epochs; the teacher is always the original.
 
+    Where the recipe names a cluster, its machines train every network together. The budgets of a calibration behind the
+    first they make one each, on the conditions of ``jobs``.
+
     Args:
         model: path or model.
         out: folder with a folder for each budget, as ``compress`` writes it, ``sweep.json``, ``sweep.csv`` and
@@ -88,7 +91,7 @@ def sweep(
         The points side by side; ``pick`` chooses one of them.
 
     Raises:
-        OptionError: the amounts are no sweep, or ``jobs`` cannot be had.
+        OptionError: the amounts are no sweep, or ``jobs`` or machines cannot be had.
         OnnxAdmmError: whatever ``compress`` raises; budgets that were done before stay.
 
     Examples:

@@ -189,7 +189,8 @@ class RayCrew:
         Raises:
             DataError: it cannot be sent.
         """
-        total, parts = hashlib.sha256(), []
+        total = hashlib.sha256()
+        parts: list[pickle.PickleBuffer] = []
         try:
             total.update(self._ray.cloudpickle.dumps(opening, protocol=5, buffer_callback=parts.append))
             for part in parts:
