@@ -9,7 +9,7 @@ from typing import Any
 from onnxadmm.cluster.actors import RayCrew
 from onnxadmm.cluster.errands import Errands
 from onnxadmm.compress import compress
-from onnxadmm.output import CHECKPOINT_NAME, UNFINISHED_NAME, OutputFolder, names_of_results
+from onnxadmm.output import OutputFolder, names_of_results
 from onnxadmm.run.shared import Shared
 
 #: The files of a result, by name.
@@ -95,9 +95,5 @@ def compress_elsewhere(
 
 def _folder(call: Mapping[str, Any]) -> OutputFolder:
     """Where a call writes; what an interrupted run has left there goes as soon as the result comes."""
-    return OutputFolder(
-        call["out"],
-        force=call["force"],
-        resume=(Path(call["out"]) / UNFINISHED_NAME / CHECKPOINT_NAME).exists() and call["resume"],
-        inputs=(call["model"], call.get("calibrate"), call.get("test")),
-    )
+    inputs = (call["model"], call.get("calibrate"), call.get("test"))
+    return OutputFolder(call["out"], force=call["force"], resume=call["resume"], inputs=inputs)

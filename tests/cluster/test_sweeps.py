@@ -169,10 +169,18 @@ def test_calibrated_budgets_are_dealt_to_machines_and_a_killed_one_costs_its_wor
     assert sorted(path.name for path in (tmp_path / "dealt").iterdir()) == sorted(
         path.name for path in (tmp_path / "alone").iterdir()
     )
-    # What is done is left alone; arrays are sent, and measured anew where what was passed on is gone.
-    (tmp_path / "dealt" / "macs-0.4" / "report.json").unlink()
+    # What is done is left alone, and what a run left unfinished is begun anew; arrays are sent, and groups measured
+    # where what was passed on is gone.
+    for path in (tmp_path / "dealt" / "macs-0.4").iterdir():
+        path.unlink()
+    unfinished = tmp_path / "dealt" / "macs-0.4" / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "checkpoint.npz").write_bytes(b"of a run that was interrupted")
+    before = (tmp_path / "dealt" / "macs-0.6" / "model.onnx").stat().st_mtime_ns
     monkeypatch.setattr(RayCrew, "take", take)
-    again = calibrated(digits, Path("dealt"), "local:2", calibrate=few, resume=True, force=True)
+    again = calibrated(digits, Path("dealt"), "local:2", calibrate=few, resume=True)
+    assert (tmp_path / "dealt" / "macs-0.6" / "model.onnx").stat().st_mtime_ns == before
+    assert not unfinished.exists()
     same_files(again, tmp_path / "alone", tmp_path / "dealt")
 
 
