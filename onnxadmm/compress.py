@@ -249,12 +249,16 @@ def begun(
     with ExitStack() as stack:
         told_to = stack.enter_context(listening(asked.progress))
         libraries = stack.enter_context(custom_operators(asked.custom_ops))
-        crew = None if chosen.cluster is None else stack.enter_context(_crew(chosen, asked, calibrating))
+        shared = asked.shared or Shared()
+        crew = None
+        if chosen.cluster is not None:
+            _refuse_no_training(chosen, calibrating)
+            crew = shared.crew or stack.enter_context(crew_of(chosen.cluster, asked.custom_ops))
         choices = Choices(
             budget=goal,
             targets=shares,
             inputs=dict(asked.inputs or {}),
-            limits=_with_simd_block(bounds),
+            limits=with_simd_block(bounds),
             preprocessing=prepared,
             calibration=calibrating,
             recipe=chosen,
@@ -298,7 +302,7 @@ def begun(
             Journal(told_to),
             ending,
             expected,
-            asked.shared or Shared(),
+            shared,
             count,
             crew,
         )
@@ -325,26 +329,34 @@ def begun(
         yield run, folder
 
 
-def _crew(recipe: Recipe, asked: SimpleNamespace, calibrating: CalibrationOptions | None) -> RayCrew:
-    """Find the machines that train.
+def crew_of(where: str, custom_ops: Sequence[str | Path]) -> RayCrew:
+    """Return the machines of a cluster, which are there once it is entered.
+
+    Args:
+        where: as ``--cluster`` has it.
+        custom_ops: libraries of the run.
 
     Raises:
-        OptionError: nothing trains, or machines cannot be given what the model needs.
+        OptionError: they cannot be given what the model needs, Ray is missing, or nobody answers there.
     """
-    found = None
-    if calibrating is not None and recipe.retrain_epochs == 0:
-        found = "a calibration, in which nothing trains"
-    elif asked.custom_ops or rule_files():
-        found = "--custom-ops" if asked.custom_ops else "--rules"
-    if found is not None:
+    if custom_ops or rule_files():
         raise OptionError(
             "--cluster",
-            expected="a run that trains, with operators that onnxadmm knows",
-            found=found,
+            expected="operators that onnxadmm knows, as the other machines do",
+            found="--custom-ops" if custom_ops else "--rules",
             way_out="leave --cluster out",
         )
-    assert recipe.cluster is not None
-    return RayCrew(recipe.cluster)
+    return RayCrew(where)
+
+
+def _refuse_no_training(recipe: Recipe, calibrating: CalibrationOptions | None) -> None:
+    if calibrating is not None and recipe.retrain_epochs == 0:
+        raise OptionError(
+            "--cluster",
+            expected="a run that trains",
+            found="a calibration, in which nothing trains",
+            way_out="leave --cluster out",
+        )
 
 
 def _minutes(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> float | None:
@@ -399,5 +411,6 @@ def describe_source(source: object) -> str | None:
     return f"in memory: {type(source).__name__}"
 
 
-def _with_simd_block(limits: Limits) -> Limits:
+def with_simd_block(limits: Limits) -> Limits:
+    """Return limits that round to the block of this processor where nothing was said."""
     return limits if limits.round_to is not None else replace(limits, round_to=this_machine().simd_floats)

@@ -107,13 +107,15 @@ def search(
         if force and not resume and (folder / TRIED).is_dir():
             shutil.rmtree(folder / TRIED)
         given = {**options, "data": data}
-        points = _Tried(
+        with _Tried(
             model, by, folder / TRIED, common=common, force=True, resume=resume, options=given, promise=max_drop
-        )
-        start = None
-        if common is None:
-            start = _without_training(points, model, data, folder / TRIED, max_drop=max_drop, by=by, options=options)
-        _search(points, start, max_drop=max_drop, by=by, progress=told)
+        ) as points:
+            start = None
+            if common is None:
+                start = _without_training(
+                    points, model, data, folder / TRIED, max_drop=max_drop, by=by, options=options
+                )
+            _search(points, start, max_drop=max_drop, by=by, progress=told)
         if points.none:
             raise BudgetError(
                 f"--max-drop {max_drop}",

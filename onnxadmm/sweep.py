@@ -4,27 +4,33 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
 
 from onnxadmm.apart import refuse_unsendable
-from onnxadmm.compress import compress
+from onnxadmm.cluster.actors import RayCrew
+from onnxadmm.compress import compress, crew_of, with_simd_block
 from onnxadmm.console import listening
+from onnxadmm.elsewhere import compress_elsewhere
 from onnxadmm.errors import CheckpointError, OptionError
 from onnxadmm.files import discard
 from onnxadmm.one_budget import compress_apart
 from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME
 from onnxadmm.plan.budget import COUNTED, Amount, Budget, parse_amount
-from onnxadmm.plan.given import given_budget
+from onnxadmm.plan.given import given_budget, given_or_usual
+from onnxadmm.plan.problem import Limits
 from onnxadmm.progress import SILENT
 from onnxadmm.report.page import page_of_sweep
 from onnxadmm.report.reading import NAME as REPORT_NAME
 from onnxadmm.report.reading import read_report
 from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import CSV_NAME, NAME, TradeOff, to_csv, to_text, trade_off
+from onnxadmm.report.words import plural
 from onnxadmm.report.writer import write_text
+from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.shared import Shared
 from onnxadmm.surgery import Source
 from onnxadmm.units.cost import CostKind
@@ -64,6 +70,9 @@ def sweep(
     retrained, not from the original, in a share of the epochs that fits how much smaller it is to be, and retrained in
     half of the epochs; the teacher is always the original.
 
+    Where the recipe names a cluster, its machines train every network together. The budgets of a calibration behind the
+    first they make one each, on the conditions of ``jobs``.
+
     Args:
         model: path or model.
         out: folder with a folder for each budget, as ``compress`` writes it, ``sweep.json``, ``sweep.csv`` and
@@ -82,7 +91,7 @@ def sweep(
         The points side by side; ``pick`` chooses one of them.
 
     Raises:
-        OptionError: the amounts are no sweep, or ``jobs`` cannot be had.
+        OptionError: the amounts are no sweep, or ``jobs`` or machines cannot be had.
         OnnxAdmmError: whatever ``compress`` raises; budgets that were done before stay.
 
     Examples:
@@ -97,20 +106,27 @@ def sweep(
         raise OptionError(
             f"--{kind}", expected="it in the sweep, or for all", found="both", way_out="name it among the amounts alone"
         )
+    where = _cluster(options.get("recipe"))
+    beside = jobs != 1 or (where is not None and options.get("data") is None)
     if jobs != 1:
-        _refuse_jobs(jobs, model, kind, common, options)
-    points = Points(model, kind, Path(out), common=common, force=force, resume=resume, options=options)
-    alone = budgets[:1] if jobs > 1 else budgets
-    for place, each in enumerate(alone):
-        points.run(each.asked, epochs=_epochs(budgets, place), last=place + 1 == len(budgets))
-    if jobs > 1:
-        points.run_apart([each.asked for each in budgets[1:]], jobs=jobs)
-    points.end()
-    return points.found()
+        _refuse_jobs(jobs, where, options)
+    if beside:
+        option = f"--cluster {where}" if jobs == 1 else f"--jobs {jobs}"
+        _refuse_beside(option, model, kind, common, options)
+    with Points(model, kind, Path(out), common=common, force=force, resume=resume, options=options) as points:
+        alone = budgets[:1] if beside else budgets
+        for place, each in enumerate(alone):
+            points.run(each.asked, epochs=_epochs(budgets, place), last=place + 1 == len(budgets))
+        if beside:
+            points.run_beside([each.asked for each in budgets[1:]], jobs=jobs)
+        points.end()
+        return points.found()
 
 
 class Points:
     """The runs of one model under budgets of one kind, each in a folder of its own, that pass on what they can.
+
+    Used as a context, in which the machines of a cluster are there, if there is one.
 
     Args:
         model: path or model.
@@ -122,7 +138,7 @@ class Points:
         options: of every run, as ``compress`` takes them.
 
     Raises:
-        OptionError: a time for one run, or a cluster, is among the options.
+        OptionError: a time for one run is among the options.
 
     Attributes:
         shared: what the next run goes on from.
@@ -146,21 +162,30 @@ class Points:
                 found="a sweep or a search, which has several",
                 way_out="give --epochs and --retrain-epochs",
             )
-        recipe = options.get("recipe")
-        if (recipe.get("cluster") if isinstance(recipe, Mapping) else getattr(recipe, "cluster", None)) is not None:
-            raise OptionError(
-                "--cluster",
-                expected="one run, which machines train together",
-                found="a sweep or a search, which has several",
-                way_out="run `compress` for each budget, or leave --cluster out",
-            )
         self.shared = Shared()
         self._model, self._kind, self._folder, self._common = model, kind, folder, common
-        self._force, self._resume, self._options = force, resume, options
+        self._force, self._resume, self._options = force, resume, dict(options)
+        self._cluster = _cluster(options.get("recipe"))
+        if self._cluster is not None and options.get("data") is None:  # each budget is made by one machine
+            recipe = given_or_usual(Recipe, options["recipe"], "the recipe", "Recipe(epochs=5)")
+            limits = given_or_usual(Limits, options.get("limits"), "the limits", "Limits(max_ratio=0.9)")
+            self._options |= {"recipe": replace(recipe, cluster=None), "limits": with_simd_block(limits)}
+        self._crew: RayCrew | None = None
+        self._stack = ExitStack()
         self._done: list[tuple[str, str, Report]] = []
         if resume:
             with suppress(CheckpointError):  # none was kept: whatever is left begins with the original
                 self.shared.read(folder / _SHARED)
+
+    def __enter__(self) -> Self:
+        if self._cluster is not None:
+            self._crew = self._stack.enter_context(crew_of(self._cluster, self._options.get("custom_ops", ())))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
     def run(self, amount: Amount, *, epochs: float, last: bool = False) -> Report:
         """Compress under one budget, unless that is done, and write the points so far.
@@ -176,6 +201,7 @@ class Points:
         found = self.finished(name)
         if found is None:
             self.shared.epochs, self.shared.retrain_epochs = epochs, _RETRAIN_EPOCHS
+            self.shared.crew = self._crew
             found = compress(**self._call(amount), shared=self.shared)
             if not last:
                 self.shared.write(self._folder / _SHARED)
@@ -183,8 +209,11 @@ class Points:
         self.write()
         return found
 
-    def run_apart(self, amounts: Sequence[Amount], *, jobs: int) -> None:
-        """Compress under several budgets in processes of their own, which go on from what a run before has measured.
+    def run_beside(self, amounts: Sequence[Amount], *, jobs: int) -> None:
+        """Compress under several budgets beside each other, which go on from what a run before has measured.
+
+        Args:
+            jobs: processes at a time, where there are no machines, each of which has one at a time.
 
         Raises:
             OnnxAdmmError: whatever ``compress`` raises.
@@ -204,9 +233,13 @@ class Points:
             told.advance()
 
         with listening(self._options.get("progress", SILENT)) as told:
-            told.stage(f"{len(left)} budgets, {jobs} at a time", total=len(left))
             calls = [{**self._call(amount), "progress": SILENT} for amount in left]
-            compress_apart(calls, shared=self._folder / _SHARED, jobs=jobs, on_done=done)
+            if self._crew is None:
+                told.stage(f"{plural(len(left), 'budget')}, {jobs} at a time", total=len(left))
+                compress_apart(calls, shared=self._folder / _SHARED, jobs=jobs, on_done=done)
+            else:
+                told.stage(f"{plural(len(left), 'budget')} over {plural(self._crew.count, 'machine')}", total=len(left))
+                compress_elsewhere(self._crew, calls, shared=self.shared, on_done=done, tell=told.note)
         self.write()
 
     def _call(self, amount: Amount) -> dict[str, Any]:
@@ -283,33 +316,58 @@ def _budgets(amounts: Mapping[CostKind, Sequence[Amount]]) -> tuple[CostKind, li
     return kind, found
 
 
-def _refuse_jobs(jobs: int, model: Source, kind: CostKind, common: Budget | None, options: Mapping[str, Any]) -> None:
-    """Refuse processes where they are of no use, or would change what comes of it."""
-    timed = kind == "latency" or (common is not None and common.latency is not None)
+def _cluster(recipe: object) -> str | None:
+    """Return which machines a recipe names, however it was given."""
+    found = recipe.get("cluster") if isinstance(recipe, Mapping) else getattr(recipe, "cluster", None)
+    return None if found is None else str(found)
+
+
+def _refuse_jobs(jobs: int, where: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse processes where they are of no use."""
+    trains = options.get("data") is not None
     for found, expected, way_out in (
         (str(jobs) if jobs < 1 else None, "at least 1", "leave it out"),
         (
-            "a training, in which each network goes on from the one before"
-            if options.get("data") is not None
-            else None,
+            None if where is None else f"--cluster {where}",
+            "processes of this machine alone",
+            "leave one of the two out",
+        ),
+        (
+            "a training, in which each network goes on from the one before" if trains else None,
             "budgets that do not wait for each other, those of a calibration",
             "leave it out: --workers shares each batch among processes",
-        ),
-        (
-            "a budget of latency" if timed else "--bench" if options.get("bench", True) else None,
-            "nothing that is timed, as timings beside other work say nothing",
-            "leave it out" if timed else "give --no-bench, and time the results with `onnxadmm bench`",
-        ),
-        (
-            None if isinstance(model, (str, Path)) else f"a model in memory: {type(model).__name__}",
-            "a model in a file, which every process reads",
-            "save it first",
         ),
     ):
         if found is not None:
             raise OptionError(f"--jobs {jobs}", expected=expected, found=found, way_out=way_out)
+
+
+def _refuse_beside(
+    option: str, model: Source, kind: CostKind, common: Budget | None, options: Mapping[str, Any]
+) -> None:
+    """Refuse to make budgets beside each other where that would change what comes of them, or cannot be.
+
+    Args:
+        option: what asks for it.
+    """
+    timed = kind == "latency" or (common is not None and common.latency is not None)
+    if timed or options.get("bench", True):
+        raise OptionError(
+            option,
+            expected="nothing that is timed, as timings beside other work say nothing",
+            found="a budget of latency" if timed else "--bench",
+            way_out="leave it out" if timed else "give --no-bench, and time the results with `onnxadmm bench`",
+        )
+    if not isinstance(model, (str, Path)):
+        raise OptionError(
+            option,
+            expected="a model in a file, which every process reads",
+            found=f"a model in memory: {type(model).__name__}",
+            way_out="save it first",
+        )
+    name = option.partition(" ")[0]
     arguments = {name: value for name, value in options.items() if name != "progress"}
-    refuse_unsendable(arguments, thing="--jobs", way_out="give these, or leave --jobs out")
+    refuse_unsendable(arguments, thing=name, way_out=f"give these, or leave {name} out")
 
 
 def _with(common: Budget | None, kind: CostKind, amount: Amount) -> Budget:

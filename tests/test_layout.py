@@ -16,6 +16,7 @@ TOOLS = {"graphs", "hostile", "samples_text", "zoo"}
 #: Files of tests without a source file of their name, and what they test instead.
 NO_COUNTERPART = {
     "cluster/test_joining": "what the command line says where a cluster cannot be joined, or used",
+    "cluster/test_sweeps": "sweeps and searches over machines, elsewhere.py among them",
     "calibrate/test_zoo": "the whole room, on exported networks",
     "run/test_exports": "whole runs on files that exporters wrote",
     "run/test_kinds_of_models": "whole runs on every kind of head, label and held input",

@@ -186,12 +186,40 @@ def test_an_error_in_a_process_is_the_error_of_the_sweep(
         ({"model": True}, "a model in a file"),
         ({"calibrate": (each for each in "abc")}, "expected paths, arrays .* found cannot pickle 'generator' object"),
         ({"recipe": {"metric": lambda outputs, labels: 1.0}}, "--jobs: expected paths"),
+        (
+            {"recipe": {"cluster": "local:2"}},
+            "--jobs 2: expected processes of this machine alone, found --cluster local:2",
+        ),
     ],
 )
 def test_processes_that_are_of_no_use_are_refused(
     given: dict[str, Any], told: str, digits: DemoFiles, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"amounts": {"macs": [0.8, 0.6]}, "jobs": 2, "bench": False, **given}
+    model = oa.load(digits.model) if asked.pop("model", False) else digits.model
+    if "data" not in asked:
+        asked.setdefault("calibrate", "none")
+    with pytest.raises(OptionError, match=told):
+        oa.sweep(model, out=tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"bench": True}, "--cluster local:2: expected nothing that is timed.*--no-bench"),
+        ({"amounts": {"latency": [0.8, 0.6]}}, "--cluster local:2: .* found a budget of latency"),
+        ({"model": True}, "--cluster local:2: expected a model in a file"),
+        ({"calibrate": (each for each in "abc")}, "--cluster: expected paths, arrays"),
+        ({"custom_ops": ["scale.so"]}, "--cluster: expected operators that onnxadmm knows.*found --custom-ops"),
+        ({"data": "x.npz", "custom_ops": ["scale.so"]}, "found --custom-ops"),
+        ({"recipe": {"cluster": "two"}}, "expected auto"),
+    ],
+)
+def test_machines_that_are_of_no_use_are_refused(
+    given: dict[str, Any], told: str, digits: DemoFiles, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"amounts": {"macs": [0.8, 0.6]}, "bench": False, "recipe": {"cluster": "local:2"}, **given}
     model = oa.load(digits.model) if asked.pop("model", False) else digits.model
     if "data" not in asked:
         asked.setdefault("calibrate", "none")

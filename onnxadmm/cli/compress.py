@@ -153,7 +153,10 @@ def run(
     ] = Recipe.accumulate,
     cluster: Annotated[
         str | None,
-        typer.Option("--cluster", help="machines that train together: local:N, ray://HOST:PORT or auto"),
+        typer.Option(
+            "--cluster",
+            help="machines that train together, or share a calibrated sweep: local:N, ray://HOST:PORT or auto",
+        ),
     ] = None,
     local_steps: Annotated[
         int, typer.Option("--local-steps", help="most steps of a machine between two rounds in which all agree")

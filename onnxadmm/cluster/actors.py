@@ -4,13 +4,14 @@ Ray is imported here and nowhere else, and only when a cluster is asked for. Wha
 and objects of this package; Ray trusts whoever reaches its ports, and so do we.
 """
 
+import hashlib
 import logging
 import os
 import pickle
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -25,6 +26,8 @@ from onnxadmm.errors import DataError, OnnxAdmmError, OptionError, WorkerError
 _PATIENCE: Final = 5.0
 #: Seconds within which every machine has to be there.
 _GREETING: Final = 60.0
+#: How many threads numpy takes for a product; it reads that when it is loaded, which an actor does after it was made.
+_THREADS: Final = "OMP_NUM_THREADS"
 
 
 class Member(Protocol):
@@ -36,6 +39,10 @@ class Member(Protocol):
 
     def take(self, order: Any) -> Any:
         """Do what is asked of the task, and return the answer."""
+        ...
+
+    def end(self) -> None:
+        """Give back what it holds: another takes its place."""
         ...
 
 
@@ -70,20 +77,29 @@ class _Unknown:
 class _Host:
     """The actor. Whatever is wrong is answered and not raised, so that an error of a call is always a lost machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str, variables: Mapping[str, str | None]) -> None:
+        with suppress(OSError):  # relative paths are those of the driver, where there is such a folder
+            os.chdir(folder)
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         self._member: Member | None = None
-        self._begun: bytes = b""
+        self._opened = self._begun = b""
 
     def hello(self) -> object:
         """Say that it is there."""
         return _Began()
 
-    def prepare(self, opening: Opening, task: Any, name: bytes) -> object:
-        """Open the member, where it is not, and begin a task that it has not begun."""
+    def prepare(self, opening: Opening, opened: bytes, task: Any, name: bytes) -> object:
+        """Open the member, where it is not or is another, and begin a task that it has not begun."""
         self._begun = b""
         try:
+            if self._member is not None and self._opened != opened:
+                self._member.end()
+                self._member = None
             if self._member is None:
-                self._member = opening.open()
+                self._member, self._opened = opening.open(), opened
             self._member.begin(task)
         except OnnxAdmmError as error:
             return _Said(error)
@@ -106,7 +122,7 @@ class _Host:
 
 def _unforeseen(error: Exception) -> WorkerError:
     words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-    return WorkerError("its training", expected="a step", found=words, way_out="report it, with the command")
+    return WorkerError("its work", expected="an answer", found=words, way_out="report it, with the command")
 
 
 class RayCrew:
@@ -126,7 +142,7 @@ class RayCrew:
         self._where = where
         self._address = parse_address(where)
         self._ray = _imported()
-        self._opening: Any = None
+        self._opening: tuple[Any, bytes] = None, b""
         self._tasks: dict[int, tuple[Any, bytes]] = {}
         self._owner: dict[object, int] = {}
         self._actors: list[Any] = []
@@ -139,8 +155,11 @@ class RayCrew:
         if self._started:
             with _signals_as_they_are():
                 _join(ray, self._address, self._where)
+        # Ray gives an actor of one core one thread for numpy, whose sums then end in other bits than the driver's.
+        variables = {} if self._address.local is None else {_THREADS: os.environ.get(_THREADS)}
+        here = os.getcwd(), variables
         try:
-            self._actors = [ray.remote(_Host).options(**options).remote() for options in self._places()]
+            self._actors = [ray.remote(_Host).options(**options).remote(*here) for options in self._places()]
             self._greet()
         except BaseException:
             self._leave()
@@ -161,14 +180,24 @@ class RayCrew:
         """Whether machines are processes of one core on this one."""
         return self._address.local is not None
 
-    def settle(self, opening: Opening) -> None:
-        """Say what every machine opens, now and whenever it has to begin anew.
+    def settle(self, opening: Opening) -> bool:
+        """Say what every machine opens, now and whenever it has to begin anew; what it has opened before it keeps.
+
+        Returns:
+            Whether that is another thing than before.
 
         Raises:
             DataError: it cannot be sent.
         """
+        total = hashlib.sha256()
+        parts: list[pickle.PickleBuffer] = []
         try:
-            self._opening = self._ray.put(opening)
+            total.update(self._ray.cloudpickle.dumps(opening, protocol=5, buffer_callback=parts.append))
+            for part in parts:
+                total.update(part.raw())
+            if total.digest() == self._opening[1]:
+                return False
+            self._opening = self._ray.put(opening), total.digest()
         except (TypeError, pickle.PicklingError, AttributeError) as error:
             raise DataError(
                 "the data",
@@ -176,13 +205,16 @@ class RayCrew:
                 found=f"what cannot be sent ({' '.join(str(error).split())[:200]})",
                 way_out="write the data to files, or leave --cluster out",
             ) from error
+        return True
 
     def prepare(self, machine: int, task: Any) -> object:
         if id(task) not in self._tasks:
             # The task itself is kept, so that no other takes its place in the memory.
             self._tasks = {id(task): ((task, self._ray.put(task)), os.urandom(8))}
         (_, sent), name = self._tasks[id(task)]
-        return self._ticket(machine, self._actors[machine].prepare.remote(self._opening, sent, name))
+        # Whatever it was asked before is of no use.
+        self._owner = {ticket: owner for ticket, owner in self._owner.items() if owner != machine}
+        return self._ticket(machine, self._actors[machine].prepare.remote(*self._opening, sent, name))
 
     def take(self, machine: int, order: Any) -> object:
         ((_, name),) = self._tasks.values()
@@ -264,7 +296,7 @@ class RayCrew:
         for actor in self._actors:
             with suppress(Exception):  # the cluster may be gone
                 self._ray.kill(actor, no_restart=True)
-        self._actors, self._tasks, self._owner, self._opening = [], {}, {}, None
+        self._actors, self._tasks, self._owner, self._opening = [], {}, {}, (None, b"")
         self._thread.shutdown()
         if self._started:
             with suppress(Exception):

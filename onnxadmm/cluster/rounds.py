@@ -33,9 +33,9 @@ _REMEMBERED: Final = 9
 #: Seconds that those which can begin a later task wait for the others.
 _BEGINNING: Final = 60.0
 #: Seconds between two tries to open a machine again, and at most between two looks at it.
-_PAUSE: Final = 0.5
+PAUSE: Final = 0.5
 #: Tries in vain, one after the other, after which a machine is given up.
-_TRIES: Final = 600
+TRIES: Final = 600
 
 
 class LostError(Exception):
@@ -131,10 +131,12 @@ class Rounds(Generic[Task, Order, Answer]):
         late: answers that came to a later round.
         dropped: answers that came too late.
         tell: told a sentence when a machine is lost or back.
+        known: the crew has worked on the same before, so that a machine that is not there has been lost since.
     """
 
     crew: Crew[Task, Order, Answer]
     tell: Callable[[str], None] = lambda sentence: None
+    known: bool = False
     lost: dict[int, int] = field(default_factory=dict)
     late: int = 0
     dropped: int = 0
@@ -161,7 +163,7 @@ class Rounds(Generic[Task, Order, Answer]):
         return tuple(sorted(idle | near)) or tuple(there)
 
     def begin(self, task: Task) -> None:
-        """Begin a task on all machines, and wait until all of them have; behind the first task, for a minute.
+        """Begin a task on all machines, and wait until all of them have; where they are known, for a minute.
 
         Raises:
             OnnxAdmmError: one of them cannot, and says why.
@@ -172,7 +174,7 @@ class Rounds(Generic[Task, Order, Answer]):
             if machine.gone is None:
                 machine.fresh, machine.heard, machine.later = True, self._number, None
                 machine.ticket, machine.asked = self.crew.prepare(number, task), None
-        first, begin = self._number == 0, time.monotonic()
+        first, begin = self._number == 0 and not self.known, time.monotonic()
         while waiting := sum(machine.ticket is not None or machine.later is not None for machine in self._machines):
             there = sum(machine.gone is None for machine in self._machines) - waiting
             if not first and there and time.monotonic() - begin > _BEGINNING:
@@ -235,7 +237,7 @@ class Rounds(Generic[Task, Order, Answer]):
             if machine.later is not None and machine.later <= now and self._task is not None:
                 machine.ticket, machine.asked, machine.later = self.crew.prepare(number, self._task), None, None
         tickets = [machine.ticket for machine in self._machines if machine.ticket is not None]
-        done = self.crew.wait(tickets, _PAUSE)
+        done = self.crew.wait(tickets, PAUSE)
         for number, machine in enumerate(self._machines):
             if any(machine.ticket is ticket for ticket in done):
                 self._take_in(number, machine, answers, strict=strict)
@@ -274,16 +276,21 @@ class Rounds(Generic[Task, Order, Answer]):
             self.lost[number] = self.lost.get(number, 0) + 1
             self.tell(f"Machine {number + 1} was lost ({why}); the others go on, and it is opened again.")
         machine.tries += 1
-        machine.later = time.monotonic() + (_PAUSE if machine.tries > 1 else 0.0)
-        if machine.tries > _TRIES:
-            machine.gone = WorkerError(
-                f"machine {number + 1}",
-                expected="a process that stays alive",
-                found=f"{machine.tries} in a row that did not",
-                way_out="look at the machine, and go on with --resume",
-            )
+        machine.later = time.monotonic() + (PAUSE if machine.tries > 1 else 0.0)
+        if machine.tries > TRIES:
+            machine.gone = given_up(number, machine.tries)
 
     def _refuse_nobody(self) -> None:
         gone = [machine.gone for machine in self._machines if machine.gone is not None]
         if len(gone) == len(self._machines):
             raise gone[0]
+
+
+def given_up(machine: int, tries: int) -> WorkerError:
+    """Return why a machine is given up that was opened so often in vain."""
+    return WorkerError(
+        f"machine {machine + 1}",
+        expected="a process that stays alive",
+        found=f"{tries} in a row that did not",
+        way_out="look at the machine, and go on with --resume",
+    )

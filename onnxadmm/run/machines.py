@@ -104,7 +104,7 @@ class Machine:
 
     def begin(self, job: Job) -> None:
         """Begin a training; the one before is over."""
-        self._end()
+        self.end()
         model = from_proto(onnx.ModelProto.FromString(job.model))
         network = Network(model, batch_statistics=job.batch_statistics)
         self._task = job
@@ -186,7 +186,8 @@ class Machine:
             self._stream.close()
             self._stream = None
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the training, if one has begun."""
         if self._trainer is not None:
             self._close()
             self._trainer.close()

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.admm.state import State, part, under
+from onnxadmm.cluster.actors import RayCrew
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import COUNTED
@@ -90,6 +91,8 @@ class Shared:
         epochs, retrain_epochs: shares of the recipe's epochs of pruning and retraining that the next run takes.
         header: of the run that left it.
         reading: of this process; it is not written.
+        crew: machines that train all runs, opened by whoever has these runs; None: a run opens its own, if any. It is
+            not written.
     """
 
     calibration: State = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Shared:
     retrain_epochs: float = 1.0
     header: Header | None = None
     reading: Reading | None = None
+    crew: RayCrew | None = None
 
     def refuse_other(self, header: Header) -> None:
         """Refuse to be taken up by a run that differs in more than its budget.

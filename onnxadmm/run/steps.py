@@ -182,7 +182,7 @@ class Compression:
         recipe = self.choices.recipe
         share = share_of_batch(self.training.samples, crew.count, batch_size=recipe.batch_size)
         recipe = replace(recipe, batch_size=share, workers=1 if crew.is_local else recipe.workers)
-        crew.settle(
+        other = crew.settle(
             Site(
                 model=as_bytes(self.ready),
                 input_shapes=self.ready.input_shapes,
@@ -196,7 +196,7 @@ class Compression:
                 trains=self.choices.calibration is None,
             )
         )
-        self.training = replace(self.training, rounds=Rounds(crew, tell=self.journal.progress.note))
+        self.training = replace(self.training, rounds=Rounds(crew, tell=self.journal.progress.note, known=not other))
 
     def _read_anew(self, data: object, test: object | None, *, made: bool) -> None:
         """Read the data, and look at the original on them."""

@@ -1,10 +1,9 @@
 """Real Ray actors: they find the optimum, die and come back, say what is wrong, and train a network."""
 
-import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,13 @@ from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import DataError, OptionError, WorkerError
 from onnxadmm.progress import Iteration, ProgressLike, Silent
 from tests.cluster.test_consensus import SIZE, Vector, by_projected_gradient, quadratics, simplex
-from tests.cluster.toys import Quadratics, Round
+from tests.cluster.toys import Noted, Quadratics, Round
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 SHORT = oa.Recipe(epochs=3, retrain_epochs=2, batch_size=64)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """One cluster of this machine for all tests; crews use a cluster that runs already."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray = pytest.importorskip("ray", reason="onnxadmm[ray] runs machines")
-    before = signal.getsignal(signal.SIGTERM)
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    signal.signal(signal.SIGTERM, before)  # Ray takes it for itself, and other tests run in this process
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def solved(
@@ -105,6 +95,24 @@ def test_what_cannot_be_sent_is_refused() -> None:
     a, b = quadratics(1)
     with RayCrew("local:1") as crew, pytest.raises(DataError, match="what cannot be sent"):
         crew.settle(replace(Quadratics(a, b), a=(row for row in a)))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_machine_opens_what_it_is_told_when_that_is_another_thing() -> None:
+    with RayCrew("local:1") as crew:
+
+        def said(opening: Noted, task: str) -> tuple[bool, list[str]]:
+            other = crew.settle(opening)
+            course: Rounds[str, str, list[str]] = Rounds(crew, known=not other)
+            course.begin(task)
+            return other, course.take(lambda asked: "end")[0].answer
+
+        zeros = np.zeros(SIZE)
+        assert said(Noted("a", zeros), "1") == (True, ["open a", "begin 1", "end"])
+        assert said(Noted("a", zeros.copy()), "2") == (False, ["open a", "begin 1", "begin 2", "end"])
+        last = ["open a", "begin 1", "begin 2", "end a", "open b", "begin 3", "end"]
+        assert said(Noted("b", zeros), "3") == (True, last)
+        assert said(Noted("b", zeros + 1), "4") == (True, [*last[:-1], "end b", "open b", "begin 4", "end"])
 
 
 def weights_of(result: oa.Compressed) -> dict[str, NDArray[Any]]:

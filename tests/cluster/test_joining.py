@@ -4,15 +4,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
-from onnxadmm.errors import OptionError
 from tests.conftest import Command
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -52,12 +49,6 @@ def test_what_is_no_cluster(command: Command, digits: DemoFiles, tmp_path: Path)
 def test_a_calibration_alone_has_no_use_for_machines(command: Command, digits: DemoFiles, tmp_path: Path) -> None:
     said = refused(command, digits, tmp_path / "out", "--calibrate", str(digits.training), "--cluster", "local:2")
     assert "a calibration, in which nothing trains" in said
-
-
-@pytest.mark.parametrize("recipe", [oa.Recipe(cluster="local:2"), {"cluster": "local:2"}])
-def test_a_sweep_is_no_run_for_machines(digits: DemoFiles, few_digits: Digits, tmp_path: Path, recipe: Any) -> None:
-    with pytest.raises(OptionError, match=r"--cluster: expected one run, .* found a sweep"):
-        oa.sweep(digits.model, data=few_digits, amounts={"params": [0.5, 0.3]}, out=tmp_path / "out", recipe=recipe)
 
 
 def test_ray_is_not_imported_where_no_cluster_is_asked_for() -> None:

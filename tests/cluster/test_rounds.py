@@ -176,3 +176,13 @@ def test_a_later_task_does_not_wait_for_a_machine_that_stays_away(stage: Stage) 
     assert 60.0 < crew.now < 70.0
     assert answers(rounds) == ["0:2"]
     assert crew.asked[-1].fresh
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_crew_that_has_worked_on_the_same_does_not_wait_for_a_machine_that_is_lost(known: bool, stage: Stage) -> None:
+    crew, rounds, told = stage(1.0, 1.0, deaths={(1, 1)}, opening=200.0)
+    assert answers(rounds) == ["0:1"]
+    again: Rounds[object, Asked, object] = Rounds(crew, tell=told.append, known=known)
+    again.begin("the task of another run")
+    assert 60.0 < crew.now < 70.0 if known else crew.now > 200.0
+    assert answers(again) == (["0:1"] if known else ["0:1", "1:1"])

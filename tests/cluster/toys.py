@@ -59,3 +59,35 @@ class Solver:
         point: Vector = np.linalg.solve(hessian, towards)
         copy.end(point)
         return point
+
+    def end(self) -> None: ...
+
+
+#: What members of ``Noted`` have done in this process, in order.
+_said: list[str] = []
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Opens what answers every order with all that has happened in its process."""
+
+    name: str
+    data: Vector
+
+    def open(self) -> "Notes":
+        _said.append(f"open {self.name}")
+        return Notes(self.name)
+
+
+class Notes:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def begin(self, task: str) -> None:
+        _said.append(f"begin {task}")
+
+    def take(self, order: str) -> list[str]:
+        return [*_said, order]
+
+    def end(self) -> None:
+        _said.append(f"end {self._name}")
