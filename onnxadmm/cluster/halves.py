@@ -76,12 +76,13 @@ class Rounding(Generic[Number]):
         Args:
             known: what the receiver has.
         """
-        wanted: NDArray[Number] = vector - known
-        wanted += self.left
-        power = _power_for(wanted)
-        moved = Halves((wanted * wanted.dtype.type(2.0**-power)).astype(np.float16), power)
-        # From what the receiver has now: its sum is rounded as well.
-        self.left += vector - moved.added_to(known)
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is not finite; whoever trains says so
+            wanted: NDArray[Number] = vector - known
+            wanted += self.left
+            power = _power_for(wanted)
+            moved = Halves((wanted * wanted.dtype.type(2.0**-power)).astype(np.float16), power)
+            # From what the receiver has now: its sum is rounded as well.
+            self.left += vector - moved.added_to(known)
         return moved
 
 
