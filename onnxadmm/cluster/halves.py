@@ -14,6 +14,7 @@ scaled, since ``rho`` has changed, so is ``E``.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -24,6 +25,8 @@ Number = TypeVar("Number", np.float32, np.float64)
 
 #: The largest number sent is below two to this: one more, and rounding could lead out of float16.
 _TOP: Final = 15
+#: Numbers that are halved at a time, so that all that is made of them stays in the cache.
+_BLOCK: Final = 1 << 14
 #: Two to this and to its negative are normal float32 numbers.
 _LOWEST: Final = -126
 
@@ -76,19 +79,24 @@ class Rounding(Generic[Number]):
         Args:
             known: what the receiver has.
         """
+        places = [slice(first, first + _BLOCK) for first in range(0, len(vector), _BLOCK)]
+        numbers = np.empty(len(vector), np.float16)
         with np.errstate(over="ignore", invalid="ignore"):  # of what is not finite; whoever trains says so
-            wanted: NDArray[Number] = vector - known
-            wanted += self.left
-            power = _power_for(wanted)
-            moved = Halves((wanted * wanted.dtype.type(2.0**-power)).astype(np.float16), power)
-            # From what the receiver has now: its sum is rounded as well.
-            self.left += vector - moved.added_to(known)
-        return moved
+            power = _power_for([float(np.abs(self._wanted(vector, known, place)).max()) for place in places])
+            for place in places:
+                numbers[place] = self._wanted(vector, known, place) * vector.dtype.type(2.0**-power)
+                # From what the receiver has now: its sum is rounded as well.
+                self.left[place] += vector[place] - Halves(numbers[place], power).added_to(known[place])
+        return Halves(numbers, power)
+
+    def _wanted(self, vector: NDArray[Number], known: NDArray[Number], place: slice) -> NDArray[Number]:
+        wanted: NDArray[Number] = vector[place] - known[place]
+        wanted += self.left[place]
+        return wanted
 
 
-def _power_for(wanted: NDArray[Number]) -> int:
-    """The power of two by which the numbers fill float16; what is not finite arrives as it is."""
-    largest = float(np.abs(wanted).max(initial=0.0))
-    if not math.isfinite(largest):
+def _power_for(largest: Sequence[float]) -> int:
+    """The power of two by which numbers as large fill float16; what is not finite arrives as it is."""
+    if not all(map(math.isfinite, largest)):
         return 0
-    return max(math.frexp(largest)[1] - _TOP, _LOWEST)
+    return max(math.frexp(max(largest, default=0.0))[1] - _TOP, _LOWEST)

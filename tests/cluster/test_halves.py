@@ -69,15 +69,18 @@ def test_a_vector_that_rests_is_known_to_its_last_bits(vector: Vector) -> None:
 
 def test_both_sides_have_the_same_bits_where_the_message_went_through_bytes() -> None:
     draw = np.random.default_rng(0)
-    rounding, here, there = Rounding(1000, np.float32), np.zeros(1000, np.float32), np.zeros(1000, np.float32)
-    vector = draw.normal(size=1000).astype(np.float32)
+    size = 40_000  # more than are halved at a time
+    rounding, here, there = Rounding(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    vector = draw.normal(size=size).astype(np.float32)
     for _ in range(50):
-        vector += (draw.normal(size=1000) * 10.0 ** draw.uniform(-9, 0, 1000)).astype(np.float32)
+        before = here
+        vector += (draw.normal(size=size) * 10.0 ** draw.uniform(-9, 0, size)).astype(np.float32)
         moved = rounding.halved(vector, here)
         here = moved.added_to(here)
         numbers = np.frombuffer(moved.numbers.tobytes(), np.float16)
         there = Halves(numbers, moved.power).added_to(there)
         np.testing.assert_array_equal(here.view(np.uint32), there.view(np.uint32))
+        assert np.abs(here - vector).max() <= 2.0**-9 * np.abs(vector - before).max()
 
 
 @pytest.mark.parametrize("size", [1e-45, 1e-38, 1e-20, 1.0, 65519.0, 65520.0, 1e20, 1e38])
