@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onnxadmm.cluster.consensus import Copy
 from onnxadmm.cluster.halves import Halves, Rounding
 from onnxadmm.cluster.rounds import Asked, Heard
 from onnxadmm.run.together import Answer, Job, Order, Together, packed, placed, unpack
@@ -109,14 +110,42 @@ class Mirrors:
             start = placed(made.weights, self._has.get(machine, np.zeros(5, np.float32)))
             self._has[machine] = start
             self.orders.append(made)
-            end = start + self._draw.normal(size=5).astype(np.float32) / 8
-            said = answer(rounding.halved(end, start) if made.halves else end, loss=0.0, machine=machine)
+            end = self._moved(start, made)
+            told = rounding.halved(end, start) if made.halves else end
+            self._told(made, placed(told, start))
+            said = answer(told, loss=0.0, machine=machine)
             late = self.busy.get(self.number + 1) == machine
             (self._late if late else heard).append(Heard(machine, self.number, said))
-        self.starts.append(
-            [self._has[order.asked.machine] for order in self.orders if order.asked.round == self.number]
-        )
+        asked = [order.asked.machine for order in self.orders if order.asked.round == self.number]
+        self.starts.append([self._has[machine] for machine in asked])
         return heard
+
+    def _moved(self, start: FloatArray, order: Order) -> FloatArray:
+        return start + self._draw.normal(size=5).astype(np.float32) / 8
+
+    def _told(self, order: Order, weights: FloatArray) -> None:
+        pass
+
+
+class Solvers(Mirrors):
+    """Machines that each solve ``w A_i w / 2 - b_i w`` with the penalty of their copy."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        roots = self._draw.normal(size=(count, 5, 5))
+        self.a = roots @ roots.transpose(0, 2, 1) / 5 + 0.1 * np.eye(5)
+        self.b = 3 * self._draw.normal(size=(count, 5))
+        self._copies = [Copy(5, np.float32) for _ in range(count)]
+
+    def _moved(self, start: FloatArray, order: Order) -> FloatArray:
+        place, penalty = order.asked.machine, max(order.penalty, 1e-3)
+        copy = self._copies[place]
+        copy.begin(start, order.penalty)
+        towards = self.b[place] + penalty * (start.astype(np.float64) - copy.dual)
+        return np.linalg.solve(self.a[place] + penalty * np.eye(5), towards).astype(np.float32)
+
+    def _told(self, order: Order, weights: FloatArray) -> None:
+        self._copies[order.asked.machine].end(weights)
 
 
 def test_weights_are_sent_in_an_order_of_their_own_and_come_back_in_it() -> None:
@@ -178,6 +207,18 @@ def test_all_machines_begin_every_round_at_the_same_bits_near_the_mean(
     behind = {(machine, number + 1) for number, machine in busy.items()}
     expected = {(machine, 1) for machine in range(3)} | behind | {(machine, number) for number, machine in lost.items()}
     assert {(asked.machine, asked.round) for asked in full} == expected
+
+
+@pytest.mark.parametrize("machines", [2, 4])
+def test_machines_that_exchange_halves_reach_the_optimum_of_the_sum(machines: int) -> None:
+    """While the penalty is balanced, too: what rounding leaves over is scaled as the duals are."""
+    rounds, trainer = Solvers(machines), Trainer()
+    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    for number in range(1500):
+        together.retrain(number, [0.1])
+    assert len({order.penalty for order in rounds.orders}) > 3
+    found = packed(trainer.weights, NAMES)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, np.linalg.solve(rounds.a.sum(axis=0), rounds.b.sum(axis=0)), atol=2e-5)
 
 
 def test_several_machines_exchange_half_of_the_bytes() -> None:
