@@ -73,7 +73,7 @@ class Timed(Rounds[Job, Order, Answer]):
 
         heard = super().take(seen)
         self.steps.append(len(orders[0].rates))
-        self.bytes.append(orders[0].weights.nbytes)
+        self.bytes.append(heard[0].answer.weights.nbytes)
         self.seconds.append(time.perf_counter() - begin)
         self.busy.append(max(now - before for now, before in zip(self._busy(), busy, strict=True)))
         self.answers.append(len(heard))
