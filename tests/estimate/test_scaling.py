@@ -73,7 +73,7 @@ def test_machines_share_each_batch_and_wait_for_the_link_after_so_many_steps() -
 
 @pytest.mark.parametrize("machines", [2, 4, 16, 64])
 def test_the_time_of_an_epoch_on_several_machines_is_what_their_clocks_say(machines: int) -> None:
-    """Simulated step by step: each takes its share of a batch, then one receives from each and sends to each, in halves."""
+    """Simulated step by step: each takes its share of a batch, then one receives from each and sends to each."""
     batches, size, link, rounds = 640, 1_000_000, 12.5e6, 16
     only = StepParts(gradient=8.0, adding=0.0, between=0.5, teacher=0.0, converting=0.0, decoding=0.0)
     clock = 0.0
