@@ -104,7 +104,7 @@ def mnist(data: Path) -> tuple[Any, Any]:
     return (np.asarray(pixels[:IMAGES]), np.asarray(raw.labels[:IMAGES])), test
 
 
-def compressed(where: str | None, seed: int, *, data: Path, models: Path) -> oa.Compressed:
+def compressed(where: str | None, seed: int, *, data: Path, models: Path, **more: Any) -> oa.Compressed:
     """Compress LeNet-5 to a tenth of its parameters."""
     train, test = mnist(data)
     return oa.compress(
@@ -116,6 +116,7 @@ def compressed(where: str | None, seed: int, *, data: Path, models: Path) -> oa.
         recipe=replace(LENET, cluster=where),
         seed=seed,
         bench=False,
+        **more,
     )
 
 
@@ -153,7 +154,7 @@ def resnet(where: str | None, *, models: Path) -> Result:
 
 def momentum(seed: int, *, data: Path, models: Path) -> Result:
     """Retrain LeNet-5 with outer steps of the driver."""
-    return {"tried": tried(lambda where: compressed(where, seed, data=data, models=models))}
+    return {"tried": tried(partial(compressed, seed=seed, data=data, models=models))}
 
 
 def killed(seed: int, *, data: Path, models: Path) -> Result:

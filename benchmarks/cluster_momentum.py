@@ -6,8 +6,12 @@ moved in a round, ``m = momentum m + D`` and ``W = W + rate (D + momentum m)``. 
 mean itself, which is local SGD.
 """
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -20,12 +24,13 @@ from onnxadmm.run.together import Answer, FloatArray, Job, Together, packed, unp
 #: Outer rate and momentum by what the page calls them; None: consensus as it is.
 WAYS: Final[dict[str, tuple[float, float] | None]] = {
     "consensus": None,
-    "mean": (1.0, 0.0),
-    "0.7, 0.9": (0.7, 0.9),
+    "the mean": (1.0, 0.0),
+    "outer rate 0.7, momentum 0.9": (0.7, 0.9),
 }
 MACHINES: Final = (2, 4)
 #: Most steps of a round; the longer one is an epoch.
 STEPS: Final = (8, 64)
+_TEAM: Final = "onnxadmm.run.trainings.Together"
 
 Result = dict[str, Any]
 
@@ -36,55 +41,71 @@ class Way:
 
     Attributes:
         outer: rate and momentum of the driver's step; None: consensus as it is.
-        local_steps: most steps of a round of retraining; pruning has its own.
+        local_steps: most steps of a round.
     """
 
     outer: tuple[float, float] | None
     local_steps: int
 
-    def team(self, *words: Any, **more: Any) -> Together:
-        """Return what stands for ``Together``."""
-        return Outer(self, *words, **more)
+    def team(self, rounds: Any, job: Job, trainer: Any, *, local_steps: int) -> Together:
+        """Return what takes the steps, in place of ``Together``."""
+        assert job.problem is None  # the pruned network was found in the checkpoint
+        if self.outer is None:
+            return Together(rounds, job, trainer, local_steps=self.local_steps)
+        return Outer(self, rounds, job, trainer)
 
 
 class Outer(Together):
-    """A training over machines whose retraining takes outer steps."""
+    """A training over machines whose driver takes outer steps."""
 
-    def __init__(self, way: Way, rounds: Any, job: Job, trainer: Any, *, local_steps: int) -> None:
-        retrains = job.problem is None
-        super().__init__(rounds, job, trainer, local_steps=way.local_steps if retrains else local_steps)
-        self._outer = way.outer if retrains else None
+    def __init__(self, way: Way, rounds: Any, job: Job, trainer: Any) -> None:
+        super().__init__(rounds, job, trainer, local_steps=way.local_steps)
+        assert way.outer is not None
+        self._outer = way.outer
         self._momentum: FloatArray = np.zeros_like(packed(trainer.weights, job.names))
-        if self._outer is not None:
-            self._consensus = Consensus(packed(trainer.weights, job.names), rho=0.0)  # and so it stays
+        self._consensus = Consensus(self._momentum, rho=0.0)  # and so it stays
 
     def _round(self, first: int, rates: tuple[float, ...], **pruning: Any) -> list[Answer]:
         before = packed(self._trainer.weights, self._names)
         timely = super()._round(first, rates, **pruning)
-        if self._outer is not None:
-            rate, momentum = self._outer
-            moved = packed(self._trainer.weights, self._names) - before
-            self._momentum *= momentum
-            self._momentum += moved
-            before += rate * (moved + momentum * self._momentum)
-            unpack(before, self._trainer.weights, self._names)
+        rate, momentum = self._outer
+        moved = packed(self._trainer.weights, self._names) - before
+        self._momentum *= momentum
+        self._momentum += moved
+        before += rate * (moved + momentum * self._momentum)
+        unpack(before, self._trainer.weights, self._names)
         return timely
 
 
-def tried(compress: Callable[[str], oa.Compressed], machines: Sequence[int] = MACHINES) -> list[Result]:
-    """Return accuracies and last losses of all ways.
+class _PrunedError(Exception):
+    """All up to retraining is done."""
+
+
+def _only_prune(rounds: Any, job: Job, trainer: Any, *, local_steps: int) -> Together:
+    if job.problem is None:
+        raise _PrunedError
+    return Together(rounds, job, trainer, local_steps=local_steps)
+
+
+def tried(compress: Callable[..., oa.Compressed]) -> list[Result]:
+    """Return accuracies and last losses of all ways, each from the same pruned network.
 
     Args:
-        compress: makes a whole run with a ``--cluster``.
+        compress: makes a run on some machines, given where, its folder and whether it goes on there.
     """
     found = []
-    for count in machines:
-        for steps in STEPS:
-            for name, outer in WAYS.items():
-                with patch("onnxadmm.run.trainings.Together", Way(outer, steps).team):
-                    result = compress(f"local:{count}")
-                assert result.after.test is not None
-                last = [row for row in result.report.history if row.stage == "retrain"][-1]
-                told = {"way": name, "machines": count, "local_steps": steps}
-                found.append({**told, "test": result.after.test.value, "loss": last.loss})
+    for count in MACHINES:
+        with TemporaryDirectory() as folder:
+            begun = Path(folder) / "begun"
+            with patch(_TEAM, _only_prune), suppress(_PrunedError):
+                compress(f"local:{count}", out=begun, resume=False)
+            for steps in STEPS:
+                for name, outer in WAYS.items():
+                    out = Path(shutil.copytree(begun, Path(folder) / f"{name}-{steps}"))
+                    with patch(_TEAM, Way(outer, steps).team):
+                        result = compress(f"local:{count}", out=out, resume=True)
+                    assert result.after.test is not None
+                    last = [row for row in result.report.history if row.stage == "retrain"][-1]
+                    told = {"way": name, "machines": count, "local_steps": steps}
+                    found.append({**told, "test": result.after.test.value, "loss": last.loss})
     return found
