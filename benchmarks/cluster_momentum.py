@@ -1,9 +1,9 @@
-"""What else was tried while several machines retrain: an outer step along what their mean has moved (DiLoCo).
+"""What else was tried while several machines retrain: consensus, and a step further than to their mean (DiLoCo).
 
-Nothing is chosen any more by then, and the constraint is settled. So a round may begin without a penalty and without
-duals, and the driver may step further than to the mean (Douillard et al., "DiLoCo", 2023): with ``D`` what the mean has
-moved in a round, ``m = momentum m + D`` and ``W = W + rate (D + momentum m)``. A rate of 1 without momentum takes the
-mean itself, which is local SGD.
+Nothing is chosen any more by then, and the constraint is settled. So the driver takes the mean of copies that nothing
+draws together, which is local SGD. It may draw them, with a penalty and duals as in pruning; or it may step further
+than to the mean (Douillard et al., "DiLoCo", 2023): with ``D`` what the mean has moved in a round,
+``m = momentum m + D`` and ``W = W + rate (D + momentum m)``.
 """
 
 import shutil
@@ -21,7 +21,7 @@ import onnxadmm as oa
 from onnxadmm.cluster.consensus import Consensus
 from onnxadmm.run.together import Answer, FloatArray, Job, Together, packed, unpack
 
-#: Outer rate and momentum by what the page calls them; None: consensus as it is.
+#: Outer rate and momentum by what the page calls them; None: consensus.
 WAYS: Final[dict[str, tuple[float, float] | None]] = {
     "consensus": None,
     "the mean": (1.0, 0.0),
@@ -40,7 +40,7 @@ class Way:
     """How the machines retrain.
 
     Attributes:
-        outer: rate and momentum of the driver's step; None: consensus as it is.
+        outer: rate and momentum of the driver's step; None: consensus.
         local_steps: most steps of a round.
     """
 
@@ -50,20 +50,20 @@ class Way:
     def team(self, rounds: Any, job: Job, trainer: Any, *, local_steps: int) -> Together:
         """Return what takes the steps, in place of ``Together``."""
         assert job.problem is None  # the pruned network was found in the checkpoint
-        if self.outer is None:
-            return Together(rounds, job, trainer, local_steps=self.local_steps)
-        return Outer(self, rounds, job, trainer)
+        if self.outer is not None:
+            return Outer(self.outer, rounds, job, trainer, local_steps=self.local_steps)
+        drawn = Together(rounds, job, trainer, local_steps=self.local_steps)
+        drawn._consensus = Consensus(packed(trainer.weights, job.names))
+        return drawn
 
 
 class Outer(Together):
     """A training over machines whose driver takes outer steps."""
 
-    def __init__(self, way: Way, rounds: Any, job: Job, trainer: Any) -> None:
-        super().__init__(rounds, job, trainer, local_steps=way.local_steps)
-        assert way.outer is not None
-        self._outer = way.outer
+    def __init__(self, outer: tuple[float, float], rounds: Any, job: Job, trainer: Any, *, local_steps: int) -> None:
+        super().__init__(rounds, job, trainer, local_steps=local_steps)
+        self._outer = outer
         self._momentum: FloatArray = np.zeros_like(packed(trainer.weights, job.names))
-        self._consensus = Consensus(self._momentum, rho=0.0)  # and so it stays
 
     def _round(self, first: int, rates: tuple[float, ...], **pruning: Any) -> list[Answer]:
         before = packed(self._trainer.weights, self._names)

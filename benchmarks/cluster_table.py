@@ -184,12 +184,13 @@ def _momentum() -> Iterator[str]:
     cells = seeds_of("momentum")
     if not cells:
         return
-    yield "## Outer momentum\n"
+    yield "## Ways to retrain\n"
     yield (
-        "What else the driver could do while the small network is retrained: rounds without a penalty and duals, and "
-        "behind each an outer step with Nesterov's momentum along what the mean has moved, as DiLoCo takes it "
-        "(Douillard et al., 2023). LeNet-5 as above, pruned in rounds of at most 8 steps; a rate of 1 without momentum "
-        "takes the mean itself. The loss is that of the copies in the last epoch.\n"
+        "While the small network is retrained the driver takes the mean of copies that nothing draws together. What it "
+        "could do instead: consensus, as in pruning, or a step further than to the mean, with "
+        "Nesterov's momentum, as DiLoCo takes it (Douillard et al., 2023). LeNet-5 as above, all ways from the same "
+        "network, pruned in rounds of at most 8 steps; those of at most 64 take an epoch. The loss is that of the "
+        "copies in the last epoch.\n"
     )
     yield "| machines | most steps of a round | retrained by | mean | of each seed | last loss |"
     yield "|---|---|---|---|---|---|"

@@ -95,6 +95,9 @@ class Answer:
 class Together:
     """One training over machines, seen from the driver, whose trainer holds the mean of theirs after every round.
 
+    Pruning draws the copies together. Retraining takes the mean of copies that nothing draws: its constraint is
+    settled, all parts of the data are alike, and a penalty is in the way of long rounds.
+
     Args:
         rounds: over the machines.
         job: what they begin.
@@ -113,7 +116,8 @@ class Together:
         self._trainer = trainer
         self._names = job.names
         self._local_steps = local_steps
-        self._consensus: Consensus[np.float32] = Consensus(packed(trainer.weights, job.names))
+        rho = 0.0 if job.problem is None else None
+        self._consensus: Consensus[np.float32] = Consensus(packed(trainer.weights, job.names), rho)
         self._start: FloatArray | None = None
         self._rounding: Rounding[np.float32] = Rounding(len(self._consensus.mean), np.float32)
         self._rho = 0.0

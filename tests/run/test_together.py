@@ -1,6 +1,7 @@
 """What the driver makes of answers: their mean, late ones moved along, gates and losses of those in time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -212,13 +213,21 @@ def test_all_machines_begin_every_round_at_the_same_bits_near_the_mean(
 @pytest.mark.parametrize("machines", [2, 4])
 def test_machines_that_exchange_halves_reach_the_optimum_of_the_sum(machines: int) -> None:
     """While the penalty is balanced, too: what rounding leaves over is scaled as the duals are."""
-    rounds, trainer = Solvers(machines), Trainer()
-    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    rounds, trainer, pruning = Solvers(machines), Trainer(), SimpleNamespace()
+    together = Together(rounds, replace(JOB, problem=pruning), trainer, local_steps=1)  # type: ignore[arg-type]
     for number in range(1500):
         together.retrain(number, [0.1])
     assert len({order.penalty for order in rounds.orders}) > 3
     found = packed(trainer.weights, NAMES)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, np.linalg.solve(rounds.a.sum(axis=0), rounds.b.sum(axis=0)), atol=2e-5)
+
+
+def test_nothing_draws_the_copies_together_while_a_network_is_retrained() -> None:
+    rounds, trainer = Mirrors(2), Trainer()
+    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    for number in range(5):
+        together.retrain(number, [0.1])
+    assert {order.penalty for order in rounds.orders} == {0.0}
 
 
 def test_several_machines_exchange_half_of_the_bytes() -> None:
