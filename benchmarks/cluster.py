@@ -1,9 +1,9 @@
-"""Several machines: how much faster, how good, what a loss costs, and what the network takes.
+"""Several machines: how much faster, how good, what a loss costs, what the network takes, and what else was tried.
 
-Run from the root of the repository: ``python -m benchmarks.cluster [speed] [quality] [kills] [hosts]``; all without
-words. MNIST and the models lie beside the repository (``../shared``) unless ``--data`` and ``--models`` say otherwise.
-``hosts`` needs root and Linux: it makes two network namespaces, see ``benchmarks.cluster_hosts``. Every cell is a file
-of benchmarks/results/cluster/ and is measured once: ``--again`` forgets those that are named. Writes
+Run from the root of the repository: ``python -m benchmarks.cluster [speed] [quality] [kills] [momentum] [hosts]``; all
+without words. MNIST and the models lie beside the repository (``../shared``) unless ``--data`` and ``--models`` say
+otherwise. ``hosts`` needs root and Linux: it makes two network namespaces, see ``benchmarks.cluster_hosts``. Every
+cell is a file of benchmarks/results/cluster/ and is measured once: ``--again`` forgets those that are named. Writes
 benchmarks/cluster.md from all files there are. The status is 1 when a bar is missed: two machines 1.7 times as fast
 as one, and 2 and 4 machines, and those that are killed, within the spread of the seeds.
 """
@@ -28,6 +28,7 @@ from unittest.mock import patch
 import numpy as np
 
 import onnxadmm as oa
+from benchmarks.cluster_momentum import tried
 from benchmarks.cluster_table import PAGE, RESULTS, missed, page
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.cluster.actors import RayCrew
@@ -73,7 +74,7 @@ class Timed(Rounds[Job, Order, Answer]):
 
         heard = super().take(seen)
         self.steps.append(len(orders[0].rates))
-        self.bytes.append(orders[0].weights.nbytes)
+        self.bytes.append(heard[0].answer.weights.nbytes)
         self.seconds.append(time.perf_counter() - begin)
         self.busy.append(max(now - before for now, before in zip(self._busy(), busy, strict=True)))
         self.answers.append(len(heard))
@@ -103,10 +104,10 @@ def mnist(data: Path) -> tuple[Any, Any]:
     return (np.asarray(pixels[:IMAGES]), np.asarray(raw.labels[:IMAGES])), test
 
 
-def lenet(where: str | None, seed: int, *, data: Path, models: Path) -> Result:
-    """Compress LeNet-5 to a tenth of its parameters; return its accuracy and what that took."""
+def compressed(where: str | None, seed: int, *, data: Path, models: Path, **more: Any) -> oa.Compressed:
+    """Compress LeNet-5 to a tenth of its parameters."""
     train, test = mnist(data)
-    result = oa.compress(
+    return oa.compress(
         models / "lenet5_mnist.onnx",
         data=train,
         test=test,
@@ -115,7 +116,13 @@ def lenet(where: str | None, seed: int, *, data: Path, models: Path) -> Result:
         recipe=replace(LENET, cluster=where),
         seed=seed,
         bench=False,
+        **more,
     )
+
+
+def lenet(where: str | None, seed: int, *, data: Path, models: Path) -> Result:
+    """Return the accuracy of a compressed LeNet-5, and what that took."""
+    result = compressed(where, seed, data=data, models=models)
     assert result.after.test is not None
     return {"test": result.after.test.value, **cost_of(result)}
 
@@ -143,6 +150,11 @@ def resnet(where: str | None, *, models: Path) -> Result:
         bench=False,
     )
     return cost_of(result)
+
+
+def momentum(seed: int, *, data: Path, models: Path) -> Result:
+    """Retrain LeNet-5 with outer steps of the driver."""
+    return {"tried": tried(partial(compressed, seed=seed, data=data, models=models))}
 
 
 def killed(seed: int, *, data: Path, models: Path) -> Result:
@@ -204,13 +216,14 @@ def cells(data: Path, models: Path) -> Mapping[str, Callable[[], Result]]:
         for name in ("alone", "2", "4"):
             found[f"quality-{name}-{seed}"] = partial(lenet, named[name], seed, data=data, models=models)
         found[f"kills-{seed}"] = partial(killed, seed, data=data, models=models)
+        found[f"momentum-{seed}"] = partial(momentum, seed, data=data, models=models)
     return found
 
 
 def main() -> int:
     """Measure what is asked for and not yet measured, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="speed, quality, kills, hosts; or the beginning of a cell's name")
+    parser.add_argument("what", nargs="*", help="as above; or the beginning of a cell's name")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "models")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")

@@ -84,12 +84,12 @@ def seconds_of_round(steps: int, step: float, numbers: float, machines: int, lin
     Args:
         steps: of a machine in a round.
         step: seconds of one.
-        numbers: float32 weights.
+        numbers: weights, of which each takes two bytes.
         machines: of which one is the driver's.
         link: bytes a second of each way, and seconds there and back.
     """
     bandwidth, echo = link
-    return steps * step + _ECHOES * echo + 2 * 4 * numbers * (machines - 1) / bandwidth
+    return steps * step + _ECHOES * echo + 2 * 2 * numbers * (machines - 1) / bandwidth
 
 
 def steps_for(step: float, numbers: float, machines: int, link: tuple[float, float]) -> int:
@@ -100,8 +100,8 @@ def steps_for(step: float, numbers: float, machines: int, link: tuple[float, flo
 
 def page() -> str:
     """Return the page, with what was measured so far."""
-    parts = ["# Several machines\n", _about(), *_speed(), *_quality(), *_kills(), *_hosts(), *_model(), _machine()]
-    return "\n".join(parts)
+    tables = (_speed(), _quality(), _kills(), _momentum(), _hosts(), _model())
+    return "\n".join(["# Several machines\n", _about(), *(line for table in tables for line in table), _machine()])
 
 
 def _about() -> str:
@@ -180,6 +180,30 @@ def _kills() -> Iterator[str]:
     yield from _accuracies([("four machines", spared), ("four machines, killed", killed)])
 
 
+def _momentum() -> Iterator[str]:
+    cells = seeds_of("momentum")
+    if not cells:
+        return
+    yield "## Ways to retrain\n"
+    yield (
+        "While the small network is retrained the driver takes the mean of copies that nothing draws together. What it "
+        "could do instead: consensus, as in pruning, or a step further than to the mean, with "
+        "Nesterov's momentum, as DiLoCo takes it (Douillard et al., 2023). LeNet-5 as above, all ways from the same "
+        "network, pruned in rounds of at most 8 steps; those of at most 64 take an epoch. The loss is that of the "
+        "copies in the last epoch.\n"
+    )
+    yield "| machines | most steps of a round | retrained by | mean | of each seed | last loss |"
+    yield "|---|---|---|---|---|---|"
+    for place, first in enumerate(cells[0]["tried"]):
+        each = [cell["tried"][place] for cell in cells]
+        points = points_of(each)
+        seeds = ", ".join(f"{point:.2f}" for point in points)
+        loss = statistics.fmean(one["loss"] for one in each)
+        told = f"| {first['machines']} | {first['local_steps']} | {first['way']} "
+        yield f"{told}| {statistics.fmean(points):.2f} % | {seeds} | {loss:.4f} |"
+    yield ""
+
+
 def _hosts() -> Iterator[str]:
     found = cell("hosts")
     if found is None:
@@ -192,10 +216,10 @@ def _hosts() -> Iterator[str]:
         "of their own, and a link between them that hands frames on as slowly as is said (`benchmarks.cluster_hosts`; "
         "this kernel has no `netem`). LeNet-5, two epochs of pruning, 431,080 weights, and of retraining at half of "
         "them. The model is what a round of as many steps takes over the fast link, and "
-        f"`{echoes:.1f} t_echo + 8 P / bandwidth`: Ray asks for an object before it is sent. How often it goes there "
+        f"`{echoes:.1f} t_echo + 4 P / bandwidth`: Ray asks for an object before it is sent. How often it goes there "
         "and back is what fits these rounds best; bandwidth and delay are those of the link.\n"
     )
-    yield "| link | weights, MB | steps of a round | rounds | median, ms | by the model, ms |"
+    yield "| link | sent, MB | steps of a round | rounds | median, ms | by the model, ms |"
     yield "|---|---|---|---|---|---|"
     for kind in kinds:
         told = f"{kind['rate'] / 1e6:g} Mbit/s, {1e3 * kind['delay']:g} ms" if kind["rate"] else "as fast as it goes"
@@ -209,8 +233,8 @@ def _hosts() -> Iterator[str]:
     yield (
         f"Measured on the slow link: {1e3 * slow['echo']:.0f} ms there and back, "
         f"{8e-6 * slow['bandwidth']:.0f} Mbit/s for a message of 5 MB. The link carried {carried / 1e6:.0f} MB in all "
-        f"runs, {weights / 1e6:.0f} of them weights; the rest are the model, the gates, and what Rays tell each other. "
-        "The samples are read on each host.\n"
+        f"runs, {weights / 1e6:.0f} of them what weights have moved; the rest are the model, first weights and "
+        "optimizers, the gates, and what Rays tell each other. The samples are read on each host.\n"
     )
 
 
@@ -250,7 +274,7 @@ def echoes_of(kinds: Sequence[Result]) -> float:
 def _model() -> Iterator[str]:
     yield "## What the model says of more\n"
     yield (
-        "Of a round of `n` machines the driver's link carries `4 P (n - 1)` bytes each way, one after the other. In "
+        "Of a round of `n` machines the driver's link carries `2 P (n - 1)` bytes each way, one after the other. In "
         "the table are the fewest steps of a round, for `--local-steps`, of which a tenth of the time goes over the "
         "network, and 4 times there and back; 64 samples for each machine. What grows with the number of machines is "
         "the driver's link.\n"

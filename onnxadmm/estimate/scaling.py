@@ -10,8 +10,8 @@ with C cores, G seconds of one core for the gradient, a to add one process's, s 
 teacher, r1 + rC for reading, and k such that the step is what was measured on the machine that measured.
 
 On M machines each takes its share of every batch, so that G, l, r1 and rC are those of 1/M of the samples, and after H
-steps all agree on one network of P bytes. The machine that the driver runs on receives what the others have and sends
-them what all have now::
+steps all agree on one network. The machine that the driver runs on receives how far the others have moved and sends
+them how far all have now, P bytes for each of them either way, which are two for each weight::
 
     time for one batch of the epoch = step(G/M, l/M, r1/M, rC/M) + 2 (M - 1) P / (H B)
 
@@ -23,6 +23,9 @@ from typing import Final, NamedTuple
 
 #: Directions that a network crosses the link in.
 _DIRECTIONS: Final = 2
+#: Bytes of a weight, and those that are sent of it.
+_BYTES: Final = 4
+_SENT: Final = 2
 
 
 class Hands(NamedTuple):
@@ -121,4 +124,4 @@ class Machines:
 
     def traffic(self, exchanged: int) -> int:
         """Return the bytes over the driver's link, both ways, in one exchange."""
-        return _DIRECTIONS * (self.count - 1) * exchanged
+        return _DIRECTIONS * (self.count - 1) * (exchanged // _BYTES) * _SENT

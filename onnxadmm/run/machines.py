@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxadmm.admm.steps import Steps
 from onnxadmm.cluster.consensus import Copy
 from onnxadmm.cluster.dealing import dealt
+from onnxadmm.cluster.halves import Rounding
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import Model, from_proto, to_proto
 from onnxadmm.progress import SILENT
@@ -19,7 +20,7 @@ from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import made_samples
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.recipe import Preprocessing, Recipe
-from onnxadmm.run.together import Answer, Job, Order, packed, slices, unpack
+from onnxadmm.run.together import Answer, Job, Order, packed, placed, slices, unpack
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.data.batches import ArrayDataset, Batch
 from onnxadmm.train.data.prefetch import prefetch
@@ -112,7 +113,8 @@ class Machine:
             network, epochs=job.epochs, weight_decay=job.weight_decay, tells=False
         )
         self._places = slices(trainer.weights, job.names)
-        self._copy = Copy(sum(trainer.weights[name].size for name in job.names), np.float32)
+        size = sum(trainer.weights[name].size for name in job.names)
+        self._copy, self._rounding = Copy(size, np.float32), Rounding(size, np.float32)
         self._steps: Steps[Batch] | None = None
         if job.problem is not None and job.settings is not None:
             self._steps = Steps(trainer, job.problem, job.settings)
@@ -126,9 +128,11 @@ class Machine:
         assert trainer is not None  # a job has begun
         if asked.fresh:
             self._copy.forget()
+            self._rounding.scale(0.0)
             trainer.load(order.optimizer)
-        unpack(order.weights, trainer.weights, job.names)
-        self._copy.begin(order.weights, order.penalty)
+        start = placed(order.weights, self._copy.start)
+        unpack(start, trainer.weights, job.names)
+        self._copy.begin(start, order.penalty)
         pull = partial(self._pull, trainer) if order.penalty else None
         batches = self._batches(order)
         if self._steps is not None:
@@ -142,10 +146,11 @@ class Machine:
             loss, moved = take_steps(trainer, batches, order.rates, zeros=job.zeros, pull=pull), {}
         self._position += len(order.rates)
         weights = packed(trainer.weights, job.names)
-        self._copy.end(weights)
+        told = self._rounding.halved(weights, start) if order.halves else weights
+        self._copy.end(placed(told, start))
         first = asked.machine == asked.present[0]
         return Answer(
-            weights=weights,
+            weights=told,
             loss=loss,
             gradient=float(np.sqrt(sum(float(np.vdot(g, g)) for g in trainer.gradients.values()))),
             moved=moved,

@@ -1,8 +1,7 @@
 """A training that several machines take: what each is told, and what the driver makes of their answers."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,8 @@ from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.state import State
 from onnxadmm.admm.steps import Steps
 from onnxadmm.cluster.consensus import Consensus
-from onnxadmm.cluster.rounds import DELAY, Asked, Heard, Rounds
+from onnxadmm.cluster.halves import Halves, Rounding
+from onnxadmm.cluster.rounds import Asked, Rounds
 from onnxadmm.report.words import plural, size_in_bytes
 from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
@@ -54,7 +54,8 @@ class Order:
         asked: which machine, and who else is there.
         first: steps of one machine since the training began.
         rates: learning rate of each step.
-        weights: where all begin, one behind the other.
+        weights: where all begin, one behind the other; to a machine that took the round before, how far that has moved.
+        halves: whether the answer is how far the weights have moved, in half precision.
         penalty: of leaving the mean of all.
         gate_rho, connection_rho, aims: of pruning, see ``Steps``.
         optimizer: the state it begins with, for a machine that has none.
@@ -63,7 +64,8 @@ class Order:
     asked: Asked
     first: int
     rates: tuple[float, ...]
-    weights: FloatArray
+    weights: FloatArray | Halves
+    halves: bool
     penalty: float
     gate_rho: float
     connection_rho: float
@@ -76,14 +78,14 @@ class Answer:
     """What a round has left on a machine.
 
     Attributes:
-        weights: as in the order.
+        weights: all of them, or how far they have moved from where the round began.
         loss: sum over the steps.
         gradient: norm of the last step's gradient.
         moved: of the gates while units are chosen, see ``Steps``.
         optimizer: its state; of the first machine alone, for whoever comes later.
     """
 
-    weights: FloatArray
+    weights: FloatArray | Halves
     loss: float
     gradient: float
     moved: State
@@ -92,6 +94,9 @@ class Answer:
 
 class Together:
     """One training over machines, seen from the driver, whose trainer holds the mean of theirs after every round.
+
+    Pruning draws the copies together. Retraining takes the mean of copies that nothing draws: its constraint is
+    settled, all parts of the data are alike, and a penalty is in the way of long rounds.
 
     Args:
         rounds: over the machines.
@@ -111,8 +116,12 @@ class Together:
         self._trainer = trainer
         self._names = job.names
         self._local_steps = local_steps
-        self._consensus: Consensus[np.float32] = Consensus(packed(trainer.weights, job.names))
-        self._starts: deque[tuple[int, FloatArray]] = deque(maxlen=DELAY + 1)
+        rho = 0.0 if job.problem is None else None
+        self._consensus: Consensus[np.float32] = Consensus(packed(trainer.weights, job.names), rho)
+        self._start: FloatArray | None = None
+        self._rounding: Rounding[np.float32] = Rounding(len(self._consensus.mean), np.float32)
+        self._rho = 0.0
+        self._told: dict[int, int] = {}
         self.sent = self.received = self.rounds_taken = 0
         rounds.begin(job)
 
@@ -162,15 +171,18 @@ class Together:
         aims: State | None = None,
     ) -> list[Answer]:
         """Take a round, and leave in the trainer what it has led to; return the answers that were not late."""
-        mean = packed(self._trainer.weights, self._names)
+        start, moved = self._begun()
         state = {name: np.array(array) for name, array in (aims or {}).items()}
 
         def order(asked: Asked) -> Order:
+            follows = not asked.fresh and self._told.get(asked.machine) == asked.round - 1
+            self._told[asked.machine] = asked.round
             made = Order(
                 asked=asked,
                 first=first,
                 rates=rates,
-                weights=mean,
+                weights=moved if follows else start,
+                halves=self._rounds.crew.count > 1,
                 penalty=self._consensus.penalty(len(asked.present)),
                 gate_rho=gate,
                 connection_rho=connection,
@@ -179,26 +191,38 @@ class Together:
                 if asked.fresh
                 else {},
             )
-            self.sent += mean.nbytes + _bytes_of(made.aims) + _bytes_of(made.optimizer)
+            self.sent += made.weights.nbytes + _bytes_of(made.aims) + _bytes_of(made.optimizer)
             return made
 
         heard = self._rounds.take(order)
         self.rounds_taken += 1
-        self._starts.append((self._rounds.number, mean))
-        starts = dict(self._starts)
-        heard = [
-            answer if answer.round == self._rounds.number else _moved_by(answer, mean - starts[answer.round])
-            for answer in heard
-        ]
         for each in heard:
             answer = each.answer
             self.received += answer.weights.nbytes + _bytes_of(answer.moved) + _bytes_of(answer.optimizer)
             if answer.optimizer:
                 self._trainer.load(answer.optimizer)
         timely = [each.answer for each in heard if each.round == self._rounds.number]
-        self._consensus.gather([each.answer.weights for each in heard], timely[0].gradient)
+        # What a late one has moved counts from here, as if its round had begun where this one did.
+        self._consensus.gather([placed(each.answer.weights, start) for each in heard], timely[0].gradient)
         unpack(self._consensus.mean, self._trainer.weights, self._names)
         return timely
+
+    def _begun(self) -> tuple[FloatArray, FloatArray | Halves]:
+        """Return where a round begins, to the bit on all machines, and what takes one there from where the last began.
+
+        That is the mean that the trainer holds; on several machines what half precision makes of the way to it, but for
+        the first round.
+        """
+        mean = packed(self._trainer.weights, self._names)
+        if self._start is None or self._rounds.crew.count == 1:
+            self._start = mean
+            return mean, mean
+        moved = self._rounding.halved(mean, self._start)
+        if self._consensus.rho > 0:  # as each machine scales its dual
+            self._rounding.scale(self._rho / self._consensus.rho)
+        self._rho = self._consensus.rho
+        self._start = moved.added_to(self._start)
+        return self._start, moved
 
 
 @dataclass(frozen=True)
@@ -217,6 +241,11 @@ def packed(weights: Mapping[str, FloatArray], names: Sequence[str]) -> FloatArra
     return np.concatenate([weights[name].reshape(-1) for name in names])
 
 
+def placed(weights: FloatArray | Halves, known: FloatArray) -> FloatArray:
+    """Return weights that were sent as they are, or as how far they have moved from known ones."""
+    return weights.added_to(known) if isinstance(weights, Halves) else weights
+
+
 def slices(weights: Mapping[str, FloatArray], names: Sequence[str]) -> dict[str, slice]:
     """Where each of them lies there."""
     ends = np.cumsum([0, *(weights[name].size for name in names)])
@@ -227,11 +256,6 @@ def unpack(flat: FloatArray, weights: Mapping[str, FloatArray], names: Sequence[
     """Write what ``packed`` gave back into weights."""
     for name, where in slices(weights, names).items():
         weights[name].reshape(-1)[:] = flat[where]
-
-
-def _moved_by(heard: Heard[Answer], shift: FloatArray) -> Heard[Answer]:
-    """A late answer, as if the round had begun where this one did."""
-    return replace(heard, answer=replace(heard.answer, weights=heard.answer.weights + shift))
 
 
 def _loss_of(heard: Sequence[Answer]) -> float:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.splitting import Splitting
 from onnxadmm.cluster.consensus import Consensus, Copy
+from onnxadmm.cluster.halves import Rounding
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -64,18 +65,30 @@ def distributed(
     rho: float | None,
     pruning_rho: float,
     steps: int | None = None,
+    halves: bool = False,
+    forgetful: bool = False,
 ) -> tuple[Vector, list[Vector]]:
     """Run the method as the driver and the machines do; each solves its part exactly, or takes gradient steps.
+
+    Args:
+        halves: what moves is sent in half precision.
+        forgetful: what rounding leaves over is lost.
 
     Returns:
         ``Z`` and the copies.
     """
     consensus, splitting = Consensus(np.zeros(SIZE), rho), Splitting(np.zeros(SIZE))
     machines = [Copy(SIZE, np.float64) for _ in a]
+    roundings = [Rounding(SIZE, np.float64) for _ in [0, *a]]
+    start, before = consensus.mean, 0.0
     for _ in range(rounds):
         penalty, left = consensus.penalty(len(a)), []
-        for copy, matrix, vector in zip(machines, a, b, strict=True):
-            copy.begin(consensus.mean, penalty)
+        start = roundings[0].halved(consensus.mean, start).added_to(start) if halves else consensus.mean
+        if penalty > 0:
+            roundings[0].scale(before / penalty)
+        before = penalty
+        for copy, rounding, matrix, vector in zip(machines, roundings[1:], a, b, strict=True):
+            copy.begin(start, penalty)
             hessian = matrix + (pruning_rho + penalty) * np.eye(SIZE)
             towards = vector + pruning_rho * splitting.target + penalty * (copy.start - copy.dual)
             if steps is None:
@@ -85,36 +98,51 @@ def distributed(
                 for _ in range(steps):
                     gradient = matrix @ point - vector + pruning_rho * (point - splitting.target)
                     point = point - rate * (gradient + copy.pull(point))
-            copy.end(point)
-            left.append(point)
+            told = rounding.halved(point, start).added_to(start) if halves else point
+            copy.end(told)
+            left.append(told)
+        for rounding in roundings if forgetful else ():
+            rounding.scale(0.0)
         mean = consensus.gather(left, gradient=float(np.linalg.norm(b[0])))
         splitting.update(mean, project=project)
     return splitting.z, left
 
 
+@pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("machines", range(2, 9))
 @pytest.mark.parametrize("project", [nothing, ball, at_least_nothing, simplex])
-def test_two_to_eight_machines_reach_the_optimum_of_the_sum(machines: int, project: Callable[[Vector], Vector]) -> None:
+def test_two_to_eight_machines_reach_the_optimum_of_the_sum(
+    machines: int, project: Callable[[Vector], Vector], halves: bool
+) -> None:
     a, b = quadratics(machines)
-    found, copies = distributed(a, b, project, rounds=1500, rho=1.0, pruning_rho=0.3)
+    found, copies = distributed(a, b, project, rounds=1500, rho=1.0, pruning_rho=0.3, halves=halves)
     expected = by_projected_gradient(a, b, project)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     for copy in copies:
         np.testing.assert_allclose(copy, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("machines", [2, 4])
 @pytest.mark.parametrize("steps", [1, 5])
-def test_a_few_steps_in_place_of_a_solution_reach_it_too(machines: int, steps: int) -> None:
+def test_a_few_steps_in_place_of_a_solution_reach_it_too(machines: int, steps: int, halves: bool) -> None:
     a, b = quadratics(machines)
-    found, _ = distributed(a, b, at_least_nothing, rounds=3000, rho=1.0, pruning_rho=0.3, steps=steps)
+    found, _ = distributed(a, b, at_least_nothing, rounds=3000, rho=1.0, pruning_rho=0.3, steps=steps, halves=halves)
     np.testing.assert_allclose(found, by_projected_gradient(a, b, at_least_nothing), atol=1e-6)
 
 
-@pytest.mark.parametrize("first", [None, 1e-4, 1e4])
-def test_a_penalty_that_is_far_off_at_first_is_balanced(first: float | None) -> None:
+def test_halves_end_elsewhere_where_what_rounding_leaves_over_is_lost() -> None:
+    """What it is kept for: the duals add up every rounding."""
     a, b = quadratics(4)
-    found, _ = distributed(a, b, nothing, rounds=2000, rho=first, pruning_rho=0.3)
+    found, _ = distributed(a, b, nothing, rounds=1500, rho=1.0, pruning_rho=0.3, halves=True, forgetful=True)
+    assert np.abs(found - np.linalg.solve(sum(a), sum(b))).max() > 1e-5
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("first", [None, 1e-4, 1e4])
+def test_a_penalty_that_is_far_off_at_first_is_balanced(first: float | None, halves: bool) -> None:
+    a, b = quadratics(4)
+    found, _ = distributed(a, b, nothing, rounds=2000, rho=first, pruning_rho=0.3, halves=halves)
     np.testing.assert_allclose(found, np.linalg.solve(sum(a), sum(b)), atol=1e-6)
 
 

@@ -125,6 +125,6 @@ def test_other_machines_are_told_to_be_extrapolated(paced: Any) -> None:
             assert stage.seconds < took[stage.name]
     assert any(sentence.startswith("Extrapolated from ") for sentence in there.notes)
     assert any("60 of 64 cores have no part of a batch" in sentence for sentence in there.notes)
-    assert any("24.00 MB over the link" in sentence for sentence in there.notes)  # 2 x 3 x 4 MB
+    assert any("12.00 MB over the link" in sentence for sentence in there.notes)  # 2 x 3 x 2 MB
     assert there.traffic_bytes > 0
     assert there.rates["speed-up of all cores"] == 1.5

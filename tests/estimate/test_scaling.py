@@ -64,14 +64,14 @@ def test_another_machine_takes_as_much_more_or_less_as_its_parts_do() -> None:
 
 
 def test_machines_share_each_batch_and_wait_for_the_link_after_so_many_steps() -> None:
-    # 100 MB from each of three others and back to them, at 125 MB a second.
+    # Of 100 MB half from each of three others and back to them, at 125 MB a second.
     four = Machines(2, 4, 125e6)
-    assert four.traffic(10**8) == 6 * 10**8
-    assert four.exchange(10**8) == pytest.approx(4.8)
+    assert four.traffic(10**8) == 3 * 10**8
+    assert four.exchange(10**8) == pytest.approx(2.4)
     quarter = StepParts(gradient=2.0, adding=0.1, between=0.5, teacher=0.25, converting=0.0, decoding=0.5)
     assert PARTS.shared(4) == quarter
     step = 7.0 * quarter.seconds(HERE) / PARTS.seconds(HERE)
-    assert four.step(7.0, PARTS, here=HERE, there=HERE, exchanged=10**8) == pytest.approx(step + 4.8 / 8)
+    assert four.step(7.0, PARTS, here=HERE, there=HERE, exchanged=10**8) == pytest.approx(step + 2.4 / 8)
     assert Machines(2, 1, 125e6).traffic(10**8) == 0
 
 
@@ -84,7 +84,7 @@ def test_the_time_of_an_epoch_on_several_machines_is_what_their_clocks_say(machi
     for step in range(1, batches + 1):
         clock += 8.0 / machines + 0.5
         if step % rounds == 0:
-            clock += sum(size / link for _ in range(2) for _ in range(machines - 1))
+            clock += sum(size / 2 / link for _ in range(2) for _ in range(machines - 1))
     place = Machines(1, machines, link, local_steps=rounds)
     each = place.step(8.5, only, here=ONE, there=ONE, exchanged=size)
     assert each * batches == pytest.approx(clock)

@@ -1,6 +1,7 @@
 """What the driver makes of answers: their mean, late ones moved along, gates and losses of those in time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onnxadmm.cluster.consensus import Copy
+from onnxadmm.cluster.halves import Halves, Rounding
 from onnxadmm.cluster.rounds import Asked, Heard
-from onnxadmm.run.together import Answer, Job, Order, Together, packed, unpack
+from onnxadmm.run.together import Answer, Job, Order, Together, packed, placed, unpack
 
 FloatArray = NDArray[np.float32]
 NAMES = ("b", "a")
@@ -39,7 +42,7 @@ class Scripted:
         self.lost: dict[int, int] = {}
         self.orders: list[Order] = []
         self.begun: list[Job] = []
-        self._starts: dict[int, FloatArray] = {}
+        self._start = np.zeros(5, np.float32)
 
     def begin(self, job: Job) -> None:
         self.begun.append(job)
@@ -48,22 +51,102 @@ class Scripted:
         self.number += 1
         made = order(Asked(0, self.number, self.number == 1, (0, 1)))
         self.orders.append(made)
-        self._starts[self.number] = made.weights
+        self._start = placed(made.weights, self._start)
         return [
-            Heard(machine, of, answer(self._starts[of] + np.float32(moved), loss=moved, machine=machine))
+            Heard(machine, of, answer(self._moved(moved, made), loss=moved, machine=machine))
             for machine, of, moved in self.script[self.number - 1]
         ]
 
+    def _moved(self, moved: float, order: Order) -> FloatArray | Halves:
+        """As it is sent: a late answer says no more than how far it has come from where it began."""
+        end = self._start + np.float32(moved)
+        return Rounding(5, np.float32).halved(end, self._start) if order.halves else end
 
-def answer(weights: FloatArray, *, loss: float, machine: int) -> Answer:
+
+def answer(weights: FloatArray | Halves, *, loss: float, machine: int) -> Answer:
     optimizer = {"steps": np.array(loss)} if machine == 0 else {}
     return Answer(weights, loss=loss, gradient=1.0, moved={"gates": np.full(3, loss)}, optimizer=optimizer)
 
 
+JOB = Job(b"", frozenset(), NAMES, 1, 0.0, 0, None, None, {})
+
+
 def team(script: Sequence[Sequence[tuple[int, int, float]]], local_steps: int = 8) -> tuple[Together, Any, Trainer]:
-    job = Job(b"", frozenset(), NAMES, 1, 0.0, 0, None, None, {})
     rounds, trainer = Scripted(script), Trainer()
-    return Together(rounds, job, trainer, local_steps=local_steps), rounds, trainer  # type: ignore[arg-type]
+    return Together(rounds, JOB, trainer, local_steps=local_steps), rounds, trainer  # type: ignore[arg-type]
+
+
+class Mirrors:
+    """Rounds over machines that keep where they are, as real ones do, and move at random.
+
+    Attributes:
+        busy: machines that no round asks, by its number; they answer the one before late.
+        lost: machines that come back fresh in a round.
+    """
+
+    def __init__(self, count: int, busy: dict[int, int] | None = None, lost: dict[int, int] | None = None) -> None:
+        self.crew, self.number = SimpleNamespace(count=count), 0
+        self.busy, self.lost = busy or {}, lost or {}
+        self.orders: list[Order] = []
+        self.starts: list[list[FloatArray]] = []
+        self._has: dict[int, FloatArray] = {}
+        self._late: list[Heard[Answer]] = []
+        self._roundings = [Rounding(5, np.float32) for _ in range(count)]
+        self._draw = np.random.default_rng(count)
+
+    def begin(self, job: Job) -> None:
+        self._has.clear()
+
+    def take(self, order: Callable[[Asked], Order]) -> list[Heard[Answer]]:
+        self.number += 1
+        heard, self._late = self._late, []
+        for machine, rounding in enumerate(self._roundings):
+            if self.busy.get(self.number) == machine:
+                continue
+            if self.lost.get(self.number) == machine:
+                del self._has[machine]
+            fresh = machine not in self._has
+            made = order(Asked(machine, self.number, fresh, tuple(range(self.crew.count))))
+            assert not (fresh and isinstance(made.weights, Halves))
+            start = placed(made.weights, self._has.get(machine, np.zeros(5, np.float32)))
+            self._has[machine] = start
+            self.orders.append(made)
+            end = self._moved(start, made)
+            told = rounding.halved(end, start) if made.halves else end
+            self._told(made, placed(told, start))
+            said = answer(told, loss=0.0, machine=machine)
+            late = self.busy.get(self.number + 1) == machine
+            (self._late if late else heard).append(Heard(machine, self.number, said))
+        asked = [order.asked.machine for order in self.orders if order.asked.round == self.number]
+        self.starts.append([self._has[machine] for machine in asked])
+        return heard
+
+    def _moved(self, start: FloatArray, order: Order) -> FloatArray:
+        return start + self._draw.normal(size=5).astype(np.float32) / 8
+
+    def _told(self, order: Order, weights: FloatArray) -> None:
+        pass
+
+
+class Solvers(Mirrors):
+    """Machines that each solve ``w A_i w / 2 - b_i w`` with the penalty of their copy."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        roots = self._draw.normal(size=(count, 5, 5))
+        self.a = roots @ roots.transpose(0, 2, 1) / 5 + 0.1 * np.eye(5)
+        self.b = 3 * self._draw.normal(size=(count, 5))
+        self._copies = [Copy(5, np.float32) for _ in range(count)]
+
+    def _moved(self, start: FloatArray, order: Order) -> FloatArray:
+        place, penalty = order.asked.machine, max(order.penalty, 1e-3)
+        copy = self._copies[place]
+        copy.begin(start, order.penalty)
+        towards = self.b[place] + penalty * (start.astype(np.float64) - copy.dual)
+        return np.linalg.solve(self.a[place] + penalty * np.eye(5), towards).astype(np.float32)
+
+    def _told(self, order: Order, weights: FloatArray) -> None:
+        self._copies[order.asked.machine].end(weights)
 
 
 def test_weights_are_sent_in_an_order_of_their_own_and_come_back_in_it() -> None:
@@ -105,5 +188,73 @@ def test_what_the_machines_have_cost_is_said(lost: int) -> None:
     together.retrain(0, [0.1])
     rounds.lost = {1: lost} if lost else {}
     told = together.describe("Retraining")
-    assert told.startswith("Retraining took 1 round over 2 machines, 28 B sent and 96 B received")
+    assert told.startswith("Retraining took 1 round over 2 machines, 28 B sent and 76 B received")
     assert ("machines were lost 1 time" in told) == bool(lost)
+
+
+@pytest.mark.parametrize(("busy", "lost"), [({}, {}), ({4: 1, 8: 2, 11: 0}, {}), ({5: 0}, {6: 2, 13: 1})])
+def test_all_machines_begin_every_round_at_the_same_bits_near_the_mean(
+    busy: dict[int, int], lost: dict[int, int]
+) -> None:
+    rounds, trainer = Mirrors(3, busy, lost), Trainer()
+    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    for number in range(20):
+        mean = packed(trainer.weights, NAMES)  # type: ignore[arg-type]
+        together.retrain(number, [0.1])
+        for start in rounds.starts[number]:
+            np.testing.assert_array_equal(start.view(np.uint32), rounds.starts[number][0].view(np.uint32))
+            np.testing.assert_allclose(start, mean, rtol=0, atol=2.0**-10 if number else 0.0)
+    full = [order.asked for order in rounds.orders if not isinstance(order.weights, Halves)]
+    behind = {(machine, number + 1) for number, machine in busy.items()}
+    expected = {(machine, 1) for machine in range(3)} | behind | {(machine, number) for number, machine in lost.items()}
+    assert {(asked.machine, asked.round) for asked in full} == expected
+
+
+@pytest.mark.parametrize("machines", [2, 4])
+def test_machines_that_exchange_halves_reach_the_optimum_of_the_sum(machines: int) -> None:
+    """While the penalty is balanced, too: what rounding leaves over is scaled as the duals are."""
+    rounds, trainer, pruning = Solvers(machines), Trainer(), SimpleNamespace()
+    together = Together(rounds, replace(JOB, problem=pruning), trainer, local_steps=1)  # type: ignore[arg-type]
+    for number in range(1500):
+        together.retrain(number, [0.1])
+    assert len({order.penalty for order in rounds.orders}) > 3
+    found = packed(trainer.weights, NAMES)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, np.linalg.solve(rounds.a.sum(axis=0), rounds.b.sum(axis=0)), atol=2e-5)
+
+
+def test_nothing_draws_the_copies_together_while_a_network_is_retrained() -> None:
+    rounds, trainer = Mirrors(2), Trainer()
+    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    for number in range(5):
+        together.retrain(number, [0.1])
+    assert {order.penalty for order in rounds.orders} == {0.0}
+
+
+def test_several_machines_exchange_half_of_the_bytes() -> None:
+    rounds = Mirrors(2)
+    together = Together(rounds, JOB, Trainer(), local_steps=1)  # type: ignore[arg-type]
+    together.retrain(0, [0.1])
+    first = together.sent
+    together.retrain(1, [0.1])
+    assert first == 2 * (5 * 4 + 8)  # the weights as they are, and the optimizer's steps
+    assert together.sent == first + 2 * 5 * 2
+
+
+def test_one_machine_is_sent_the_mean_itself() -> None:
+    rounds, trainer = Mirrors(1), Trainer()
+    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    for number in range(5):
+        mean = packed(trainer.weights, NAMES)  # type: ignore[arg-type]
+        together.retrain(number, [0.1])
+        np.testing.assert_array_equal(rounds.starts[number][0], mean)
+    assert not any(isinstance(order.weights, Halves) or order.halves for order in rounds.orders)
+
+
+def test_the_first_round_of_a_driver_that_goes_on_begins_at_the_mean_to_the_bit() -> None:
+    """Its trainer holds what it had saved only by then."""
+    rounds, trainer = Mirrors(2), Trainer()
+    together = Together(rounds, JOB, trainer, local_steps=1)  # type: ignore[arg-type]
+    trainer.weights["a"][:] = 1 / 3
+    together.retrain(0, [0.1])
+    for start in rounds.starts[0]:
+        np.testing.assert_array_equal(start, np.array([0, 1 / 3, 1 / 3, 1 / 3, 1 / 3], np.float32))
