@@ -61,7 +61,7 @@ class Copy(Generic[Number]):
         self.rho = rho
 
     def forget(self) -> None:
-        """Begin as a machine that has just come: without a dual, and without a round before."""
+        """Begin without a dual, and without a round before: as a machine that has just come, and those beside it."""
         self.dual[...] = 0
         self._left = None
 

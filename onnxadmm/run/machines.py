@@ -126,9 +126,10 @@ class Machine:
         """Take the steps of a round."""
         trainer, job, asked = self._trainer, self._task, order.asked
         assert trainer is not None  # a job has begun
-        if asked.fresh:
+        if order.forgets:
             self._copy.forget()
             self._rounding.scale(0.0)
+        if asked.fresh:
             trainer.load(order.optimizer)
         start = placed(order.weights, self._copy.start)
         unpack(start, trainer.weights, job.names)

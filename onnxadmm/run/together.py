@@ -56,6 +56,8 @@ class Order:
         rates: learning rate of each step.
         weights: where all begin, one behind the other; to a machine that took the round before, how far that has moved.
         halves: whether the answer is how far the weights have moved, in half precision.
+        forgets: whether all copies begin without duals: one that is not there has taken its own with it, and those of
+            the others would no longer add up to zero.
         penalty: of leaving the mean of all.
         gate_rho, connection_rho, aims: of pruning, see ``Steps``.
         optimizer: the state it begins with, for a machine that has none.
@@ -66,6 +68,7 @@ class Order:
     rates: tuple[float, ...]
     weights: FloatArray | Halves
     halves: bool
+    forgets: bool
     penalty: float
     gate_rho: float
     connection_rho: float
@@ -121,6 +124,7 @@ class Together:
         self._start: FloatArray | None = None
         self._rounding: Rounding[np.float32] = Rounding(len(self._consensus.mean), np.float32)
         self._rho = 0.0
+        self._forgets = False
         self._told: dict[int, int] = {}
         self.sent = self.received = self.rounds_taken = 0
         rounds.begin(job)
@@ -173,8 +177,10 @@ class Together:
         """Take a round, and leave in the trainer what it has led to; return the answers that were not late."""
         start, moved = self._begun()
         state = {name: np.array(array) for name, array in (aims or {}).items()}
+        present: set[int] = set()
 
         def order(asked: Asked) -> Order:
+            present.update(asked.present)
             follows = not asked.fresh and self._told.get(asked.machine) == asked.round - 1
             self._told[asked.machine] = asked.round
             made = Order(
@@ -183,6 +189,7 @@ class Together:
                 rates=rates,
                 weights=moved if follows else start,
                 halves=self._rounds.crew.count > 1,
+                forgets=self._forgets or asked.fresh,
                 penalty=self._consensus.penalty(len(asked.present)),
                 gate_rho=gate,
                 connection_rho=connection,
@@ -202,6 +209,7 @@ class Together:
             if answer.optimizer:
                 self._trainer.load(answer.optimizer)
         timely = [each.answer for each in heard if each.round == self._rounds.number]
+        self._forgets = len(heard) > len(timely) or len(timely) < len(present)
         # What a late one has moved counts from here, as if its round had begun where this one did.
         self._consensus.gather([placed(each.answer.weights, start) for each in heard], timely[0].gradient)
         unpack(self._consensus.mean, self._trainer.weights, self._names)
@@ -217,6 +225,8 @@ class Together:
         if self._start is None or self._rounds.crew.count == 1:
             self._start = mean
             return mean, mean
+        if self._forgets:
+            self._rounding.scale(0.0)
         moved = self._rounding.halved(mean, self._start)
         if self._consensus.rho > 0:  # as each machine scales its dual
             self._rounding.scale(self._rho / self._consensus.rho)
