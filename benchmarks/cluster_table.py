@@ -118,8 +118,8 @@ def _speed() -> Iterator[str]:
     yield "## Speed\n"
     yield (
         "ResNet-20 with its normalisations restored, an epoch of pruning and one of retraining on the same pictures, "
-        "batches of 128 samples in all. *Rounds* are the seconds from asking the machines to having the mean, *of "
-        "processors* what the busiest machine was given in them, which other work hardly changes; the "
+        "batches of 128 samples in all; each machine is held on a core of its own, batches that it makes ahead included. "
+        "*Rounds* are the seconds from asking the machines to having the mean, *of processors* what the busiest machine was given in them, which other work hardly changes; the "
         "stages hold what the driver alone does as well: the training graphs, and looks at held-out pictures.\n"
     )
     yield "| | in rounds, s | of processors, s | both stages, s | times as fast, rounds | of processors | stages |"
@@ -146,7 +146,7 @@ def _quality() -> Iterator[str]:
     yield "## Quality\n"
     yield (
         "LeNet-5 at a tenth of its parameters, 3,000 images of MNIST, 4 epochs of pruning and 10 of retraining; test "
-        "accuracy of the 10,000 test images for three seeds. `local:1` is equal to no cluster to the bit, which is a "
+        "accuracy of the 10,000 test images for five seeds. `local:1` is equal to no cluster to the bit, which is a "
         "test.\n"
     )
     yield from _accuracies([("no cluster" if name == "alone" else f"`local:{name}`", cells) for name, cells in rows])
@@ -172,7 +172,7 @@ def _kills() -> Iterator[str]:
     missing = [sum(each["answers"][place] < 4 for place in range(len(each["answers"]))) for each in killed]
     yield (
         f"Four machines, of which one is killed with SIGKILL at random moments, {', '.join(map(str, counts))} times in "
-        f"the three runs ({', '.join(map(str, lost))} were noticed as lost: one killed again before it was back is "
+        f"the runs ({', '.join(map(str, lost))} were noticed as lost: one killed again before it was back is "
         "lost once). Every run took all its rounds "
         f"({', '.join(f'{one} of {other}' for one, other in rounds)}), {', '.join(map(str, missing))} of them with "
         "fewer than four answers, and nothing had to be begun again.\n"
