@@ -118,9 +118,10 @@ def _speed() -> Iterator[str]:
     yield "## Speed\n"
     yield (
         "ResNet-20 with its normalisations restored, an epoch of pruning and one of retraining on the same pictures, "
-        "batches of 128 samples in all; each machine is held on a core of its own, batches that it makes ahead included. "
-        "*Rounds* are the seconds from asking the machines to having the mean, *of processors* what the busiest machine was given in them, which other work hardly changes; the "
-        "stages hold what the driver alone does as well: the training graphs, and looks at held-out pictures.\n"
+        "batches of 128 samples in all; each machine is held on a core of its own, with the batches that it makes "
+        "ahead. *Rounds* are the seconds from asking the machines to having the mean, *of processors* what the busiest "
+        "machine was given in them, which other work hardly changes; the stages hold what the driver alone does as "
+        "well: the training graphs, and looks at held-out pictures.\n"
     )
     yield "| | in rounds, s | of processors, s | both stages, s | times as fast, rounds | of processors | stages |"
     yield "|---|---|---|---|---|---|---|"
