@@ -101,6 +101,11 @@ class Together:
     Pruning draws the copies together. Retraining takes the mean of copies that nothing draws: its constraint is
     settled, all parts of the data are alike, and a penalty is in the way of long rounds.
 
+    While units are chosen ``n`` machines step further by the root of ``n``. Adam divides by the root of the mean square
+    of a gradient, most of which is noise (Malladi et al., "On the SDEs and scaling rules for adaptive gradient
+    algorithms", 2022), and of one n-th of a batch that is larger by the root of ``n``: their mean would move less than
+    one machine.
+
     Args:
         rounds: over the machines.
         job: what they begin.
@@ -132,7 +137,8 @@ class Together:
     def prune(self, steps: Steps[Batch], now: Moment) -> float:
         """Take the steps of an iteration; return the sum of their losses, as one machine would."""
         total, first = 0.0, now.steps_after - len(now.learning_rates)
-        for rates in self._cut(now.learning_rates):
+        further = self._rounds.crew.count**0.5
+        for rates in self._cut([further * rate for rate in now.learning_rates]):
             heard = self._round(first, rates, gate=now.gate_rho, connection=now.connection_rho, aims=steps.aims())
             moved = [answer.moved for answer in heard]
             steps.place({name: np.mean([each[name] for each in moved], axis=0) for name in moved[0]})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onnxadmm.admm.schedule import Moment
 from onnxadmm.cluster.consensus import Copy
 from onnxadmm.cluster.halves import Halves, Rounding
 from onnxadmm.cluster.rounds import Asked, Heard
@@ -169,6 +170,22 @@ def test_the_trainer_holds_the_mean_and_the_optimizer_of_the_first_machine() -> 
     assert trainer.steps == 1.0
     assert rounds.orders[0].rates == (0.1,) * 5
     assert rounds.orders[0].optimizer.keys() == {"steps"}
+
+
+@pytest.mark.parametrize("machines", [1, 2, 4])
+def test_machines_step_further_while_units_are_chosen_as_their_gradients_are_noisier(machines: int) -> None:
+    rounds, placed_gates = Mirrors(machines), []
+    together = Together(rounds, JOB, Trainer(), local_steps=2)  # type: ignore[arg-type]
+    steps = SimpleNamespace(aims=dict, place=placed_gates.append)
+    now = Moment((0.1, 0.2, 0.3), 10, gate_rho=1.0, connection_rho=2.0, budget=3.0, connection_share=1.0)
+    together.prune(steps, now)  # type: ignore[arg-type]
+    of_first = [order for order in rounds.orders if order.asked.machine == 0]
+    assert [order.first for order in of_first] == [7, 8]
+    rates = np.array([rate for order in of_first for rate in order.rates])
+    np.testing.assert_allclose(rates, np.array([0.1, 0.2, 0.3]) * machines**0.5, rtol=1e-12)
+    assert len(placed_gates) == 2
+    together.retrain(10, [0.1])
+    assert rounds.orders[-1].rates == (0.1,)
 
 
 def test_a_late_answer_counts_from_where_the_mean_is_now_and_its_loss_does_not() -> None:
