@@ -11,7 +11,7 @@ import pickle
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -26,7 +26,7 @@ from onnxadmm.errors import DataError, OnnxAdmmError, OptionError, WorkerError
 _PATIENCE: Final = 5.0
 #: Seconds within which every machine has to be there.
 _GREETING: Final = 60.0
-#: How many threads numpy takes for a product; it reads that when it is loaded, which an actor does after it was made.
+#: How many threads numpy takes for a product, which it reads when it is loaded.
 _THREADS: Final = "OMP_NUM_THREADS"
 
 
@@ -77,13 +77,9 @@ class _Unknown:
 class _Host:
     """The actor. Whatever is wrong is answered and not raised, so that an error of a call is always a lost machine."""
 
-    def __init__(self, folder: str, variables: Mapping[str, str | None]) -> None:
+    def __init__(self, folder: str) -> None:
         with suppress(OSError):  # relative paths are those of the driver, where there is such a folder
             os.chdir(folder)
-        for name, value in variables.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
         self._member: Member | None = None
         self._opened = self._begun = b""
 
@@ -155,11 +151,8 @@ class RayCrew:
         if self._started:
             with _signals_as_they_are():
                 _join(ray, self._address, self._where)
-        # Ray gives an actor of one core one thread for numpy, whose sums then end in other bits than the driver's.
-        variables = {} if self._address.local is None else {_THREADS: os.environ.get(_THREADS)}
-        here = os.getcwd(), variables
         try:
-            self._actors = [ray.remote(_Host).options(**options).remote(*here) for options in self._places()]
+            self._actors = [ray.remote(_Host).options(**options).remote(os.getcwd()) for options in self._places()]
             self._greet()
         except BaseException:
             self._leave()
@@ -256,7 +249,10 @@ class RayCrew:
         if self._address.local is not None:
             # Of a cluster that runs already, whoever started it says how many cores there are.
             cores = {"num_cpus": 1} if self._started else {"num_cpus": 0}
-            return [{**always, **cores}] * self._address.local
+            # Ray gives an actor of one core one thread for numpy, whose sums then end in other bits than the driver's;
+            # what is empty is taken for unset.
+            variables = {"env_vars": {_THREADS: os.environ.get(_THREADS, "")}}
+            return [{**always, **cores, "runtime_env": variables}] * self._address.local
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
