@@ -139,7 +139,7 @@ def compared(cell: Cell, asked: argparse.Namespace, folder: Path) -> dict[str, A
     report = said(command)
     took = time.perf_counter() - begin
     stages = {stage["name"]: stage["seconds"] for stage in report["stages"]}
-    return {"command": _named(estimate["command"], folder, asked), "estimate": estimate, "took": took, "stages": stages}
+    return {"command": estimate["command"], "estimate": estimate, "took": took, "stages": stages}
 
 
 def planned(name: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def planned(name: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any
     with seen(given.arguments, questions[-1], folder=folder, tell=SILENT, started=1.0) as found:
         answers = [answer(found, question) for question in questions]
     return {
-        "command": _named(answers[0].command, folder, asked),
+        "command": answers[0].command,
         "estimate": {**encode(answers[0]), "seconds": answers[0].seconds},
         "elsewhere": [{**encode(each), "seconds": each.seconds} for each in answers[1:]],
     }
@@ -202,21 +202,16 @@ def weigh(model: Path, accumulate: int) -> dict[str, int]:
         return {**found, "peak_bytes": gauge.peak()}
 
 
-def _named(command: str, folder: Path, asked: argparse.Namespace) -> str:
-    """A command without the folders of this machine."""
-    for path, name in ((folder, "FOLDER"), (asked.models, "MODELS"), (ROOT / "benchmarks", "benchmarks")):
-        command = command.replace(str(path), name)
-    return command
-
-
-def measured(name: str, measure: Callable[[Path], Mapping[str, Any]]) -> None:
-    """Measure what was not measured before, and write its file."""
+def measured(name: str, measure: Callable[[Path], Mapping[str, Any]], models: Path) -> None:
+    """Measure what was not measured before, and write its file, without the folders of this machine."""
     path = RESULTS / f"{name}.json"
     if path.exists():
         return
     with tempfile.TemporaryDirectory() as place:
-        result = {**measure(Path(place)), "machine": asdict(this_machine())}
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({**measure(Path(place)), "machine": asdict(this_machine())}, indent=1)
+    for folder, called in ((place, "FOLDER"), (models, "MODELS"), (ROOT / "benchmarks", "benchmarks")):
+        text = text.replace(str(folder), called)
+    path.write_text(text + "\n", encoding="utf-8")
     print(f"{name}: measured", flush=True)
 
 
@@ -240,7 +235,7 @@ def main() -> int:
     queue["memory"] = lambda folder: weighed(asked)
     for name, measure in queue.items():
         if asked.only in (None, name):
-            measured(name, measure)
+            measured(name, measure, asked.models)
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
     PAGE.write_text(render(found), encoding="utf-8")
     text = SCALE.read_text(encoding="utf-8")
