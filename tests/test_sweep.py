@@ -175,6 +175,16 @@ def test_an_error_in_a_process_is_the_error_of_the_sweep(
     assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8", "0.6"]
 
 
+def refused(asked: dict[str, Any], told: str, digits: DemoFiles, folder: Path) -> None:
+    """A sweep is refused with these words, and nothing is written; it is calibrated where it has no data."""
+    model = oa.load(digits.model) if asked.pop("model", False) else digits.model
+    if "data" not in asked:
+        asked.setdefault("calibrate", "none")
+    with pytest.raises(OptionError, match=told):
+        oa.sweep(model, out=folder / "out", **asked)
+    assert not (folder / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -196,12 +206,7 @@ def test_processes_that_are_of_no_use_are_refused(
     given: dict[str, Any], told: str, digits: DemoFiles, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"amounts": {"macs": [0.8, 0.6]}, "jobs": 2, "bench": False, **given}
-    model = oa.load(digits.model) if asked.pop("model", False) else digits.model
-    if "data" not in asked:
-        asked.setdefault("calibrate", "none")
-    with pytest.raises(OptionError, match=told):
-        oa.sweep(model, out=tmp_path / "out", **asked)
-    assert not (tmp_path / "out").exists()
+    refused(asked, told, digits, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -220,12 +225,7 @@ def test_machines_that_are_of_no_use_are_refused(
     given: dict[str, Any], told: str, digits: DemoFiles, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"amounts": {"macs": [0.8, 0.6]}, "bench": False, "recipe": {"cluster": "local:2"}, **given}
-    model = oa.load(digits.model) if asked.pop("model", False) else digits.model
-    if "data" not in asked:
-        asked.setdefault("calibrate", "none")
-    with pytest.raises(OptionError, match=told):
-        oa.sweep(model, out=tmp_path / "out", **asked)
-    assert not (tmp_path / "out").exists()
+    refused(asked, told, digits, tmp_path)
 
 
 @pytest.mark.slow

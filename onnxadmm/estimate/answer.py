@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -245,7 +246,7 @@ class _Answer:
         answers = 0 if training.preprocessing.cache else self._answer_numbers * np.dtype(np.float32).itemsize
         return round(missing * (sum(stored) + answers))
 
-    @property
+    @cached_property
     def _answer_numbers(self) -> int:
         """Numbers that the teacher says of a sample, where they are kept; 0 where they are not."""
         training = self.seen.run.training

@@ -76,7 +76,7 @@ def reading_of(training: Training) -> Reading:
         student = training.teacher.apart()
         begin = time.perf_counter()
         student.label(batch)
-        teacher = (time.perf_counter() - begin) * training.recipe.beside(usable_cores())
+        teacher = (time.perf_counter() - begin) * training.beside
     return Reading(seconds, teacher, training.samples.decodes)
 
 

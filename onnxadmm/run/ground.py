@@ -114,10 +114,15 @@ class Ground:
             data,
             loss=self.loss,
             threads=self.recipe.threads,
-            beside=self.recipe.beside(usable_cores()),
+            beside=self.beside,
             teacher=teacher,
             figure=figure,
         )
+
+    @property
+    def beside(self) -> int:
+        """Parts of the samples that run at the same time where no gradient is taken."""
+        return self.recipe.beside(usable_cores())
 
     def predictor(self, model: Model) -> Predictor:
         """Return what runs a model, as it trains, outside of training."""
@@ -125,7 +130,7 @@ class Ground:
             self.shown(model),
             task=self.loss.task,
             threads=self.recipe.threads,
-            beside=self.recipe.beside(usable_cores()),
+            beside=self.beside,
         )
 
     def shown(self, model: Model) -> Model:

@@ -17,7 +17,6 @@ from onnxadmm.report.variants import floats_in_words
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
 from onnxadmm.run.variants import Variant, as_written
-from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.evaluate import Teacher
 
@@ -80,7 +79,7 @@ def _taught_by(training: Training, model: Model) -> Training:
     """The same data, with a model as the only teacher: where there are no labels, its answers are the right ones."""
     loss = replace(training.loss, distillation=1.0)
     recipe = training.recipe
-    teacher = Teacher(training.shown(model), loss=loss, threads=recipe.threads, beside=recipe.beside(usable_cores()))
+    teacher = Teacher(training.shown(model), loss=loss, threads=recipe.threads, beside=training.beside)
     return replace(training, loss=loss, teacher=teacher)
 
 

@@ -29,6 +29,20 @@ def expected_loss() -> float:
     return float(-np.log(powers[np.arange(23), Y] / powers.sum(axis=1)).mean())
 
 
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of how many samples each run is."""
+    found: list[int] = []
+    honest = Predictor._run
+
+    def watched(self: Predictor, inputs: dict[str, Array], count: int) -> Array:
+        found.append(count)
+        return honest(self, inputs, count)
+
+    monkeypatch.setattr(Predictor, "_run", watched)
+    return found
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
 def test_metrics_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     metrics = evaluate(mlp(), data_of(), loss=Loss(), batch_size=batch_size)
@@ -45,15 +59,7 @@ def test_model_of_fixed_batch_is_padded_and_counts_every_sample_once(fixed: int)
     assert metrics.loss == pytest.approx(expected_loss(), rel=1e-5)
 
 
-def test_large_samples_are_run_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: list[int] = []
-    honest = Predictor._run
-
-    def watched(self: Predictor, inputs: dict[str, Array], count: int) -> Array:
-        counts.append(count)
-        return honest(self, inputs, count)
-
-    monkeypatch.setattr(Predictor, "_run", watched)
+def test_large_samples_are_run_some_at_a_time(monkeypatch: pytest.MonkeyPatch, counts: list[int]) -> None:
     monkeypatch.setattr("onnxadmm.train.evaluate._PART_BYTES", 5 * 6 * 4)  # five samples of six numbers
     metrics = evaluate(mlp(), data_of(), loss=Loss())
     assert counts == [5, 5, 5, 5, 3]
@@ -89,15 +95,9 @@ def test_answers_do_not_depend_on_how_many_parts_run_at_a_time(
     np.testing.assert_allclose(found, LOGITS, atol=1e-5)
 
 
-def test_what_runs_at_a_time_is_together_no_larger_than_one_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: list[int] = []
-    honest = Predictor._run
-
-    def watched(self: Predictor, inputs: dict[str, Array], count: int) -> Array:
-        counts.append(count)
-        return honest(self, inputs, count)
-
-    monkeypatch.setattr(Predictor, "_run", watched)
+def test_what_runs_at_a_time_is_together_no_larger_than_one_part_alone(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int]
+) -> None:
     monkeypatch.setattr("onnxadmm.train.evaluate._PART_BYTES", 6 * 6 * 4)  # six samples of six numbers
     Predictor(mlp(), task=Task.CROSS_ENTROPY, beside=2).logits({"x": X})
     assert sorted(counts) == [2, 3, 3, 3, 3, 3, 3, 3]
