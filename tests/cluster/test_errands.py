@@ -1,7 +1,6 @@
 """Errands over machines that fail, die and come back, on a clock that the test moves."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,16 +9,11 @@ from onnxadmm.cluster import errands as room
 from onnxadmm.cluster.errands import Errands
 from onnxadmm.cluster.rounds import LostError
 from onnxadmm.errors import BudgetError, OnnxAdmmError, WorkerError
+from tests.cluster.staged import Clockwork, Ticket
 
 
 @dataclass
-class Ticket:
-    at: float
-    answer: object
-
-
-@dataclass
-class Staged:
+class Staged(Clockwork):
     """A crew to whom an errand is the number of seconds that it takes.
 
     Attributes:
@@ -33,7 +27,6 @@ class Staged:
     back: float = 0.0
     never: bool = False
     refuses: dict[float, OnnxAdmmError] = field(default_factory=dict)
-    now: float = 0.0
     asked: list[tuple[int, float]] = field(default_factory=list)
     ready: set[int] = field(default_factory=set)
     before: set[int] = field(default_factory=set)
@@ -55,17 +48,10 @@ class Staged:
             return Ticket(self.now + order / 2, LostError("killed"))
         return Ticket(self.now + order, self.refuses.get(order, f"{machine}:{order:g}"))
 
-    def wait(self, tickets: Sequence[object], seconds: float) -> list[object]:
-        first = min((ticket.at for ticket in tickets if isinstance(ticket, Ticket)), default=self.now + seconds)
-        self.now = max(self.now, min(first, self.now + seconds))
-        return [ticket for ticket in tickets if isinstance(ticket, Ticket) and ticket.at <= self.now]
-
     def result(self, ticket: object) -> str | None:
-        assert isinstance(ticket, Ticket)
-        if isinstance(ticket.answer, Exception):
-            raise ticket.answer
-        assert ticket.answer is None or isinstance(ticket.answer, str)
-        return ticket.answer
+        answer = super().result(ticket)
+        assert answer is None or isinstance(answer, str)
+        return answer
 
 
 def done(crew: Staged, orders: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[dict[int, str], list[str]]:

@@ -1,6 +1,6 @@
 """Rounds over machines that are late, die and come back, on a clock that the test moves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,18 +8,11 @@ import pytest
 from onnxadmm.cluster import rounds as room
 from onnxadmm.cluster.rounds import DELAY, Asked, LostError, Rounds
 from onnxadmm.errors import DataError, OnnxAdmmError
+from tests.cluster.staged import Clockwork, Ticket
 
 
 @dataclass
-class Ticket:
-    """Done at a time, with an answer or an error."""
-
-    at: float
-    answer: object
-
-
-@dataclass
-class Staged:
+class Staged(Clockwork):
     """A crew whose machines take as long, and die when, they are told.
 
     Attributes:
@@ -33,7 +26,6 @@ class Staged:
     opening: float = 0.0
     refuses: dict[int, OnnxAdmmError] = field(default_factory=dict)
     slow: dict[tuple[int, int], float] = field(default_factory=dict)
-    now: float = 0.0
     asked: list[Asked] = field(default_factory=list)
     died: set[int] = field(default_factory=set)
 
@@ -55,17 +47,6 @@ class Staged:
         return Ticket(
             self.now + self.slow.get((machine, order.round), self.seconds[machine]), f"{machine}:{order.round}"
         )
-
-    def wait(self, tickets: Sequence[object], seconds: float) -> list[object]:
-        first = min((ticket.at for ticket in tickets if isinstance(ticket, Ticket)), default=self.now + seconds)
-        self.now = max(self.now, min(first, self.now + seconds))
-        return [ticket for ticket in tickets if isinstance(ticket, Ticket) and ticket.at <= self.now]
-
-    def result(self, ticket: object) -> object | None:
-        assert isinstance(ticket, Ticket)
-        if isinstance(ticket.answer, Exception):
-            raise ticket.answer
-        return ticket.answer
 
 
 Stage = Callable[..., tuple[Staged, "Rounds[object, Asked, object]", list[str]]]
