@@ -14,6 +14,8 @@ TITLES: Final = {
     "cifarnet": "A VGG-like network on CIFAR-10",
     "mobilenetv2": "A MobileNetV2 for 32 x 32 pictures on CIFAR-10",
     "lenet5": "LeNet-5 on MNIST",
+    "lenet5-whole": "LeNet-5 on MNIST, all images and the default epochs",
+    "resnet20-whole": "ResNet-20 on CIFAR-10, all images and the default epochs",
 }
 Cells = Sequence[Mapping[str, Any]]
 
@@ -24,16 +26,17 @@ def render(cells: Cells, methods: Mapping[str, Method]) -> str:
         "# What is left of accuracy, method by method",
         "",
         "Every method has the same training images, teacher, optimiser and number of steps: what one does not spend "
-        "on choosing units, its small network is retrained for. Held-out images choose among two retraining "
-        "rates and all states; accuracy is that of the whole test set. The mean over the seeds stands first, the range "
-        "behind it.",
+        "on choosing units, its small network is retrained for. Held-out images choose among two retraining rates "
+        "(of ResNet-20 with all images there is one) and all states; accuracy is that of the whole test set. The mean "
+        "over the seeds stands first, the range behind it.",
     ]
     for network, title in TITLES.items():
         own = sorted((cell for cell in cells if cell["cell"]["network"] == network), key=_share, reverse=True)
         for share, group in groupby(own, key=_share):
             here = list(group)
-            kind = "parameters" if network == "lenet5" else "MACs"
-            lines += ["", f"## {title}, {100 * share:g} % of the {kind}", "", *_table(here, methods)]
+            kind = "parameters" if network.startswith("lenet5") else "MACs"
+            amount = f"{100 * share:g} % of the" if share <= 1 else f"{share:,.0f}"
+            lines += ["", f"## {title}, {amount} {kind}", "", *_table(here, methods)]
     machines = sorted({f"{cell['machine']['cpu']}, {cell['machine']['simd']}" for cell in cells})
     lines += ["", f"Measured on {'; '.join(machines)}, shared with other work, by `python -m benchmarks.quality`."]
     return "\n".join(lines) + "\n"
