@@ -26,21 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import runs
-from benchmarks.calibration import CIFAR, Images, prepared
-from benchmarks.calibration import Network as Pictured
+from benchmarks.pictured import CIFAR, ROOT, Images, Network, classes, path_of, sizes
 from benchmarks.quality_methods import METHODS, Method
 from benchmarks.quality_table import PAGE, render
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.model import Model
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import budget_of
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
-from onnxadmm.surgery import find_groups
-from onnxadmm.units.cost import Cost
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "quality"
 #: Retraining rates that held-out data choose from, for every method by itself.
 RATES: Final = (1e-3, 3e-3)
@@ -61,7 +56,7 @@ class Setting:
         methods: that are measured.
     """
 
-    pictured: Pictured
+    pictured: Network
     shares: tuple[float, ...]
     samples: int
     epochs: tuple[int | None, int | None]
@@ -73,16 +68,16 @@ class Setting:
 
 SETTINGS: Final = {
     "resnet20": Setting(
-        Pictured("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (2, 4), 64, "flip,crop2"
+        Network("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "mobilenetv2": Setting(
-        Pictured("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
+        Network("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "cifarnet": Setting(
-        Pictured("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
+        Network("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "lenet5": Setting(
-        Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
+        Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
         (0.02, 0.05),
         20_000,
         (4, 4),
@@ -90,7 +85,7 @@ SETTINGS: Final = {
         "",
     ),
     "lenet5-whole": Setting(
-        Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
+        Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
         (4136, 0.05),
         60_000,
         (None, None),
@@ -100,7 +95,7 @@ SETTINGS: Final = {
         methods=("calibrated", "default", "onnxsim", "magnitude", "uniform"),
     ),
     "resnet20-whole": Setting(
-        Pictured("resnet20.onnx", "cifar", *CIFAR, "macs", {}),
+        Network("resnet20.onnx", "cifar", *CIFAR, "macs", {}),
         (0.33, 0.5, 0.2),
         50_000,
         (None, None),
@@ -206,33 +201,21 @@ def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArr
         if found > best[0] or rate is None:
             best, rate, seconds = (found, result), each, time.perf_counter() - begun
     network = SETTINGS[cell.network].pictured
-    before, after = (classes(model, network, images) for model in (run.model, best[1]))
+    before, after = (classes(model, network, images, threads=1) for model in (run.model, best[1]))
     _, labels = images.all(network.data, "test")
-    sizes = [_sizes(model) for model in (run.model, best[1])]
+    counts = [sizes(model) for model in (run.model, best[1])]
     pruning = training.recipe.settings(steps_per_epoch=training.steps_per_epoch).epochs if method.trains else 0
     outcome = Result(
         cell,
         accuracy=(float((before == labels).mean()), float((after == labels).mean())),
         held_out=(cut, best[0]),
-        macs=(sizes[0][0], sizes[1][0]),
-        parameters=(sizes[0][1], sizes[1][1]),
+        macs=(counts[0][0], counts[1][0]),
+        parameters=(counts[0][1], counts[1][1]),
         epochs=(pruning, whole if method.retrains else 0),
         rate=rate,
         seconds=(chosen - begin, seconds),
     )
     return outcome, after
-
-
-def classes(model: Model, network: Pictured, images: Images) -> NDArray[np.uint8]:
-    """The class that a model gives every test image, uint8 ``[n]``."""
-    pictures, labels = images.all(network.data, "test")
-    found = np.empty(len(labels), np.uint8)
-    with open_session(model, threads=1) as session:
-        for start in range(0, len(labels), 500):
-            part = slice(start, start + 500)
-            outputs = session.run({session.inputs[0]: prepared(network, pictures[part])})
-            found[part] = next(iter(outputs.values())).argmax(axis=1)
-    return found
 
 
 def _retraining(setting: Setting, method: Method) -> int | None:
@@ -245,11 +228,6 @@ def _held_out(run: Compression, model: Model) -> float:
     found = run.training.metrics(model, run.training.held_out).accuracy
     assert found is not None
     return found
-
-
-def _sizes(model: Model) -> tuple[int, int]:
-    units = find_groups(model)
-    return round(Cost(units, "macs").dense()), round(Cost(units, "params").dense())
 
 
 def main() -> int:
@@ -271,8 +249,7 @@ def main() -> int:
             pictured = SETTINGS[cell.network].pictured
             if pictured.data == "cifar" and given.cifar is None:
                 continue
-            own = ROOT / "benchmarks" / "models" / pictured.file
-            run = begin(cell, images, own if own.exists() else given.models / pictured.file)
+            run = begin(cell, images, path_of(pictured, given.models))
             result, found = measure(cell, run, images)
             np.savez_compressed(path.with_suffix(".npz"), classes=found)
             path.write_text(json.dumps(asdict(result), indent=2) + "\n")
