@@ -7,6 +7,7 @@ import typer
 
 from onnxadmm.cli.options import (
     CustomOpsOption,
+    FeaturesOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -16,7 +17,7 @@ from onnxadmm.cli.options import (
     RulesOption,
     read_shapes,
 )
-from onnxadmm.console import print_json, stdout_console
+from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
 from onnxadmm.files import refuse_existing, refuse_input
 
 
@@ -24,6 +25,7 @@ def run(
     model: ModelArgument,
     ignore: IgnoreOption = None,
     inexact: InexactOption = False,
+    features: FeaturesOption = False,
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
@@ -35,14 +37,22 @@ def run(
     """Print the groups that may shrink, and what locks the others."""
     from onnxadmm.report.inspection import inspect_units, inspection_view
     from onnxadmm.surgery import find_groups
+    from onnxadmm.units.columns import about_columns
 
     for path in (svg, html):
         if path is not None:
             refuse_input(path, model)
             refuse_existing(path, force=force)
     units = find_groups(
-        model, inexact=inexact, ignore=ignore or (), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ()
+        model,
+        inexact=inexact,
+        features=features,
+        ignore=ignore or (),
+        input_shapes=read_shapes(input_shape),
+        custom_ops=custom_ops or (),
     )
+    if features:
+        print_line(about_columns(units), stderr_console())
     inspection = inspect_units(model.name, units)
     if svg is not None or html is not None:
         from onnxadmm.report.writer import write_text
