@@ -14,6 +14,7 @@ from onnxadmm.operators.table import find
 from onnxadmm.rules.analyse import analyse
 from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.flattening import flattens
+from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.units import Units, find_units
 
 _PRODUCTS: Final = ("Gemm", "FusedGemm", "MatMul")
@@ -29,8 +30,9 @@ _NOTHING: Final = (
 def with_columns(model: Model, *, features: bool = True, inexact: bool = False) -> Model:
     """Return a model with a Gather of all columns behind every flattening whose columns products read.
 
-    There they can be taken out one by one: ``find_units`` with ``features`` has a unit for each. A flattening whose
-    columns have to stay is left alone, and one that has such a Gather needs no other.
+    There they can be taken out one by one: ``find_units`` with ``features`` has a unit for each. A flattening is left
+    alone whose columns have to stay, or whose channels may go and could not follow their columns, since something else
+    reads them. One that has such a Gather needs no other.
 
     Args:
         model: any model; it is not changed.
@@ -49,9 +51,10 @@ def with_columns(model: Model, *, features: bool = True, inexact: bool = False) 
         facts = analyse(inline(model), inexact=inexact)
         result = clone(model)
         picks = list(_picks(result, facts))
-        while picks:
+        before = find_units(model, inexact=inexact) if picks else None
+        while before is not None and picks:
             units = find_units(result, inexact=inexact, features=True)
-            useless = [pick for pick in picks if not _may_go(pick, units)]
+            useless = [pick for pick in picks if not _may_go(pick, units) or _keeps_channels(pick, units, before)]
             if not useless:
                 return result
             for pick in useless:
@@ -114,8 +117,19 @@ def _is_read(facts: Facts, node: onnx_ir.Node, place: int, rank: int) -> bool:
 
 
 def _may_go(pick: onnx_ir.Node, units: Units) -> bool:
-    axes = units.axes.get(pick.outputs[0].name or "", ())
-    return any(axis is not None and bool((axis >= 0).any()) for axis in axes[-1:])
+    axis = _last_axis(units, pick.outputs[0])
+    return axis is not None and bool((axis >= 0).any())
+
+
+def _keeps_channels(pick: onnx_ir.Node, units: Units, before: Units) -> bool:
+    """Tell whether channels that could go before can neither go nor follow their columns."""
+    free, follow = _last_axis(before, pick.inputs[0]), _last_axis(units, pick.inputs[0])
+    return free is not None and bool((free[follow < 0] >= 0).any() if follow is not None else (free >= 0).any())
+
+
+def _last_axis(units: Units, value: onnx_ir.Value | None) -> LabelArray | None:
+    axes = units.axes.get("" if value is None else value.name or "", ())
+    return axes[-1] if axes else None
 
 
 def _take_out(model: Model, pick: onnx_ir.Node) -> None:
