@@ -65,7 +65,7 @@ def analyse(ready: Model, given: Model, choices: Choices, ending: Ending, journa
         notes=journal.notes,
     )
     if choices.features:
-        journal.notes.append(about_columns(units))
+        journal.say(about_columns(units))
     cut = {name for name, axes in units.axes.items() if any(axis is not None for axis in axes)}
     written_out = inline(ready, cut=cut)  # trained weights travel back by name, those of functions too
     journal.notes += about_written_out(ready, written_out)

@@ -332,7 +332,7 @@ def _groups(outcome: Outcome) -> list[GroupLine]:
                 lock.layers,
                 lock.count,
                 lock.count - gone.get(lock.name, 0),
-                lock.reason,
+                None if lock.name in gone else lock.reason,  # channels that followed their columns have shrunk
                 feeds[lock.name],
             )
             for lock in outcome.units.locked
