@@ -23,7 +23,7 @@ _PASSING: Final = ("BatchNormalization", "QuantizeLinear", "DequantizeLinear", "
 #: What ``about_columns`` says where there is nothing of the kind.
 _NOTHING: Final = (
     "--features changes nothing: no product reads columns behind a Flatten or a Reshape that merges channels with "
-    "places, or all of them must stay."
+    "places, or all of them must stay, or something else reads these channels too."
 )
 
 
