@@ -312,6 +312,9 @@ def test_heads_side_by_side_are_no_flattening() -> None:
     }"""
     model = load(parse_sample(text))
     assert with_columns(model) is model
+    picked = parse_sample(text.replace("y = MatMul (j", "g = Gather <axis: int = 2> (j, columns)\ny = MatMul (g"))
+    picked.graph.initializer.append(numpy_helper.from_array(np.arange(8), "columns"))
+    assert not find_units(load(picked), features=True).columns
 
 
 def test_a_channel_stays_with_a_column_that_must() -> None:
@@ -393,6 +396,17 @@ def test_columns_that_must_stay_leave_the_channels_free() -> None:
     }}"""
     locked = load(parse_sample(HEAD + text))
     assert with_columns(locked) is locked
+    text = f"""{CONV}, float[128,96] W2, float[96,3] W3> {{
+        h = Conv <strides: ints = [2, 2], pads: ints = [1, 1, 1, 1]> (x, W1, B1)
+        f = Flatten (h)
+        k = Flatten (x)
+        m = MatMul (k, W2)
+        s = Softmax (m)
+        p = Mul (f, s)
+        y = MatMul (p, W3)
+    }}"""
+    tied = with_columns(load(parse_sample(HEAD + text)))
+    assert gathers(tied) == ["k_columns"]
 
 
 def test_random_networks_of_all_operators_hold_all_laws(networks: int) -> None:
