@@ -17,7 +17,7 @@ from onnxadmm.cli.options import (
     RulesOption,
     read_shapes,
 )
-from onnxadmm.console import print_json, print_line, stderr_console, stdout_console
+from onnxadmm.console import print_json, stdout_console
 from onnxadmm.files import refuse_existing, refuse_input
 
 
@@ -37,7 +37,6 @@ def run(
     """Print the groups that may shrink, and what locks the others."""
     from onnxadmm.report.inspection import inspect_units, inspection_view
     from onnxadmm.surgery import find_groups
-    from onnxadmm.units.columns import about_columns
 
     for path in (svg, html):
         if path is not None:
@@ -51,9 +50,7 @@ def run(
         input_shapes=read_shapes(input_shape),
         custom_ops=custom_ops or (),
     )
-    if features:
-        print_line(about_columns(units), stderr_console())
-    inspection = inspect_units(model.name, units)
+    inspection = inspect_units(model.name, units, features=features)
     if svg is not None or html is not None:
         from onnxadmm.report.writer import write_text
 
