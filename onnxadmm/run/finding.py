@@ -90,7 +90,8 @@ def state(
     problem = state_problem(
         ready, units, choices.goal, choices.limits, targets=choices.targets, file=file, latency=latency
     )
-    refuse_unreachable(problem)
+    # Channels follow single columns: the fewest columns are met however they are spread over the channels.
+    refuse_unreachable(problem, score=units.followers.spread(units.count))
     return problem
 
 

@@ -62,6 +62,19 @@ class Followers:
             start += count
         return found
 
+    def spread(self, count: int) -> NDArray[np.float64]:
+        """Return a score of the ``count`` units by which those that stay keep as many followers as so many can.
+
+        It falls from the first unit of each follower to the last: float64 ``[count]``, not negative, 0 where nothing
+        follows.
+        """
+        found = np.zeros(count)
+        order = np.lexsort((self.leaders, self.followers))
+        followers = self.followers[order]
+        places = np.arange(order.size) - np.searchsorted(followers, followers)
+        np.maximum.at(found, self.leaders[order], order.size - places)
+        return found
+
     def marginal(self, keep: KeepArray, costs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what each unit adds, with the followers that stay for it alone: float64 ``[units]``.
 

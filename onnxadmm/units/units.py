@@ -95,7 +95,7 @@ class Units:
         locked: the groups that may not.
         readers: the weight slices whose zeros hide a unit.
         gates: the sums over activations that see a unit as well, and have to be given zeros.
-        writers: the weight slices that produce a unit.
+        writers: the weight slices that produce a unit, or a follower.
         zero_points: for a quantised weight, which number stands for zero.
         axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis. Numbers from
             ``count`` on are those of ``followers``.
@@ -273,7 +273,7 @@ class _Numbering:
         roots = self._facts.labels.roots(np.arange(self._facts.labels.count, dtype=np.int64))
         number = self._units[roots]
         followers, with_followers = number_followers(self._facts, self._units, follow)
-        numbered = with_followers[roots]  # followers have no readers, and writers only count where they are chosen
+        numbered = with_followers[roots]  # nothing reads followers
         zero_points = {name: point for name, point in self._facts.zero_points.items() if point is not None}
         points = {point.tensor for point in zero_points.values()}
         return Units(
@@ -283,7 +283,7 @@ class _Numbering:
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
             gates=tuple(self._gates(number)),
             writers=tuple(
-                self._slices(number, [place for place in self._occupancy.names if place[0] not in points | columns])
+                self._slices(numbered, [place for place in self._occupancy.names if place[0] not in points | columns])
             ),
             zero_points=zero_points,
             axes={name: tuple(_unit_axis(axis, numbered) for axis in axes) for name, axes in self._facts.axes.items()},

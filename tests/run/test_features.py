@@ -71,6 +71,29 @@ def test_columns_go_where_the_network_trains(recipe: oa.Recipe, digits: DemoFile
     assert result.after.test.value > 0.3  # guessing is 0.1
 
 
+@needs_training
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["default", "calibrated"])
+def test_connections_that_stay_are_a_share_of_what_is_left_of_channels_too(
+    method: str, digits: DemoFiles, few_digits: Digits
+) -> None:
+    epochs = {} if method == "calibrated" else {"epochs": 1}
+    recipe = oa.Recipe(method=method, retrain_epochs=1, batch_size=64, **epochs)  # type: ignore[arg-type]
+    result = _run(digits, data=few_digits, recipe=recipe, budget=oa.Budget(params=0.05, connections=0.5))
+    assert any(group.locked is None and group.name == "conv3_weight" for group in result.report.groups)
+    line = next(line for line in result.budgets if line.kind == "connections")
+    assert 0.47 < line.reached <= 0.5
+
+
+@needs_training
+@pytest.mark.slow
+def test_a_target_for_columns_is_met_wherever_they_are(digits: DemoFiles, few_digits: Digits) -> None:
+    recipe = oa.Recipe(mode="joint", epochs=1, retrain_epochs=1, batch_size=64)
+    result = _run(digits, data=few_digits, recipe=recipe, budget=None, targets={"*_columns": 0.1})
+    (columns,) = (group for group in result.report.groups if group.name.endswith("_columns"))
+    assert columns.units_after == int(0.1 * columns.units_before)
+
+
 @pytest.mark.slow
 def test_columns_go_without_training(digits: DemoFiles, few_digits: Digits) -> None:
     images, labels = few_digits

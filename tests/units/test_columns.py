@@ -227,6 +227,27 @@ def test_each_column_costs_its_channel_where_it_is_the_last_one() -> None:
         assert cost.saved(group.start, group.count) == pytest.approx(cost.dense() - cost.total(gone))
 
 
+@pytest.mark.parametrize(
+    "way", ["a Flatten", "two flattenings that are added", "channels that are joined in front of it"]
+)
+def test_no_choice_of_as_many_columns_costs_more_than_the_spread_one(way: str) -> None:
+    _, _, units = prepared(sample(way))
+    cost, spread = Cost(units, "params"), units.followers.spread(units.count)
+    (group,) = (group for group in units.groups if group.name.endswith("_columns"))
+    for count in (1, 3, 7, 40):
+        dearest = np.ones(units.count, np.bool_)
+        inside = slice(group.start, group.start + group.count)
+        dearest[inside] = False
+        dearest[group.start + np.argsort(-spread[inside], kind="stable")[:count]] = True
+        for seed in range(20):
+            other = dearest.copy()
+            other[inside] = np.random.default_rng(seed).permutation(group.count) < count
+            assert cost.total(other) <= cost.total(dearest)
+        together = dearest.copy()
+        together[inside] = np.arange(group.count) < count
+        assert count in (1, 40) or cost.total(together) < cost.total(dearest)
+
+
 def test_what_is_ignored_does_not_follow() -> None:
     model = with_columns(load(sample("a Flatten")))
     units = find_units(model, features=True, ignore=["W1"])
