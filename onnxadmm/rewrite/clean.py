@@ -4,6 +4,7 @@ from collections.abc import Container, Mapping
 
 from onnxadmm.graph.model import Model
 from onnxadmm.rules.edit import Positions
+from onnxadmm.units.columns import take_out
 from onnxadmm.units.units import Units
 
 
@@ -22,22 +23,11 @@ def remove_whole_picks(model: Model, units: Units, kept: Mapping[str, tuple[Posi
         units: of the model before.
         kept: positions of each axis that stay, by the name of a value; no entry, and None, where all do.
     """
-    graph = model.ir.graph
-    for node in [node for node in graph if node.outputs and node.outputs[0].name in units.columns]:
+    for node in [node for node in model.ir.graph if node.outputs and node.outputs[0].name in units.columns]:
         data, picked = node.inputs[0], node.outputs[0]
-        if (
-            data is None
-            or picked.is_graph_output()
-            or _lengths(units, kept, data.name) != _lengths(units, kept, picked.name)
-        ):
-            continue
-        indices = node.inputs[1]
-        for use in tuple(picked.uses()):
-            use.node.replace_input_with(use.idx, data)
-        graph.remove(node, safe=True)
-        written = None if indices is None else indices.producer()  # older files have no other constants
-        if indices is not None and written is not None and not indices.uses():
-            graph.remove(written, safe=True)
+        whole = data is not None and _lengths(units, kept, data.name) == _lengths(units, kept, picked.name)
+        if whole and not picked.is_graph_output():
+            take_out(model, node)
 
 
 def _lengths(

@@ -59,7 +59,7 @@ def with_columns(model: Model, *, features: bool = True, inexact: bool = False) 
                 return result
             for pick in useless:
                 picks.remove(pick)
-                _take_out(result, pick)
+                take_out(result, pick)
         return model
 
 
@@ -69,6 +69,21 @@ def about_columns(units: Units) -> str:
     if not count:
         return _NOTHING
     return f"{count:,} columns behind a flattening are units of their own; a Gather picks those that stay."
+
+
+def take_out(model: Model, pick: onnx_ir.Node) -> None:
+    """Take a Gather out of a model, in place: what reads it reads all that it picks from."""
+    data, indices = pick.inputs
+    for use in tuple(pick.outputs[0].uses()):
+        use.node.replace_input_with(use.idx, data)
+    model.ir.graph.remove(pick, safe=True)
+    if indices is None or indices.uses():
+        return
+    written = indices.producer()  # older files have no other constants
+    if written is not None:
+        model.ir.graph.remove(written, safe=True)
+    else:
+        model.ir.graph.initializers.pop(indices.name or "")
 
 
 def _picks(model: Model, facts: Facts) -> Iterator[onnx_ir.Node]:
@@ -130,16 +145,3 @@ def _keeps_channels(pick: onnx_ir.Node, units: Units, before: Units) -> bool:
 def _last_axis(units: Units, value: onnx_ir.Value | None) -> LabelArray | None:
     axes = units.axes.get("" if value is None else value.name or "", ())
     return axes[-1] if axes else None
-
-
-def _take_out(model: Model, pick: onnx_ir.Node) -> None:
-    flat, indices = pick.inputs
-    for use in tuple(pick.outputs[0].uses()):
-        use.node.replace_input_with(use.idx, flat)
-    model.ir.graph.remove(pick, safe=True)
-    assert indices is not None  # a Gather of ours has them
-    written = indices.producer()
-    if written is not None:
-        model.ir.graph.remove(written, safe=True)
-    else:
-        model.ir.graph.initializers.pop(indices.name or "")
