@@ -39,6 +39,7 @@ def begin(
         recipe=recipe,
         ignore=(),
         inexact=False,
+        features=False,
         simplified=True,
         seed=seed,
         input_shapes=None,

@@ -168,7 +168,7 @@ def _smallest_reproduction(
     """Return the smallest model without the user's weights in which the same removal fails."""
     best: tuple[Model, Plan, bool] | None = None
     for candidate in _candidates(model, group):
-        found = find_units(candidate, inexact=plan.inexact)
+        found = find_units(candidate, inexact=plan.inexact, features=plan.features)
         same = found.group(group.name)
         if same is None or same.count != group.count:
             continue
@@ -176,7 +176,8 @@ def _smallest_reproduction(
         keep = np.ones(found.count, dtype=np.bool_)
         keep[same.start + units] = False
         if fails or best is None:
-            best = (candidate, make_plan(candidate, found, keep, inexact=plan.inexact, note=_RANDOM), fails)
+            shown = make_plan(candidate, found, keep, inexact=plan.inexact, features=plan.features, note=_RANDOM)
+            best = (candidate, shown, fails)
         if fails:
             break
     assert best is not None  # the whole model with other weights has the same groups

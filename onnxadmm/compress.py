@@ -57,6 +57,7 @@ def compress(
     limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
+    features: bool = False,
     simplified: bool = True,
     sparse: bool = True,
     single_file: bool = False,
@@ -104,6 +105,8 @@ def compress(
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
+        features: columns that a product reads behind a flattening are units of their own, and a channel goes with the
+            last of its columns; a Gather picks what stays of them.
         simplified: simplify the model first.
         sparse: store weights whose connections were pruned sparsely, where that takes less room.
         single_file: write weights into the file, also where the model has external data.
@@ -264,6 +267,7 @@ def begun(
             recipe=chosen,
             ignore=tuple(asked.ignore),
             inexact=asked.inexact,
+            features=asked.features,
             simplified=asked.simplified,
             seed=asked.seed,
             input_shapes=shapes_as_text(asked.input_shapes or {}) or None,

@@ -20,6 +20,7 @@ from onnxadmm.rewrite.file_size import file_size
 from onnxadmm.rewrite.growth import leave_out_growing
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
+from onnxadmm.units.columns import about_columns, with_columns
 from onnxadmm.units.cost import FileSize
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
@@ -34,6 +35,7 @@ def rank(
     limits: Limits | Mapping[str, Any] | None = None,
     ignore: Sequence[str] = (),
     inexact: bool = False,
+    features: bool = False,
     seed: int = 0,
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -54,6 +56,7 @@ def rank(
         limits: how far a group may shrink.
         ignore: as for ``find_groups``.
         inexact: as for ``find_groups``.
+        features: as for ``find_groups``.
         seed: of the random ranking.
         input_shapes: as for ``find_groups``.
         custom_ops: libraries of custom operators that onnxruntime registers.
@@ -94,7 +97,7 @@ def rank(
     bounds = given_or_usual(Limits, limits, "the limits", "Limits(max_ratio=0.9)")
     with custom_operators(custom_ops), listening(progress) as told:
         told.stage("analyse")
-        loaded = opened(model, input_shapes)
+        loaded = with_columns(opened(model, input_shapes), features=features, inexact=inexact)
 
         def choose(units: Units) -> NDArray[np.bool_]:
             if goal is None:
@@ -106,8 +109,13 @@ def rank(
 
         counted = goal.before_measuring() if goal is not None else Budget(macs=1)
         units, keep, left = leave_out_growing(
-            loaded, tuple(ignore), find=lambda left: find(loaded, inexact=inexact, ignore=left), choose=choose
+            loaded,
+            tuple(ignore),
+            find=lambda left: find(loaded, inexact=inexact, features=features, ignore=left),
+            choose=choose,
         )
+        if features:
+            told.note(about_columns(units))
         if goal is not None and goal.latency is not None:
             told.stage("measure latency", total=PLANS)
             latency = latency_for(loaded, units, goal, bounds, seed=seed, on_plan=told.advance)
@@ -116,4 +124,4 @@ def rank(
                 loaded, units, goal, by=by, limits=bounds, seed=seed, file=file(units), latency=latency
             )
         note = f"{goal.describe() if goal is not None else f'ratio {share:g}'} by {by}"
-        return make_plan(loaded, units, keep, inexact=inexact, ignored=left, note=note)
+        return make_plan(loaded, units, keep, inexact=inexact, features=features, ignored=left, note=note)

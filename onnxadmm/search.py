@@ -177,8 +177,8 @@ def _without_training(
 
 #: Options that hold for a calibration as well.
 _KEPT: Final = (
-    *("preprocessing", "inputs", "limits", "ignore", "inexact", "simplified", "seed", "input_shapes", "custom_ops"),
-    *("progress", "expect_accuracy", "bench", "bench_batch", "bench_threads"),
+    *("preprocessing", "inputs", "limits", "ignore", "inexact", "features", "simplified", "seed", "input_shapes"),
+    *("custom_ops", "progress", "expect_accuracy", "bench", "bench_batch", "bench_threads"),
 )
 
 

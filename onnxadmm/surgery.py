@@ -36,6 +36,7 @@ from onnxadmm.rewrite.structure import misfit, retrained
 from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, require
 from onnxadmm.rewrite.verify import verify as compare
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
+from onnxadmm.units.columns import with_columns
 from onnxadmm.units.units import Units
 from onnxadmm.units.units import find_units as find
 
@@ -61,6 +62,7 @@ def find_groups(
     model: Source,
     *,
     inexact: bool = False,
+    features: bool = False,
     ignore: Sequence[str] = (),
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -70,6 +72,7 @@ def find_groups(
     Args:
         model: path or model.
         inexact: also prune through operators that mix along the removed axis.
+        features: columns that a product reads behind a flattening are units of their own, in place of its channels.
         ignore: patterns of names of groups, layers or weights that must stay.
         input_shapes: whole shapes of inputs, by name, where the file leaves sizes free: costs are counted there.
         custom_ops: libraries of custom operators that onnxruntime registers.
@@ -93,7 +96,8 @@ def find_groups(
         ```
     """
     with custom_operators(custom_ops):
-        return find(opened(model, input_shapes), inexact=inexact, ignore=ignore)
+        ready = with_columns(opened(model, input_shapes), features=features, inexact=inexact)
+        return find(ready, inexact=inexact, features=features, ignore=ignore)
 
 
 def mask(
@@ -108,7 +112,8 @@ def mask(
         custom_ops: libraries of custom operators that onnxruntime registers.
 
     Returns:
-        The nodes, shapes and file size of the original, simplified where the plan was.
+        The nodes, shapes and file size of the original, simplified where the plan was; with a Gather behind each
+        flattening whose columns are units of their own.
 
     Raises:
         PlanError: the plan was made for another model.
@@ -396,8 +401,9 @@ def apply_plan(model: Source, plan: Plan) -> Planned:
     """
     loaded = load(model)
     # As compress does it: a fused weight may have another name, which the plan does not know.
-    ready = simplify(loaded).model if plan.simplified else loaded
-    units = find(ready, inexact=plan.inexact, ignore=plan.ignored)
+    simple = simplify(loaded).model if plan.simplified else loaded
+    ready = with_columns(simple, features=plan.features, inexact=plan.inexact)
+    units = find(ready, inexact=plan.inexact, features=plan.features, ignore=plan.ignored)
     try:
         keep = plan.keep(ready, units)
     except PlanError as error:

@@ -19,6 +19,7 @@ NO_COUNTERPART = {
     "cluster/test_sweeps": "sweeps and searches over machines, elsewhere.py among them",
     "calibrate/test_zoo": "the whole room, on exported networks",
     "run/test_exports": "whole runs on files that exporters wrote",
+    "run/test_features": "whole runs with columns that are units of their own",
     "run/test_kinds_of_models": "whole runs on every kind of head, label and held input",
     "test_architecture": "docs/architecture.md and docs/extending.md: they are true, and what they say works",
     "test_bad_inputs": "every verb, on files that no verb may accept",

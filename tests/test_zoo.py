@@ -65,10 +65,10 @@ def _groups_are_found_once() -> Iterator[None]:
     """Every verb looks for the groups of a model; here they are found once in each, as no verb may change it."""
     found: dict[tuple[object, ...], tuple[Model, Units]] = {}
 
-    def once(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
-        key = (id(model), inexact, tuple(ignore))
-        if key not in found:
-            found[key] = (model, find_units(model, inexact=inexact, ignore=ignore))  # a model that is kept keeps its id
+    def once(model: Model, *, inexact: bool = False, features: bool = False, ignore: Sequence[str] = ()) -> Units:
+        key = (id(model), inexact, features, tuple(ignore))
+        if key not in found:  # a model that is kept keeps its id
+            found[key] = (model, find_units(model, inexact=inexact, features=features, ignore=ignore))
         return found[key][1]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -20,9 +20,10 @@ MaskArray = NDArray[np.bool_]
 def remaining_entries(problem: Problem, keep: KeepArray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, MaskArray]:
     """Entries of the problem's connection weights that no removed unit takes along: bool arrays by name."""
     masks = {name: np.ones(shapes[name], dtype=np.bool_) for name in problem.connections}
+    stay = problem.with_followers(keep)
     for reader in (*problem.readers, *problem.writers):
         if reader.tensor in masks:
-            masks[reader.tensor] &= position_mask(keep, reader, shapes[reader.tensor])
+            masks[reader.tensor] &= position_mask(stay, reader, shapes[reader.tensor])
     return masks
 
 

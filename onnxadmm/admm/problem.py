@@ -4,8 +4,8 @@ Nothing here knows ONNX. A *unit* is a number in ``range(unit_count)``; a *gate*
 float per unit, multiplied into every reader of the unit.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -132,6 +132,11 @@ class MeasuredCost(CostModel, Protocol):
         ...
 
 
+def _alone(keep: KeepArray) -> KeepArray:
+    """Nothing follows the units that stay."""
+    return keep
+
+
 @dataclass(frozen=True)
 class Problem:
     """Which units there are, who reads them, what they cost and what the result may cost.
@@ -143,6 +148,8 @@ class Problem:
             1 leaves connections alone.
         writers: weight slices that produce units, described like readers. Only used to know which entries of
             ``connections`` remain once units are removed; without them an entry remains when its reader does.
+        with_followers: adds to units that stay which others stay for their sake: bool ``[unit_count]`` becomes longer.
+            Writers may name these by their places there.
         keep_counts: units that stay in each group, in the order of ``groups``: the layer-wise targets of joint
             mode, whose cost must be within the budget. None lets joint mode keep the same share of every group, the
             largest that meets the budget.
@@ -160,6 +167,7 @@ class Problem:
     connections: tuple[str, ...]
     connection_share: float
     writers: tuple[Reader, ...] = ()
+    with_followers: Callable[[KeepArray], KeepArray] = field(default=_alone)
     keep_counts: tuple[int, ...] | None = None
     held: frozenset[str] = frozenset()
     start: KeepArray | None = None

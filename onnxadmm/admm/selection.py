@@ -12,13 +12,16 @@ from onnxadmm.errors import OptionError
 DoubleArray = NDArray[np.float64]
 
 
-def refuse_unreachable(problem: Problem) -> None:
+def refuse_unreachable(problem: Problem, *, score: DoubleArray | None = None) -> None:
     """Raise BudgetError when no choice of units can meet the problem's budget; the message names what binds it.
 
     What keeps the fewest units of every group allowed by ``keep_at_least``, ``keep_at_most_removed``, blocks and
     multiples costs least.
+
+    Args:
+        score: which units are taken to stay in each group where that matters, as for ``select``; None: any.
     """
-    ladders = _ladders(np.zeros(problem.unit_count), problem)
+    ladders = _ladders(np.zeros(problem.unit_count) if score is None else score, problem)
     refuse_below(problem, ladders, [ladder.fewest for ladder in ladders], budget=problem.budget)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from onnxadmm.cli.options import (
     CustomOpsOption,
+    FeaturesOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -24,6 +25,7 @@ def run(
     model: ModelArgument,
     ignore: IgnoreOption = None,
     inexact: InexactOption = False,
+    features: FeaturesOption = False,
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
@@ -41,9 +43,14 @@ def run(
             refuse_input(path, model)
             refuse_existing(path, force=force)
     units = find_groups(
-        model, inexact=inexact, ignore=ignore or (), input_shapes=read_shapes(input_shape), custom_ops=custom_ops or ()
+        model,
+        inexact=inexact,
+        features=features,
+        ignore=ignore or (),
+        input_shapes=read_shapes(input_shape),
+        custom_ops=custom_ops or (),
     )
-    inspection = inspect_units(model.name, units)
+    inspection = inspect_units(model.name, units, features=features)
     if svg is not None or html is not None:
         from onnxadmm.report.writer import write_text
 

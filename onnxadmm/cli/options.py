@@ -27,6 +27,10 @@ RoundOption = Annotated[
     int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")
 ]
 InexactOption = Annotated[bool, typer.Option("--inexact", help="also prune through operators that mix channels")]
+FeaturesOption = Annotated[
+    bool,
+    typer.Option("--features", help="columns behind a Flatten may go one by one, and not a channel's all at once"),
+]
 CustomOpsOption = Annotated[
     list[Path] | None,
     typer.Option("--custom-ops", metavar="LIBRARY", help="shared library of custom operators; may be repeated"),

@@ -8,6 +8,7 @@ import typer
 from onnxadmm.cli.options import (
     Amounts,
     CustomOpsOption,
+    FeaturesOption,
     ForceOption,
     IgnoreOption,
     InexactOption,
@@ -42,6 +43,7 @@ def run(
     max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,
+    features: FeaturesOption = False,
     input_shape: InputShapeOption = None,
     custom_ops: CustomOpsOption = None,
     rules: RulesOption = None,
@@ -66,6 +68,7 @@ def run(
             limits=Limits(keep_at_least, max_ratio, round_to),
             ignore=ignore or (),
             inexact=inexact,
+            features=features,
             seed=seed,
             input_shapes=read_shapes(input_shape),
             custom_ops=custom_ops or (),

@@ -55,7 +55,14 @@ def work_of(model: Model, units: Units) -> Work:
     Args:
         model: the one the units were found in, or it with functions and weights written out.
     """
-    return Work(_merged(units.mac_terms), _merged(_written(model.ir.graph, units)), units.count)
+    macs, written = _chosen(units.mac_terms, units.count), _chosen(_written(model.ir.graph, units), units.count)
+    return Work(_merged(macs), _merged(written), units.count)
+
+
+def _chosen(terms: Iterable[CostTerm], count: int) -> Iterable[CostTerm]:
+    """Yield the terms as if what follows the units stayed: that is little, and measured where it matters."""
+    for term in terms:
+        yield replace(term, axes=tuple(np.where(axis < count, axis, -1) for axis in term.axes))
 
 
 def _written(graph: onnx_ir.Graph, units: Units) -> Iterable[CostTerm]:

@@ -44,6 +44,7 @@ class Plan:
         zeros: for each weight with pruned connections, bool of its original shape, True where it is zero.
         note: how the plan was made, for people.
         fitted: weights of the result that are no longer the original's, where a calibration has fitted some anew.
+        features: whether columns behind a flattening were units of their own.
 
     Examples:
         ```python
@@ -62,6 +63,7 @@ class Plan:
     zeros: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     note: str = ""
     fitted: tuple[str, ...] = ()
+    features: bool = False
 
     def __repr__(self) -> str:
         units = sum(group.units for group in self.groups)
@@ -111,6 +113,7 @@ class Plan:
             "inexact": self.inexact,
             "ignored": list(self.ignored),
             "simplified": self.simplified,
+            **({"features": True} if self.features else {}),
             "groups": [
                 {"name": group.name, "units": group.units, "removed": list(group.removed)} for group in self.groups
             ],
@@ -165,6 +168,7 @@ class Plan:
                 zeros={str(name): _unpack(packed) for name, packed in document["zeros"].items()},
                 note=str(document["note"]),
                 fitted=tuple(str(name) for name in document.get("fitted", ())),
+                features=bool(document.get("features", False)),
             )
         except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
             raise PlanError(
@@ -178,6 +182,7 @@ def make_plan(
     keep: NDArray[np.bool_],
     *,
     inexact: bool = False,
+    features: bool = False,
     ignored: tuple[str, ...] = (),
     simplified: bool = False,
     zeros: Mapping[str, NDArray[np.bool_]] | None = None,
@@ -202,6 +207,7 @@ def make_plan(
         zeros=zeros or {},
         note=note,
         fitted=fitted,
+        features=features,
     )
 
 

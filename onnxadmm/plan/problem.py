@@ -114,6 +114,7 @@ def state_problem(
         groups=tuple(limits.of(group) for group in units.groups),
         readers=(*units.readers, *(gate.reader for gate in units.gates)),
         writers=units.writers,
+        with_followers=units.followers.with_them,
         cost=cost,
         budget=cost.limit,
         keep_counts=keep_counts,
@@ -204,11 +205,11 @@ def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
 
 
 def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
-    """Keep the first units of every block: what any choice of so many costs."""
-    keep = np.zeros(units.count, dtype=np.bool_)
+    """Keep the first units of every block, with as many followers as they can have: no choice of so many costs more."""
+    keep, spread = np.zeros(units.count, dtype=np.bool_), units.followers.spread(units.count)
     for group, count in zip(units.groups, counts, strict=True):
         for members in group.members:
-            keep[members[: count // group.block_count]] = True
+            keep[members[np.argsort(-spread[members], kind="stable")[: count // group.block_count]]] = True
     return keep
 
 

@@ -167,5 +167,6 @@ def _squares(model: Model, units: Units) -> Iterator[NDArray[np.float64]]:
         for block, owners in zip(np.split(array, part.block_count), np.atleast_2d(part.units), strict=True):
             shape = (int(np.prod(block.shape[: part.axis])), block.shape[part.axis], -1)
             view = block.reshape(shape).astype(np.float32, copy=False)  # [before, positions, after]
-            np.add.at(totals, owners, np.einsum("ipj,ipj->p", view, view, dtype=np.float64))
+            squares = np.einsum("ipj,ipj->p", view, view, dtype=np.float64)
+            np.add.at(totals, np.where(owners < units.count, owners, -1), squares)
         yield totals[:-1]

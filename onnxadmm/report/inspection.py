@@ -10,6 +10,7 @@ from onnxadmm.graph.stated import in_words
 from onnxadmm.report.escaping import shown
 from onnxadmm.report.fitting import Fitting, Rows
 from onnxadmm.report.words import large, percent, plural
+from onnxadmm.units.columns import about_columns
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.feeding import fed_groups
 from onnxadmm.units.units import Group, Units
@@ -54,6 +55,7 @@ class Inspection:
         groups: those that may shrink, in the order of the graph, then the locked ones.
         inexact: operators that mix along an axis which may shrink; empty unless inexact pruning was asked for.
         input_shapes: of one sample, where the file leaves sizes free: what MACs were counted at.
+        columns: a sentence about columns that are units of their own; empty unless they were asked for.
     """
 
     model: str
@@ -62,10 +64,15 @@ class Inspection:
     groups: tuple[InspectedGroup, ...]
     inexact: tuple[str, ...] = ()
     input_shapes: str = ""
+    columns: str = ""
 
 
-def inspect_units(name: str, units: Units) -> Inspection:
-    """Weigh the groups of a model."""
+def inspect_units(name: str, units: Units, *, features: bool = False) -> Inspection:
+    """Weigh the groups of a model.
+
+    Args:
+        features: whether columns behind a flattening were to be units of their own.
+    """
     macs, parameters = Cost(units, "macs"), Cost(units, "params")
     whole = parameters.dense(), macs.dense()
     feeds, computing = fed_groups(units), {term.name for term in units.mac_terms}
@@ -89,7 +96,13 @@ def inspect_units(name: str, units: Units) -> Inspection:
         for lock in units.locked
     ]
     return Inspection(
-        name, round(whole[0]), round(whole[1]), tuple(groups), units.inexact, in_words(units.shapes.sizes)
+        name,
+        round(whole[0]),
+        round(whole[1]),
+        tuple(groups),
+        units.inexact,
+        in_words(units.shapes.sizes),
+        about_columns(units) if features else "",
     )
 
 
@@ -113,6 +126,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         parts.append(_locked_table(locked))
     if inspection.inexact:
         parts.append(shown(f"Inexact, since they mix what may go: {', '.join(inspection.inexact)}"))
+    if inspection.columns:
+        parts.append(shown(inspection.columns))
     return Lines(*parts)
 
 

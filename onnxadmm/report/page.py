@@ -108,6 +108,7 @@ def page_of_inspection(inspection: Inspection) -> str:
             f"{' of ' * bool(inspection.input_shapes)}{inspection.input_shapes}; "
             f"{plural(len(free), 'group')} that may shrink, {len(inspection.groups) - len(free)} locked",
             "inexact": inspection.inexact,
+            "columns": inspection.columns,
             "boxes": graph_view.for_template(boxes),
             "arcs": graph_view.arcs(boxes),
             "graph_told": _GRAPH_OF_INSPECTION,

@@ -22,7 +22,7 @@ def file_size(model: Model, units: Units, *, original: int, single_file: bool = 
 
     def written(keep: NDArray[np.bool_]) -> int:
         small = shrink(model, units, keep)
-        if small is model:
+        if bool(keep.all()):
             # The largest that the file can be: all written out that is cut anywhere, no weights equal that were not,
             # every group told of.
             cut = {name for name, axes in units.axes.items() if any(axis is not None for axis in axes)}

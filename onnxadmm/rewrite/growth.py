@@ -69,7 +69,7 @@ def growing_groups(model: Model, units: Units, keep: NDArray[np.bool_]) -> tuple
         return ()
     given = constants_by_name(model)
     axes = [
-        axis
+        axis[axis < units.count]  # what follows others is nobody's cut
         for name in small.ir.graph.initializers
         if name not in given
         for axis in units.axes.get(name, ())

@@ -38,6 +38,8 @@ def add_record(small: Model, original: Model, units: Units, keep: NDArray[np.boo
     counts = {
         group.name: [group.count, int(keep[group.start : group.start + group.count].sum())] for group in units.groups
     }
+    gone = units.followers.gone(keep)
+    counts |= {lock.name: [lock.count, lock.count - gone[lock.name]] for lock in units.locked if lock.name in gone}
     changed = {name: (before, after) for name, (before, after) in counts.items() if before != after}
     records = [*read_records(original), {"sha256": original.sha256, "units": changed}]
     small.ir.metadata_props[METADATA_KEY] = json.dumps(records, sort_keys=True)

@@ -10,7 +10,7 @@ from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.repeated import merge_repeated
 from onnxadmm.graph.shared import merge_shared
-from onnxadmm.rewrite.clean import remove_dead
+from onnxadmm.rewrite.clean import remove_dead, remove_whole_picks
 from onnxadmm.rewrite.record import add_record
 from onnxadmm.rules.adapt import adapt_nodes
 from onnxadmm.rules.edit import Positions
@@ -22,7 +22,8 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
 
     The result computes what ``mask`` of the same arguments computes. What was done is added to the records in the
     model's ``metadata_props``. Model-local functions are written out where they are called, since two calls may lose
-    different units. When nothing is removed the model is handed back as it is.
+    different units. A Gather all of whose columns stay is taken out. When nothing is removed the model is handed back
+    as it is, but for these.
 
     Args:
         model: the model the units were found in; it is not changed.
@@ -32,7 +33,7 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     Raises:
         ModelFileError: something is wrong with the model that no check has foreseen.
     """
-    if bool(keep.all()):
+    if bool(keep.all()) and not units.columns:
         return model
     with analysing(model, "a rewrite without units"):
         return _shrunk(model, units, keep)
@@ -50,6 +51,10 @@ def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
     adapt_nodes(small, units.shapes, kept.get)
+    remove_whole_picks(small, units, kept)
+    if bool(keep.all()):
+        remove_dead(small, used)
+        return small
     merge_repeated(small)
     merge_shared(small)
     _restate_shapes(small, kept)

@@ -21,7 +21,9 @@ DOES_NOT_FIT: Final = "has operands or attributes that do not fit it"
 LONGEST_AXIS: Final = 2**20
 
 
-def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] | None = None) -> Facts:
+def analyse(
+    model: Model, *, inexact: bool = False, features: bool = False, refused: Mapping[str, str] | None = None
+) -> Facts:
     """Label every axis that could shrink, tie what lives and dies together, lock what must stay.
 
     An operator without a rule, or met in a case its rule does not cover, locks what it touches, by name.
@@ -29,6 +31,7 @@ def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] |
     Args:
         model: any model; it is not changed.
         inexact: also prune through operators that mix along the removed axis.
+        features: columns that a Gather picks behind a flattening are units of their own.
         refused: nodes that lock what they touch whatever their rule says, by the name of a result, and why.
     """
     facts = Facts(shapes=infer(model))
@@ -41,7 +44,7 @@ def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] |
             facts.constants[value.name] = value
     for node in graph:
         try:
-            _visit(facts, node, inexact=inexact, refused=refused or {})
+            _visit(facts, node, inexact=inexact, features=features, refused=refused or {})
         except Exception as error:
             name_node(error, node)
             raise
@@ -55,13 +58,13 @@ def analyse(model: Model, *, inexact: bool = False, refused: Mapping[str, str] |
     return facts
 
 
-def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool, refused: Mapping[str, str]) -> None:
+def _visit(facts: Facts, node: onnx_ir.Node, *, inexact: bool, features: bool, refused: Mapping[str, str]) -> None:
     if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
         output = node.outputs[0]
         if output.name and constant(output) is not None:
             facts.constants[output.name] = output
         return
-    visit = Visit(facts, node, inexact=inexact)
+    visit = Visit(facts, node, inexact=inexact, features=features)
     label = find(node.domain, node.op_type).label
     captured = list(_captured(node))
     try:

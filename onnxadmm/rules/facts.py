@@ -121,6 +121,23 @@ class Regrouped:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """A Gather behind a flattening whose columns are units of their own.
+
+    Attributes:
+        result: name of what it picks.
+        indices: name of the constant that says which columns it picks.
+        picked: labels of the flattened axis at these columns, ``[n]``; None where that axis has none.
+        labels: of the columns that it gives, ``[n]``.
+    """
+
+    result: str
+    indices: str
+    picked: Axis
+    labels: LabelArray
+
+
+@dataclass(frozen=True)
 class ZeroPoint:
     """The number that stands for zero in a quantised weight: a constant, one for all or one per position of an axis.
 
@@ -148,6 +165,7 @@ class Facts:
         balances: operator and name, and labels ``[blocks, n]``: every row keeps equally many.
         selections: labels of which at least one has to stay, since they are a whole axis.
         regrouped: runs of axes that a reshape splits or merges, settled when all locks are known.
+        columns: Gathers behind a flattening whose columns are units of their own.
         mac_terms: multiply-accumulates.
         owners: by the name of a constant, the names of the nodes that use it.
         titles: by the name of a node, its operator and name.
@@ -172,6 +190,7 @@ class Facts:
     balances: list[tuple[str, LabelArray]] = field(default_factory=list)
     selections: list[LabelArray] = field(default_factory=list)
     regrouped: list[Regrouped] = field(default_factory=list)
+    columns: list[Columns] = field(default_factory=list)
     mac_terms: list[CostTerm] = field(default_factory=list)
     owners: dict[str, list[str]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)

@@ -31,7 +31,8 @@ def _rewrite_gather(edit: Edit) -> None:
 @rule(
     "Gather", rewrite=_rewrite_gather, keeps_zero=True, moves="pick", weights=(0,), indices=(1,),
     lookups=(Lookup(1, 0, "axis"),), gradient="engine",
-    note="picks labels by known indices; indices that are computed lock the axis; passes the others",
+    note="picks labels by known indices; indices that are computed lock the axis; passes the others; with `--features` "
+    "columns behind a flattening are units",
 )  # fmt: skip
 def gather(visit: Visit) -> None:
     """data ``[..., d, ...]``, indices ``[i...]`` -> ``[..., i..., ...]``."""
@@ -39,7 +40,10 @@ def gather(visit: Visit) -> None:
     axis = visit.axis_attribute("axis", 0, data.rank)
     labels, indices = data.axes[axis], None if data.dynamic[axis] else visit.value(1)
     picked: list[Axis]
-    if labels is None or indices is None:
+    columns = visit.columns(data, axis)
+    if columns is not None:
+        picked = [columns]
+    elif labels is None or indices is None:
         if data.constant:
             visit.keep_whole(data, [axis])
         visit.lock(labels, _PICKS)

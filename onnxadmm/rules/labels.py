@@ -28,6 +28,7 @@ class Labels:
     def __init__(self) -> None:
         self._parent: LabelArray = np.arange(1024, dtype=np.int64)
         self._lock: LabelArray = np.full(1024, _UNLOCKED, dtype=np.int64)
+        self._firm = np.zeros(1024, dtype=np.bool_)
         self._head = np.zeros(1024, dtype=np.bool_)
         self._reasons: list[str] = []
         self._count = 0
@@ -53,6 +54,7 @@ class Labels:
             self._parent = np.concatenate([self._parent, np.arange(self._parent.size, size, dtype=np.int64)])
             extra = size - self._lock.size
             self._lock = np.concatenate([self._lock, np.full(extra, _UNLOCKED, dtype=np.int64)])
+            self._firm = np.concatenate([self._firm, np.zeros(extra, dtype=np.bool_)])
             self._head = np.concatenate([self._head, np.zeros(extra, dtype=np.bool_)])
         self._count = stop
         return np.arange(start, stop, dtype=np.int64)
@@ -105,17 +107,29 @@ class Labels:
             # A root in several pairs takes its smallest partner now and meets the others in the next round.
             np.minimum.at(self._parent, high, low)
             np.minimum.at(self._lock, low, self._lock[high])
+            np.logical_or.at(self._firm, low, self._firm[high])
             np.logical_or.at(self._head, low, self._head[high])
 
-    def lock(self, labels: LabelArray, reason: str) -> None:
-        """Make these positions stay, and say why."""
+    def lock(self, labels: LabelArray, reason: str, *, firm: bool = True) -> None:
+        """Make these positions stay, and say why.
+
+        Args:
+            firm: whether they stay whatever else goes; else nobody chooses them, and they may follow others.
+        """
         if labels.size:
             self._reasons.append(reason)
-            np.minimum.at(self._lock, self.roots(labels), len(self._reasons) - 1)
+            roots = self.roots(labels)
+            np.minimum.at(self._lock, roots, len(self._reasons) - 1)
+            if firm:
+                self._firm[roots] = True
 
     def locked(self, labels: LabelArray) -> NDArray[np.bool_]:
         """Tell for each label whether its set is locked."""
         return np.asarray(self._lock[self.roots(labels)] != _UNLOCKED)
+
+    def firm(self, labels: LabelArray) -> NDArray[np.bool_]:
+        """Tell for each label whether its set is locked whatever else goes."""
+        return np.asarray(self._firm[self.roots(labels)])
 
     def reason(self, label: int) -> str | None:
         """Return why this label's set is locked, or None."""

@@ -11,10 +11,11 @@ from onnxadmm.rules.node import LockNodeError, NodeView
 class LabelledNode(NodeView):
     """A node whose operands have labels."""
 
-    def __init__(self, facts: Facts, node: onnx_ir.Node, *, inexact: bool) -> None:
+    def __init__(self, facts: Facts, node: onnx_ir.Node, *, inexact: bool, features: bool = False) -> None:
         super().__init__(node, facts.shapes)
         self._facts = facts
         self._inexact = inexact
+        self._features = features
         self._looked_at: set[int] = set()
 
     @property

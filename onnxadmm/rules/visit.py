@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from onnxadmm.graph.constants import FLOATS
-from onnxadmm.rules.facts import ActivationRead, Axis, CostTerm, Operand, Read, Regrouped
+from onnxadmm.rules.facts import ActivationRead, Axis, Columns, CostTerm, Operand, Read, Regrouped
+from onnxadmm.rules.flattening import flattens
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.node import LockNodeError
 from onnxadmm.rules.operands import LabelledNode
@@ -197,6 +200,36 @@ class Visit(LabelledNode):
         selected = labels[positions]
         self._facts.selections.append(selected)
         return selected
+
+    def columns(self, data: Operand, axis: int) -> Axis:
+        """Return labels of the columns that a Gather picks behind a flattening, where they are units of their own.
+
+        They are those of the indices, which are what is cut. The positions that they are picked from are nobody's
+        choice any more: they stay, or follow the last of their columns.
+
+        Args:
+            data: what the node picks from, its first operand; the second are the indices.
+            axis: along which.
+
+        Returns:
+            int64 ``[indices]``; None where nobody has asked for that, or it is another kind of Gather.
+        """
+        indices, name, result = self.value(1), self._operand_name(1), self._result_name(0)
+        if not self._features or data.constant or indices is None or indices.ndim != 1 or indices.size < 2:
+            return None
+        source, ascends = self._node.inputs[0], indices[0] >= 0 and bool((np.diff(indices) > 0).all())
+        node = None if source is None else source.producer()
+        if node is None or not ascends or name not in self._facts.constants or not flattens(self._facts, node, axis):
+            return None
+        labels, picked = self.operand(1).axes[0], data.axes[axis]
+        if labels is None or result is None or name is None:
+            return None
+        if picked is not None:
+            picked = picked[indices.astype(np.int64)]
+            reason = f"{self.where} picks its columns, which are units of their own"
+            self._facts.labels.lock(np.unique(picked), reason, firm=False)
+        self._facts.columns.append(Columns(result, name, picked, labels))
+        return labels
 
     def regroup(self, sources: Sequence[tuple[int, Axis]], targets: Sequence[tuple[int, Axis]]) -> None:
         """State that a run of axes becomes another run with the same positions in row-major order, as in a reshape.

@@ -43,6 +43,7 @@ class Choices:
         recipe: how to train.
         ignore: patterns of what must stay.
         inexact: prune through operators that mix along the removed axis as well.
+        features: columns behind a flattening are units of their own.
         simplified: simplify the model first.
         seed: of every random choice.
         input_shapes: what was stated of sizes that the file leaves free, as text; None where nothing was.
@@ -60,6 +61,7 @@ class Choices:
     recipe: Recipe
     ignore: tuple[str, ...]
     inexact: bool
+    features: bool
     simplified: bool
     seed: int
     input_shapes: str | None

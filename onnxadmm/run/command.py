@@ -65,6 +65,7 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
         yield from ("--round-to", str(choices.limits.round_to))
     switches = {
         "--inexact": choices.inexact,
+        "--features": choices.features,
         "--no-simplify": not choices.simplified,
         "--dense": told.get("sparse") is False,
         "--single-file": told.get("single_file") is True,

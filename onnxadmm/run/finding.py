@@ -16,6 +16,7 @@ from onnxadmm.run.choices import Choices
 from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.paying import about_written_out, paying_units
+from onnxadmm.units.columns import about_columns, with_columns
 from onnxadmm.units.removable import frees_less
 from onnxadmm.units.units import Units
 
@@ -51,9 +52,10 @@ def analyse(ready: Model, given: Model, choices: Choices, ending: Ending, journa
     """Find the units of a model.
 
     Args:
-        ready: the model as it is pruned and trained.
+        ready: the model as it is pruned and trained; columns that may go by themselves are given Gathers.
         given: the original.
     """
+    ready = with_columns(ready, features=choices.features, inexact=choices.inexact)
     units, ignored = paying_units(
         ready,
         choices,
@@ -62,6 +64,8 @@ def analyse(ready: Model, given: Model, choices: Choices, ending: Ending, journa
         single_file=ending.single_file,
         notes=journal.notes,
     )
+    if choices.features:
+        journal.say(about_columns(units))
     cut = {name for name, axes in units.axes.items() if any(axis is not None for axis in axes)}
     written_out = inline(ready, cut=cut)  # trained weights travel back by name, those of functions too
     journal.notes += about_written_out(ready, written_out)
@@ -86,7 +90,8 @@ def state(
     problem = state_problem(
         ready, units, choices.goal, choices.limits, targets=choices.targets, file=file, latency=latency
     )
-    refuse_unreachable(problem)
+    # Channels follow single columns: the fewest columns are met however they are spread over the channels.
+    refuse_unreachable(problem, score=units.followers.spread(units.count))
     return problem
 
 

@@ -148,8 +148,10 @@ def _owner(value: onnx_ir.Value, macs: Mapping[str, float]) -> str | None:
 
 def _groups(units: Units, keep: NDArray[np.bool_]) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """By layer the group that it writes, with its units before and after; free groups over locked ones."""
+    gone = units.followers.gone(keep)
     for lock in units.locked:
-        yield from ((layer, (lock.name, lock.count, lock.count)) for layer in lock.layers)
+        left = lock.count - gone.get(lock.name, 0)
+        yield from ((layer, (lock.name, lock.count, left)) for layer in lock.layers)
     for group in units.groups:
         left = int(keep[group.start :][: group.count].sum())
         yield from ((layer, (group.name, group.count, left)) for layer in group.layers)

@@ -312,7 +312,7 @@ def _latencies(outcome: Outcome, latency: Sequence[LatencyLine]) -> tuple[float,
 
 
 def _groups(outcome: Outcome) -> list[GroupLine]:
-    feeds = fed_groups(outcome.units)
+    feeds, gone = fed_groups(outcome.units), outcome.units.followers.gone(outcome.keep)
     free = [
         GroupLine(
             group.name,
@@ -327,7 +327,14 @@ def _groups(outcome: Outcome) -> list[GroupLine]:
     return [
         *free,
         *(
-            GroupLine(lock.name, lock.layers, lock.count, lock.count, lock.reason, feeds[lock.name])
+            GroupLine(
+                lock.name,
+                lock.layers,
+                lock.count,
+                lock.count - gone.get(lock.name, 0),
+                None if lock.name in gone else lock.reason,  # channels that followed their columns have shrunk
+                feeds[lock.name],
+            )
             for lock in outcome.units.locked
         ),
     ]

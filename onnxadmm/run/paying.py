@@ -42,7 +42,7 @@ def paying_units(
     """
 
     def find(ignore: tuple[str, ...]) -> Units:
-        return find_units(model, inexact=choices.inexact, ignore=ignore)
+        return find_units(model, inexact=choices.inexact, features=choices.features, ignore=ignore)
 
     def choose(units: Units) -> NDArray[np.bool_]:
         assert budget is not None  # else this is not called

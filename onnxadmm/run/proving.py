@@ -44,6 +44,8 @@ def cut_and_proven(
         VerificationError: they differ, and nobody has asked for what is inexact.
     """
     journal = training.journal
+    for name, count in units.followers.gone(pruned.keep).items():
+        journal.say(f"{count} of the units of {name} went as well, since none of their columns is left.")
     trained = with_constants(ready, pruned.weights)
     small, masked = shrink(trained, units, pruned.keep), mask(trained, units, pruned.keep)
     feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=seed, inputs=inputs)]

@@ -478,6 +478,7 @@ class Compression:
             self.units,
             pruned.keep,
             inexact=self.choices.inexact,
+            features=self.choices.features,
             ignored=self._ignored,
             simplified=self._is_simplified,
             zeros=pruned.zeros,

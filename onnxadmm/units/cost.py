@@ -47,7 +47,8 @@ class Cost:
         self.kind = kind
         self._constant = 0.0
         self._count = units.count
-        self._products = Products(_terms(units, kind), units.count)
+        self._followers = units.followers
+        self._products = Products(_terms(units, kind), units.count + units.followers.count)
         self._readers: _Readers | None = None
         if file is not None:
             whole = np.ones(self._count, dtype=np.bool_)
@@ -56,7 +57,7 @@ class Cost:
 
     def total(self, keep: NDArray[np.bool_]) -> float:
         """Return the cost when the units where ``keep`` is True stay: bool ``[unit count]``."""
-        return self._products.total(keep) + self._constant
+        return self._products.total(self._followers.with_them(keep)) + self._constant
 
     def dense(self) -> float:
         """Return the cost of the whole model."""
@@ -68,12 +69,17 @@ class Cost:
         Only what these units occupy is looked at, so all groups of a model together take about as long as one total.
         """
         if self._readers is None:
-            whole = self._products.lengths(np.ones(self._count, dtype=np.bool_)).tolist()
+            whole = self._products.lengths(np.ones(self._count + self._followers.count, dtype=np.bool_)).tolist()
             self._readers = _Readers(self._products.axes, self._products.terms, whole)
         readers = self._readers
-        first, behind = np.searchsorted(readers.units, [start, start + count])
+        places = _between(readers.units, start, start + count)
+        if self._followers.groups:
+            keep = np.ones(self._count, dtype=np.bool_)
+            keep[start : start + count] = False
+            gone = self._count + np.flatnonzero(~self._followers.stay(keep))
+            places = np.concatenate([places, *(_between(readers.units, unit, unit + 1) for unit in gone.tolist())])
         lengths: dict[int, float] = {}
-        for index, positions in zip(readers.axes[first:behind], readers.positions[first:behind], strict=True):
+        for index, positions in zip(readers.axes[places], readers.positions[places], strict=True):
             axis = int(index)
             lengths[axis] = lengths.get(axis, readers.lengths[axis]) - float(positions) * self._products.scales[axis]
         saved = 0.0
@@ -85,7 +91,7 @@ class Cost:
 
     def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the cost that each unit adds while the others are as in ``keep``: float64 ``[unit count]``."""
-        return self._products.marginal(keep)
+        return self._followers.marginal(keep, self._products.marginal(self._followers.with_them(keep)))
 
 
 def costs_by_name(units: Units, kind: CountKind) -> dict[str, float]:
@@ -98,15 +104,20 @@ def costs_by_name(units: Units, kind: CountKind) -> dict[str, float]:
 
 
 def _terms(units: Units, kind: CountKind) -> tuple[CostTerm, ...]:
-    """Return what is summed up: for bytes the parameters, each times the bytes of its weight's numbers."""
+    """Return what is summed up: for bytes parameters and indices, each times the bytes of the numbers it is of."""
     if kind == "macs":
         return units.mac_terms
     if kind == "params":
         return units.parameter_terms
-    dtypes = [units.shapes.dtype(term.name) for term in units.parameter_terms]
+    stored = (*units.parameter_terms, *units.index_terms)
+    dtypes = [units.shapes.dtype(term.name) for term in stored]
     sizes = [4.0 if dtype is None else float(dtype.itemsize) for dtype in dtypes]
-    terms = zip(units.parameter_terms, sizes, strict=True)
-    return tuple(replace(term, constant=term.constant * size) for term, size in terms)
+    return tuple(replace(term, constant=term.constant * size) for term, size in zip(stored, sizes, strict=True))
+
+
+def _between(units: LabelArray, start: int, stop: int) -> LabelArray:
+    """Return the places of ascending units that hold those from ``start`` on, before ``stop``."""
+    return np.arange(*np.searchsorted(units, [start, stop]))
 
 
 def _part_of(units: Units, share: float) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Units and groups: what can be removed together, what competes, and why the rest must stay."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnxadmm.rules.facts import CostTerm, Facts, ZeroPoint
 from onnxadmm.rules.labels import LabelArray
 from onnxadmm.units.balance import Blocks, settle_balances
 from onnxadmm.units.bodies import inner_weights
+from onnxadmm.units.followers import Followers, following, number_followers
 from onnxadmm.units.occupancy import AxisName, Occupancy, find_occupancy
 from onnxadmm.units.origins import Origin, resolve_reads
 from onnxadmm.units.rehearsal import refusals
@@ -51,7 +52,7 @@ class Group(UnitRange):
 
     def matches(self, pattern: str) -> bool:
         """Tell whether a pattern (``*`` and ``?``) fits the group's name, a layer or a weight of it."""
-        return any(fnmatchcase(name, pattern) for name in (self.name, *self.layers, *self.tensors))
+        return _matches(pattern, self.name, self.layers, self.tensors)
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,16 @@ class Units:
         locked: the groups that may not.
         readers: the weight slices whose zeros hide a unit.
         gates: the sums over activations that see a unit as well, and have to be given zeros.
-        writers: the weight slices that produce a unit.
+        writers: the weight slices that produce a unit, or a follower.
         zero_points: for a quantised weight, which number stands for zero.
-        axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis.
+        axes: for each value, the unit at each position of each axis (-1: stays), None for a whole axis. Numbers from
+            ``count`` on are those of ``followers``.
         mac_terms, parameter_terms: cost as products of kept lengths, for one sample.
         shapes: sample shapes of every value before removal.
         inexact: operators that mix along an axis which may shrink; empty unless inexact pruning was asked for.
+        followers: units that go with the last of others: channels of which single columns may go.
+        columns: results of the Gathers that pick these columns; empty unless columns were asked for.
+        index_terms: how many indices these hold, as products of kept lengths: bytes of a file and no parameters.
     """
 
     count: int
@@ -114,6 +119,9 @@ class Units:
     parameter_terms: tuple[CostTerm, ...]
     shapes: Shapes
     inexact: tuple[str, ...] = ()
+    followers: Followers = field(default_factory=Followers)
+    columns: tuple[str, ...] = ()
+    index_terms: tuple[CostTerm, ...] = ()
 
     def __repr__(self) -> str:
         """Ten lines at most, however many groups there are."""
@@ -148,7 +156,7 @@ class Units:
         axes = self.axes.get(name)
         if axes is None:
             return None
-        stays = np.append(keep, True)  # unit -1 is the last element: it always stays
+        stays = np.append(self.followers.with_them(keep), True)  # unit -1 is the last element: it always stays
         result: list[LabelArray | None] = []
         for axis, units in enumerate(axes):
             if units is None or stays[units].all():
@@ -170,7 +178,7 @@ class Units:
         return lambda name: self.positions(name, keep)
 
 
-def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = ()) -> Units:
+def find_units(model: Model, *, inexact: bool = False, features: bool = False, ignore: Sequence[str] = ()) -> Units:
     """Find what can be removed from a model, and why the rest cannot.
 
     Model-local functions are seen through as if they were written out; one that cannot be locks what it is given.
@@ -178,6 +186,7 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
     Args:
         model: any model; it is not changed.
         inexact: also prune through operators that mix along the removed axis.
+        features: columns that a Gather picks behind a flattening are units of their own, see ``with_columns``.
         ignore: patterns of group, layer or weight names (``*`` and ``?``) that must stay.
 
     Raises:
@@ -188,7 +197,7 @@ def find_units(model: Model, *, inexact: bool = False, ignore: Sequence[str] = (
         whole = inline(model)
         refused: dict[str, str] = {}
         while True:
-            facts = analyse(whole, inexact=inexact, refused=refused)
+            facts = analyse(whole, inexact=inexact, features=features, refused=refused)
             origins = resolve_reads(facts)
             blocks = settle_balances(facts, origins)
             occupancy = find_occupancy(facts, origins)
@@ -225,18 +234,25 @@ class _Numbering:
     def number(self) -> Units:
         groups: list[Group] = []
         locked: list[LockedGroup] = []
+        follow: list[tuple[str, LabelArray, bool]] = []
+        columns, may_follow = {each.indices for each in self._facts.columns}, following(self._facts)
         count = 0
         for members in self._occupancy.classes():
             name, layers, tensors = self._describe(members)
-            if tensors and not any(self._facts.shapes.dtype(tensor) in _WEIGHT_TYPES for tensor in tensors):
-                continue  # indices, masks and sizes alone are nothing to prune: they stay
+            if tensors and not any(
+                tensor in columns or self._facts.shapes.dtype(tensor) in _WEIGHT_TYPES for tensor in tensors
+            ):
+                continue  # other indices, masks and sizes alone are nothing to prune: they stay
             reason = self._reason(members, name, layers, tensors)
             if reason is not None:
                 if tensors:
                     locked.append(LockedGroup(name, members.size, layers, tensors, reason))
+                    found = members[np.isin(members, may_follow)]
+                    if found.size and not self._is_ignored(name, layers, tensors):
+                        follow.append((name, found, found.size == members.size))
                 continue
-            found = self._blocks.get(int(members[0]))
-            blocks = None if found is None else found.of(members)
+            balanced = self._blocks.get(int(members[0]))
+            blocks = None if balanced is None else balanced.of(members)
             self._units[members] = np.arange(count, count + members.size)
             groups.append(Group(name, count, members.size, blocks, layers, tensors))
             count += members.size
@@ -256,6 +272,8 @@ class _Numbering:
             )
         roots = self._facts.labels.roots(np.arange(self._facts.labels.count, dtype=np.int64))
         number = self._units[roots]
+        followers, with_followers = number_followers(self._facts, self._units, follow)
+        numbered = with_followers[roots]  # nothing reads followers
         zero_points = {name: point for name, point in self._facts.zero_points.items() if point is not None}
         points = {point.tensor for point in zero_points.values()}
         return Units(
@@ -264,13 +282,20 @@ class _Numbering:
             locked=tuple(locked),
             readers=tuple(self._slices(number, [(origin.tensor, origin.axis) for origin in self._origins])),
             gates=tuple(self._gates(number)),
-            writers=tuple(self._slices(number, [place for place in self._occupancy.names if place[0] not in points])),
+            writers=tuple(
+                self._slices(numbered, [place for place in self._occupancy.names if place[0] not in points | columns])
+            ),
             zero_points=zero_points,
-            axes={name: tuple(_unit_axis(axis, number) for axis in axes) for name, axes in self._facts.axes.items()},
-            mac_terms=tuple(_unit_term(term, number) for term in self._facts.mac_terms),
-            parameter_terms=tuple(_unit_term(term, number) for term in self._parameters()),
+            axes={name: tuple(_unit_axis(axis, numbered) for axis in axes) for name, axes in self._facts.axes.items()},
+            mac_terms=tuple(_unit_term(term, numbered) for term in self._facts.mac_terms),
+            parameter_terms=tuple(_unit_term(term, numbered) for term in self._parameters()),
             shapes=self._facts.shapes,
             inexact=tuple(dict.fromkeys(where for where, axis in self._facts.inexact if (number[axis] >= 0).any())),
+            followers=followers,
+            columns=tuple(each.result for each in self._facts.columns),
+            index_terms=tuple(
+                _unit_term(CostTerm(each.indices, 1.0, (each.labels,)), number) for each in self._facts.columns
+            ),
         )
 
     def _describe(self, members: LabelArray) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -291,13 +316,16 @@ class _Numbering:
     def _reason(self, members: LabelArray, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]) -> str | None:
         reason = self._facts.labels.reason(int(members[0]))
         for pattern in self._ignore:
-            if any(fnmatchcase(candidate, pattern) for candidate in (name, *layers, *tensors)):
+            if _matches(pattern, name, layers, tensors):
                 self._matched.add(pattern)
                 reason = reason or f"ignored by {pattern!r}"
         if reason is None and members.size == 1:
             owner = self._facts.titles.get(layers[0], layers[0]) if layers else name
             reason = f"all its positions live and die together behind {owner}"
         return reason
+
+    def _is_ignored(self, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]) -> bool:
+        return any(_matches(pattern, name, layers, tensors) for pattern in self._ignore)
 
     def _slices(self, number: LabelArray, axes: Sequence[AxisName]) -> list[Reader]:
         """Return the units at each position of some axes of weights, where there are any."""
@@ -342,6 +370,10 @@ class _Numbering:
             terms.append(CostTerm(name, float(np.prod(whole)), tuple(axis for axis in axes if axis is not None)))
         terms += [CostTerm(weight.name, float(np.prod(weight.shape)), ()) for weight in self._inner]
         return terms
+
+
+def _matches(pattern: str, name: str, layers: tuple[str, ...], tensors: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(candidate, pattern) for candidate in (name, *layers, *tensors))
 
 
 def _unit_axis(axis: LabelArray | None, number: LabelArray) -> LabelArray | None:

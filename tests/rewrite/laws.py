@@ -173,7 +173,8 @@ def law_record_says_what_was_removed(case: Case) -> None:
     assert record is not None
     (entry,) = json.loads(record)
     counts = entry["units"].values()
-    assert sum(before - after for before, after in counts) == case.removed
+    followed = sum(case.units.followers.gone(case.keep).values())
+    assert sum(before - after for before, after in counts) == case.removed + followed
 
 
 def law_masked_differs_only_in_zeros(case: Case) -> None:
@@ -190,7 +191,7 @@ def law_masked_differs_only_in_zeros(case: Case) -> None:
         assert array.dtype == new[name].dtype
         different = array != new[name]
         assert not (new[name] != zero_of(case, name, old))[different].any(), f"{name} holds new numbers"
-    gone = ~np.append(case.keep, True)
+    gone = ~np.append(case.units.followers.with_them(case.keep), True)
     for reader in case.units.readers:
         if not gone[reader.units].any():
             continue  # a computed weight is written out only where something goes
@@ -207,7 +208,7 @@ def law_masked_differs_only_in_zeros(case: Case) -> None:
 
 def take_gates_out(case: Case, graph: onnx.GraphProto) -> None:
     """Undo the Muls of the gates of a masked graph, once they are found to be right and no more than needed."""
-    stays = np.append(case.keep, True)
+    stays = np.append(case.units.followers.with_them(case.keep), True)
     arrays = constants(graph)
     for gate in case.units.gates:
         expected = stays[gate.reader.units]
@@ -234,7 +235,7 @@ def law_removed_units_cannot_be_seen(case: Case) -> None:
     """
     scrambled = onnx.ModelProto.FromString(case.masked_message.SerializeToString())
     arrays = constants(scrambled.graph)
-    gone = ~np.append(case.keep, True)
+    gone = ~np.append(case.units.followers.with_them(case.keep), True)
     readers = {(reader.tensor, reader.axis) for reader in case.units.readers}
     garbage: dict[str, Array] = {}
     for writer in case.units.writers:

@@ -21,6 +21,7 @@ CHOICES = Choices(
     recipe=oa.Recipe(),
     ignore=(),
     inexact=False,
+    features=False,
     simplified=True,
     seed=0,
     input_shapes=None,

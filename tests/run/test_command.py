@@ -23,6 +23,7 @@ PLAIN = Choices(
     recipe=Recipe(),
     ignore=(),
     inexact=False,
+    features=False,
     simplified=True,
     seed=0,
     input_shapes=None,
@@ -56,6 +57,7 @@ EVERYTHING = replace(
     recipe=Recipe(mode="joint", epochs=3, freeze_untrainable=True, workers=2, held_out=0.2, learning_rate=0.01),
     ignore=("a*", "b"),
     inexact=True,
+    features=True,
     simplified=False,
     seed=7,
     input_shapes="x:1,3,8,8 z:1,4",
@@ -87,7 +89,7 @@ def test_every_choice_is_an_option_of_compress_with_its_value() -> None:
         assert pair in pairs
     for switch in ("--freeze-untrainable", "--inexact", "--no-simplify", "--dense", "--single-file", "--no-bench"):
         assert switch in told
-    assert {"--int8", "--fp16"} <= set(told)
+    assert {"--int8", "--fp16", "--features"} <= set(told)
     assert "--held-out" not in told
 
 

@@ -331,6 +331,7 @@ def interrupted(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--ignore", {"ignore": ["conv1*"]}),
         ("--seed", {"seed": 1}),
         ("--simplify", {"simplified": False}),
+        ("--features", {"features": True}),
     ],
 )
 def test_another_option_is_refused_by_its_name(
