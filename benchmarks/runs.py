@@ -44,6 +44,7 @@ def begin(
         input_shapes=None,
         custom_ops=None,
         rules=None,
+        teacher=None,
         max_minutes=None,
         inputs={},
     )

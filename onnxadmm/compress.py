@@ -49,6 +49,7 @@ def compress(
     targets: Mapping[str, Share] | None = None,
     out: str | Path | None = None,
     test: object | None = None,
+    teacher: Source | None = None,
     expect_accuracy: Share | None = None,
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -93,6 +94,9 @@ def compress(
             ``history.jsonl``; until they are complete, it holds the folder ``unfinished`` with the checkpoint. None
             writes nothing: the model is in what is returned.
         test: test data, used for the last line of the report and nothing else.
+        teacher: path or model that teaches in place of the original: a larger network, or the original of one that was
+            compressed before. It reads the same inputs and has answers of the same shape: inputs and outputs are those
+            of the same names, or the only ones. A calibration goes on fitting layers to the model.
         expect_accuracy: least accuracy of the original on held-out data, ``0.9`` or ``"90%"``; None: more than guessing
             would have. Below it the run ends before anything takes long, and says what is usually wrong and would help;
             0 lets any original pass.
@@ -227,6 +231,8 @@ def begun(
     calibrating = None
     if asked.calibrate is not None or asked.data is None:
         chosen, calibrating = _calibrating(asked.data, asked.calibrate, chosen, asked.calibration)
+    if asked.teacher is not None:
+        _refuse_no_lesson(chosen, calibrates=calibrating is not None or chosen.chooses_at_once)
     minutes = _minutes(asked, chosen, calibrates=calibrating is not None)
     bounds = given_or_usual(Limits, asked.limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(asked.bench_batch, asked.bench_threads) if asked.bench else None
@@ -254,6 +260,7 @@ def begun(
         if chosen.cluster is not None:
             _refuse_no_training(chosen, calibrating)
             crew = shared.crew or stack.enter_context(crew_of(chosen.cluster, asked.custom_ops))
+        teacher = None if asked.teacher is None else opened(asked.teacher)
         choices = Choices(
             budget=goal,
             targets=shares,
@@ -269,6 +276,7 @@ def begun(
             input_shapes=shapes_as_text(asked.input_shapes or {}) or None,
             custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
             rules=rule_files() or None,
+            teacher=None if teacher is None else teacher.sha256,
             max_minutes=minutes,
         )
         told: dict[str, Option] = {
@@ -276,6 +284,7 @@ def begun(
             "data": describe_source(asked.data),
             "calibrate": describe_source(asked.calibrate),
             "test": describe_source(asked.test),
+            "teacher": describe_source(asked.teacher),
             "expect_accuracy": expected,
             "out": None if asked.out is None else str(asked.out),
             "sparse": asked.sparse,
@@ -305,6 +314,7 @@ def begun(
             shared,
             count,
             crew,
+            teacher,
         )
         run.choose_engine()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
@@ -316,7 +326,7 @@ def begun(
                     asked.out,
                     force=asked.force,
                     resume=asked.resume,
-                    inputs=(asked.model, asked.data, asked.calibrate, asked.test),
+                    inputs=(asked.model, asked.data, asked.calibrate, asked.test, asked.teacher),
                 )
             )
         )
@@ -356,6 +366,18 @@ def _refuse_no_training(recipe: Recipe, calibrating: CalibrationOptions | None) 
             expected="a run that trains",
             found="a calibration, in which nothing trains",
             way_out="leave --cluster out",
+        )
+
+
+def _refuse_no_lesson(recipe: Recipe, *, calibrates: bool) -> None:
+    """Refuse a teacher where nobody is taught."""
+    untaught = calibrates and recipe.retrain_epochs == 0
+    if untaught or recipe.distillation == 0:
+        raise OptionError(
+            "--teacher",
+            expected="a run that learns from it",
+            found="a calibration, in which nothing trains" if untaught else "--distillation 0",
+            way_out=f"{'give --retrain-epochs' if untaught else 'give it a weight'}, or leave --teacher out",
         )
 
 

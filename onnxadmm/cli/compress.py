@@ -72,6 +72,10 @@ def run(
     by: Annotated[
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
     ] = CalibrationOptions.by,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", metavar="FILE", help="an .onnx file that teaches in place of the original"),
+    ] = None,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     expect_accuracy: Annotated[
         str | None,
@@ -99,7 +103,7 @@ def run(
     ] = None,
     metric: MetricOption = None,
     distillation: Annotated[
-        float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
+        float, typer.Option("--distillation", help="weight of the teacher; 1 needs no labels")
     ] = Recipe.distillation,
     temperature: Annotated[float, typer.Option("--temperature", help="of the teacher")] = Recipe.temperature,
     output: Annotated[
@@ -318,6 +322,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "calibrate": asked.calibrate,
         "calibration": calibration,
         "test": asked.test,
+        "teacher": asked.teacher,
         "expect_accuracy": asked.expect_accuracy,
         "targets": _targets(asked.target),
         "out": asked.out,

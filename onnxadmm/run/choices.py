@@ -48,6 +48,7 @@ class Choices:
         input_shapes: what was stated of sizes that the file leaves free, as text; None where nothing was.
         custom_ops: sha256 of the libraries of custom operators; None without any.
         rules: sha256 of the files with rules of the user's own; None without any.
+        teacher: sha256 of the network that teaches in place of the original; None: the original does.
         max_minutes: what the run may take: its epochs are shortened before it trains until they fit; None: any time.
     """
 
@@ -65,6 +66,7 @@ class Choices:
     input_shapes: str | None
     custom_ops: tuple[str, ...] | None
     rules: tuple[str, ...] | None
+    teacher: str | None
     max_minutes: float | None
 
     def with_epochs_of(self, options: Mapping[str, str]) -> "Choices":

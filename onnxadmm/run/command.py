@@ -30,7 +30,7 @@ def command_line(choices: Choices, told: Mapping[str, Option]) -> str:
 
 
 def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
-    for name in ("data", "calibrate", "test", "out"):
+    for name in ("data", "calibrate", "test", "teacher", "out"):
         if told.get(name) is not None:
             yield from (f"--{name}", _path(told[name], name.upper()))
     if told.get("expect_accuracy") is not None:

@@ -185,18 +185,19 @@ def _trying(training: Training) -> float:
     return training.journal.seconds().get(TRYING_BYTES, 0.0)
 
 
-def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
+def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int, teacher_bytes: int = 0) -> Forecast:
     """Return what a run with the epochs of a recipe takes.
 
     Args:
         file_bytes: of the original.
+        teacher_bytes: of the weights of a teacher that is not the original.
     """
     both = [pace for pace in (paces.prune, paces.retrain) if pace is not None]
     return Forecast(
         paces.stages(recipe),
         recipe.settings(steps_per_epoch=paces.steps_per_epoch, share=paces.shares[0]).epochs,
         paces.retraining_epochs(recipe),
-        memory_bytes=max(pace.memory_bytes for pace in both),
+        memory_bytes=teacher_bytes + max(pace.memory_bytes for pace in both),
         # While a checkpoint is replaced there are two of them; that of retraining holds the pruned network as well.
         disk_bytes=file_bytes + 2 * (file_bytes + max(pace.state_bytes for pace in both)),
     )
@@ -230,7 +231,7 @@ def forecast_of_calibration(
         (*stages, *(stage for stage in behind if stage.seconds)),
         epochs=0,
         retrain_epochs=epochs,
-        memory_bytes=round(memory),
+        memory_bytes=training.teacher_bytes + round(memory),
         disk_bytes=3 * model.file_bytes,
     )
 

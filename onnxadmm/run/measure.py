@@ -28,7 +28,7 @@ from onnxadmm.progress import Iteration, Progress
 from onnxadmm.report.findings import find_warnings
 from onnxadmm.report.layers import ProfileLine
 from onnxadmm.report.report import (
-    AGAINST,
+    THE_ORIGINAL,
     BudgetLine,
     Column,
     GroupLine,
@@ -131,6 +131,7 @@ def make_report(
     progress: Progress,
     timing: Timing | None,
     variants: Sequence[tuple[Variant, Column]] = (),
+    taught_by: str = THE_ORIGINAL,
 ) -> Report:
     """Measure sizes, costs and latency, and put everything into a report.
 
@@ -139,11 +140,12 @@ def make_report(
         inputs: values of inputs by name, for the latency.
         timing: how the latency is measured; None: not at all.
         variants: the result in other forms, with their figures.
+        taught_by: whose answers stand for labels where there are none.
     """
     machine = this_machine()
     result_units = find_units(outcome.result)
-    before = column(outcome.original, find_units(outcome.original), held_out.before, test.before)
-    after = column(outcome.result, result_units, held_out.after, test.after)
+    before = column(outcome.original, find_units(outcome.original), held_out.before, test.before, taught_by)
+    after = column(outcome.result, result_units, held_out.after, test.after, taught_by)
     latency: tuple[LatencyLine, ...] = ()
     of_variants: list[tuple[LatencyLine, ...]] = [() for _ in variants]
     skipped: tuple[str, ...] = ()
@@ -248,10 +250,18 @@ def column_of(training: Training, model: Model) -> Column:
     def measured(data: ArrayDataset | None) -> Metrics | None:
         return None if data is None else training.metrics(model, data)
 
-    return column(model, find_units(model), measured(training.held_out), measured(training.test))
+    found = measured(training.held_out), measured(training.test)
+    return column(model, find_units(model), *found, training.who_teaches)
 
 
-def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics | None) -> Column:
+def column(
+    model: Model, units: Units, held_out: Metrics | None, test: Metrics | None, taught_by: str = THE_ORIGINAL
+) -> Column:
+    """The figures of a model.
+
+    Args:
+        taught_by: whose answers stand for labels where there are none.
+    """
     sizes = measure_sizes(model)
     return Column(
         model=identify(model),
@@ -260,21 +270,24 @@ def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics |
         nonzero_parameters=sizes.nonzero_parameters,
         nodes=sizes.nodes,
         macs=round(Cost(units, "macs").dense()),
-        heldout=_score(held_out),
-        test=_score(test),
+        heldout=_score(held_out, taught_by),
+        test=_score(test, taught_by),
     )
 
 
-def _score(metrics: Metrics | None) -> Score | None:
+def _score(metrics: Metrics | None, taught_by: str) -> Score | None:
     if metrics is None:
         return None
-    against = "" if metrics.against == "labels" else AGAINST
+    against = "" if metrics.against == "labels" else f" against {taught_by}"
     if metrics.figure is not None:
         name, value = metrics.figure
         return Score(f"{name}{against}", value, metrics.count)
     if metrics.accuracy is None:
         return Score(f"mse{against}", metrics.loss, metrics.count)
-    return Score("agreement" if against else "accuracy", metrics.accuracy, metrics.count)
+    if not against:
+        return Score("accuracy", metrics.accuracy, metrics.count)
+    with_whom = "" if taught_by == THE_ORIGINAL else f" with {taught_by}"
+    return Score(f"agreement{with_whom}", metrics.accuracy, metrics.count)
 
 
 def _budgets(outcome: Outcome, result_units: Units, latency: Sequence[LatencyLine]) -> list[BudgetLine]:

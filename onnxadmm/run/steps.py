@@ -85,6 +85,7 @@ class Compression:
         shared: what earlier runs have left, and this one leaves.
         count: samples that those of the data stand for; None: themselves.
         crew: machines that train; None: this process does.
+        teacher: another network that teaches; None: the original does.
         engine: who computes gradients; None where nothing trains.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
@@ -101,6 +102,7 @@ class Compression:
     shared: Shared = field(default_factory=Shared)
     count: int | None = None
     crew: RayCrew | None = None
+    teacher: Model | None = None
     engine: Engine | None = field(init=False, default=None)
     ready: Model = field(init=False)
     units: Units = field(init=False)
@@ -194,6 +196,7 @@ class Compression:
                 inputs=self.choices.inputs,
                 seed=self.choices.seed,
                 trains=self.choices.calibration is None,
+                teacher=None if self.teacher is None else as_bytes(self.teacher),
             )
         )
         self.training = replace(self.training, rounds=Rounds(crew, tell=self.journal.progress.note, known=not other))
@@ -213,6 +216,7 @@ class Compression:
             journal=self.journal,
             trains=self.choices.calibration is None,
             count=self.count,
+            teacher=self.teacher,
         )
         if made:
             self.journal.warn(WARNING)
@@ -297,7 +301,12 @@ class Compression:
             shares = (self.shared.epochs, self.shared.retrain_epochs)
             paces = paces.under(self.shared.expected_macs(self.problem, self.units), shares=shares)
         if paces is not None:
-            self._forecast = forecast_of(paces, self.choices.recipe, file_bytes=self.model.file_bytes)
+            self._forecast = forecast_of(
+                paces,
+                self.choices.recipe,
+                file_bytes=self.model.file_bytes,
+                teacher_bytes=self.training.teacher_bytes,
+            )
         return self._forecast
 
     def finish(self, folder: OutputFolder | None) -> Finished:
@@ -460,6 +469,7 @@ class Compression:
             progress=self.journal.progress,
             timing=self.ending.timing,
             variants=list(zip(variants, columns, strict=True)),
+            taught_by=self.training.who_teaches,
         )
         return held_against(report, self._forecast, self.journal)
 

@@ -85,7 +85,7 @@ class Training(Ground):
             # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
             self.journal.progress.note(
                 "Held-out figures are mean square errors against "
-                f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."
+                f"{'the labels' if self.held_out.has_labels else self.who_teaches}: less is better."
             )
         # An exact network starts at 0, and may rise from there: numbers in their unit, squared, and a student to what
         # answers that say nothing lose, which the temperature multiplies.

@@ -26,6 +26,7 @@ CHOICES = Choices(
     input_shapes=None,
     custom_ops=None,
     rules=None,
+    teacher=None,
     max_minutes=None,
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.
