@@ -33,6 +33,8 @@ def begin(
     choices = Choices(
         budget=budget,
         targets={},
+        connection_targets={},
+        preset=None,
         limits=Limits(round_to=round_to),
         preprocessing=preprocessing,
         calibration=None,

@@ -89,6 +89,14 @@ def run(
     target: Annotated[
         list[str] | None, typer.Option("--target", metavar="GLOB=SHARE", help="units that stay, for --mode joint")
     ] = None,
+    connection_target: Annotated[
+        list[str] | None,
+        typer.Option("--connection-target", metavar="GLOB=SHARE", help="connections that stay, for --mode joint"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="lenet5-paper: the paper's settings for LeNet-5 and --mode"),
+    ] = None,
     mean: Annotated[str | None, typer.Option("--mean", help="subtracted after scaling: 0.13 or 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on stored values [1/255 for bytes]")] = None,
@@ -250,15 +258,16 @@ def _searched(given: Mapping[str, Any], budget: Budget | None, progress: Progres
     from onnxadmm.report.reading import read_report
     from onnxadmm.search import search
 
-    if given["data"] is None or given["target"] or given["mode"] != Recipe.mode:
+    settled = any(given[name] for name in ("target", "connection_target", "preset")) or given["mode"] != Recipe.mode
+    if given["data"] is None or settled:
         raise OptionError(
             "--max-drop",
-            expected="--data or --calibrate, and no targets per layer",
-            found="no data" if given["data"] is None else "--mode joint or --target",
+            expected="--data or --calibrate, and no targets per layer or preset",
+            found="no data" if given["data"] is None else "--mode joint, a target or --preset",
             way_out="give training data, or samples with --calibrate",
         )
     taken = arguments(given)
-    for name in ("calibrate", "calibration", "targets"):
+    for name in ("calibrate", "calibration", "targets", "connection_targets", "preset"):
         del taken[name]
     search(**taken, max_drop=given["max_drop"], by=given["by"], budget=budget, progress=progress)
     return read_report(given["out"])
@@ -324,7 +333,9 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "test": asked.test,
         "teacher": asked.teacher,
         "expect_accuracy": asked.expect_accuracy,
-        "targets": _targets(asked.target),
+        "targets": _targets("--target", asked.target),
+        "connection_targets": _targets("--connection-target", asked.connection_target),
+        "preset": asked.preset,
         "out": asked.out,
         "recipe": recipe,
         "preprocessing": preprocessing,
@@ -350,12 +361,12 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _targets(pairs: list[str] | None) -> dict[str, str]:
+def _targets(option: str, pairs: list[str] | None) -> dict[str, str]:
     targets: dict[str, str] = {}
     for pair in pairs or []:
         pattern, _, share = pair.rpartition("=")
         if not pattern:
-            raise OptionError("--target", expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
+            raise OptionError(option, expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
         targets[pattern] = share
     return targets
 

@@ -25,8 +25,17 @@ _ABSENT: Mapping[str, type[Any]] = {"budget": Budget, "calibration": Calibration
 
 Option = str | int | float | bool | None
 
+#: Presets, with the share of all units that each lets stay in holistic mode.
+UNIT_SHARES: Mapping[str, float] = {"lenet5-paper": 0.52}
+
 #: Fields that the command line calls otherwise.
-_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify", "input_shapes": "input_shape"}
+_OPTION_NAMES = {
+    "targets": "target",
+    "connection_targets": "connection_target",
+    "inputs": "input",
+    "simplified": "simplify",
+    "input_shapes": "input_shape",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Choices:
     Attributes:
         budget: what the result may cost; None where ``targets`` say it.
         targets: share of the units that stays, by pattern.
+        connection_targets: share of the connections that stays, by pattern.
+        preset: name of the settings that others were taken from; None: no preset.
         limits: how far a group may shrink.
         inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
@@ -54,6 +65,8 @@ class Choices:
 
     budget: Budget | None
     targets: Mapping[str, float]
+    connection_targets: Mapping[str, float]
+    preset: str | None
     inputs: Mapping[str, object]
     limits: Limits
     preprocessing: Preprocessing
@@ -85,6 +98,11 @@ class Choices:
     def calibrates(self) -> bool:
         """Whether a calibration chooses units and fits layers, before anything trains."""
         return self.calibration is not None or self.recipe.chooses_at_once
+
+    @property
+    def unit_share(self) -> float | None:
+        """Share of all units that stays at most, whatever they cost, where a preset says so."""
+        return None if self.preset is None or self.recipe.mode == "joint" else UNIT_SHARES[self.preset]
 
     @property
     def goal(self) -> Budget | None:

@@ -84,7 +84,15 @@ def state(
     """
     file = file_size(ready, units, original=given.file_bytes, single_file=ending.single_file)
     problem = state_problem(
-        ready, units, choices.goal, choices.limits, targets=choices.targets, file=file, latency=latency
+        ready,
+        units,
+        choices.goal,
+        choices.limits,
+        targets=choices.targets,
+        connection_targets=choices.connection_targets,
+        unit_share=choices.unit_share,
+        file=file,
+        latency=latency,
     )
     refuse_unreachable(problem)
     return problem

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.problem import Problem
 from onnxadmm.bench.byte_products import byte_products_are_exact, multiplies_signed_bytes
 from onnxadmm.bench.identity import identify
 from onnxadmm.bench.inputs import batch_is_free
@@ -64,6 +65,7 @@ class Outcome:
         zeros: pruned connections by weight.
         budget: as asked.
         latency: what plans of the model take, where the budget is of that.
+        problem: what was solved.
         verification: of the shrunk model against the masked original, before retraining.
     """
 
@@ -75,6 +77,7 @@ class Outcome:
     zeros: Mapping[str, NDArray[np.bool_]]
     budget: Budget | None
     latency: LatencyCost | None
+    problem: Problem
     verification: Verification
 
 
@@ -292,26 +295,35 @@ def _score(metrics: Metrics | None, taught_by: str) -> Score | None:
 
 def _budgets(outcome: Outcome, result_units: Units, latency: Sequence[LatencyLine]) -> list[BudgetLine]:
     lines: list[BudgetLine] = []
-    if outcome.budget is None:
-        return lines
-    for kind, amount in outcome.budget.amounts.items():
+    budget = outcome.budget
+    for kind, amount in {} if budget is None else budget.amounts.items():
+        assert budget is not None  # it has an amount
         if kind == "size":
             original, reached = float(outcome.original.file_bytes), float(outcome.result.file_bytes)
         elif kind == "latency":
             original, reached = _latencies(outcome, latency)
         else:
             original, reached = Cost(outcome.units, kind).dense(), Cost(result_units, kind).dense()
-        limit = outcome.budget.resolve(kind, original)
+        limit = budget.resolve(kind, original)
         lines.append(BudgetLine(kind=kind, asked=str(amount), limit=limit, original=original, reached=reached))
-    if outcome.budget.connections is not None:
-        values = constants_by_name(outcome.result)
-        kept = [values[name] for name in outcome.zeros if name in values]
-        arrays = [array for value in kept if (array := constant(value)) is not None]
-        total = sum(array.size for array in arrays)
-        alive = sum(int(np.count_nonzero(array)) for array in arrays)
-        share = outcome.budget.connection_share
-        lines.append(BudgetLine("connections", f"{share:g}", share, 1.0, alive / max(1, total)))
+    if outcome.problem.connection_shares or (budget is not None and budget.connections is not None):
+        lines.append(_connections(outcome))
     return lines
+
+
+def _connections(outcome: Outcome) -> BudgetLine:
+    """The share of the weights that is not zero, of those whose connections were not left alone."""
+    values, problem = constants_by_name(outcome.result), outcome.problem
+    found = {name: constant(values[name]) for name in outcome.zeros if name in values}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    total = max(1, sum(array.size for array in arrays.values()))
+    alive = sum(int(np.count_nonzero(array)) for array in arrays.values())
+    asked, share = f"{problem.connection_share:g}", problem.connection_share
+    if problem.connection_shares:
+        # One entry stays at least; counts are no more than their shares, but for rounding.
+        most = [max(1.0, problem.share_of(name) * array.size + 1e-9) for name, array in arrays.items()]
+        asked, share = "by layer", sum(most) / total
+    return BudgetLine("connections", asked, share, 1.0, alive / total)
 
 
 def _latencies(outcome: Outcome, latency: Sequence[LatencyLine]) -> tuple[float, float]:

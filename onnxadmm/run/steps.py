@@ -433,6 +433,7 @@ class Compression:
                 zeros=pruned.zeros,
                 budget=self.choices.budget_met(self.problem.cost, pruned.keep),
                 latency=self.latency,
+                problem=self.problem,
                 verification=verification,
             )
             held_out = self._reading.quality(HELD_OUT, self.model, saved)
@@ -492,5 +493,10 @@ class Compression:
             simplified=self._is_simplified,
             zeros=pruned.zeros,
             fitted=tuple(sorted(pruned.weights)) if self.choices.calibrates else (),
-            note=describe_goal(self.choices.budget_met(self.problem.cost, pruned.keep), self.choices.targets),
+            note=describe_goal(
+                self.choices.budget_met(self.problem.cost, pruned.keep),
+                self.choices.targets,
+                connection_targets=self.choices.connection_targets,
+                unit_share=self.choices.unit_share,
+            ),
         )

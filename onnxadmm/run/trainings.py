@@ -117,7 +117,7 @@ class Training(Ground):
 
         def report(record: Record) -> None:
             value = self.look(model, network, trainer, glance).deciding
-            self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
+            self.journal.tell(_row_of(record, value, connections=bool(problem.thinned)))
 
         def keep(state: State) -> None:
             keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})

@@ -14,6 +14,8 @@ from onnxadmm.train.norm_restore import ENOUGH
 CHOICES = Choices(
     budget=oa.Budget(params=0.5),
     targets={},
+    connection_targets={},
+    preset=None,
     inputs={},
     limits=Limits(),
     preprocessing=oa.Preprocessing(),

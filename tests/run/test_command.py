@@ -16,6 +16,8 @@ from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 PLAIN = Choices(
     budget=oa.Budget(params=0.1),
     targets={},
+    connection_targets={},
+    preset=None,
     inputs={},
     limits=oa.Limits(),
     preprocessing=Preprocessing(),
