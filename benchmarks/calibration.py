@@ -26,56 +26,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.calibration_table import PAGE, render
+from benchmarks.pictured import NETWORKS, ROOT, Images, Network, accuracy, path_of, prepared, sizes
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.model import Model, load
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import budget_of
 from onnxadmm.plan.plan import Plan
 from onnxadmm.plan.problem import Limits
 from onnxadmm.planning import rank
-from onnxadmm.surgery import find_groups, shrink
-from onnxadmm.train.data.raw import Raw
-from onnxadmm.train.data.sources import read_source
-from onnxadmm.units.cost import Cost, CostKind
+from onnxadmm.surgery import shrink
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "calibration"
-SAMPLES: Final = 512
 
-Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that is pruned.
-
-    Attributes:
-        file: of the model, in the folder of models.
-        data: ``"cifar"`` or ``"mnist"``.
-        mean, std: of its pixels, by channel.
-        budget: what is bounded: ``"macs"`` or ``"params"``.
-        bars: by how many times fewer: the most points of accuracy that may be lost, or the least accuracy (below 1).
-    """
-
-    file: str
-    data: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    budget: CostKind
-    bars: dict[float, float | None]
-
-
-CIFAR: Final = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-NETWORKS: Final = {
-    "resnet20": Network("resnet20_cifar10.onnx", "cifar", *CIFAR, "macs", {1.5: 1.0, 2.0: 2.5, 3.0: 6.0}),
-    "cifarnet": Network("cifarnet.onnx", "cifar", *CIFAR, "macs", {1.5: 1.5, 2.0: None, 3.0: None}),
-    "mobilenetv2": Network("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {1.5: 1.5, 2.0: None, 3.0: None}),
-    "lenet5": Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {10.0: 0.988}),
-}
 #: Longest run at the usual effort.
 MOST_SECONDS: Final = 180.0
 
@@ -161,85 +125,6 @@ def result_path(cell: Cell) -> Path:
     return RESULTS / f"{cell.name}.json"
 
 
-def _pixels(raw: Raw) -> Bytes:
-    """All of the images, decoded."""
-    images = raw.inputs["0"]
-    return np.asarray(images[np.arange(len(images))], np.uint8)
-
-
-class Images:
-    """Images of the networks, as arrays and as files for the command line."""
-
-    def __init__(self, given: argparse.Namespace, folder: Path) -> None:
-        self._given = given
-        self._folder = folder
-        self._known: dict[tuple[str, str], tuple[Bytes, NDArray[np.int64]]] = {}
-
-    def all(self, data: str, part: str) -> tuple[Bytes, NDArray[np.int64]]:
-        """Return the images of a part, uint8 ``[n, channels, height, width]``, and their classes."""
-        if (data, part) not in self._known:
-            self._known[data, part] = self._read(data, part)
-        return self._known[data, part]
-
-    def samples(self, data: str, sampling: int) -> Bytes:
-        """Return training images drawn at random."""
-        images, _ = self.all(data, "train")
-        return images[np.sort(np.random.default_rng(sampling).permutation(len(images))[:SAMPLES])]
-
-    def sample_file(self, data: str, sampling: int) -> Path:
-        """Return a file of such images, without labels."""
-        path = self._folder / f"{data}-{sampling}.npz"
-        np.savez(path, images=self.samples(data, sampling))
-        return path
-
-    def test_file(self, data: str) -> Path:
-        """Return a file of the test images with their labels."""
-        path = self._folder / f"{data}-test.npz"
-        if not path.exists():
-            images, labels = self.all(data, "test")
-            np.savez(path, images=images, labels=labels)
-        return path
-
-    def _read(self, data: str, part: str) -> tuple[Bytes, NDArray[np.int64]]:
-        if data == "mnist":
-            stem = self._given.mnist / f"mnist-{'train' if part == 'train' else 't10k'}"
-            raw = read_source(f"{stem}-images-idx3-ubyte.gz,{stem}-labels-idx1-ubyte.gz")
-            images = _pixels(raw).reshape(-1, 1, 28, 28)
-        else:
-            archive = self._given.cifar / f"{part}.npz"
-            if archive.exists():
-                with np.load(archive) as arrays:
-                    return np.ascontiguousarray(arrays["pixels"].transpose(0, 3, 1, 2)), arrays["labels"]
-            raw = read_source(self._given.cifar / part)
-            images = _pixels(raw).transpose(0, 3, 1, 2)
-        assert raw.labels is not None
-        return np.ascontiguousarray(images), raw.labels
-
-
-def prepared(network: Network, images: Bytes) -> NDArray[np.float32]:
-    """Return images as the network reads them."""
-    mean, std = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (network.mean, network.std))
-    return ((images / np.float32(255) - mean) / std).astype(np.float32)
-
-
-def accuracy(model: Model, network: Network, images: Images) -> float:
-    """Return the share of the test images that a model classifies rightly."""
-    pictures, labels = images.all(network.data, "test")
-    right = 0
-    with open_session(model, threads=this_machine().threads) as session:
-        for start in range(0, len(labels), 500):
-            part = slice(start, start + 500)
-            outputs = session.run({session.inputs[0]: prepared(network, pictures[part])})
-            right += int((next(iter(outputs.values())).argmax(axis=1) == labels[part]).sum())
-    return right / len(labels)
-
-
-def sizes(model: Model) -> tuple[int, int]:
-    """Return multiply-accumulates of a sample, and parameters."""
-    units = find_groups(model)
-    return round(Cost(units, "macs").dense()), round(Cost(units, "params").dense())
-
-
 class Bench:
     """Measures cells."""
 
@@ -250,9 +135,8 @@ class Bench:
         self._dense: dict[str, tuple[float, int, int]] = {}
 
     def path(self, network: Network) -> Path:
-        """Return where a network lies: beside the repository, or in it."""
-        own = ROOT / "benchmarks" / "models" / network.file
-        return own if own.exists() else Path(self._given.models) / network.file
+        """Return where a network lies."""
+        return path_of(network, self._given.models)
 
     def measure(self, cell: Cell) -> Result | None:
         """Measure a cell; None where what it needs is not there."""

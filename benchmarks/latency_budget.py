@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnxadmm as oa
-from benchmarks.calibration import NETWORKS, ROOT, Images
 from benchmarks.calibration_table import TITLES
+from benchmarks.pictured import NETWORKS, ROOT, Images
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 

@@ -28,8 +28,8 @@ from typing import Any, Final
 import numpy as np
 
 import onnxadmm as oa
-from benchmarks.calibration import NETWORKS, ROOT, Images
 from benchmarks.calibration_table import TITLES
+from benchmarks.pictured import NETWORKS, ROOT, Images
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.run.shared import Shared
 from onnxadmm.units.cost import CostKind

@@ -26,23 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import runs
-from benchmarks.calibration import CIFAR, Images, prepared
-from benchmarks.calibration import Network as Pictured
-from benchmarks.quality_methods import METHODS
+from benchmarks.pictured import CIFAR, ROOT, Images, Network, classes, path_of, sizes
+from benchmarks.quality_methods import METHODS, Method
 from benchmarks.quality_table import PAGE, render
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
-from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model
-from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import budget_of
-from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
-from onnxadmm.surgery import find_groups
-from onnxadmm.units.cost import Cost
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "quality"
 #: Retraining rates that held-out data choose from, for every method by itself.
 RATES: Final = (1e-3, 3e-3)
@@ -56,36 +49,60 @@ class Setting:
         pictured: the network and its images.
         shares: of the MACs (LeNet-5: parameters) that may stay.
         samples: training images.
-        epochs: of choosing, where a method trains for that, and of retraining.
+        epochs: of choosing, where a method trains for that, and of retraining; None: as many as are the default.
         batch: samples of a step.
         augment: of the training images.
+        rates: of retraining, that held-out data choose from.
+        methods: that are measured.
     """
 
-    pictured: Pictured
+    pictured: Network
     shares: tuple[float, ...]
     samples: int
-    epochs: tuple[int, int]
+    epochs: tuple[int | None, int | None]
     batch: int
     augment: str
+    rates: tuple[float, ...] = RATES
+    methods: tuple[str, ...] = tuple(METHODS)
 
 
 SETTINGS: Final = {
     "resnet20": Setting(
-        Pictured("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (2, 4), 64, "flip,crop2"
+        Network("resnet20.onnx", "cifar", *CIFAR, "macs", {}), (0.33, 0.2, 0.5), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "mobilenetv2": Setting(
-        Pictured("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
+        Network("mobilenetv2.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "cifarnet": Setting(
-        Pictured("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
+        Network("cifarnet.onnx", "cifar", *CIFAR, "macs", {}), (0.33,), 10_000, (2, 4), 64, "flip,crop2"
     ),
     "lenet5": Setting(
-        Pictured("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
+        Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
         (0.02, 0.05),
         20_000,
         (4, 4),
         128,
         "",
+    ),
+    "lenet5-whole": Setting(
+        Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
+        (4136, 0.05),
+        60_000,
+        (None, None),
+        128,
+        "",
+        rates=(5e-3, 1e-2),
+        methods=("calibrated", "default", "onnxsim", "magnitude", "uniform"),
+    ),
+    "resnet20-whole": Setting(
+        Network("resnet20.onnx", "cifar", *CIFAR, "macs", {}),
+        (0.33, 0.5, 0.2),
+        50_000,
+        (None, None),
+        128,
+        "flip,crop2",
+        rates=(2e-3,),
+        methods=("calibrated", "default", "magnitude"),
     ),
 }
 
@@ -137,7 +154,7 @@ def queue() -> Iterator[Cell]:
     for seed in range(3):
         for name, setting in SETTINGS.items():
             for share in setting.shares:
-                for method in METHODS:
+                for method in setting.methods:
                     yield Cell(name, share, method, seed)
 
 
@@ -149,9 +166,9 @@ def begin(cell: Cell, images: Images, path: Path) -> Compression:
     chosen = np.random.default_rng(0).permutation(len(labels))[: setting.samples]
     method = METHODS[cell.method]
     recipe = Recipe(
-        method="paper" if cell.method == "paper" else "default",
-        epochs=setting.epochs[0],
-        retrain_epochs=setting.epochs[1] + (0 if method.trains else setting.epochs[0]),
+        method="paper" if cell.method == "paper" else "default" if method.trains else "calibrated",
+        epochs=setting.epochs[0] if method.trains else None,
+        retrain_epochs=_retraining(setting, method),
         batch_size=setting.batch,
         workers=1,
     )
@@ -170,58 +187,47 @@ def begin(cell: Cell, images: Images, path: Path) -> Compression:
 def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArray[np.uint8]]:
     """Choose, cut, retrain with every rate; return the best on held-out data and its classes of the test images."""
     method, training = METHODS[cell.method], run.training
-    start = time.perf_counter()
-    pruned = method.choose(run)
+    begin = time.perf_counter()
+    start = method.choose(run)
     chosen = time.perf_counter()
-    small = shrink(with_constants(run.ready, pruned.weights), run.units, pruned.keep)
-    cut = _held_out(run, small)
-    best, rate, seconds = (cut, small), None, 0.0
-    for each in RATES if method.retrains else ():
+    cut = _held_out(run, start.small)
+    best, rate, seconds = (cut, start.small), None, 0.0
+    whole = training.recipe.retraining_epochs(steps_per_epoch=training.steps_per_epoch)
+    for each in SETTINGS[cell.network].rates if method.retrains else ():
         begun = time.perf_counter()
-        trained = replace(training, recipe=replace(training.recipe, retrain_learning_rate=each))
-        result = trained.retrain(small, pruned, keep_state=runs.forget, resume={})
+        recipe = replace(training.recipe, retrain_learning_rate=each, retrain_epochs=whole - start.spent)
+        result = method.retrain(replace(training, recipe=recipe), start.small, start.pruned)
         found = _held_out(run, result)
         if found > best[0] or rate is None:
             best, rate, seconds = (found, result), each, time.perf_counter() - begun
     network = SETTINGS[cell.network].pictured
-    before, after = (classes(model, network, images) for model in (run.model, best[1]))
+    before, after = (classes(model, network, images, threads=1) for model in (run.model, best[1]))
     _, labels = images.all(network.data, "test")
-    sizes = [_sizes(model) for model in (run.model, best[1])]
-    epochs = training.recipe.epochs if method.trains else 0, training.recipe.retrain_epochs if method.retrains else 0
+    counts = [sizes(model) for model in (run.model, best[1])]
+    pruning = training.recipe.settings(steps_per_epoch=training.steps_per_epoch).epochs if method.trains else 0
     outcome = Result(
         cell,
         accuracy=(float((before == labels).mean()), float((after == labels).mean())),
         held_out=(cut, best[0]),
-        macs=(sizes[0][0], sizes[1][0]),
-        parameters=(sizes[0][1], sizes[1][1]),
-        epochs=(epochs[0] or 0, epochs[1] or 0),
+        macs=(counts[0][0], counts[1][0]),
+        parameters=(counts[0][1], counts[1][1]),
+        epochs=(pruning, whole if method.retrains else 0),
         rate=rate,
-        seconds=(chosen - start, seconds),
+        seconds=(chosen - begin, seconds),
     )
     return outcome, after
 
 
-def classes(model: Model, network: Pictured, images: Images) -> NDArray[np.uint8]:
-    """The class that a model gives every test image, uint8 ``[n]``."""
-    pictures, labels = images.all(network.data, "test")
-    found = np.empty(len(labels), np.uint8)
-    with open_session(model, threads=1) as session:
-        for start in range(0, len(labels), 500):
-            part = slice(start, start + 500)
-            outputs = session.run({session.inputs[0]: prepared(network, pictures[part])})
-            found[part] = next(iter(outputs.values())).argmax(axis=1)
-    return found
+def _retraining(setting: Setting, method: Method) -> int | None:
+    """Epochs of retraining: those of choosing as well, where the method takes none for that."""
+    pruning, retraining = setting.epochs
+    return retraining if method.trains or retraining is None else retraining + (pruning or 0)
 
 
 def _held_out(run: Compression, model: Model) -> float:
     found = run.training.metrics(model, run.training.held_out).accuracy
     assert found is not None
     return found
-
-
-def _sizes(model: Model) -> tuple[int, int]:
-    units = find_groups(model)
-    return round(Cost(units, "macs").dense()), round(Cost(units, "params").dense())
 
 
 def main() -> int:
@@ -243,8 +249,7 @@ def main() -> int:
             pictured = SETTINGS[cell.network].pictured
             if pictured.data == "cifar" and given.cifar is None:
                 continue
-            own = ROOT / "benchmarks" / "models" / pictured.file
-            run = begin(cell, images, own if own.exists() else given.models / pictured.file)
+            run = begin(cell, images, path_of(pictured, given.models))
             result, found = measure(cell, run, images)
             np.savez_compressed(path.with_suffix(".npz"), classes=found)
             path.write_text(json.dumps(asdict(result), indent=2) + "\n")

@@ -1,29 +1,58 @@
 """The methods of benchmarks/quality.py: how each chooses units, and what weights the small network starts from."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
+from unittest.mock import patch
 
 import numpy as np
+import onnx
+import onnxsim
 from numpy.typing import NDArray
 
+from benchmarks import quality_training
+from benchmarks.calibration_onnxsim import BATCH, repaired, sparsity_for
+from benchmarks.quality_training import Retraining
 from benchmarks.runs import forget
 from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.problem import KeepArray
 from onnxadmm.admm.selection import select
-from onnxadmm.graph.constants import constant, constants_by_name
-from onnxadmm.plan.rank import Ranking, rank_by_budget
+from onnxadmm.calibrate.effort import EFFORTS
+from onnxadmm.graph.constants import constant, constants_by_name, with_constants
+from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.plan.rank import Ranking, rank_by_budget, score
 from onnxadmm.rewrite.gates import open_gates
+from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.recipe import CalibrationOptions
+from onnxadmm.run.shared import grown
 from onnxadmm.run.steps import Compression
-from onnxadmm.run.trainings import Pruned
+from onnxadmm.run.trainings import Pruned, Training
 
 #: Training images that calibrations look at, without their labels, and batches that gradients are taken of.
 SAMPLES: Final = 512
 BATCHES: Final = 40
+#: Stages of a cut in stages, and the share of all epochs that each but the last is retrained for.
+STAGES: Final = 3
+STAGE_SHARE: Final = 0.15
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where retraining begins.
+
+    Attributes:
+        small: the network that is left.
+        pruned: units and weights of the whole one.
+        spent: epochs of retraining that choosing took.
+    """
+
+    small: Model
+    pruned: Pruned
+    spent: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,29 +61,49 @@ class Method:
 
     Attributes:
         title: in the table.
-        choose: units and weights of the whole network.
+        choose: what is left, given the run and its epochs of retraining.
         trains: whether choosing takes the epochs of pruning; they are the small network's otherwise.
         retrains: whether the small network is retrained at all.
+        retrain: how.
     """
 
     title: str
-    choose: Callable[[Compression], Pruned]
+    choose: Callable[[Compression], Start]
     trains: bool = False
     retrains: bool = True
+    retrain: Retraining = quality_training.usual
 
 
-def ranked(by: Ranking) -> Callable[[Compression], Pruned]:
+def ranked(by: Ranking) -> Callable[[Compression], Start]:
     """Units by norms or at random, with the budget allocated as ``plan`` does it."""
 
-    def choose(run: Compression) -> Pruned:
+    def choose(run: Compression) -> Start:
         choices = run.choices
         assert choices.goal is not None
-        return _cut(rank_by_budget(run.ready, run.units, choices.goal, by=by, limits=choices.limits, seed=choices.seed))
+        keep = rank_by_budget(run.ready, run.units, choices.goal, by=by, limits=choices.limits, seed=choices.seed)
+        return _as_they_were(run, keep)
 
     return choose
 
 
-def taylor(run: Compression) -> Pruned:
+def uniform(run: Compression) -> Start:
+    """The same share of every group, its largest norms: the widest network of that kind under the budget."""
+    scores = score(run.ready, run.units, by="magnitude", seed=0)
+    total, budget = run.problem.cost.total, run.problem.budget
+
+    def of_share(share: float) -> KeepArray:
+        keep = np.zeros(run.problem.unit_count, np.bool_)
+        for group in run.problem.groups:
+            for members in group.members:
+                best = members[np.argsort(-scores[members], kind="stable")]
+                keep[best[: max(1, math.floor(share * members.size))]] = True
+        return keep
+
+    shares = np.arange(1, 1001) / 1000
+    return _as_they_were(run, of_share(max(share for share in shares if total(of_share(share)) <= budget)))
+
+
+def taylor(run: Compression) -> Start:
     """Units by the squared gradients of their gates in the whole network (Molchanov et al., 2019), one shot."""
     training, model = run.training, open_gates(run.ready, run.units)
     network = training.network(model)
@@ -67,31 +116,74 @@ def taylor(run: Compression) -> Pruned:
             unit_count=problem.unit_count,
             held=problem.held,
         )
-        score, gates = np.zeros(problem.unit_count), np.ones(problem.unit_count)
+        importance, gates = np.zeros(problem.unit_count), np.ones(problem.unit_count)
         for batch in islice(batches(0, 0), BATCHES):
             gated.write(gates)
             trainer.backward(batch)
-            score += np.square(gated.collect())
-        return _cut(select(score, problem))
+            importance += np.square(gated.collect())
+        return _as_they_were(run, select(importance, problem))
 
 
-def calibrated(run: Compression) -> Pruned:
-    """Units and weights as ``compress --calibrate`` finds them in a part of the training images."""
-    samples = run.training.samples
-    chosen = np.random.default_rng(run.choices.seed).permutation(len(samples))[:SAMPLES]
-    training = replace(run.training, samples=samples.take(np.sort(chosen)))
-    checkpoints = Checkpoints(None, lambda: NotImplemented)
-    return Calibration(training, CalibrationOptions()).prune(
-        run.ready, run.units, run.problem, checkpoints=checkpoints, resume={}
-    )
+def calibrated(run: Compression) -> Start:
+    """Units and weights as ``compress --method calibrated`` finds them in a part of the training images."""
+    return _start(run, _calibration(run, run.ready, run.problem.budget))
 
 
-def uncompensated(run: Compression) -> Pruned:
+def unhalved(run: Compression) -> Start:
+    """The same, with no loss of a group measured between an eighth of it and its fewest units."""
+    normal = EFFORTS["normal"]
+    wide = replace(normal, levels=tuple(level for level in normal.levels if level >= 1 / 8))
+    with patch.dict(EFFORTS, normal=wide):  # type: ignore[arg-type]  # a mapping for everybody else
+        return calibrated(run)
+
+
+def staged(run: Compression) -> Start:
+    """The same in stages whose budgets fall by equal shares: calibrated, cut and retrained, from each to the next."""
+    training, whole = run.training, run.problem.cost.total(np.ones(run.problem.unit_count, np.bool_))
+    epochs = max(1, round(STAGE_SHARE * (training.recipe.retrain_epochs or 0)))
+    stage = replace(training, recipe=replace(training.recipe, retrain_epochs=epochs))
+    model, keep = run.ready, np.ones(run.problem.unit_count, np.bool_)
+    for number in range(1, STAGES + 1):
+        budget = whole * (run.problem.budget / whole) ** (number / STAGES)
+        pruned = _calibration(run, model, budget)
+        pruned = replace(pruned, keep=pruned.keep & keep)
+        keep, start = pruned.keep, _start(run, pruned)
+        if number < STAGES:
+            result = stage.retrain(start.small, pruned, keep_state=forget, resume={})
+            model = with_constants(run.ready, grown(pruned, result, run.ready, run.units).weights)
+    return replace(start, spent=(STAGES - 1) * epochs)
+
+
+def uncompensated(run: Compression) -> Start:
     """The units of the calibration, with the weights as they were."""
-    return _cut(calibrated(run).keep)
+    return _as_they_were(run, calibrated(run).pruned.keep)
 
 
-def scratch(run: Compression) -> Pruned:
+def by_onnxsim(run: Compression) -> Start:
+    """What onnxsim's structured pruning leaves, by the criterion and repair that are best on held-out images.
+
+    Its smallest sparsity that meets the budget; its largest where none does.
+    """
+    proto = to_proto(run.ready)
+    kind = "macs" if run.choices.budget is not None and run.choices.budget.macs is not None else "params"
+    sparsity, _ = sparsity_for(proto, kind, math.floor(run.problem.budget))
+    samples = _some(run).samples
+    batches = [dict(batch.inputs) for batch in samples.batches(BATCH, drop_last=True)]
+    made = [
+        from_proto(result)
+        for pruned in (
+            onnxsim.apply_structured_pruning(proto, sparsity=sparsity),
+            onnxsim.apply_structured_wanda_pruning(proto, calibration_data=batches, sparsity=sparsity),
+        )
+        for way, result, _ in repaired(proto, _without_shapes(pruned), batches)
+        if way != "finetune and batch norm"  # which leaves normalisations behind, whose cost nobody else has
+    ]
+    training = run.training
+    best = min(made, key=lambda model: training.metrics(model, training.held_out).loss)
+    return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
+
+
+def scratch(run: Compression) -> Start:
     """The widths of the calibration, with weights drawn at random (He et al., 2015) and offsets of zero."""
     generator = np.random.default_rng(run.choices.seed)
     weights = {}
@@ -99,16 +191,40 @@ def scratch(run: Compression) -> Pruned:
         array = constant(value)
         if array is not None and array.dtype == np.float32 and array.ndim:
             weights[name] = _drawn(array.shape, generator)
-    return Pruned(calibrated(run).keep, {}, weights)
+    return _start(run, Pruned(calibrated(run).pruned.keep, {}, weights))
 
 
-def trained(run: Compression) -> Pruned:
+def trained(run: Compression) -> Start:
     """What the recipe's method makes of it in its epochs of pruning."""
-    return run.training.prune(open_gates(run.ready, run.units), run.problem, keep_state=forget, resume={})
+    model = open_gates(run.ready, run.units)
+    return _start(run, run.training.prune(model, run.problem, keep_state=forget, resume={}))
 
 
-def _cut(keep: KeepArray) -> Pruned:
-    return Pruned(keep, {}, {})
+def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
+    checkpoints, problem = Checkpoints(None, lambda: NotImplemented), replace(run.problem, budget=budget)
+    calibration = Calibration(_some(run), CalibrationOptions())
+    return calibration.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
+
+
+def _some(run: Compression) -> Training:
+    """The run with the training images that are calibrated with."""
+    samples = run.training.samples
+    chosen = np.random.default_rng(run.choices.seed).permutation(len(samples))[:SAMPLES]
+    return replace(run.training, samples=samples.take(np.sort(chosen)))
+
+
+def _as_they_were(run: Compression, keep: KeepArray) -> Start:
+    return _start(run, Pruned(keep, {}, {}))
+
+
+def _start(run: Compression, pruned: Pruned) -> Start:
+    return Start(shrink(with_constants(run.ready, pruned.weights), run.units, pruned.keep), pruned)
+
+
+def _without_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without the shapes that its tensors had before they were cut."""
+    del proto.graph.value_info[:]
+    return proto
 
 
 def _drawn(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
@@ -121,12 +237,18 @@ def _drawn(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np
 
 METHODS: Final = {
     "random": Method("random units", ranked("random")),
+    "uniform": Method("the same share of every group, by norms", uniform),
     "magnitude": Method("norms of writers and readers", ranked("magnitude")),
     "taylor": Method("squared gradients of gates, one shot", taylor),
+    "onnxsim": Method("onnxsim's structured pruning and repair", by_onnxsim),
     "scratch": Method("the widths of the calibration, from scratch", scratch),
     "calibration": Method("calibration, without retraining", calibrated, retrains=False),
     "uncompensated": Method("the units of the calibration, weights as they were", uncompensated),
-    "calibrated": Method("calibration", calibrated),
+    "unhalved": Method("calibration, no loss measured below an eighth of a group", unhalved),
+    "staged": Method("calibration in three stages, trained between them", staged),
+    "averaged": Method("calibration, weights averaged while retraining", calibrated, retrain=quality_training.averaged),
+    "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
+    "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
-    "default": Method("the default of `compress --data`", trained, trains=True),
+    "default": Method("gates that close while training (the default)", trained, trains=True),
 }

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnxadmm as oa
-from benchmarks.calibration import NETWORKS, Bench, accuracy
+from benchmarks.calibration import Bench
+from benchmarks.pictured import NETWORKS, accuracy
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.model import load

@@ -18,6 +18,13 @@ WIDEST: Final = 6000
 _FEWEST: Final = 16
 #: Bytes of the rows that one layer is fitted to.
 _ROW_BYTES: Final = 400e6
+#: Share of a group below which only strong budgets go.
+_STRONG: Final = 1 / 8
+#: Looks that are always affordable, however large the network is.
+_ALWAYS: Final = 4
+#: Levels that halve what an eighth leaves. Between an eighth of a wide group and its fewest units nobody can tell how
+#: its loss rises: of 500 neurons 62 lose next to nothing and one all there is, and it makes the difference where 16 do.
+_HALVINGS: Final = (1 / 16, 1 / 32, 1 / 64)
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,19 @@ class Effort:
         return len(self.levels) + 1
 
     def for_network(self, macs: float, groups: int) -> "Effort":
-        """Return the effort without its outermost levels, where the fewest samples would take more than it may.
+        """Return the effort with fewer levels where the fewest samples would take more than it may.
+
+        First those go that only strong budgets need, then the outermost of the others.
 
         Args:
             macs: multiply-accumulates of a sample.
             groups: how many are measured.
         """
-        affordable = self.macs / (_FEWEST * max(1.0, macs) * max(1, groups))
-        return self if self.looks <= max(4.0, affordable) else replace(self, levels=self.levels[1:-1])
+        affordable = max(_ALWAYS, self.macs / (_FEWEST * max(1.0, macs) * max(1, groups)))
+        if self.looks <= affordable:
+            return self
+        milder = replace(self, levels=tuple(level for level in self.levels if level >= _STRONG))
+        return milder if milder.looks <= affordable else replace(milder, levels=milder.levels[1:-1])
 
     def shown(self, macs: float, groups: int, samples: int) -> int:
         """Return how many samples a loss is measured with, of so many."""
@@ -84,9 +96,14 @@ class Effort:
 
 
 EFFORTS: Final[Mapping[str, Effort]] = {
-    "quick": Effort(rows=32, levels=(0.75, 0.5, 0.25), macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1),
-    "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125), macs=4e12),
-    "best": Effort(rows=128, levels=(0.9375, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0625), macs=2e13, rounds=8),
+    "quick": Effort(rows=32, levels=(0.75, 0.5, 0.25, 1 / 16), macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1),
+    "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125, *_HALVINGS), macs=4e12),
+    "best": Effort(
+        rows=128,
+        levels=(0.9375, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, *_HALVINGS),
+        macs=2e13,
+        rounds=8,
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, state_problem
 from onnxadmm.plan.rank import score
 from onnxadmm.units.units import find_units
-from tests.calibrate.networks import batches, convolutional, squares
+from tests.calibrate.networks import batches, convolutional, network, squares
 
 EFFORT = EFFORTS["normal"]
 
@@ -88,7 +88,8 @@ def test_a_group_that_may_not_shrink_costs_nothing_and_stays() -> None:
     groups = tuple(replace(group, keep_at_most_removed=0) for group in asked.problem.groups[1:])
     asked.problem = replace(asked.problem, groups=(asked.problem.groups[0], *groups))
     keep = asked.kept()
-    assert asked.measured == EFFORT.looks
+    size = groups[0].count
+    assert asked.measured == len({1, *(max(1, round(level * size)) for level in EFFORT.levels)})
     assert all(keep[group.start : group.start + group.count].all() for group in groups)
 
 
@@ -101,3 +102,26 @@ def test_outputs_that_are_not_finite_count_as_far() -> None:
     asked = Asked(convolutional())
     asked.distance = lambda changes: [float("nan")] * len(changes)  # type: ignore[method-assign]
     assert asked.problem.cost.total(asked.kept()) <= asked.problem.budget
+
+
+def test_what_a_strong_budget_leaves_of_a_wide_group_was_measured_near_by() -> None:
+    model = network(
+        "g (float[N,20] x) => (float[N,4] y) { a = Gemm (x, w0, b0) r = Relu (a) y = Gemm (r, w1, b1) }",
+        {"w0": [20, 400], "b0": [400], "w1": [400, 4], "b1": [4]},
+    )
+    states: list[State] = []
+    asked = Asked(model, params=0.03)
+    kept = asked.kept(on_group=states.append).sum()
+    counts = states[-1]["0/counts"]
+    above = int(np.searchsorted(counts, kept))
+    assert 4 <= kept < 400 / 8  # below what milder budgets leave
+    assert counts[above] <= 2 * counts[above - 1] + 2
+
+
+def test_the_larger_a_network_the_fewer_levels_it_is_measured_at() -> None:
+    small = EFFORT.for_network(macs=1e6, groups=10)
+    some = EFFORT.for_network(macs=4e12 / (16 * 10 * 7), groups=10)
+    large = EFFORT.for_network(macs=1e12, groups=100)
+    assert small.levels == EFFORT.levels
+    assert some.levels == (0.875, 0.75, 0.5, 0.25, 0.125)
+    assert large.levels == (0.75, 0.5, 0.25)
