@@ -138,12 +138,15 @@ def run(
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
     learning_rate: Annotated[
-        float, typer.Option("--learning-rate", "--lr", help="highest while pruning")
-    ] = Recipe.learning_rate,
+        float | None,
+        typer.Option("--learning-rate", "--lr", help="highest while pruning [1e-3, or what the network bears]"),
+    ] = None,
     retrain_learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--retrain-learning-rate", "--retrain-lr", help="highest while retraining [5e-3, deep networks 2e-3]"
+            "--retrain-learning-rate",
+            "--retrain-lr",
+            help="highest while retraining [5e-3, deep networks 2e-3, or what the network bears]",
         ),
     ] = None,
     norm: Annotated[
