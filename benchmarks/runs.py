@@ -33,6 +33,8 @@ def begin(
     choices = Choices(
         budget=budget,
         targets={},
+        connection_targets={},
+        preset=None,
         limits=Limits(round_to=round_to),
         preprocessing=preprocessing,
         calibration=None,
@@ -45,6 +47,7 @@ def begin(
         input_shapes=None,
         custom_ops=None,
         rules=None,
+        teacher=None,
         max_minutes=None,
         inputs={},
     )

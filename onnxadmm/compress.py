@@ -1,13 +1,12 @@
 """The public ``compress``: a model and data in, a smaller model, its plan and a report out."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.cluster.actors import RayCrew
@@ -20,6 +19,7 @@ from onnxadmm.plan.budget import Budget, Share, parse_share
 from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, ProgressLike
+from onnxadmm.run.asked import calibrating_with, minutes_of, refuse_no_lesson, refuse_no_training
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.doubts import parse_accuracy
 from onnxadmm.run.ending import Ending
@@ -27,17 +27,13 @@ from onnxadmm.run.forecast import Forecast
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.made_samples import is_none
 from onnxadmm.run.measure import Timing
+from onnxadmm.run.preset import refuse_beside_preset, with_preset
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.result import Compressed
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, opened
-
-#: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
-_JUDGES: Final = 0.5
-#: What ``quick`` allows.
-_QUICK_MINUTES: Final = 5.0
 
 
 def compress(
@@ -47,8 +43,11 @@ def compress(
     calibrate: object = None,
     budget: Budget | Mapping[str, Any] | None = None,
     targets: Mapping[str, Share] | None = None,
+    connection_targets: Mapping[str, Share] | None = None,
+    preset: str | None = None,
     out: str | Path | None = None,
     test: object | None = None,
+    teacher: Source | None = None,
     expect_accuracy: Share | None = None,
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -90,10 +89,18 @@ def compress(
         budget: what the result may cost; may be left out when targets are given. A dict of its fields will do, here
             as for recipe, preprocessing and limits.
         targets: share of the units that stays, by pattern of group, layer or weight names; for mode ``"joint"``.
+        connection_targets: share of the connections that stays, by pattern of layer or weight names, of the entries of
+            the units that stay; for mode ``"joint"`` with training data. What no pattern names keeps the share of the
+            budget, or all. The first pattern that matches counts.
+        preset: ``"lenet5-paper"``: method, targets and budgets of the paper's experiments with LeNet-5, in either mode;
+            for networks of that shape.
         out: folder for ``model.onnx``, ``plan.json``, ``report.html``, ``report.json``, ``report.md`` and
             ``history.jsonl``; until they are complete, it holds the folder ``unfinished`` with the checkpoint. None
             writes nothing: the model is in what is returned.
         test: test data, used for the last line of the report and nothing else.
+        teacher: path or model that teaches in place of the original: a larger network, or the original of one that was
+            compressed before. It reads the same inputs and has answers of the same shape: inputs and outputs are those
+            of the same names, or the only ones. A calibration goes on fitting layers to the model.
         expect_accuracy: least accuracy of the original on held-out data, ``0.9`` or ``"90%"``; None: more than guessing
             would have. Below it the run ends before anything takes long, and says what is usually wrong and would help;
             0 lets any original pass.
@@ -222,25 +229,33 @@ def begun(
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     expected = None if asked.expect_accuracy is None else parse_accuracy(asked.expect_accuracy)
     goal = given_budget(asked.budget)
-    shares = {pattern: parse_share(share, option="--target") for pattern, share in (asked.targets or {}).items()}
+    shares, connection_shares = (
+        {pattern: parse_share(share, option=option) for pattern, share in (given or {}).items()}
+        for option, given in (("--target", asked.targets), ("--connection-target", asked.connection_targets))
+    )
     chosen = given_or_usual(Recipe, asked.recipe, "the recipe", "Recipe(epochs=5)")
     prepared = given_or_usual(
         Preprocessing, asked.preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
     )
     calibrating = None
     if asked.calibrate is not None or asked.data is None:
-        chosen, calibrating = _calibrating(asked.data, asked.calibrate, chosen, asked.calibration)
-    minutes = _minutes(asked, chosen, calibrates=calibrating is not None)
+        chosen, calibrating = calibrating_with(asked.data, asked.calibrate, chosen, asked.calibration)
+    if asked.teacher is not None:
+        refuse_no_lesson(chosen, calibrates=calibrating is not None or chosen.chooses_at_once)
+    minutes = minutes_of(asked, chosen, calibrates=calibrating is not None)
     bounds = given_or_usual(Limits, asked.limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(asked.bench_batch, asked.bench_threads) if asked.bench else None
     if calibrating is None or calibrating.max_drop is None:
-        refuse_contradictions(goal, shares, layer_wise=chosen.mode == "joint")
-    elif goal is not None or is_none(asked.calibrate):
+        if asked.preset is None:
+            layer_wise = chosen.mode == "joint"
+            refuse_contradictions(goal, shares, connection_targets=connection_shares, layer_wise=layer_wise)
+    elif goal is not None or connection_shares or is_none(asked.calibrate):
+        contradicts = goal is not None or bool(connection_shares)
         raise OptionError(
             "--max-drop",
             expected="samples and no budget: the least that keeps the promise is searched for",
-            found="a budget" if goal is not None else "no samples",
-            way_out="leave the budget out" if goal is not None else "give samples",
+            found="a budget" if contradicts else "no samples",
+            way_out="leave the budget out" if contradicts else "give samples",
         )
     if asked.int8 and is_none(asked.calibrate):
         raise OptionError(
@@ -255,13 +270,16 @@ def begun(
         shared = asked.shared or Shared()
         crew = None
         if chosen.cluster is not None:
-            _refuse_no_training(chosen, calibrating)
+            refuse_no_training(chosen, calibrating)
             crew = shared.crew or stack.enter_context(crew_of(chosen.cluster, asked.custom_ops))
+        teacher = None if asked.teacher is None else opened(asked.teacher)
         choices = Choices(
             budget=goal,
             targets=shares,
+            connection_targets=connection_shares,
+            preset=None,
             inputs=dict(asked.inputs or {}),
-            limits=with_simd_block(bounds),
+            limits=bounds,
             preprocessing=prepared,
             calibration=calibrating,
             recipe=chosen,
@@ -273,13 +291,20 @@ def begun(
             input_shapes=shapes_as_text(asked.input_shapes or {}) or None,
             custom_ops=tuple(sorted(library.sha256 for library in libraries)) or None,
             rules=rule_files() or None,
+            teacher=None if teacher is None else teacher.sha256,
             max_minutes=minutes,
         )
+        model = opened(asked.model, asked.input_shapes)
+        if asked.preset is not None:
+            refuse_beside_preset(asked.preset, choices)
+            choices = with_preset(asked.preset, choices, model)
+        choices = replace(choices, limits=with_simd_block(choices.limits))
         told: dict[str, Option] = {
             "model": describe_source(asked.model),
             "data": describe_source(asked.data),
             "calibrate": describe_source(asked.calibrate),
             "test": describe_source(asked.test),
+            "teacher": describe_source(asked.teacher),
             "expect_accuracy": expected,
             "out": None if asked.out is None else str(asked.out),
             "sparse": asked.sparse,
@@ -301,7 +326,7 @@ def begun(
             options=told,
         )
         run = Compression(
-            opened(asked.model, asked.input_shapes),
+            model,
             choices,
             Journal(told_to),
             ending,
@@ -309,6 +334,7 @@ def begun(
             shared,
             count,
             crew,
+            teacher,
         )
         run.choose_engine()
         # The folder comes first: an old result in it is a matter of milliseconds, not to be found after minutes.
@@ -320,7 +346,7 @@ def begun(
                     asked.out,
                     force=asked.force,
                     resume=asked.resume,
-                    inputs=(asked.model, asked.data, asked.calibrate, asked.test),
+                    inputs=(asked.model, asked.data, asked.calibrate, asked.test, asked.teacher),
                 )
             )
         )
@@ -351,61 +377,6 @@ def crew_of(where: str, custom_ops: Sequence[str | Path]) -> RayCrew:
             way_out="leave --cluster out",
         )
     return RayCrew(where)
-
-
-def _refuse_no_training(recipe: Recipe, calibrating: CalibrationOptions | None) -> None:
-    if calibrating is not None and recipe.retrain_epochs == 0:
-        raise OptionError(
-            "--cluster",
-            expected="a run that trains",
-            found="a calibration, in which nothing trains",
-            way_out="leave --cluster out",
-        )
-
-
-def _minutes(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> float | None:
-    """Return what the run may take; None: any time."""
-    if asked.max_minutes is None and not asked.quick:
-        return None
-    option = "--quick" if asked.quick else "--max-minutes"
-    if asked.max_minutes is not None and (asked.quick or not 0 < asked.max_minutes < math.inf):
-        raise OptionError(
-            "--max-minutes",
-            expected="minutes above 0, without --quick",
-            found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
-            way_out="give one of them",
-        )
-    if calibrates or recipe.chooses_at_once:
-        calibrated = "--method calibrated, whose epochs are those of retraining alone"
-        raise OptionError(
-            option,
-            expected="a run with --data, whose epochs can be shortened",
-            found="a calibration" if calibrates else calibrated,
-            way_out="use --effort quick" if calibrates else "give --retrain-epochs",
-        )
-    return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
-
-
-def _calibrating(
-    data: object, calibrate: object, recipe: Recipe, options: CalibrationOptions | Mapping[str, Any] | None
-) -> tuple[Recipe, CalibrationOptions]:
-    """Return recipe and options of a run that calibrates: the original is the only teacher, after the cut if at all."""
-    if data is not None or calibrate is None:
-        raise OptionError(
-            "the data",
-            expected="--data to train with, or --calibrate with samples alone",
-            found="both" if data is not None else "none",
-            way_out="give one of them",
-        )
-    if recipe.mode == "joint":
-        raise OptionError(
-            "--mode", expected="holistic with --calibrate", found="joint", way_out="leave --mode and --target out"
-        )
-    epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
-    chosen = given_or_usual(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
-    if chosen.max_drop is not None and recipe.held_out == Recipe.held_out:
-        recipe = replace(recipe, held_out=_JUDGES)
-    return replace(recipe, distillation=1.0, retrain_epochs=epochs), chosen
 
 
 def describe_source(source: object) -> str | None:

@@ -95,5 +95,5 @@ def compress_elsewhere(
 
 def _folder(call: Mapping[str, Any]) -> OutputFolder:
     """Where a call writes; what an interrupted run has left there goes as soon as the result comes."""
-    inputs = (call["model"], call.get("calibrate"), call.get("test"))
+    inputs = (call["model"], call.get("calibrate"), call.get("test"), call.get("teacher"))
     return OutputFolder(call["out"], force=call["force"], resume=call["resume"], inputs=inputs)

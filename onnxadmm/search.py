@@ -101,7 +101,7 @@ def search(
     folder = Path(out)
     with (
         listening(options.pop("progress", SILENT)) as told,
-        OutputFolder(folder, force=force, inputs=(model, data)) as output,
+        OutputFolder(folder, force=force, inputs=(model, data, options.get("teacher"))) as output,
     ):
         options["progress"] = told
         if force and not resume and (folder / TRIED).is_dir():

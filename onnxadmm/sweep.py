@@ -68,7 +68,7 @@ def sweep(
     They share what they can: data, the original's figures and answers, and how fast its training is. With
     ``calibrate`` the groups are measured once. With ``data`` every network is pruned from the one before as it was
     retrained, not from the original, in a share of the epochs that fits how much smaller it is to be, and retrained in
-    half of the epochs; the teacher is always the original.
+    half of the epochs; the teacher is always the original, or the one that is given.
 
     Where the recipe names a cluster, its machines train every network together. The budgets of a calibration behind the
     first they make one each, on the conditions of ``jobs``.

@@ -71,6 +71,7 @@ MAY_IMPORT |= {
     | _train("artifacts", "data", "engine", "losses", "optimizer", "workers"),
     "train.norm_restore": {"graph", "operators"} | _train("batch_statistics", "data", "trainer"),
     "train.retrain": {"admm", "errors"} | _train("data", "trainer"),
+    "train.rate_trial": {"admm"} | _train("data", "retrain", "trainer"),
     "train.preflight": {"child_process", "errors", "graph", "operators", "runtime"}
     | _train("artifacts", "backward", "data", "engine", "evaluate", "losses", "metrics", "prepare", "trainer"),
 }
@@ -97,7 +98,7 @@ MAY_IMPORT["run"] = (
     }
     | {"units"}
     | _train("data", "evaluate", "losses", "metrics", "norm_restore", "preflight", "prepare", "retrain", "trainer")
-    | _train("engine", "figures", "workers")
+    | _train("engine", "figures", "rate_trial", "workers")
 )
 MAY_IMPORT["doctor"] = {"bench", "child_process", "errors", "report"} | _train("data", "engine", "losses", "trainer")
 MAY_IMPORT["compress"] = {

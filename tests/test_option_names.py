@@ -18,7 +18,7 @@ PACKAGE = Path(oa.__file__).parent
 OF_THE_COMMAND_LINE = {
     *("--bisect", "--debug", "--help", "--html", "--json", "--open", "--rules", "--svg", "--verify", "--no-verify"),
     *("--batch", "--dense", "--dry-run", "--input", "--input-shape", "--no-simplify", "--simplify", "--target", "--lr"),
-    *("--retrain-lr",),
+    *("--connection-target", "--retrain-lr"),
     *("--speedup", "--no-bench", "--quiet", "--install-completion", "--show-completion", "--version", "--wide"),
 }
 

@@ -18,8 +18,12 @@ MaskArray = NDArray[np.bool_]
 
 
 def remaining_entries(problem: Problem, keep: KeepArray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, MaskArray]:
-    """Entries of the problem's connection weights that no removed unit takes along: bool arrays by name."""
-    masks = {name: np.ones(shapes[name], dtype=np.bool_) for name in problem.connections}
+    """Entries of the problem's connection weights that no removed unit takes along: bool arrays by name.
+
+    Args:
+        shapes: of the weights that are looked at.
+    """
+    masks = {name: np.ones(shapes[name], dtype=np.bool_) for name in problem.connections if name in shapes}
     stay = problem.with_followers(keep)
     for reader in (*problem.readers, *problem.writers):
         if reader.tensor in masks:
@@ -27,28 +31,43 @@ def remaining_entries(problem: Problem, keep: KeepArray, shapes: Mapping[str, tu
     return masks
 
 
-def largest_entries(
-    weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray], *, share: float, per_layer: bool
+def largest_of_each(
+    weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray], shares: Mapping[str, float]
 ) -> dict[str, MaskArray]:
-    """Mark the share of the remaining entries that is largest in magnitude, at least one per layer.
+    """Mark in every weight the share of its remaining entries that is largest in magnitude, at least one.
+
+    Args:
+        weights: float32 by name.
+        remaining: entries that compete, same names.
+        shares: in (0, 1], same names.
+    """
+    magnitudes = _magnitudes(weights, remaining)
+    counts = {name: int(np.count_nonzero(mask)) for name, mask in remaining.items()}
+    return {name: top_k_mask(array, _share_of(counts[name], shares[name])) for name, array in magnitudes.items()}
+
+
+def largest_of_all(
+    weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray], share: float
+) -> dict[str, MaskArray]:
+    """Mark the share of the remaining entries of all weights that is largest in magnitude, at least one of each.
 
     Args:
         weights: float32 by name.
         remaining: entries that compete, same names.
         share: in (0, 1].
-        per_layer: every layer keeps the share; else one threshold holds for all.
     """
-    # -1 lies below every magnitude, so entries out of the competition are never among the largest.
-    magnitudes = {name: np.where(mask, np.abs(weights[name]), np.float32(-1.0)) for name, mask in remaining.items()}
-    if per_layer:
-        counts = {name: int(np.count_nonzero(mask)) for name, mask in remaining.items()}
-        return {name: top_k_mask(array, _share_of(counts[name], share)) for name, array in magnitudes.items()}
+    magnitudes = _magnitudes(weights, remaining)
     total = sum(int(np.count_nonzero(mask)) for mask in remaining.values())
     masks = top_k_masks(magnitudes, _share_of(total, share))
     for name, array in magnitudes.items():
         if remaining[name].any() and not masks[name].any():
             masks[name].reshape(-1)[int(np.argmax(array))] = True
     return masks
+
+
+def _magnitudes(weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray]) -> dict[str, FloatArray]:
+    # -1 lies below every magnitude, so entries out of the competition are never among the largest.
+    return {name: np.where(mask, np.abs(weights[name]), np.float32(-1.0)) for name, mask in remaining.items()}
 
 
 def _share_of(count: int, share: float) -> int:
@@ -85,8 +104,8 @@ class Connections:
                 found="no weight of that name",
                 way_out="train the weight or leave its connections alone",
             )
-        self.active = bool(problem.connections) and problem.connection_share < 1.0
-        names = problem.connections if self.active else ()
+        names = problem.thinned
+        self.active = bool(names)
         self._problem = problem
         self._per_layer = per_layer
         self._weights = {name: weights[name] for name in names}
@@ -102,13 +121,17 @@ class Connections:
             buffer *= np.float32(rho)
             self._gradients[name] += buffer
 
-    def iterate(self, keep: KeepArray, *, share: float) -> tuple[float, float]:
-        """Take the ``Z1`` and ``U1`` steps; return ``|W - Z1|`` and ``|Z1 - Z1_before|`` over all layers."""
+    def iterate(self, keep: KeepArray, *, power: float) -> tuple[float, float]:
+        """Take the ``Z1`` and ``U1`` steps; return ``|W - Z1|`` and ``|Z1 - Z1_before|`` over all layers.
+
+        Args:
+            power: in [0, 1], to which the shares that stay in the end are taken for now.
+        """
         if not self.active:
             return 0.0, 0.0
         remaining = remaining_entries(self._problem, keep, self._shapes)
         shifted = {name: state.shifted(self._weights[name]) for name, state in self._states.items()}
-        masks = largest_entries(shifted, remaining, share=share, per_layer=self._per_layer)
+        masks = self._largest(shifted, remaining, power=power)
         primal = moved = 0.0
         for name, state in self._states.items():
             # An entry that a removed unit takes along is unconstrained: z = x + u leaves no penalty and no dual.
@@ -148,6 +171,12 @@ class Connections:
         if not self.active:
             return {}
         remaining = remaining_entries(self._problem, keep, self._shapes)
-        share = self._problem.connection_share
-        kept = largest_entries(self._weights, remaining, share=share, per_layer=self._per_layer)
-        return {name: ~mask for name, mask in kept.items()}
+        return {name: ~mask for name, mask in self._largest(self._weights, remaining, power=1.0).items()}
+
+    def _largest(
+        self, weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray], *, power: float
+    ) -> dict[str, MaskArray]:
+        problem = self._problem
+        if self._per_layer:
+            return largest_of_each(weights, remaining, {name: problem.share_of(name) ** power for name in remaining})
+        return largest_of_all(weights, remaining, problem.connection_share**power)

@@ -146,6 +146,7 @@ class Problem:
         connections: names of the weights whose single entries may be zeroed.
         connection_share: share of the *remaining* entries of those weights that stay non-zero, in (0, 1];
             1 leaves connections alone.
+        connection_shares: shares of weights by name that have one of their own, for joint mode.
         writers: weight slices that produce units, described like readers. Only used to know which entries of
             ``connections`` remain once units are removed; without them an entry remains when its reader does.
         with_followers: adds to units that stay which others stay for their sake: bool ``[unit_count]`` becomes longer.
@@ -171,8 +172,18 @@ class Problem:
     keep_counts: tuple[int, ...] | None = None
     held: frozenset[str] = frozenset()
     start: KeepArray | None = None
+    connection_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def started(self) -> KeepArray:
         """Units that there are in the beginning: bool ``[unit_count]``."""
         return np.ones(self.unit_count, np.bool_) if self.start is None else self.start
+
+    def share_of(self, weight: str) -> float:
+        """Return the share of the remaining entries of a weight that stay."""
+        return self.connection_shares.get(weight, self.connection_share)
+
+    @property
+    def thinned(self) -> tuple[str, ...]:
+        """Names of the weights whose connections are not left alone."""
+        return tuple(name for name in self.connections if self.share_of(name) < 1)

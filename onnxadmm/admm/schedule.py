@@ -16,7 +16,7 @@ class Moment:
         gate_rho: penalty of the gates.
         connection_rho: penalty of the connections.
         budget: most that the kept units may cost, in the cost's unit.
-        connection_share: share of the remaining connections that stay.
+        connection_power: to which the shares of connections that stay in the end are taken: 0 keeps all of them.
     """
 
     learning_rates: tuple[float, ...]
@@ -24,7 +24,7 @@ class Moment:
     gate_rho: float
     connection_rho: float
     budget: float
-    connection_share: float
+    connection_power: float
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Schedule:
         iterations: ADMM iterations of the run, at most as many.
         full: cost of the whole network.
         budget: cost that is asked for in the end.
-        connection_share: share of the remaining connections that stays in the end.
     """
 
     settings: Settings
@@ -44,7 +43,6 @@ class Schedule:
     iterations: int
     full: float
     budget: float
-    connection_share: float
 
     def steps_before(self, iteration: int) -> int:
         """Training steps of the whole run before an iteration, which counts from 1."""
@@ -67,7 +65,7 @@ class Schedule:
             gate_rho=penalty_at(begun, first=gate[0], last=gate[1]),
             connection_rho=penalty_at(begun, first=connection[0], last=connection[1]),
             budget=budget_at(over, full=self.full, target=self.budget, ramp=ramp),
-            connection_share=budget_at(over, full=1.0, target=self.connection_share, ramp=ramp),
+            connection_power=1.0 - left_at(over, ramp=ramp),
         )
 
 
@@ -86,9 +84,16 @@ def budget_at(progress: float, *, full: float, target: float, ramp: float) -> fl
         target: final budget, more than 0; from ``full`` on there is nothing to fall.
         ramp: share of the run during which the budget falls; 0 asks for the target at once.
     """
-    if ramp <= 0.0 or progress >= ramp or target >= full:
-        return target
-    return target * math.pow(full / target, (1.0 - progress / ramp) ** 1.5)
+    return target if target >= full else target * math.pow(full / target, left_at(progress, ramp=ramp))
+
+
+def left_at(progress: float, *, ramp: float) -> float:
+    """What is left of the way that a budget falls, in logarithms, from 1 to 0: ``(1 - progress/ramp)^1.5``.
+
+    Args:
+        progress, ramp: as for ``budget_at``.
+    """
+    return 0.0 if ramp <= 0.0 or progress >= ramp else (1.0 - progress / ramp) ** 1.5
 
 
 def penalty_at(progress: float, *, first: float, last: float) -> float:

@@ -147,7 +147,6 @@ class _Run(Generic[Batch]):
             iterations=settings.rounds(steps_per_epoch),
             full=problem.cost.total(problem.started),
             budget=problem.budget,
-            connection_share=problem.connection_share,
         )
         self._together = together
         self._steps: Steps[Batch] = Steps(trainer, problem, settings)
@@ -247,7 +246,7 @@ class _Run(Generic[Batch]):
 
         neurons = self._neurons.iterate(budget=now.budget)  # Z, U
         keep = self._neurons.keep(budget=now.budget)
-        connections = self._connections.iterate(keep, share=now.connection_share)  # Z1, U1
+        connections = self._connections.iterate(keep, power=now.connection_power)  # Z1, U1
 
         self._remember()
         return self._record(iteration, now, loss=mean_loss, neurons=neurons, connections=connections, keep=keep), keep

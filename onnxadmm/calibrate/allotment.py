@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.admm.connections import largest_entries, remaining_entries
+from onnxadmm.admm.connections import largest_of_all, remaining_entries
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.projections import top_k_mask
 from onnxadmm.calibrate.connections import thin
@@ -116,7 +116,7 @@ def allot(
         competing = np.where(remaining[name], array, -1.0).astype(np.float32)
         least = int(_LEAST * share * np.count_nonzero(remaining[name]))
         raised[name] = np.where(top_k_mask(competing, least), np.float32(np.inf), competing)
-    return Allotment(remaining, largest_entries(raised, remaining, share=share, per_layer=False))
+    return Allotment(remaining, largest_of_all(raised, remaining, share))
 
 
 def _weights(network: Network, names: Iterable[str]) -> dict[str, FloatArray]:

@@ -73,6 +73,10 @@ def run(
     by: Annotated[
         str, typer.Option("--by", help="what --max-drop leaves the least of: macs, params, size or latency")
     ] = CalibrationOptions.by,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", metavar="FILE", help="an .onnx file that teaches in place of the original"),
+    ] = None,
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     expect_accuracy: Annotated[
         str | None,
@@ -85,6 +89,14 @@ def run(
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option("--target", metavar="GLOB=SHARE", help="units that stay, for --mode joint")
+    ] = None,
+    connection_target: Annotated[
+        list[str] | None,
+        typer.Option("--connection-target", metavar="GLOB=SHARE", help="connections that stay, for --mode joint"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="lenet5-paper: the paper's settings for LeNet-5 and --mode"),
     ] = None,
     mean: Annotated[str | None, typer.Option("--mean", help="subtracted after scaling: 0.13 or 0.49,0.48,0.45")] = None,
     std: Annotated[str | None, typer.Option("--std", help="divided by after that")] = None,
@@ -100,7 +112,7 @@ def run(
     ] = None,
     metric: MetricOption = None,
     distillation: Annotated[
-        float, typer.Option("--distillation", help="weight of the original as teacher; 1 needs no labels")
+        float, typer.Option("--distillation", help="weight of the teacher; 1 needs no labels")
     ] = Recipe.distillation,
     temperature: Annotated[float, typer.Option("--temperature", help="of the teacher")] = Recipe.temperature,
     output: Annotated[
@@ -127,12 +139,15 @@ def run(
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
     learning_rate: Annotated[
-        float, typer.Option("--learning-rate", "--lr", help="highest while pruning")
-    ] = Recipe.learning_rate,
+        float | None,
+        typer.Option("--learning-rate", "--lr", help="highest while pruning [1e-3, or what the network bears]"),
+    ] = None,
     retrain_learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--retrain-learning-rate", "--retrain-lr", help="highest while retraining [5e-3, deep networks 2e-3]"
+            "--retrain-learning-rate",
+            "--retrain-lr",
+            help="highest while retraining [5e-3, deep networks 2e-3, or what the network bears]",
         ),
     ] = None,
     norm: Annotated[
@@ -248,15 +263,16 @@ def _searched(given: Mapping[str, Any], budget: Budget | None, progress: Progres
     from onnxadmm.report.reading import read_report
     from onnxadmm.search import search
 
-    if given["data"] is None or given["target"] or given["mode"] != Recipe.mode:
+    settled = any(given[name] for name in ("target", "connection_target", "preset")) or given["mode"] != Recipe.mode
+    if given["data"] is None or settled:
         raise OptionError(
             "--max-drop",
-            expected="--data or --calibrate, and no targets per layer",
-            found="no data" if given["data"] is None else "--mode joint or --target",
+            expected="--data or --calibrate, and no targets per layer or preset",
+            found="no data" if given["data"] is None else "--mode joint, a target or --preset",
             way_out="give training data, or samples with --calibrate",
         )
     taken = arguments(given)
-    for name in ("calibrate", "calibration", "targets"):
+    for name in ("calibrate", "calibration", "targets", "connection_targets", "preset"):
         del taken[name]
     search(**taken, max_drop=given["max_drop"], by=given["by"], budget=budget, progress=progress)
     return read_report(given["out"])
@@ -320,8 +336,11 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "calibrate": asked.calibrate,
         "calibration": calibration,
         "test": asked.test,
+        "teacher": asked.teacher,
         "expect_accuracy": asked.expect_accuracy,
-        "targets": _targets(asked.target),
+        "targets": _targets("--target", asked.target),
+        "connection_targets": _targets("--connection-target", asked.connection_target),
+        "preset": asked.preset,
         "out": asked.out,
         "recipe": recipe,
         "preprocessing": preprocessing,
@@ -348,12 +367,12 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _targets(pairs: list[str] | None) -> dict[str, str]:
+def _targets(option: str, pairs: list[str] | None) -> dict[str, str]:
     targets: dict[str, str] = {}
     for pair in pairs or []:
         pattern, _, share = pair.rpartition("=")
         if not pattern:
-            raise OptionError("--target", expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
+            raise OptionError(option, expected="GLOB=SHARE", found=repr(pair), way_out="write e.g. 'conv*=0.5'")
         targets[pattern] = share
     return targets
 

@@ -13,7 +13,9 @@ from onnxadmm.errors import OptionError
 from onnxadmm.plan.budget import COUNTED, Amount
 
 #: Options of ``compress`` that say what is the sweep's own to say.
-_OTHERS: Final = ("max_drop", "by", "target", "mode", "max_minutes", "quick", "dry_run")
+_OTHERS: Final = (
+    *("max_drop", "by", "target", "connection_target", "preset", "mode", "max_minutes", "quick", "dry_run"),
+)
 
 
 def run(**given: Any) -> None:
@@ -35,7 +37,8 @@ def run(**given: Any) -> None:
         )
     common = {name: None if name in swept else asked[name] for name in OF_BUDGETS}
     taken = arguments(asked)
-    del taken["targets"]
+    for name in ("targets", "connection_targets", "preset"):
+        del taken[name]
     with progress_of(quiet=asked["quiet"]) as progress:
         budget = read_budget(common, asked["connections"])
         found = sweep(**taken, amounts=swept, budget=budget, jobs=jobs, progress=progress)

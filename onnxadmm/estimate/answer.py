@@ -48,12 +48,14 @@ def _of_calibration(seen: Seen, question: Question) -> Estimate:
     """What a calibration takes by its own figures."""
     forecast, size = seen.calibration, seen.run.model.file_bytes
     assert forecast is not None  # nothing is resumed
+    # A teacher is there when the data have been read.
+    memory = seen.peaks.get("read data", 0) + forecast.memory_bytes - seen.run.training.teacher_bytes
     stages = [
         StageEstimate(
             stage.name,
             stage.seconds,
             epochs=forecast.retrain_epochs if stage.name == "retrain" else 0,
-            memory_bytes=seen.peaks.get("read data", 0) + forecast.memory_bytes if stage.name == "calibrate" else 0,
+            memory_bytes=memory if stage.name == "calibrate" else 0,
             disk_bytes=2 * size if stage.name in ("calibrate", "retrain") else 0,
         )
         for stage in forecast.stages

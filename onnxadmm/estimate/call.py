@@ -79,8 +79,9 @@ def estimate(
     given.apply_defaults()
     call = {name: value for name, value in given.arguments.items() if name not in ("progress", *_OF_RUNS)}
     call |= {"shared": None, "options": None, "out": call["out"] or _OUT}
-    if isinstance(model, Model):
-        call["model"] = to_proto(model)
+    for name in ("model", "teacher"):
+        if isinstance(call[name], Model):
+            call[name] = to_proto(call[name])
     refuse_others(call)
     question.refuse_calibration(call)
     refuse_unsendable(call, thing="the arguments", way_out="give these; a DataLoader's samples as arrays")

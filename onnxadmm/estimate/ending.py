@@ -74,6 +74,7 @@ def end_once(run: Compression, keep: KeepArray, folder: Path) -> Ended:
         zeros={},
         budget=choices.budget,
         latency=run.latency,
+        problem=run.problem,
         verification=proof,
     )
     report = make_report(

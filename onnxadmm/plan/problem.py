@@ -1,10 +1,13 @@
 """From units and a budget to what the solver is given."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from fnmatch import fnmatchcase
+from typing import Final, Protocol
 
 import numpy as np
+import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.admm.bounds import Bound, Bounds
@@ -17,6 +20,9 @@ from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.units.cost import Cost, CostKind, FileSize
 from onnxadmm.units.units import Group, Units
 
+#: Weights that a message names.
+_MOST_NAMED: Final = 8
+
 
 class Latency(MeasuredCost, Protocol):
     """Milliseconds of one run."""
@@ -25,6 +31,18 @@ class Latency(MeasuredCost, Protocol):
     def whole_ms(self) -> float:
         """Milliseconds of the whole network."""
         ...
+
+
+class UnitCount:
+    """The cost in which every unit costs one."""
+
+    def total(self, keep: NDArray[np.bool_]) -> float:
+        """Return how many units stay: bool ``[unit count]``."""
+        return float(np.count_nonzero(keep))
+
+    def marginal(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return what each unit adds: float64 ``[unit count]``."""
+        return np.ones(keep.size)
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,8 @@ def state_problem(
     limits: Limits,
     *,
     targets: Mapping[str, float] | None = None,
+    connection_targets: Mapping[str, float] | None = None,
+    unit_share: float | None = None,
     file: FileSize | None = None,
     near: NDArray[np.bool_] | None = None,
     latency: Latency | None = None,
@@ -97,6 +117,9 @@ def state_problem(
         latency: what plans take; only asked where the budget is of that, and ``settle`` meets it.
         targets: share of the units that stays, by pattern of group, layer or weight names; groups that no pattern
             matches stay whole. The first pattern that matches counts.
+        connection_targets: share of the connections that stays, by pattern of layer or weight names, in place of that
+            of the budget. The first pattern that matches counts.
+        unit_share: share of all units that stays at most, whatever they cost; None: any.
 
     Raises:
         NothingToPruneError: no group may shrink; the message names the first reason.
@@ -108,6 +131,9 @@ def state_problem(
     bounds = [_bound(units, kind, budget, file, near, latency) for kind in kinds or ("params",)]
     if keep_counts is not None and not kinds:
         bounds = [replace(bound, limit=bound.cost.total(_first_units(units, keep_counts))) for bound in bounds]
+    if unit_share is not None:
+        most = Bound(f"{unit_share:.0%} of the units", UnitCount(), math.floor(unit_share * units.count + 1e-9))
+        bounds = [*bounds, most] if kinds else [most]
     cost = Bounds(bounds)
     return Problem(
         unit_count=units.count,
@@ -121,6 +147,7 @@ def state_problem(
         held=frozenset(gate.reader.tensor for gate in units.gates),
         connections=connection_weights(model),
         connection_share=1.0 if budget is None else budget.connection_share,
+        connection_shares=_connection_shares(model, connection_targets or {}),
     )
 
 
@@ -153,13 +180,26 @@ def _latency_bound(budget: Budget, latency: Latency, unit_count: int) -> Bound:
     return Bound(f"--latency {budget.latency}", latency, most, measured=latency)
 
 
-def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *, layer_wise: bool) -> None:
+def refuse_contradictions(
+    budget: Budget | None,
+    targets: Mapping[str, float],
+    *,
+    connection_targets: Mapping[str, float],
+    layer_wise: bool,
+) -> None:
     """Refuse a goal that is missing, or targets per layer where there is one budget for all.
 
     Raises:
         OptionError: so it is.
     """
-    if budget is None and not targets:
+    if connection_targets and not layer_wise:
+        raise OptionError(
+            "--connection-target",
+            expected="--data with --mode joint, where every layer has a target of its own",
+            found="--mode holistic, or --calibrate",
+            way_out="give --mode joint as well, or --connections in its place: one share for all",
+        )
+    if budget is None and not targets and not connection_targets:
         raise OptionError(
             "the budget",
             expected="an amount",
@@ -172,10 +212,18 @@ def refuse_contradictions(budget: Budget | None, targets: Mapping[str, float], *
         )
 
 
-def describe_goal(budget: Budget | None, targets: Mapping[str, float]) -> str:
+def describe_goal(
+    budget: Budget | None,
+    targets: Mapping[str, float],
+    *,
+    connection_targets: Mapping[str, float],
+    unit_share: float | None = None,
+) -> str:
     """Return budget and targets in words."""
-    parts = [] if budget is None else [budget.describe()]
+    parts = [] if unit_share is None else [f"{unit_share:g} of all units"]
+    parts += [] if budget is None else [budget.describe()]
     parts += [f"{pattern} keeps {share:g}" for pattern, share in targets.items()]
+    parts += [f"{pattern} keeps {share:g} of its connections" for pattern, share in connection_targets.items()]
     return ", ".join(parts)
 
 
@@ -202,6 +250,37 @@ def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
             way_out="list the names with `onnxadmm inspect`",
         )
     return tuple(counts)
+
+
+def _connection_shares(model: Model, targets: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares of the weights that have one of their own, by name."""
+    readers = {name: _names_of(value) for name, value in model.ir.graph.initializers.items()}
+    weights = connection_weights(model)
+    shares: dict[str, float] = {}
+    for pattern, share in targets.items():
+        if not 0 < share <= 1:
+            raise OptionError(
+                "--connection-target",
+                expected="a share above 0 and at most 1",
+                found=f"{share:g}",
+                way_out="give what stays",
+            )
+        found = [name for name in weights if any(fnmatchcase(each, pattern) for each in readers[name])]
+        if not found:
+            raise OptionError(
+                "--connection-target",
+                expected="a pattern that matches a layer or weight whose connections can go",
+                found=f"{pattern!r}, which matches none of {', '.join(weights[:_MOST_NAMED])}"
+                + (", ..." if len(weights) > _MOST_NAMED else ""),
+                way_out="list the names with `onnxadmm inspect`",
+            )
+        shares = {**dict.fromkeys(found, share), **shares}  # the first pattern that matches counts
+    return shares
+
+
+def _names_of(value: onnx_ir.Value) -> list[str]:
+    """Name of a weight, and those of the nodes that read it."""
+    return [value.name or "", *(node.name or "" for node in value.consumers())]
 
 
 def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:

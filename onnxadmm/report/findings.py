@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from onnxadmm.report.report import (
+    THE_ORIGINAL,
     BudgetLine,
     Column,
     GroupLine,
@@ -99,7 +100,7 @@ def _about_quality(data: str, before: Score | None, after: Score | None) -> Iter
         if drop > NOTABLE_DROP:
             was, now = percent(before.value), percent(after.value)
             yield f"The {data} {before.metric} fell by {100 * drop:.2f} points, from {was} to {now}."
-    elif before.value == 0 < after.value and before.metric == "mse against the original":
+    elif before.value == 0 < after.value and before.metric == f"mse against {THE_ORIGINAL}":
         yield (
             f"Without labels: on {data} data the mean square difference of the outputs from the original's is "
             f"{after.value:.4g}."

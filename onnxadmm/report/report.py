@@ -1,5 +1,6 @@
 """The report of a compression: what was asked, what came out, and what proves it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
@@ -16,8 +17,9 @@ from onnxadmm.units.cost import CostKind
 # An interval of the speed-up whose ends are farther apart than this says nothing that one could act upon.
 _NOISY: Final = 1.25
 
-#: What follows the name of a metric where the original's outputs stand in for labels.
-AGAINST: Final = " against the original"
+#: Whose outputs stand in for labels where there are none, which follows the name of a metric: ``"mse against ..."``.
+THE_ORIGINAL: Final = "the original"
+THE_TEACHER: Final = "the teacher"
 _SHARES: Final = ("accuracy", "agreement", "top-5", "f1", "mean-iou")
 _ERRORS: Final = ("mse", "cross-entropy", "bce", "distillation", "mae", "perplexity")
 
@@ -54,7 +56,8 @@ class Score:
 
     Attributes:
         metric: ``"accuracy"`` or, without labels, ``"agreement"`` with the original's classes; another metric by its
-            name, or a loss; followed by ``" against the original"`` where its outputs stand in for labels.
+            name, or a loss; followed by ``" against the original"`` where its outputs stand in for labels. Where
+            another network taught, it is ``"agreement with the teacher"``, or ``" against the teacher"`` follows.
         value: the figure.
         samples: how many samples it was measured on.
     """
@@ -75,7 +78,7 @@ class Score:
 
     @property
     def _name(self) -> str:
-        return self.metric.removesuffix(AGAINST)
+        return re.split(" (?:against|with) ", self.metric)[0]
 
 
 @dataclass(frozen=True)

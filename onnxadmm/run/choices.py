@@ -25,8 +25,17 @@ _ABSENT: Mapping[str, type[Any]] = {"budget": Budget, "calibration": Calibration
 
 Option = str | int | float | bool | None
 
+#: Presets, with the share of all units that each lets stay in holistic mode.
+UNIT_SHARES: Mapping[str, float] = {"lenet5-paper": 0.52}
+
 #: Fields that the command line calls otherwise.
-_OPTION_NAMES = {"targets": "target", "inputs": "input", "simplified": "simplify", "input_shapes": "input_shape"}
+_OPTION_NAMES = {
+    "targets": "target",
+    "connection_targets": "connection_target",
+    "inputs": "input",
+    "simplified": "simplify",
+    "input_shapes": "input_shape",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Choices:
     Attributes:
         budget: what the result may cost; None where ``targets`` say it.
         targets: share of the units that stays, by pattern.
+        connection_targets: share of the connections that stays, by pattern.
+        preset: name of the settings that others were taken from; None: no preset.
         limits: how far a group may shrink.
         inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
@@ -49,11 +60,14 @@ class Choices:
         input_shapes: what was stated of sizes that the file leaves free, as text; None where nothing was.
         custom_ops: sha256 of the libraries of custom operators; None without any.
         rules: sha256 of the files with rules of the user's own; None without any.
+        teacher: sha256 of the network that teaches in place of the original; None: the original does.
         max_minutes: what the run may take: its epochs are shortened before it trains until they fit; None: any time.
     """
 
     budget: Budget | None
     targets: Mapping[str, float]
+    connection_targets: Mapping[str, float]
+    preset: str | None
     inputs: Mapping[str, object]
     limits: Limits
     preprocessing: Preprocessing
@@ -67,6 +81,7 @@ class Choices:
     input_shapes: str | None
     custom_ops: tuple[str, ...] | None
     rules: tuple[str, ...] | None
+    teacher: str | None
     max_minutes: float | None
 
     def with_epochs_of(self, options: Mapping[str, str]) -> "Choices":
@@ -85,6 +100,11 @@ class Choices:
     def calibrates(self) -> bool:
         """Whether a calibration chooses units and fits layers, before anything trains."""
         return self.calibration is not None or self.recipe.chooses_at_once
+
+    @property
+    def unit_share(self) -> float | None:
+        """Share of all units that stays at most, whatever they cost, where a preset says so."""
+        return None if self.preset is None or self.recipe.mode == "joint" else UNIT_SHARES[self.preset]
 
     @property
     def goal(self) -> Budget | None:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +30,7 @@ def command_line(choices: Choices, told: Mapping[str, Option]) -> str:
 
 
 def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
-    for name in ("data", "calibrate", "test", "out"):
+    for name in ("data", "calibrate", "test", "teacher", "out"):
         if told.get(name) is not None:
             yield from (f"--{name}", _path(told[name], name.upper()))
     if told.get("expect_accuracy") is not None:
@@ -40,14 +40,19 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
             yield from (f"--{kind}", str(amount))
         if choices.budget.latency_batch != 1:
             yield from ("--latency-batch", str(choices.budget.latency_batch))
-        if choices.budget.connections is not None:
+        if choices.budget.connections is not None and choices.preset is None:
             yield from ("--connections", f"{choices.budget.connection_share:g}")
-    for pattern, share in choices.targets.items():
-        yield from ("--target", f"{pattern}={share:g}")
+    if choices.preset is not None:  # it stands for what follows
+        yield from ("--preset", choices.preset)
+    else:
+        for option, targets in (("--target", choices.targets), ("--connection-target", choices.connection_targets)):
+            for pattern, share in targets.items():
+                yield from (option, f"{pattern}={share:g}")
     yield from _changed(choices.preprocessing, Preprocessing())
     if choices.calibration is not None:
         yield from _changed(choices.calibration, CalibrationOptions())
-    yield from _of_recipe(choices.recipe, trains=choices.calibration is None)
+    recipe = choices.recipe if choices.preset is None else replace(choices.recipe, method=Recipe.method)
+    yield from _of_recipe(recipe, trains=choices.calibration is None)
     for name, value in choices.inputs.items():
         yield from ("--input", f"{name}={_numbers(value)}")
     for name in ("ignore", "custom_ops"):
@@ -61,7 +66,8 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
         yield from ("--keep-at-least", str(choices.limits.keep_at_least))
     if choices.limits.max_ratio != 1:
         yield from ("--max-ratio", f"{choices.limits.max_ratio:g}")
-    if choices.limits.round_to is not None:  # of its own accord another processor would take its own
+    # Of its own accord another processor would take its own; a preset says it.
+    if choices.limits.round_to is not None and choices.preset is None:
         yield from ("--round-to", str(choices.limits.round_to))
     switches = {
         "--inexact": choices.inexact,

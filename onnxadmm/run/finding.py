@@ -88,7 +88,15 @@ def state(
     """
     file = file_size(ready, units, original=given.file_bytes, single_file=ending.single_file)
     problem = state_problem(
-        ready, units, choices.goal, choices.limits, targets=choices.targets, file=file, latency=latency
+        ready,
+        units,
+        choices.goal,
+        choices.limits,
+        targets=choices.targets,
+        connection_targets=choices.connection_targets,
+        unit_share=choices.unit_share,
+        file=file,
+        latency=latency,
     )
     # Channels follow single columns: the fewest columns are met however they are spread over the channels.
     refuse_unreachable(problem, score=units.followers.spread(units.count))

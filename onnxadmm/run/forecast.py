@@ -17,6 +17,7 @@ from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.run.behind import guessed, seconds_of_refit, stages_behind
 from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
+from onnxadmm.run.rates import tried_as_well
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_pruning, pace_of_retraining
 from onnxadmm.run.trainings import Training
@@ -129,12 +130,14 @@ class Paces:
         """Return the seconds of every stage with the epochs of a recipe."""
         length = self.steps_per_epoch
         settings = recipe.settings(steps_per_epoch=length, share=self.shares[0])
-        pruning = self.prune.seconds(steps=settings.epochs * length, looks=settings.rounds(length), first=length)
+        steps, looks = tried_as_well(settings.epochs * length, settings.rounds(length), given=recipe.learning_rate)
+        pruning = self.prune.seconds(steps=steps, looks=looks, first=length)
         found = [StageTime("prune", pruning), StageTime("refit", self.refit)]
         if self.retrain is not None:
             epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
-            retraining = self.retrain.seconds(steps=epochs * length, looks=epochs + 1)
+            steps, looks = tried_as_well(epochs * length, epochs + 1, given=recipe.retrain_learning_rate)
+            retraining = self.retrain.seconds(steps=steps, looks=looks)
             found.append(StageTime("retrain", retraining))
         return tuple(stage for stage in (*found, *self.others) if stage.seconds)
 
@@ -185,18 +188,19 @@ def _trying(training: Training) -> float:
     return training.journal.seconds().get(TRYING_BYTES, 0.0)
 
 
-def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int) -> Forecast:
+def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int, teacher_bytes: int = 0) -> Forecast:
     """Return what a run with the epochs of a recipe takes.
 
     Args:
         file_bytes: of the original.
+        teacher_bytes: of the weights of a teacher that is not the original.
     """
     both = [pace for pace in (paces.prune, paces.retrain) if pace is not None]
     return Forecast(
         paces.stages(recipe),
         recipe.settings(steps_per_epoch=paces.steps_per_epoch, share=paces.shares[0]).epochs,
         paces.retraining_epochs(recipe),
-        memory_bytes=max(pace.memory_bytes for pace in both),
+        memory_bytes=teacher_bytes + max(pace.memory_bytes for pace in both),
         # While a checkpoint is replaced there are two of them; that of retraining holds the pruned network as well.
         disk_bytes=file_bytes + 2 * (file_bytes + max(pace.state_bytes for pace in both)),
     )
@@ -223,14 +227,15 @@ def forecast_of_calibration(
     epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
     if epochs:
         pace = pace_of_retraining(training, small, epochs=epochs)
-        stages.append(StageTime("retrain", pace.seconds(steps=epochs * length, looks=epochs + 1, first=length)))
+        steps, seen = tried_as_well(epochs * length, epochs + 1, given=training.recipe.retrain_learning_rate)
+        stages.append(StageTime("retrain", pace.seconds(steps=steps, looks=seen, first=length)))
         memory = max(memory, pace.memory_bytes)
     behind = stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training))
     return Forecast(
         (*stages, *(stage for stage in behind if stage.seconds)),
         epochs=0,
         retrain_epochs=epochs,
-        memory_bytes=round(memory),
+        memory_bytes=training.teacher_bytes + round(memory),
         disk_bytes=3 * model.file_bytes,
     )
 

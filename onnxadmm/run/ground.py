@@ -13,6 +13,7 @@ from onnxadmm.cluster.rounds import Rounds
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.fed import hold_inputs
 from onnxadmm.graph.model import Model
+from onnxadmm.report.report import THE_ORIGINAL, THE_TEACHER
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.together import Answer, Job, Order
@@ -49,10 +50,11 @@ class Ground:
         samples: what is trained on.
         held_out: what every decision is made with.
         test: what is measured at the end; None without.
-        teacher: the original network; None where nothing needs it.
+        teacher: the original network, or another one; None where nothing needs it.
         figure: what decides, and is shown of held-out and test data; None: accuracy, or the loss without one.
         seed: of every random choice.
         rounds: over the machines that take the steps; None: this process does.
+        taught_by: the network that teaches in place of the original; None: the original does.
     """
 
     recipe: Recipe
@@ -67,6 +69,17 @@ class Ground:
     journal: Journal
     figure: Figure | None = None
     rounds: Rounds[Job, Order, Answer] | None = None
+    taught_by: Model | None = None
+
+    @property
+    def who_teaches(self) -> str:
+        """Whose answers stand for labels where there are none, in words."""
+        return THE_ORIGINAL if self.taught_by is None else THE_TEACHER
+
+    @property
+    def teacher_bytes(self) -> int:
+        """Bytes of the weights of a teacher that is not the original."""
+        return 0 if self.taught_by is None else self.taught_by.file_bytes
 
     @property
     def machines(self) -> int:

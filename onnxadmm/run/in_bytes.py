@@ -80,7 +80,7 @@ def _taught_by(training: Training, model: Model) -> Training:
     loss = replace(training.loss, distillation=1.0)
     recipe = training.recipe
     teacher = Teacher(training.shown(model), loss=loss, threads=recipe.threads, beside=training.beside)
-    return replace(training, loss=loss, teacher=teacher)
+    return replace(training, loss=loss, teacher=teacher, taught_by=None)
 
 
 def _feeds(training: Training, model: Model) -> Iterator[Mapping[str, NDArray[Any]]]:

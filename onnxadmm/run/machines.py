@@ -36,12 +36,13 @@ class Site:
     """What a machine needs to take part in a run: all but the data, which it reads itself from where they are.
 
     Attributes:
-        model: as it is pruned, as bytes; the teacher.
+        model: as it is pruned, as bytes; the teacher, unless another one is given.
         input_shapes: of it, see ``Model``.
         data: path that every machine has, or arrays.
         made: whether samples are made, without data.
         digest: of the samples, which are the same everywhere.
         recipe, preprocessing, inputs, seed, trains: as ``read_training`` takes them; of a batch it has its share.
+        teacher: another network that teaches, as bytes; None: the model does.
     """
 
     model: bytes
@@ -54,6 +55,7 @@ class Site:
     inputs: Mapping[str, object]
     seed: int
     trains: bool
+    teacher: bytes | None = None
 
     def open(self) -> "Machine":
         """Read the data, on the machine.
@@ -73,6 +75,7 @@ class Site:
             journal=Journal(SILENT),
             trains=self.trains,
             made=self.made,
+            teacher=None if self.teacher is None else from_proto(onnx.ModelProto.FromString(self.teacher)),
         )
         found = training.digest()
         if found != self.digest:

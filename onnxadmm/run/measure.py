@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.admm.problem import Problem
 from onnxadmm.bench.byte_products import byte_products_are_exact, multiplies_signed_bytes
 from onnxadmm.bench.identity import identify
 from onnxadmm.bench.inputs import batch_is_free
@@ -28,7 +29,7 @@ from onnxadmm.progress import Iteration, Progress
 from onnxadmm.report.findings import find_warnings
 from onnxadmm.report.layers import ProfileLine
 from onnxadmm.report.report import (
-    AGAINST,
+    THE_ORIGINAL,
     BudgetLine,
     Column,
     GroupLine,
@@ -64,6 +65,7 @@ class Outcome:
         zeros: pruned connections by weight.
         budget: as asked.
         latency: what plans of the model take, where the budget is of that.
+        problem: what was solved.
         verification: of the shrunk model against the masked original, before retraining.
     """
 
@@ -75,6 +77,7 @@ class Outcome:
     zeros: Mapping[str, NDArray[np.bool_]]
     budget: Budget | None
     latency: LatencyCost | None
+    problem: Problem
     verification: Verification
 
 
@@ -131,6 +134,7 @@ def make_report(
     progress: Progress,
     timing: Timing | None,
     variants: Sequence[tuple[Variant, Column]] = (),
+    taught_by: str = THE_ORIGINAL,
 ) -> Report:
     """Measure sizes, costs and latency, and put everything into a report.
 
@@ -139,11 +143,12 @@ def make_report(
         inputs: values of inputs by name, for the latency.
         timing: how the latency is measured; None: not at all.
         variants: the result in other forms, with their figures.
+        taught_by: whose answers stand for labels where there are none.
     """
     machine = this_machine()
     result_units = find_units(outcome.result)
-    before = column(outcome.original, find_units(outcome.original), held_out.before, test.before)
-    after = column(outcome.result, result_units, held_out.after, test.after)
+    before = column(outcome.original, find_units(outcome.original), held_out.before, test.before, taught_by)
+    after = column(outcome.result, result_units, held_out.after, test.after, taught_by)
     latency: tuple[LatencyLine, ...] = ()
     of_variants: list[tuple[LatencyLine, ...]] = [() for _ in variants]
     skipped: tuple[str, ...] = ()
@@ -248,10 +253,18 @@ def column_of(training: Training, model: Model) -> Column:
     def measured(data: ArrayDataset | None) -> Metrics | None:
         return None if data is None else training.metrics(model, data)
 
-    return column(model, find_units(model), measured(training.held_out), measured(training.test))
+    found = measured(training.held_out), measured(training.test)
+    return column(model, find_units(model), *found, training.who_teaches)
 
 
-def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics | None) -> Column:
+def column(
+    model: Model, units: Units, held_out: Metrics | None, test: Metrics | None, taught_by: str = THE_ORIGINAL
+) -> Column:
+    """The figures of a model.
+
+    Args:
+        taught_by: whose answers stand for labels where there are none.
+    """
     sizes = measure_sizes(model)
     return Column(
         model=identify(model),
@@ -260,45 +273,57 @@ def column(model: Model, units: Units, held_out: Metrics | None, test: Metrics |
         nonzero_parameters=sizes.nonzero_parameters,
         nodes=sizes.nodes,
         macs=round(Cost(units, "macs").dense()),
-        heldout=_score(held_out),
-        test=_score(test),
+        heldout=_score(held_out, taught_by),
+        test=_score(test, taught_by),
     )
 
 
-def _score(metrics: Metrics | None) -> Score | None:
+def _score(metrics: Metrics | None, taught_by: str) -> Score | None:
     if metrics is None:
         return None
-    against = "" if metrics.against == "labels" else AGAINST
+    against = "" if metrics.against == "labels" else f" against {taught_by}"
     if metrics.figure is not None:
         name, value = metrics.figure
         return Score(f"{name}{against}", value, metrics.count)
     if metrics.accuracy is None:
         return Score(f"mse{against}", metrics.loss, metrics.count)
-    return Score("agreement" if against else "accuracy", metrics.accuracy, metrics.count)
+    if not against:
+        return Score("accuracy", metrics.accuracy, metrics.count)
+    with_whom = "" if taught_by == THE_ORIGINAL else f" with {taught_by}"
+    return Score(f"agreement{with_whom}", metrics.accuracy, metrics.count)
 
 
 def _budgets(outcome: Outcome, result_units: Units, latency: Sequence[LatencyLine]) -> list[BudgetLine]:
     lines: list[BudgetLine] = []
-    if outcome.budget is None:
-        return lines
-    for kind, amount in outcome.budget.amounts.items():
+    budget = outcome.budget
+    for kind, amount in {} if budget is None else budget.amounts.items():
+        assert budget is not None  # it has an amount
         if kind == "size":
             original, reached = float(outcome.original.file_bytes), float(outcome.result.file_bytes)
         elif kind == "latency":
             original, reached = _latencies(outcome, latency)
         else:
             original, reached = Cost(outcome.units, kind).dense(), Cost(result_units, kind).dense()
-        limit = outcome.budget.resolve(kind, original)
+        limit = budget.resolve(kind, original)
         lines.append(BudgetLine(kind=kind, asked=str(amount), limit=limit, original=original, reached=reached))
-    if outcome.budget.connections is not None:
-        values = constants_by_name(outcome.result)
-        kept = [values[name] for name in outcome.zeros if name in values]
-        arrays = [array for value in kept if (array := constant(value)) is not None]
-        total = sum(array.size for array in arrays)
-        alive = sum(int(np.count_nonzero(array)) for array in arrays)
-        share = outcome.budget.connection_share
-        lines.append(BudgetLine("connections", f"{share:g}", share, 1.0, alive / max(1, total)))
+    if outcome.problem.connection_shares or (budget is not None and budget.connections is not None):
+        lines.append(_connections(outcome))
     return lines
+
+
+def _connections(outcome: Outcome) -> BudgetLine:
+    """The share of the weights that is not zero, of those whose connections were not left alone."""
+    values, problem = constants_by_name(outcome.result), outcome.problem
+    found = {name: constant(values[name]) for name in outcome.zeros if name in values}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    total = max(1, sum(array.size for array in arrays.values()))
+    alive = sum(int(np.count_nonzero(array)) for array in arrays.values())
+    asked, share = f"{problem.connection_share:g}", problem.connection_share
+    if problem.connection_shares:
+        # One entry stays at least; counts are no more than their shares, but for rounding.
+        most = [max(1.0, problem.share_of(name) * array.size + 1e-9) for name, array in arrays.items()]
+        asked, share = "by layer", sum(most) / total
+    return BudgetLine("connections", asked, share, 1.0, alive / total)
 
 
 def _latencies(outcome: Outcome, latency: Sequence[LatencyLine]) -> tuple[float, float]:

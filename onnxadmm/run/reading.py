@@ -11,8 +11,10 @@ from typing import Final
 from onnxadmm.errors import DataError, NotTrainableError, OptionError
 from onnxadmm.graph.fed import hold_inputs
 from onnxadmm.graph.model import Model
+from onnxadmm.report.report import THE_ORIGINAL, THE_TEACHER
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.teaching import about_teacher, lesson_of, refuse_other_answers
 from onnxadmm.run.trainings import Training
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.train.data.answers import AnswersOnDisk
@@ -21,7 +23,7 @@ from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.names import Split
 from onnxadmm.train.data.raw import MEMORY_LIMIT, PICTURES_LIMIT
 from onnxadmm.train.data.sources import is_divided
-from onnxadmm.train.evaluate import Teacher
+from onnxadmm.train.evaluate import Predictor, Teacher
 from onnxadmm.train.figures import Figure, figure_of
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.prepare.head import Head, all_outputs, order_of
@@ -46,8 +48,9 @@ def read_training(
     trains: bool = True,
     made: bool = False,
     count: int | None = None,
+    teacher: Model | None = None,
 ) -> Training:
-    """Read the data, divide them, and take the model as the teacher where one is needed.
+    """Read the data, divide them, and take the model, or another one, as the teacher where one is needed.
 
     Args:
         inputs: values of inputs by name, the same for every sample.
@@ -55,16 +58,19 @@ def read_training(
             look like.
         made: whether the data are as the model reads them already, and only the test data have to be prepared.
         count: samples that those of the data stand for: pictures are decoded when so many would be; None: themselves.
+        teacher: another network that teaches in place of the model.
 
     Raises:
         DataError: they cannot be read, do not fit the model, or are too few.
         NotTrainableError: several outputs, and nothing says which one the loss is taken of.
-        OptionError: an option does not fit the model or the data.
+        OptionError: an option does not fit the model or the data, or the teacher does not fit the model.
     """
+    who = THE_ORIGINAL if teacher is None else THE_TEACHER
     loss, signature, head = _aim(
-        model, recipe if trains else _with_loss(recipe, model, journal), journal, trains=trains
+        model, recipe if trains else _with_loss(recipe, model, journal), journal, trains=trains, who=who
     )
-    unlabelled = "the loss over several outputs is that against the original" if head.joined else None
+    lesson = None if teacher is None else lesson_of(model, teacher, head)
+    unlabelled = f"the loss over several outputs is that against {who}" if head.joined else None
     if recipe.loss is None and not trains and loss.task is Task.MSE and not head.joined:
         unlabelled = "--loss says what they mean"
 
@@ -144,9 +150,15 @@ def read_training(
     loss = replace(loss, gaps=whole.gaps or (tested is not None and tested.gaps), weighted=weighing is not None)
     if weighing is not None:
         journal.say(_about(weighing, figure))
-    teacher = None
+    asked = None
     if loss.needs_teacher or not held_out.has_labels:
-        teacher = _teacher(head.shown(hold_inputs(model, whole.held)), whole, loss, recipe, preprocessing)
+        taught, others = (model, head) if lesson is None or teacher is None else (teacher, lesson.head(head))
+        shown = others.shown(hold_inputs(taught, whole.held))
+        asked = _teacher(shown, whole, loss, recipe, preprocessing, names={} if lesson is None else lesson.inputs)
+    if asked is not None and teacher is not None:
+        student = Predictor(head.shown(hold_inputs(model, whole.held)), task=loss.task, threads=recipe.threads)
+        refuse_other_answers(asked, student, whole)
+        journal.say(about_teacher(teacher))
     return Training(
         recipe=recipe,
         preprocessing=preprocessing,
@@ -155,16 +167,29 @@ def read_training(
         samples=samples,
         held_out=held_out,
         test=tested,
-        teacher=teacher,
+        teacher=asked,
         seed=seed,
         journal=journal,
         figure=figure,
+        taught_by=teacher,
     )
 
 
-def _teacher(model: Model, data: ArrayDataset, loss: Loss, recipe: Recipe, preprocessing: Preprocessing) -> Teacher:
-    """The original as teacher, its answers in the folder of the cache where there is one."""
-    found = Teacher(model, loss=loss, threads=recipe.threads, beside=recipe.beside(usable_cores()))
+def _teacher(
+    model: Model,
+    data: ArrayDataset,
+    loss: Loss,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    *,
+    names: Mapping[str, str],
+) -> Teacher:
+    """A network as teacher, its answers in the folder of the cache where there is one.
+
+    Args:
+        names: of its inputs, by those of the samples.
+    """
+    found = Teacher(model, loss=loss, threads=recipe.threads, beside=recipe.beside(usable_cores()), names=names)
     # What is drawn at random comes once.
     if preprocessing.cache is not None and not (preprocessing.augment and data.has_labels):
         which = hashlib.sha256(f"{loss.task} {found.tail.logits}\0".encode())
@@ -189,8 +214,12 @@ def _about(weighing: Weighing, figure: Figure | None) -> str:
     return f"Loss and figures are weighted {' and '.join(by)}: accuracy is the weighted share of right answers{alike}."
 
 
-def _aim(model: Model, recipe: Recipe, journal: Journal, *, trains: bool) -> tuple[Loss, Signature, Head]:
-    """The loss, what data must fit, and the output or outputs it is taken of."""
+def _aim(model: Model, recipe: Recipe, journal: Journal, *, trains: bool, who: str) -> tuple[Loss, Signature, Head]:
+    """The loss, what data must fit, and the output or outputs it is taken of.
+
+    Args:
+        who: teaches, in words.
+    """
     loss = recipe.objective()
     sigmoid = loss.task is Task.MSE
     starts = logits_of(as_proto(model), output=recipe.output, keep_sigmoid=sigmoid)
@@ -220,7 +249,7 @@ def _aim(model: Model, recipe: Recipe, journal: Journal, *, trains: bool) -> tup
     head, left_out = all_outputs(model, keep_sigmoid=loss.task is Task.MSE, trains=trains)
     way = "mean square difference" if loss.task is Task.MSE else "loss bce"
     journal.say(
-        f"The {way} between this network and the original is taken over all elements of the outputs "
+        f"The {way} between this network and {who} is taken over all elements of the outputs "
         f"{', '.join(head.orders)}{f', without {_and(left_out)}' if left_out else ''}; --output chooses one."
     )
     return loss, Signature(inputs_of(as_proto(model)), None), head

@@ -26,6 +26,8 @@ _RETRAIN_STEPS = 8500
 _MOST_EPOCHS = 300
 # Of retraining; see docs/method.md for the measurements.
 _RATE, _DEEP_RATE = 5e-3, 2e-3
+# While units are chosen.
+_PRUNE_RATE = 1e-3
 #: Points of accuracy, or hundredths of the outputs' variance, that bytes may cost.
 MOST_LOST = 0.3
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -63,8 +65,10 @@ class Recipe:
         retrain_epochs: passes while the small network is trained; None: about 8,500 steps, and those of ``epochs``
             where nothing trains before.
         batch_size: samples per step.
-        learning_rate: highest one while units are chosen.
-        retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3.
+        learning_rate: highest one while units are chosen; None: 1e-3, or as much of it as the network bears, which long
+            runs try first.
+        retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3, or as
+            much of it as the small network bears.
         retrain_weight_decay: of retraining, decoupled, per unit of learning rate; it keeps small networks from
             learning the training data by heart.
         freeze_untrainable: keep the values of weights whose gradient would have to pass an operator that has none,
@@ -113,7 +117,7 @@ class Recipe:
     epochs: int | None = None
     retrain_epochs: int | None = None
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     retrain_learning_rate: float | None = None
     retrain_weight_decay: float = 0.1
     freeze_untrainable: bool = False
@@ -236,15 +240,20 @@ class Recipe:
     def _whole_settings(self, steps_per_epoch: int) -> Settings:
         epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
         if self.method == "paper":
-            return replace(paper_settings(mode=self.mode, epochs=epochs), learning_rate=self.learning_rate)
+            return replace(paper_settings(mode=self.mode, epochs=epochs), learning_rate=self.pruning_rate)
         # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
         iterations = max(1, min(8, round(40 / epochs)))
         return Settings(
             mode=self.mode,
             epochs=epochs,
             iterations_per_epoch=iterations,
-            learning_rate=self.learning_rate,
+            learning_rate=self.pruning_rate,
         )
+
+    @property
+    def pruning_rate(self) -> float:
+        """The highest learning rate while units are chosen, where the network bears it."""
+        return _PRUNE_RATE if self.learning_rate is None else self.learning_rate
 
     def retraining_rate(self, *, deep: bool) -> float:
         """Return the highest learning rate of retraining.

@@ -85,6 +85,7 @@ class Compression:
         shared: what earlier runs have left, and this one leaves.
         count: samples that those of the data stand for; None: themselves.
         crew: machines that train; None: this process does.
+        teacher: another network that teaches; None: the original does.
         engine: who computes gradients; None where nothing trains.
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
@@ -101,6 +102,7 @@ class Compression:
     shared: Shared = field(default_factory=Shared)
     count: int | None = None
     crew: RayCrew | None = None
+    teacher: Model | None = None
     engine: Engine | None = field(init=False, default=None)
     ready: Model = field(init=False)
     units: Units = field(init=False)
@@ -194,6 +196,7 @@ class Compression:
                 inputs=self.choices.inputs,
                 seed=self.choices.seed,
                 trains=self.choices.calibration is None,
+                teacher=None if self.teacher is None else as_bytes(self.teacher),
             )
         )
         self.training = replace(self.training, rounds=Rounds(crew, tell=self.journal.progress.note, known=not other))
@@ -213,6 +216,7 @@ class Compression:
             journal=self.journal,
             trains=self.choices.calibration is None,
             count=self.count,
+            teacher=self.teacher,
         )
         if made:
             self.journal.warn(WARNING)
@@ -297,7 +301,12 @@ class Compression:
             shares = (self.shared.epochs, self.shared.retrain_epochs)
             paces = paces.under(self.shared.expected_macs(self.problem, self.units), shares=shares)
         if paces is not None:
-            self._forecast = forecast_of(paces, self.choices.recipe, file_bytes=self.model.file_bytes)
+            self._forecast = forecast_of(
+                paces,
+                self.choices.recipe,
+                file_bytes=self.model.file_bytes,
+                teacher_bytes=self.training.teacher_bytes,
+            )
         return self._forecast
 
     def finish(self, folder: OutputFolder | None) -> Finished:
@@ -424,6 +433,7 @@ class Compression:
                 zeros=pruned.zeros,
                 budget=self.choices.budget_met(self.problem.cost, pruned.keep),
                 latency=self.latency,
+                problem=self.problem,
                 verification=verification,
             )
             held_out = self._reading.quality(HELD_OUT, self.model, saved)
@@ -460,6 +470,7 @@ class Compression:
             progress=self.journal.progress,
             timing=self.ending.timing,
             variants=list(zip(variants, columns, strict=True)),
+            taught_by=self.training.who_teaches,
         )
         return held_against(report, self._forecast, self.journal)
 
@@ -483,5 +494,10 @@ class Compression:
             simplified=self._is_simplified,
             zeros=pruned.zeros,
             fitted=tuple(sorted(pruned.weights)) if self.choices.calibrates else (),
-            note=describe_goal(self.choices.budget_met(self.problem.cost, pruned.keep), self.choices.targets),
+            note=describe_goal(
+                self.choices.budget_met(self.problem.cost, pruned.keep),
+                self.choices.targets,
+                connection_targets=self.choices.connection_targets,
+                unit_share=self.choices.unit_share,
+            ),
         )

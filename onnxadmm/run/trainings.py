@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.settings import Settings
 from onnxadmm.admm.solver import Record, solve
-from onnxadmm.admm.state import State, part, under
+from onnxadmm.admm.state import State, number, part, under
 from onnxadmm.graph.constants import constants_by_name, with_constants
 from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
 from onnxadmm.run.ground import Ground
+from onnxadmm.run.rates import bearable_rate
 from onnxadmm.run.together import Job, Nothing, Together
 from onnxadmm.train.losses import Task
 from onnxadmm.train.metrics import Metrics, sample_losses
@@ -85,7 +86,7 @@ class Training(Ground):
             # In the unit of the numbers, squared: an exact network starts at 0, and may rise from there.
             self.journal.progress.note(
                 "Held-out figures are mean square errors against "
-                f"{'the labels' if self.held_out.has_labels else 'the original'}: less is better."
+                f"{'the labels' if self.held_out.has_labels else self.who_teaches}: less is better."
             )
         # An exact network starts at 0, and may rise from there: numbers in their unit, squared, and a student to what
         # answers that say nothing lose, which the temperature multiplies.
@@ -117,13 +118,19 @@ class Training(Ground):
 
         def report(record: Record) -> None:
             value = self.look(model, network, trainer, glance).deciding
-            self.journal.tell(_row_of(record, value, connections=problem.connection_share < 1))
+            self.journal.tell(_row_of(record, value, connections=bool(problem.thinned)))
 
         def keep(state: State) -> None:
-            keep_state({**under("prune/solver", state), **under("prune/trainer", trainer.state())})
+            trained = under("prune/trainer", trainer.state())
+            keep_state({**under("prune/solver", state), **trained, "prune/rate": np.array(settings.learning_rate)})
 
         if resume:
             trainer.load(part(resume, "trainer"))
+            settings = replace(settings, learning_rate=number(resume, "rate"))
+        elif self.recipe.learning_rate is None and self.recipe.method != "paper":
+            rate, epochs = settings.learning_rate, settings.epochs
+            rate = bearable_rate(self, model, network, trainer, peak=rate, epochs=epochs, option="--learning-rate")
+            settings = replace(settings, learning_rate=rate)
         restricted = self.restricted(problem, model, trainer)
         team = self._team(network, trainer, epochs=settings.epochs, problem=restricted, settings=settings)
         with self.epochs() as batches:
@@ -185,7 +192,14 @@ class Training(Ground):
             self.epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
-            steps = self.steps_per_epoch
+            steps, begun = self.steps_per_epoch, part(resume, "retrain")
+            peak = number(begun, "rate") if begun else self.recipe.retraining_rate(deep=is_deep(small))
+            if not begun and self.recipe.retrain_learning_rate is None:
+                option = "--retrain-learning-rate"
+                peak = bearable_rate(
+                    self, small, network, trainer, peak=peak, epochs=epochs, option=option, zeros=zeros
+                )
+            decided = {**under("pruned", pruned.state()), "retrain/rate": np.array(peak)}
             team = self._team(
                 network, trainer, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay, zeros=zeros
             )
@@ -195,12 +209,11 @@ class Training(Ground):
                 batches=lambda epoch: batches(epoch + _RETRAINING_ORDERS, 0),
                 steps_per_epoch=steps,
                 epochs=epochs,
-                peak=self.recipe.retraining_rate(deep=is_deep(small)),
-                warm_up=0.1,
+                peak=peak,
                 score=score,
                 on_epoch=lambda epoch: self.journal.tell(_row_of_epoch(epoch, measured[0].deciding)),
-                on_state=lambda state: keep_state({**under("pruned", pruned.state()), **under("retrain", state)}),
-                resume=part(resume, "retrain") or None,
+                on_state=lambda state: keep_state({**decided, **under("retrain", state)}),
+                resume=begun or None,
                 together=None if team is None else lambda epoch, rates: team.retrain(epoch * steps, rates),
             )
             if team is not None:

@@ -211,7 +211,7 @@ def _require_answers(data: ArrayDataset, teacher: "Teacher | None") -> None:
 
 
 class Teacher:
-    """The original network, whose logits a smaller one learns from.
+    """A network, as a rule the original, whose logits a smaller one learns from.
 
     Logits of samples that are not augmented are computed once and kept, by data and number of the sample: float32 in
     memory, or in half precision where ``keep`` says.
@@ -220,6 +220,7 @@ class Teacher:
         model: left as it is.
         loss: names the task.
         threads, beside, output: as for ``Predictor``.
+        names: of its inputs, by those of the samples; what is not among them is called the same.
     """
 
     def __init__(
@@ -230,8 +231,10 @@ class Teacher:
         threads: int = 1,
         beside: int = 1,
         output: str | None = None,
+        names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._predictor = Predictor(model, task=loss.task, threads=threads, beside=beside, output=output)
+        self._names = dict(names)
         self._kept: dict[int, Answers] = {}
         # Batches are labelled in a thread ahead of training while training itself measures.
         self._lock = threading.Lock()
@@ -242,7 +245,7 @@ class Teacher:
 
     def label(self, batch: Batch) -> Batch:
         """The batch with the teacher's logits."""
-        inputs = dict(batch.inputs)
+        inputs = {self._names.get(name, name): array for name, array in batch.inputs.items()}
         if batch.augmented or batch.indices is None or batch.origin is None:
             return replace(batch, teacher=self._predictor.logits(inputs))
         with self._lock:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.trainer import OrtTrainer
 
 FloatArray = NDArray[np.float32]
+
+#: Share of a training in which its learning rate rises.
+WARM_UP: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,6 @@ def retrain(
     steps_per_epoch: int,
     epochs: int,
     peak: float,
-    warm_up: float,
     score: Callable[[Mapping[str, FloatArray]], float],
     on_epoch: Callable[[Epoch], None],
     on_state: Callable[[State], None] | None = None,
@@ -57,7 +60,6 @@ def retrain(
         steps_per_epoch: how many of them make an epoch.
         epochs: passes over the data; 0 changes nothing.
         peak: highest learning rate.
-        warm_up: share of the run in which it rises.
         score: how good weights are on held-out data, more is better; called before the first and after every epoch.
         on_epoch: told about every epoch.
         on_state: given after every epoch all that the rest depends on; the arrays are live.
@@ -79,7 +81,7 @@ def retrain(
     steps = epochs * steps_per_epoch
     for epoch in range(done, epochs):
         progress = ((epoch * steps_per_epoch + step + 0.5) / steps for step in range(steps_per_epoch))
-        rates = [learning_rate_at(each, peak=peak, warm_up=warm_up) for each in progress]
+        rates = [learning_rate_at(each, peak=peak, warm_up=WARM_UP) for each in progress]
         total = take_steps(trainer, batches(epoch), rates, zeros=zeros) if together is None else together(epoch, rates)
         if not math.isfinite(total):
             trainer.restore(best)

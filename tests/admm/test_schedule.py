@@ -53,11 +53,11 @@ def test_without_warm_up_the_learning_rate_starts_at_its_peak():
 
 def test_iterations_share_the_steps_of_a_run_without_gap_and_read_every_curve():
     settings = Settings(epochs=3, iterations_per_epoch=4, warm_up=0.1)
-    schedule = Schedule(settings, steps=30, iterations=12, full=100.0, budget=10.0, connection_share=0.5)
+    schedule = Schedule(settings, steps=30, iterations=12, full=100.0, budget=10.0)
     moments = [schedule.at(iteration) for iteration in range(1, 13)]
     assert [moment.steps_after for moment in moments] == [schedule.steps_before(i) for i in range(2, 14)]
     assert sorted({len(moment.learning_rates) for moment in moments}) == [2, 3]
     rates = [rate for moment in moments for rate in moment.learning_rates]
     assert rates == [learning_rate_at((s + 0.5) / 30, peak=settings.learning_rate, warm_up=0.1) for s in range(30)]
     assert (moments[0].gate_rho, moments[0].connection_rho) == (1e-3, 1e-4)
-    assert (moments[-1].budget, moments[-1].connection_share) == (10.0, 0.5)
+    assert (moments[-1].budget, moments[-1].connection_power) == (10.0, 1.0)

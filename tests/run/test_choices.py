@@ -14,6 +14,8 @@ from onnxadmm.train.norm_restore import ENOUGH
 CHOICES = Choices(
     budget=oa.Budget(params=0.5),
     targets={},
+    connection_targets={},
+    preset=None,
     inputs={},
     limits=Limits(),
     preprocessing=oa.Preprocessing(),
@@ -27,6 +29,7 @@ CHOICES = Choices(
     input_shapes=None,
     custom_ops=None,
     rules=None,
+    teacher=None,
     max_minutes=None,
 )
 #: Parameters of ``compress`` that are no choice: what goes in, where it goes, and how it is told.

@@ -16,6 +16,8 @@ from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 PLAIN = Choices(
     budget=oa.Budget(params=0.1),
     targets={},
+    connection_targets={},
+    preset=None,
     inputs={},
     limits=oa.Limits(),
     preprocessing=Preprocessing(),
@@ -29,6 +31,7 @@ PLAIN = Choices(
     input_shapes=None,
     custom_ops=None,
     rules=None,
+    teacher=None,
     max_minutes=None,
 )
 TOLD = {"model": "my model.onnx", "data": "train.npz", "out": "out", "sparse": True, "bench": True}
@@ -72,6 +75,7 @@ SWITCHES = {
     "fp16": True,
     "custom_ops": "a.so, b.so",
     "test": "t.npz",
+    "teacher": "big.onnx",
 }
 
 
@@ -79,7 +83,8 @@ def test_every_choice_is_an_option_of_compress_with_its_value() -> None:
     told = words(EVERYTHING, **SWITCHES)
     pairs = list(zip(told, [*told[1:], ""], strict=True))
     for pair in (
-        ("--test", "t.npz"), ("--macs", "50%"), ("--size", "2MB"), ("--connections", "0.3"), ("--target", "conv*=0.5"),
+        ("--test", "t.npz"), ("--teacher", "big.onnx"),
+        ("--macs", "50%"), ("--size", "2MB"), ("--connections", "0.3"), ("--target", "conv*=0.5"),
         ("--mean", "0.1,0.2"), ("--std", "0.3"), ("--scale", "0.5"), ("--augment", "flip"), ("--mode", "joint"),
         ("--epochs", "3"), ("--workers", "2"), ("--learning-rate", "0.01"), ("--input", "scale=2.0"),
         ("--input", "size=1,2"), ("--ignore", "a*"), ("--ignore", "b"), ("--custom-ops", "a.so"),

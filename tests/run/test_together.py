@@ -177,7 +177,7 @@ def test_machines_step_further_while_units_are_chosen_as_their_gradients_are_noi
     rounds, placed_gates = Mirrors(machines), []
     together = Together(rounds, JOB, Trainer(), local_steps=2)  # type: ignore[arg-type]
     steps = SimpleNamespace(aims=dict, place=placed_gates.append)
-    now = Moment((0.1, 0.2, 0.3), 10, gate_rho=1.0, connection_rho=2.0, budget=3.0, connection_share=1.0)
+    now = Moment((0.1, 0.2, 0.3), 10, gate_rho=1.0, connection_rho=2.0, budget=3.0, connection_power=1.0)
     together.prune(steps, now)  # type: ignore[arg-type]
     of_first = [order for order in rounds.orders if order.asked.machine == 0]
     assert [order.first for order in of_first] == [7, 8]

@@ -1,0 +1,107 @@
+"""Whether what a run is asked for goes together: data or samples, a time, a teacher, machines."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Final
+
+from onnxadmm.errors import OptionError
+from onnxadmm.plan.given import given_or_usual
+from onnxadmm.run.recipe import CalibrationOptions, Recipe
+
+#: Share of the samples that is held out where they decide how small a network may get: a tenth says too little.
+_JUDGES: Final = 0.5
+#: What ``quick`` allows.
+_QUICK_MINUTES: Final = 5.0
+
+
+def refuse_no_training(recipe: Recipe, calibrating: CalibrationOptions | None) -> None:
+    """Refuse machines where nothing trains.
+
+    Raises:
+        OptionError: so it is.
+    """
+    if calibrating is not None and recipe.retrain_epochs == 0:
+        raise OptionError(
+            "--cluster",
+            expected="a run that trains",
+            found="a calibration, in which nothing trains",
+            way_out="leave --cluster out",
+        )
+
+
+def refuse_no_lesson(recipe: Recipe, *, calibrates: bool) -> None:
+    """Refuse a teacher where nobody is taught.
+
+    Args:
+        calibrates: whether a calibration chooses units and fits layers, before anything trains.
+
+    Raises:
+        OptionError: so it is.
+    """
+    untaught = calibrates and recipe.retrain_epochs == 0
+    if untaught or recipe.distillation == 0:
+        raise OptionError(
+            "--teacher",
+            expected="a run that learns from it",
+            found="a calibration, in which nothing trains" if untaught else "--distillation 0",
+            way_out=f"{'give --retrain-epochs' if untaught else 'give it a weight'}, or leave --teacher out",
+        )
+
+
+def minutes_of(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> float | None:
+    """Return the minutes that a run may take; None: any time.
+
+    Args:
+        asked: the parameters of ``compress``, by name.
+        calibrates: whether nothing trains before the cut.
+
+    Raises:
+        OptionError: the time is none, is given twice, or there are no epochs to be shortened.
+    """
+    if asked.max_minutes is None and not asked.quick:
+        return None
+    option = "--quick" if asked.quick else "--max-minutes"
+    if asked.max_minutes is not None and (asked.quick or not 0 < asked.max_minutes < math.inf):
+        raise OptionError(
+            "--max-minutes",
+            expected="minutes above 0, without --quick",
+            found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
+            way_out="give one of them",
+        )
+    if calibrates or recipe.chooses_at_once:
+        calibrated = "--method calibrated, whose epochs are those of retraining alone"
+        raise OptionError(
+            option,
+            expected="a run with --data, whose epochs can be shortened",
+            found="a calibration" if calibrates else calibrated,
+            way_out="use --effort quick" if calibrates else "give --retrain-epochs",
+        )
+    return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
+
+
+def calibrating_with(
+    data: object, calibrate: object, recipe: Recipe, options: CalibrationOptions | Mapping[str, Any] | None
+) -> tuple[Recipe, CalibrationOptions]:
+    """Return recipe and options of a run that calibrates: the teacher alone is learned from, after the cut if at all.
+
+    Raises:
+        OptionError: there are data to train with as well, or neither; or targets for every layer.
+    """
+    if data is not None or calibrate is None:
+        raise OptionError(
+            "the data",
+            expected="--data to train with, or --calibrate with samples alone",
+            found="both" if data is not None else "none",
+            way_out="give one of them",
+        )
+    if recipe.mode == "joint":
+        raise OptionError(
+            "--mode", expected="holistic with --calibrate", found="joint", way_out="leave --mode and --target out"
+        )
+    epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
+    chosen = given_or_usual(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
+    if chosen.max_drop is not None and recipe.held_out == Recipe.held_out:
+        recipe = replace(recipe, held_out=_JUDGES)
+    return replace(recipe, distillation=1.0, retrain_epochs=epochs), chosen
