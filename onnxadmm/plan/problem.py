@@ -53,7 +53,7 @@ class Limits:
         keep_at_least: fewest units that stay in a group.
         max_ratio: largest share of a group's units that goes, read as a number where it is given as ``"50%"``.
         round_to: kept counts of at least this many are multiples of it; None: the CPU's SIMD block where a plan is
-            trained, free elsewhere.
+            trained, free elsewhere. Columns behind a flattening, of which no vector is made, are free everywhere.
 
     Raises:
         OptionError: a limit is out of range.
@@ -90,7 +90,7 @@ class Limits:
             count=group.count,
             keep_at_least=min(max(1, self.keep_at_least // group.block_count), group.count // group.block_count),
             keep_at_most_removed=int(float(self.max_ratio) * group.count + 1e-9),
-            multiple=self.round_to if self.round_to is not None else 1,
+            multiple=1 if self.round_to is None or group.columns else self.round_to,
             blocks=group.blocks,
         )
 

@@ -45,10 +45,12 @@ class Group(UnitRange):
     Attributes:
         layers: names of the nodes that own the weights they occupy as writers.
         tensors: names of those weights.
+        columns: whether they are columns that a Gather picks, and no channels or neurons, which vectors are made of.
     """
 
     layers: tuple[str, ...]
     tensors: tuple[str, ...]
+    columns: bool = False
 
     def matches(self, pattern: str) -> bool:
         """Tell whether a pattern (``*`` and ``?``) fits the group's name, a layer or a weight of it."""
@@ -254,7 +256,8 @@ class _Numbering:
             balanced = self._blocks.get(int(members[0]))
             blocks = None if balanced is None else balanced.of(members)
             self._units[members] = np.arange(count, count + members.size)
-            groups.append(Group(name, count, members.size, blocks, layers, tensors))
+            picked = not columns.isdisjoint(tensors)
+            groups.append(Group(name, count, members.size, blocks, layers, tensors, columns=picked))
             count += members.size
         # No labels lead into a body: what stays there is told by its longest axis.
         locked += [

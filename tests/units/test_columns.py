@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 import onnxadmm as oa
 from onnxadmm.graph.model import Model, load, to_proto
+from onnxadmm.plan.problem import Limits
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rules.labels import Labels
 from onnxadmm.units.columns import about_columns, with_columns
@@ -525,3 +526,11 @@ def test_a_plan_meets_its_budget_and_says_what_it_is_of(budget: oa.Budget) -> No
         assert len(to_proto(small).SerializeToString()) <= 0.6 * given.file_bytes
     masked = oa.mask(given, plan)
     assert gathers(masked) == ["f_columns"]
+
+
+def test_counts_of_columns_need_not_fill_vectors() -> None:
+    model = with_columns(load(parse_sample(HEAD + WAYS["a Flatten"])))
+    units = find_units(model, features=True)
+    limits = Limits(round_to=4)
+    multiples = {group.name: (group.columns, limits.of(group).multiple) for group in units.groups}
+    assert sorted(multiples.values()) == [(False, 4), (True, 1)]
