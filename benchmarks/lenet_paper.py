@@ -101,10 +101,9 @@ def render(cells: dict[tuple[str, int], Cell]) -> str:
     for mode in MODES:
         found = [cell["after"]["test"] for (each, _), cell in cells.items() if each == mode]
         if found:
-            lines.append(
-                f"- `{mode}`: {100 * mean(found):.2f} % of the test images in the mean, {100 * min(found):.2f} to "
-                f"{100 * max(found):.2f} % over {len(found)} seeds."
-            )
+            told = f"- `{mode}`: {100 * mean(found):.2f} % of the test images"
+            spread = f" in the mean, {100 * min(found):.2f} to {100 * max(found):.2f} % over {len(found)} seeds."
+            lines.append(told + (spread if len(found) > 1 else " (one seed)."))
     machine = first["machine"]
     lines += [
         "",
