@@ -18,8 +18,6 @@ WIDEST: Final = 6000
 _FEWEST: Final = 16
 #: Bytes of the rows that one layer is fitted to.
 _ROW_BYTES: Final = 400e6
-#: Share of a group below which only strong budgets go.
-_STRONG: Final = 1 / 8
 #: Looks that are always affordable, however large the network is.
 _ALWAYS: Final = 4
 #: Levels that halve what an eighth leaves. Between an eighth of a wide group and its fewest units nobody can tell how
@@ -33,7 +31,8 @@ class Effort:
 
     Attributes:
         rows: rows of each sample that a layer is looked at with: places of an image, steps of a sequence.
-        levels: shares of a group at which its loss is measured, beside the fewest units that it can have.
+        levels: shares of a group at which its loss is measured, beside the fewest units that it can have, descending.
+        strong: how many of them, the last ones, strong budgets alone need.
         macs: multiply-accumulates that measuring losses may take, which says how many samples are looked at.
         share: of the units left in a group, which go at a time while their order is found.
         order_ridge: of the second moments by which units are ordered, relative to their mean.
@@ -45,6 +44,7 @@ class Effort:
 
     rows: int
     levels: tuple[float, ...]
+    strong: int
     macs: float
     share: float = 1 / 64
     order_ridge: float = 1e-2
@@ -70,7 +70,7 @@ class Effort:
         affordable = max(_ALWAYS, self.macs / (_FEWEST * max(1.0, macs) * max(1, groups)))
         if self.looks <= affordable:
             return self
-        milder = replace(self, levels=tuple(level for level in self.levels if level >= _STRONG))
+        milder = replace(self, levels=self.levels[: len(self.levels) - self.strong], strong=0)
         return milder if milder.looks <= affordable else replace(milder, levels=milder.levels[1:-1])
 
     def shown(self, macs: float, groups: int, samples: int) -> int:
@@ -96,11 +96,14 @@ class Effort:
 
 
 EFFORTS: Final[Mapping[str, Effort]] = {
-    "quick": Effort(rows=32, levels=(0.75, 0.5, 0.25, 1 / 16), macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1),
-    "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125, *_HALVINGS), macs=4e12),
+    "quick": Effort(
+        rows=32, levels=(0.75, 0.5, 0.25, 1 / 16), strong=1, macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1
+    ),
+    "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125, *_HALVINGS), strong=3, macs=4e12),
     "best": Effort(
         rows=128,
         levels=(0.9375, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, *_HALVINGS),
+        strong=2,
         macs=2e13,
         rounds=8,
     ),

@@ -150,7 +150,9 @@ def _measured(
 ) -> tuple[Table, float]:
     began = time.perf_counter()
     count = watch.units.count
-    keeps = [smallest(groups, count), *draw(groups, count, count=_FITTED + _CHECKED, seed=watch.seed)]
+    scores = watch.units.followers.spread(count)
+    drawn = draw(groups, count, count=_FITTED + _CHECKED, seed=watch.seed, scores=scores)
+    keeps = [smallest(groups, count, scores=scores), *drawn]
     whole: list[float] = []
     ratios: list[float] = []
     while len(ratios) < len(keeps):

@@ -230,7 +230,8 @@ def describe_goal(
 def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
     """Return how many units of each group stay, equally many in every block."""
     matched: set[str] = set()
-    counts = []
+    counts: list[int] = []
+    led = 0
     for group in units.groups:
         pattern = next((pattern for pattern in targets if group.matches(pattern)), None)
         share = 1.0 if pattern is None else targets[pattern]
@@ -241,6 +242,16 @@ def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
             )
         size = group.count // group.block_count
         counts.append(max(1, round(share * size)) * group.block_count)
+        leads = np.isin(units.followers.leaders, np.arange(group.start, group.start + group.count)).any()
+        led += int(leads and counts[-1] < group.count)
+    if led > 1 or (led and not units.followers.is_plain):
+        # What such counts cost at most is not known, and a budget below it would be refused when all is trained.
+        raise OptionError(
+            "--target",
+            expected="columns of one flattening, whose channels are of one convolution, with --features",
+            found="those of several",
+            way_out="leave columns out of the targets, or give a budget in their place",
+        )
     unmatched = [pattern for pattern in targets if pattern not in matched]
     if unmatched:
         raise OptionError(
@@ -284,7 +295,10 @@ def _names_of(value: onnx_ir.Value) -> list[str]:
 
 
 def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
-    """Keep the first units of every block, with as many followers as they can have: no choice of so many costs more."""
+    """Keep the first units of every block, with as many followers as they can have: no choice of so many costs more.
+
+    That holds where the followers are plain; ``_keep_counts`` refuses the others.
+    """
     keep, spread = np.zeros(units.count, dtype=np.bool_), units.followers.spread(units.count)
     for group, count in zip(units.groups, counts, strict=True):
         for members in group.members:

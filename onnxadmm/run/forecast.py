@@ -130,13 +130,13 @@ class Paces:
         """Return the seconds of every stage with the epochs of a recipe."""
         length = self.steps_per_epoch
         settings = recipe.settings(steps_per_epoch=length, share=self.shares[0])
-        steps, looks = tried_as_well(settings.epochs * length, settings.rounds(length), given=recipe.learning_rate)
+        steps, looks = tried_as_well(settings.epochs * length, settings.rounds(length), tries=recipe.tries_pruning_rate)
         pruning = self.prune.seconds(steps=steps, looks=looks, first=length)
         found = [StageTime("prune", pruning), StageTime("refit", self.refit)]
         if self.retrain is not None:
             epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
-            steps, looks = tried_as_well(epochs * length, epochs + 1, given=recipe.retrain_learning_rate)
+            steps, looks = tried_as_well(epochs * length, epochs + 1, tries=recipe.retrain_learning_rate is None)
             retraining = self.retrain.seconds(steps=steps, looks=looks)
             found.append(StageTime("retrain", retraining))
         return tuple(stage for stage in (*found, *self.others) if stage.seconds)
@@ -227,7 +227,7 @@ def forecast_of_calibration(
     epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
     if epochs:
         pace = pace_of_retraining(training, small, epochs=epochs)
-        steps, seen = tried_as_well(epochs * length, epochs + 1, given=training.recipe.retrain_learning_rate)
+        steps, seen = tried_as_well(epochs * length, epochs + 1, tries=training.recipe.retrain_learning_rate is None)
         stages.append(StageTime("retrain", pace.seconds(steps=steps, looks=seen, first=length)))
         memory = max(memory, pace.memory_bytes)
     behind = stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training))

@@ -47,6 +47,7 @@ def refuse_beside_preset(name: str, choices: Choices) -> None:
         ("--target", choices.targets),
         ("--connection-target", choices.connection_targets),
         ("--ignore", choices.ignore),
+        ("--features", choices.features),
         ("limits of groups", choices.limits not in (Limits(), Limits(round_to=1))),
     ):
         if said:

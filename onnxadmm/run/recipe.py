@@ -255,6 +255,11 @@ class Recipe:
         """The highest learning rate while units are chosen, where the network bears it."""
         return _PRUNE_RATE if self.learning_rate is None else self.learning_rate
 
+    @property
+    def tries_pruning_rate(self) -> bool:
+        """Whether it is tried if the network bears that: the paper's method stays what it is."""
+        return self.learning_rate is None and self.method != "paper"
+
     def retraining_rate(self, *, deep: bool) -> float:
         """Return the highest learning rate of retraining.
 

@@ -126,11 +126,13 @@ class Training(Ground):
 
         if resume:
             trainer.load(part(resume, "trainer"))
-            settings = replace(settings, learning_rate=number(resume, "rate"))
-        elif self.recipe.learning_rate is None and self.recipe.method != "paper":
-            rate, epochs = settings.learning_rate, settings.epochs
-            rate = bearable_rate(self, model, network, trainer, peak=rate, epochs=epochs, option="--learning-rate")
-            settings = replace(settings, learning_rate=rate)
+            settings = replace(settings, learning_rate=self._found_before(resume, settings.learning_rate))
+        elif self.recipe.tries_pruning_rate:
+            # Several machines step further while units are chosen, and so does the trial, on whole batches.
+            further, option = self.machines**0.5, "--learning-rate"
+            peak, epochs = further * settings.learning_rate, settings.epochs
+            peak = bearable_rate(self, model, network, trainer, peak=peak, epochs=epochs, option=option)
+            settings = replace(settings, learning_rate=peak / further)
         restricted = self.restricted(problem, model, trainer)
         team = self._team(network, trainer, epochs=settings.epochs, problem=restricted, settings=settings)
         with self.epochs() as batches:
@@ -193,8 +195,10 @@ class Training(Ground):
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
             steps, begun = self.steps_per_epoch, part(resume, "retrain")
-            peak = number(begun, "rate") if begun else self.recipe.retraining_rate(deep=is_deep(small))
-            if not begun and self.recipe.retrain_learning_rate is None:
+            peak = self.recipe.retraining_rate(deep=is_deep(small))
+            if begun:
+                peak = self._found_before(begun, peak)
+            elif self.recipe.retrain_learning_rate is None:
                 option = "--retrain-learning-rate"
                 peak = bearable_rate(
                     self, small, network, trainer, peak=peak, epochs=epochs, option=option, zeros=zeros
@@ -219,6 +223,13 @@ class Training(Ground):
             if team is not None:
                 self.journal.say(team.describe("Retraining"))
             return shipped()  # the trainer holds the best weights
+
+    def _found_before(self, state: State, usual: float) -> float:
+        """The rate at which an interrupted training goes on."""
+        rate = number(state, "rate")
+        if rate != usual:
+            self.journal.say(f"The highest learning rate is {rate:g}, as was found before the interruption.")
+        return rate
 
     def _silent_loss(self) -> float:
         """The mean loss of a network whose outputs are all zero, on some held-out samples."""

@@ -6,7 +6,7 @@ cosine down, and the network is worse than it was, or it is not.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,9 @@ _SHORT: Final = 1000
 #: tens of steps to come back from where the rise has led it.
 _PART: Final = 1 / 20
 _MOST: Final = 200
+#: Batches, and samples in them, whose mean loss can be held against another.
+_WINDOW: Final = 10
+_SAMPLES: Final = 512
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,24 @@ class Trial:
     """What a trial found.
 
     Attributes:
-        rate: the largest that the network bears, or the smallest that was tried.
-        refused: rates that it does not bear, and the loss that each led to.
+        rate: the largest that the network bears; the smallest that was tried where it bears none.
+        borne: whether the network bears it.
+        refused: rates that it does not bear, and the loss that each led to, inf where it got too large on the way.
     """
 
     rate: float
+    borne: bool
     refused: tuple[tuple[float, float], ...]
 
 
 def trial_steps(training: int) -> int:
     """Return the steps that a trial of one rate takes before a training of so many; 0 where nothing is tried."""
     return min(_MOST, math.ceil(_PART * training)) if training >= _SHORT else 0
+
+
+def window(batch_size: int) -> int:
+    """Return of how many batches a mean loss is one of enough samples to be held against another."""
+    return max(_WINDOW, math.ceil(_SAMPLES / batch_size))
 
 
 def find_rate(
@@ -60,26 +70,44 @@ def find_rate(
     """Find the largest rate, from ``peak`` down, after a short training at which the loss is at most ``most``.
 
     Args:
-        trainer: left as it was, but for its gradients and logits.
+        trainer: before its first step; left as it was, but for its gradients and logits.
         batches: gives the same batches each time, ``steps`` of them at least.
         peak: highest rate of the training.
         steps: of the trial of one rate.
         loss: on held-out data, of what the trainer holds.
-        limit: of the training loss of every step on the way.
+        limit: of the mean training loss of each ``window`` of steps on the way.
         zeros: entries that stay exactly zero, as for ``take_steps``.
     """
-    weights = trainer.snapshot()
-    state = {name: array.copy() for name, array in trainer.state().items()}
-    refused: list[tuple[float, float]] = []
+    weights, refused = trainer.snapshot(), list[tuple[float, float]]()
+    # A trainer that has taken no step has moments of zero: nothing of their size need be kept meanwhile.
+    begun = {name: np.broadcast_to(np.zeros((), array.dtype), array.shape) for name, array in trainer.state().items()}
     for share in _SHARES:
         rate = share * peak
         rates = [learning_rate_at((step + 0.5) / steps, peak=rate, warm_up=WARM_UP) for step in range(steps)]
-        begun = zip(rates, batches(), strict=False)
-        stayed = all(take_steps(trainer, [batch], [each], zeros=zeros) <= limit for each, batch in begun)
+        stayed = _stays(trainer, batches(), rates, limit=limit, zeros=zeros)
         found = loss() if stayed else math.inf
         trainer.restore(weights)
-        trainer.load(state)
+        trainer.load(begun)
         if found <= most:
-            break
+            return Trial(rate, True, tuple(refused))
         refused.append((rate, found))
-    return Trial(rate, tuple(refused))
+    return Trial(rate, False, tuple(refused))
+
+
+def _stays(
+    trainer: OrtTrainer,
+    batches: Iterator[Batch],
+    rates: Sequence[float],
+    *,
+    limit: float,
+    zeros: Mapping[str, NDArray[np.bool_]],
+) -> bool:
+    """Take steps; tell whether the mean loss of no window of them, or of what is left behind the last, is too large."""
+    size = window(trainer.batch_size)
+    for start in range(0, len(rates), size):
+        some = rates[start : start + size]
+        mean = take_steps(trainer, batches, some, zeros=zeros) / len(some)
+        enough = len(some) == size or start == 0
+        if not math.isfinite(mean) or (enough and mean > limit):
+            return False
+    return True

@@ -65,7 +65,8 @@ def with_columns(model: Model, *, features: bool = True, inexact: bool = False) 
 
 def about_columns(units: Units) -> str:
     """Return a sentence about the columns that may go by themselves, where that was asked for."""
-    count = sum(term.axes[0].size for term in units.index_terms if (term.axes[0] >= 0).any())
+    found = [term.axes[0] for term in units.index_terms]
+    count = np.unique(np.concatenate([axis[axis >= 0] for axis in found])).size if found else 0
     if not count:
         return _NOTHING
     return f"{count:,} columns behind a flattening are units of their own; a Gather picks those that stay."
@@ -95,10 +96,11 @@ def _picks(model: Model, facts: Facts) -> Iterator[onnx_ir.Node]:
         shape = None if flat is None else facts.shapes.shape(flat.name or "")
         if flat is None or not shape or not flattens(facts, node, len(shape) - 1):
             continue
-        uses = [use for use in flat.uses() if _is_read(facts, use.node, use.idx, len(shape))]
+        known: dict[tuple[str, int], bool] = {}
+        uses = [use for use in flat.uses() if _is_read(facts, use.node, use.idx, len(shape), known)]
         if not uses:
             continue
-        indices = new_initializer(model, f"{flat.name}_columns", np.arange(shape[-1]), taken=names)
+        indices = new_initializer(model, f"{flat.name}_columns", np.arange(shape[-1], dtype=np.int64), taken=names)
         pick = onnx_ir.Node(
             "",
             "Gather",
@@ -114,8 +116,21 @@ def _picks(model: Model, facts: Facts) -> Iterator[onnx_ir.Node]:
         yield pick
 
 
-def _is_read(facts: Facts, node: onnx_ir.Node, place: int, rank: int) -> bool:
-    """Tell whether products with weights, and nothing else, read the last axis of an operand of a node."""
+def _is_read(facts: Facts, node: onnx_ir.Node, place: int, rank: int, known: dict[tuple[str, int], bool]) -> bool:
+    """Tell whether products with weights, and nothing else, read the last axis of an operand of a node.
+
+    Args:
+        place: of the operand.
+        rank: of the operand.
+        known: what was found of results of the nodes that pass it on, by name, which may join again.
+    """
+    key = (node.outputs[0].name or "", place)
+    if key not in known:
+        known[key] = _reads(facts, node, place, rank, known)
+    return known[key]
+
+
+def _reads(facts: Facts, node: onnx_ir.Node, place: int, rank: int, known: dict[tuple[str, int], bool]) -> bool:
     operator, result = find(node.domain, node.op_type), node.outputs[0]
     if node.op_type in _PRODUCTS:
         weight = node.inputs[1]
@@ -128,7 +143,7 @@ def _is_read(facts: Facts, node: onnx_ir.Node, place: int, rank: int) -> bool:
     if not passes or shape is None or len(shape) != rank or result.is_graph_output():
         return False
     uses = tuple(result.uses())
-    return bool(uses) and all(_is_read(facts, use.node, use.idx, rank) for use in uses)
+    return bool(uses) and all(_is_read(facts, use.node, use.idx, rank, known) for use in uses)
 
 
 def _may_go(pick: onnx_ir.Node, units: Units) -> bool:

@@ -62,11 +62,16 @@ class Followers:
             start += count
         return found
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether ``spread`` is exact: followers of one group alone, of which no unit leads two."""
+        return len(self.groups) <= 1 and np.unique(self.leaders).size == self.leaders.size
+
     def spread(self, count: int) -> NDArray[np.float64]:
         """Return a score of the ``count`` units by which those that stay keep as many followers as so many can.
 
         It falls from the first unit of each follower to the last: float64 ``[count]``, not negative, 0 where nothing
-        follows.
+        follows. Where ``is_plain`` does not hold, others may keep more.
         """
         found = np.zeros(count)
         order = np.lexsort((self.leaders, self.followers))
@@ -83,8 +88,12 @@ class Followers:
             costs: what each unit and each follower adds by itself: float64 ``[units + count]``.
         """
         found = costs[: keep.size].copy()
-        others = np.bincount(self.followers, keep[self.leaders], self.count)[self.followers] - keep[self.leaders]
-        only = others == 0
+        stay = np.bincount(self.followers, keep[self.leaders], self.count)
+        only = stay[self.followers] - keep[self.leaders] == 0
+        # Of a group that would be empty otherwise the first stays for nothing: the first that is led costs no more.
+        group = np.repeat(np.arange(len(self.groups)), [count for _, count in self.groups])
+        led = np.bincount(group, stay > 0, len(self.groups))[group[self.followers]] - (only & keep[self.leaders])
+        only &= ~(np.array(self.alone, np.bool_)[group[self.followers]] & (led == 0))
         np.add.at(found, self.leaders[only], costs[keep.size + self.followers[only]])
         return found
 

@@ -45,7 +45,7 @@ class Group(UnitRange):
     Attributes:
         layers: names of the nodes that own the weights they occupy as writers.
         tensors: names of those weights.
-        columns: whether they are columns that a Gather picks, and no channels or neurons, which vectors are made of.
+        columns: whether they are columns that Gathers pick and nothing else, of which no vector is made.
     """
 
     layers: tuple[str, ...]
@@ -256,7 +256,7 @@ class _Numbering:
             balanced = self._blocks.get(int(members[0]))
             blocks = None if balanced is None else balanced.of(members)
             self._units[members] = np.arange(count, count + members.size)
-            picked = not columns.isdisjoint(tensors)
+            picked = bool(tensors) and columns.issuperset(tensors)
             groups.append(Group(name, count, members.size, blocks, layers, tensors, columns=picked))
             count += members.size
         # No labels lead into a body: what stays there is told by its longest axis.

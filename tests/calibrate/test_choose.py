@@ -125,3 +125,5 @@ def test_the_larger_a_network_the_fewer_levels_it_is_measured_at() -> None:
     assert small.levels == EFFORT.levels
     assert some.levels == (0.875, 0.75, 0.5, 0.25, 0.125)
     assert large.levels == (0.75, 0.5, 0.25)
+    best = EFFORTS["best"].for_network(macs=1e12, groups=100)
+    assert best.levels == (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)

@@ -1,5 +1,7 @@
 """Plans that are measured: at levels that groups may end at, from the smallest to the whole."""
 
+import numpy as np
+
 from onnxadmm.admm.problem import GateGroup
 from onnxadmm.latency.plans import draw, smallest
 
@@ -32,3 +34,12 @@ def test_plans_cover_the_range_and_differ_by_seed():
 
 def test_the_smallest_keeps_as_few_as_may_stay():
     assert counts(smallest(GROUPS, 104)) == [1, 8]
+
+
+def test_units_that_others_follow_stay_longest():
+    scores = np.arange(104, dtype=np.float64) % 7
+    for keep in [smallest(GROUPS, 104, scores=scores), *draw(GROUPS, 104, count=20, seed=0, scores=scores)]:
+        for group in GROUPS:
+            for members in group.members:
+                stay, go = scores[members][keep[members]], scores[members][~keep[members]]
+                assert not go.size or stay.min() >= go.max()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,10 +13,15 @@ from onnx import helper, numpy_helper
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import DivergedError
-from onnxadmm.run import checkpoint
+from onnxadmm.graph.constants import with_constants
+from onnxadmm.progress import SILENT
+from onnxadmm.run import checkpoint, rates
 from onnxadmm.run.forecast import forecast_of
+from onnxadmm.run.journal import Journal
 from onnxadmm.run.rates import tried_as_well
+from onnxadmm.run.reading import read_training
 from onnxadmm.train import rate_trial
+from tests.calibrate.networks import network
 from tests.run.test_forecast import PACES
 from tests.run.test_resume import assert_same_result, interrupt
 from tests.shared import needs_training
@@ -82,10 +88,68 @@ def test_a_network_that_does_not_bear_the_usual_rates_is_trained_at_less_and_the
 def test_a_trial_that_the_usual_rate_passes_changes_nothing(
     digits: DemoFiles, few_digits: Digits, tmp_path: Path, tried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trials: list[rate_trial.Trial] = []
+
+    def find_rate(*given: object, **named: object) -> rate_trial.Trial:
+        trials.append(rate_trial.find_rate(*given, **named))  # type: ignore[arg-type]
+        return trials[-1]
+
+    monkeypatch.setattr(rates, "find_rate", find_rate)
     run(digits.model, few_digits, tmp_path / "tried")
+    assert [trial.rate for trial in trials] == [1e-3, 5e-3]
     monkeypatch.setattr(rate_trial, "_SHORT", 10**9)
     run(digits.model, few_digits, tmp_path / "untried")
+    assert len(trials) == 2
     assert_same_result(tmp_path / "tried", tmp_path / "untried")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {"class_weights": "balanced", "distillation": 0.0},
+        {"class_weights": "balanced", "distillation": 0.0, "batch_size": 8, "epochs": 1, "retrain_epochs": 1},
+        {"distillation": 0.0, "batch_size": 4, "epochs": 1, "retrain_epochs": 1},
+        {"distillation": 1.0},
+    ],
+    ids=["classes that weigh unlike", "in small batches", "small batches alone", "the teacher alone"],
+)
+def test_networks_that_bear_the_usual_rates_keep_them_however_losses_jump_from_batch_to_batch(
+    ways: dict[str, Any], digits: DemoFiles, few_digits: Digits, tried: None
+) -> None:
+    images, labels = few_digits
+    rare = np.flatnonzero(labels == 3)[10:]
+    kept = np.setdiff1d(np.arange(len(labels)), rare)
+    found = run(digits.model, (images[kept], labels[kept]), recipe=replace(RECIPE, **ways), expect_accuracy=0)
+    said = (*found.report.simplified, *found.report.warnings)
+    assert not [each for each in said if TOLD in each or "bears no learning rate" in each]
+
+
+@pytest.mark.slow
+def test_numbers_far_from_zero_are_no_reason_to_bear_what_loses_all_that_is_known(few_digits: Digits) -> None:
+    """What says nothing of numbers around 300 is 300 and not 0."""
+    images, labels = few_digits
+    targets = (300 + labels[:, None]).astype(np.float32)
+    text = (
+        "g (float[N,1,8,8] x) => (float[N,1] y) { f = Flatten (x) h = Gemm (f, w0) r = Relu (h) y = Gemm (r, w1, b) }"
+    )
+    model = network(text, {"w0": [64, 32], "w1": [32, 1], "b": [1]})
+    training = read_training(
+        model,
+        (images, targets),
+        None,
+        recipe=oa.Recipe(loss="mse", distillation=0.0, batch_size=32),
+        preprocessing=oa.Preprocessing(),
+        inputs={},
+        seed=0,
+        journal=Journal(SILENT),
+    )
+    looks = []
+    for offset in (0.0, 300.0):
+        moved = with_constants(model, {"b": np.array([offset], np.float32)})
+        looks.append(rates._look(training, moved))
+    assert looks[0].silent > 80_000
+    assert looks[1].silent < 1.5 * float(np.var(targets))
 
 
 @pytest.mark.slow
@@ -106,11 +170,18 @@ def test_a_resumed_run_goes_on_at_the_rate_that_was_found(
 
 
 def test_a_forecast_counts_a_trial_of_rates_that_nobody_gave() -> None:
-    assert tried_as_well(4000, 10, given=None) == (4200, 12)
-    assert tried_as_well(4000, 10, given=1e-3) == (4000, 10)
-    assert tried_as_well(40, 10, given=None) == (40, 10)
+    assert tried_as_well(4000, 10, tries=True) == (4200, 12)
+    assert tried_as_well(4000, 10, tries=False) == (4000, 10)
+    assert tried_as_well(40, 10, tries=True) == (40, 10)
     paces = replace(PACES, steps_per_epoch=1000)
     usual = oa.Recipe(epochs=2, retrain_epochs=2)
     given = replace(usual, learning_rate=1e-3, retrain_learning_rate=5e-3)
-    longer, shorter = (forecast_of(paces, each, file_bytes=10).seconds for each in (usual, given))
-    assert longer > shorter
+    longer, shorter, paper = (
+        {stage.name: stage.seconds for stage in forecast_of(paces, each, file_bytes=10).stages}
+        for each in (usual, given, replace(usual, method="paper"))
+    )
+    # A hundred steps of a second and two looks of a second; of half a second each.
+    assert longer["prune"] - shorter["prune"] == pytest.approx(102)
+    assert longer["retrain"] - shorter["retrain"] == pytest.approx(52)
+    assert paper["retrain"] == longer["retrain"]
+    assert paper["prune"] < longer["prune"] - 99

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.admm.state import State
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.rate_trial import find_rate, trial_steps
+from onnxadmm.train.rate_trial import find_rate, trial_steps, window
 from onnxadmm.train.trainer import OrtTrainer
 
 NOTHING: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
@@ -20,6 +20,8 @@ BATCH = cast("Batch", None)  # the bowl reads none
 
 class Bowl:
     """Gradient descent with momentum on ``curvature w^2 / 2``: above a rate of ``3.8 / curvature`` it flies out."""
+
+    batch_size = 64
 
     def __init__(self, curvature: float) -> None:
         self.curvature = curvature
@@ -73,28 +75,20 @@ def test_the_largest_rate_is_found_that_the_network_bears(curvature: float, shar
             zeros=NOTHING,
         )
     assert trial.rate == share
+    assert trial.borne == (curvature != 1e9)
     higher = [each for each in (1.0, 0.3, 0.1, 0.03, 0.01) if each > share or curvature == 1e9]
     assert [rate for rate, _ in trial.refused] == higher
     assert all(loss > Bowl(curvature).loss() for _, loss in trial.refused)
 
 
-def test_a_trial_leaves_the_network_and_its_moments_as_they_were() -> None:
+def test_a_trial_leaves_the_network_as_it_was_and_its_moments_at_zero() -> None:
     bowl = Bowl(30.0)
-    bowl.backward(BATCH)
-    bowl.update(0.01)
-    weights, moments = bowl.snapshot(), bowl.state()["momentum"].copy()
+    weights = bowl.snapshot()
     find_rate(
-        cast("OrtTrainer", bowl),
-        batches,
-        peak=0.2,
-        steps=50,
-        loss=bowl.loss,
-        most=bowl.loss(),
-        limit=1e30,
-        zeros=NOTHING,
+        cast("OrtTrainer", bowl), batches, peak=0.2, steps=50, loss=bowl.loss, most=0.0, limit=np.inf, zeros=NOTHING
     )
     np.testing.assert_array_equal(bowl.weights["w"], weights["w"])
-    np.testing.assert_array_equal(bowl.state()["momentum"], moments)
+    np.testing.assert_array_equal(bowl.state()["momentum"], np.zeros(2))
 
 
 def test_zeros_stay_zero_in_a_trial() -> None:
@@ -113,11 +107,26 @@ def test_zeros_stay_zero_in_a_trial() -> None:
 
 def test_a_rate_that_leads_far_away_and_back_is_not_borne() -> None:
     bowl = Bowl(10.0)
-    highest = 1.5 * bowl.loss()
+    losses: list[float] = []
+
+    def backward(batch: Batch) -> float:
+        losses.append(Bowl.backward(bowl, batch))
+        return losses[-1]
+
+    bowl.backward = backward  # type: ignore[method-assign]
     given = {"peak": 0.37, "steps": 100, "loss": bowl.loss, "most": bowl.loss(), "zeros": NOTHING}
     trainer = cast("OrtTrainer", bowl)
     assert find_rate(trainer, batches, limit=np.inf, **given).rate == 0.37  # type: ignore[arg-type]
-    assert find_rate(trainer, batches, limit=highest, **given).rate < 0.37  # type: ignore[arg-type]
+    means = np.reshape(losses, (10, 10)).mean(axis=1)
+    assert means.max() < max(losses)
+    assert find_rate(trainer, batches, limit=1.01 * means.max(), **given).rate == 0.37  # type: ignore[arg-type]
+    found = find_rate(trainer, batches, limit=0.99 * means.max(), **given)  # type: ignore[arg-type]
+    assert found.refused == ((0.37, np.inf),)
+    assert found.borne
+
+
+def test_means_are_of_enough_samples() -> None:
+    assert [window(size) for size in (1, 8, 64, 256)] == [512, 64, 10, 10]
 
 
 def test_a_short_training_takes_its_rate_untried_and_a_trial_is_a_small_part_of_a_long_one() -> None:
