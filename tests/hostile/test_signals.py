@@ -18,7 +18,7 @@ from onnxadmm.cli import main
 from onnxadmm.demo import demo_files
 from onnxadmm.errors import OutputError
 from onnxadmm.interrupt import ending_on_sigterm
-from onnxadmm.run.checkpoint import Header, write_checkpoint
+from onnxadmm.run.checkpoint import SCHEMA, Header, write_checkpoint
 from onnxadmm.train.preflight import preflight
 from tests.conftest import Command
 from tests.processes import call
@@ -145,7 +145,7 @@ def _full_disk() -> Iterator[None]:
 @pytest.mark.parametrize("before", [False, True])
 def test_a_full_disk_promises_only_what_was_kept(before: bool, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
-    header = Header("onnxadmm.checkpoint/1", "0", "0", {}, (), {})
+    header = Header(SCHEMA, "0", "0", {}, (), {})
     if before:
         write_checkpoint(path, header, {})
     with _full_disk(), pytest.raises(OutputError, match="No space left") as caught:

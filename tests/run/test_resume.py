@@ -384,7 +384,7 @@ def test_a_damaged_checkpoint_is_refused_and_kept(kind: str, run: Run, interrupt
     content = damaged(kind, (interrupted / "unfinished" / "checkpoint.npz").read_bytes())
     path.write_bytes(content)
     with pytest.raises(
-        CheckpointError, match=r"checkpoint.npz: expected a checkpoint of schema onnxadmm.checkpoint/1, found a damaged"
+        CheckpointError, match=rf"checkpoint.npz: expected a checkpoint of schema {checkpoint.SCHEMA}, found a damaged"
     ):
         run(tmp_path, resume=True)
     assert path.read_bytes() == content
