@@ -154,6 +154,8 @@ class Problem:
         keep_counts: units that stay in each group, in the order of ``groups``: the layer-wise targets of joint
             mode, whose cost must be within the budget. None lets joint mode keep the same share of every group, the
             largest that meets the budget.
+        counts_alone: whether these counts are all that is asked for: the budget is then the most that they may cost,
+            and no reason to keep more where they cost less.
         start: units that there are in the beginning, where a training goes on from a smaller network: bool
             ``[unit_count]``; None: all. The others may come back while the budget is above what these cost.
         held: names of reader tensors that hold gates alone and no weights: training leaves them what they are, and in
@@ -170,6 +172,7 @@ class Problem:
     writers: tuple[Reader, ...] = ()
     with_followers: Callable[[KeepArray], KeepArray] = field(default=_alone)
     keep_counts: tuple[int, ...] | None = None
+    counts_alone: bool = False
     held: frozenset[str] = frozenset()
     start: KeepArray | None = None
     connection_shares: Mapping[str, float] = field(default_factory=dict)

@@ -52,7 +52,8 @@ def select_per_group(score: DoubleArray, problem: Problem, *, budget: float | No
     """Choose the units that stay with a target for every group (joint mode): the best-scored ones of each.
 
     Every group keeps the same share of its units, the largest that meets the budget, but never less than its count in
-    ``problem.keep_counts`` where that is given. Arguments and errors as in ``select``.
+    ``problem.keep_counts`` where that is given, and in the end no more where that is all. Arguments and errors as in
+    ``select``.
     """
     _check_score(score, problem)
     limit = problem.budget if budget is None else budget
@@ -62,6 +63,8 @@ def select_per_group(score: DoubleArray, problem: Problem, *, budget: float | No
         counts = zip(ladders, problem.keep_counts, strict=True)
         least = [max(ladder.fewest, min(n // ladder.steps.shape[1], len(ladder.steps))) for ladder, n in counts]
     refuse_below(problem, ladders, least, budget=limit)
+    if problem.counts_alone and limit <= problem.budget:
+        return keep_counts(problem.unit_count, ladders, least)
     # Shares at which some group's count changes: the exact candidates, searched by halves.
     shares = np.unique(np.concatenate([[0.0], *(np.arange(1, size + 1) / size for size in _sizes(ladders))]))
     low, high = 0, shares.size

@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from typing import Final, Protocol
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
 from onnxadmm.admm.bounds import Bound, Bounds
@@ -144,6 +143,7 @@ def state_problem(
         cost=cost,
         budget=cost.limit,
         keep_counts=keep_counts,
+        counts_alone=keep_counts is not None and not kinds,
         held=frozenset(gate.reader.tensor for gate in units.gates),
         connections=connection_weights(model),
         connection_share=1.0 if budget is None else budget.connection_share,
@@ -265,7 +265,11 @@ def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
 
 def _connection_shares(model: Model, targets: Mapping[str, float]) -> dict[str, float]:
     """Return the shares of the weights that have one of their own, by name."""
-    readers = {name: _names_of(value) for name, value in model.ir.graph.initializers.items()}
+    # Names of each weight and of the nodes that read it.
+    names = {
+        name: [name, *(node.name or "" for node in value.consumers())]
+        for name, value in model.ir.graph.initializers.items()
+    }
     weights = connection_weights(model)
     shares: dict[str, float] = {}
     for pattern, share in targets.items():
@@ -276,7 +280,7 @@ def _connection_shares(model: Model, targets: Mapping[str, float]) -> dict[str, 
                 found=f"{share:g}",
                 way_out="give what stays",
             )
-        found = [name for name in weights if any(fnmatchcase(each, pattern) for each in readers[name])]
+        found = [name for name in weights if any(fnmatchcase(each, pattern) for each in names[name])]
         if not found:
             raise OptionError(
                 "--connection-target",
@@ -287,11 +291,6 @@ def _connection_shares(model: Model, targets: Mapping[str, float]) -> dict[str, 
             )
         shares = {**dict.fromkeys(found, share), **shares}  # the first pattern that matches counts
     return shares
-
-
-def _names_of(value: onnx_ir.Value) -> list[str]:
-    """Name of a weight, and those of the nodes that read it."""
-    return [value.name or "", *(node.name or "" for node in value.consumers())]
 
 
 def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
