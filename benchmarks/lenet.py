@@ -82,8 +82,6 @@ def compress(bar: Bar, model: Path, data: Path, out: Path) -> Run:
     )
     seconds = time.perf_counter() - start
     report = json.loads(done.stdout)
-    # The rows of every iteration are in history.jsonl; a table of results does not need them.
-    del report["history"]
     report["options"]["out"] = "out/"  # not the temporary folder of this run
     return Run(shlex.join(["onnxadmm", *words, "--out", "out/"]), bar, seconds, report)
 
