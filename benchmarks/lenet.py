@@ -82,7 +82,8 @@ def compress(bar: Bar, model: Path, data: Path, out: Path) -> Run:
     )
     seconds = time.perf_counter() - start
     report = json.loads(done.stdout)
-    report["options"]["out"] = "out/"  # not the temporary folder of this run
+    for told in (report["options"], report):  # not the temporary folder of this run
+        told.update({name: text.replace(str(out), "out/") for name, text in told.items() if isinstance(text, str)})
     return Run(shlex.join(["onnxadmm", *words, "--out", "out/"]), bar, seconds, report)
 
 
