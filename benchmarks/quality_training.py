@@ -14,6 +14,7 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.train.norm_restore import is_deep
+from onnxadmm.train.retrain import WARM_UP
 
 FloatArray = NDArray[np.float32]
 #: A training at its rate, the small network and what was pruned: the best state on held-out images.
@@ -55,7 +56,7 @@ def averaged(training: Training, small: Model, pruned: Pruned) -> Model:
             for batch in batches(ORDERS + epoch, 0):
                 progress = (taken + 0.5) / (epochs * length)
                 trainer.backward(batch)
-                trainer.update(learning_rate_at(progress, peak=peak, warm_up=0.1))
+                trainer.update(learning_rate_at(progress, peak=peak, warm_up=WARM_UP))
                 taken += 1
                 share = np.float32(1.0 - min(AVERAGED, (1 + taken) / (10 + taken)))
                 for name, weights in trainer.weights.items():

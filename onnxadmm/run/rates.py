@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import count, islice
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +18,7 @@ from onnxadmm.train.rate_trial import find_rate, trial_steps, window
 from onnxadmm.train.trainer import OrtTrainer
 
 FloatArray = NDArray[np.float32]
+_Answers = list[tuple[FloatArray, Batch]]
 
 #: Of what a network knows, how much it may lose in a trial: of the way from its loss to that of saying nothing.
 _LOST: Final = 0.05
@@ -58,18 +58,26 @@ def bearable_rate(
         for epoch in count(_ORDERS):
             yield from ground.made(epoch, 0)
 
-    def look() -> _Look:
-        return _look(ground, ground.as_trained(model, network, trainer))
+    def answers() -> _Answers:
+        return _answers(ground, ground.as_trained(model, network, trainer))
 
-    before = look()
-    most = before.loss + _LOST * max(0.0, before.silent - before.loss)
+    found = answers()
+    before = _loss(ground, found)
+    most = before + _LOST * max(0.0, _silent_loss(ground, found) - before)
     limit = _AWAY * _first_losses(ground, trainer, batches())
     trial = find_rate(
-        trainer, batches, peak=peak, steps=steps, loss=lambda: look().loss, most=most, limit=limit, zeros=zeros
+        trainer,
+        batches,
+        peak=peak,
+        steps=steps,
+        loss=lambda: _loss(ground, answers()),
+        most=most,
+        limit=limit,
+        zeros=zeros,
     )
     if trial.refused:
-        tried = ", ".join(f"{_in_words(found)} at {rate:g}" for rate, found in trial.refused)
-        told = f"{steps} steps took a held-out loss of {before.loss:.3g} to {tried}"
+        tried = ", ".join(f"{_in_words(loss)} at {rate:g}" for rate, loss in trial.refused)
+        told = f"{steps} steps took a held-out loss of {before:.3g} to {tried}"
         if trial.borne:
             ground.journal.say(
                 f"The highest learning rate is {trial.rate:g} in place of {peak:g}: {told}. {option} gives another."
@@ -92,35 +100,29 @@ def tried_as_well(steps: int, looks: int, *, tries: bool) -> tuple[int, int]:
     return steps + tried, looks + (2 if tried else 0)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """A look at some held-out samples.
-
-    Attributes:
-        loss: mean loss, of labels where there are some.
-        silent: that of the better of two answers that say nothing of a sample: zeros, and the mean of all answers.
-    """
-
-    loss: float
-    silent: float
-
-
-def _look(ground: Ground, model: Model) -> _Look:
-    predictor, own = ground.predictor(model), Meter(ground.loss)
-    found: list[tuple[FloatArray, Batch]] = []
+def _answers(ground: Ground, model: Model) -> _Answers:
+    """Return the logits of a model for some held-out samples, batch by batch, and what they are held against."""
+    predictor = ground.predictor(model)
+    found: _Answers = []
     for batch in ground.glance.batches(ground.recipe.batch_size):
         whole = ground.teacher.label(batch) if batch.labels is None and ground.teacher is not None else batch
         found.append((predictor.logits(dict(whole.inputs)), whole))
-    mean = np.mean([logits.mean(axis=0, dtype=np.float64) for logits, _ in found], axis=0).astype(np.float32)
-    silent = []
-    for answer in (np.zeros_like(mean), mean):
-        meter = Meter(ground.loss)
-        for logits, batch in found:
-            meter.add(np.broadcast_to(answer, logits.shape), batch.labels, batch.teacher, batch.weights)
-        silent.append(meter.result().loss)
-    for logits, batch in found:
-        own.add(logits, batch.labels, batch.teacher, batch.weights)
-    return _Look(own.result().loss, min(silent))
+    return found
+
+
+def _loss(ground: Ground, answers: _Answers, *, always: FloatArray | None = None) -> float:
+    """Return the mean loss, of labels where there are some; of one and the same answer to all where that is given."""
+    meter = Meter(ground.loss)
+    for logits, batch in answers:
+        given = logits if always is None else np.broadcast_to(always, logits.shape)
+        meter.add(given, batch.labels, batch.teacher, batch.weights)
+    return meter.result().loss
+
+
+def _silent_loss(ground: Ground, answers: _Answers) -> float:
+    """Return the loss of the better of two answers that say nothing of a sample: zeros, and the mean of all answers."""
+    mean = np.mean([logits.mean(axis=0, dtype=np.float64) for logits, _ in answers], axis=0).astype(np.float32)
+    return min(_loss(ground, answers, always=each) for each in (np.zeros_like(mean), mean))
 
 
 def _first_losses(ground: Ground, trainer: OrtTrainer, batches: Iterator[Batch]) -> float:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.rules.facts import Columns, Facts
+from onnxadmm.admm.problem import KeepArray
+from onnxadmm.rules.facts import Facts
 from onnxadmm.rules.labels import LabelArray
-
-KeepArray = NDArray[np.bool_]
 
 
 def _none() -> LabelArray:
@@ -41,11 +41,9 @@ class Followers:
         """Return which followers stay when the units of ``keep`` do: bool ``[count]``."""
         stay = np.zeros(self.count, np.bool_)
         stay[self.followers[keep[self.leaders]]] = True
-        start = 0
-        for (_, count), alone in zip(self.groups, self.alone, strict=True):
-            if alone and not stay[start : start + count].any():
-                stay[start] = True
-            start += count
+        for inside, alone in zip(self._slices, self.alone, strict=True):
+            if alone and not stay[inside].any():
+                stay[inside.start] = True
         return stay
 
     def with_them(self, keep: KeepArray) -> KeepArray:
@@ -54,13 +52,15 @@ class Followers:
 
     def gone(self, keep: KeepArray) -> dict[str, int]:
         """Return by group how many of its units follow those that go, where any do."""
-        stay, found, start = self.stay(keep), dict[str, int](), 0
-        for name, count in self.groups:
-            left = int(stay[start : start + count].sum())
-            if left < count:
-                found[name] = count - left
-            start += count
-        return found
+        stay = self.stay(keep)
+        found = {name: int((~stay[inside]).sum()) for (name, _), inside in zip(self.groups, self._slices, strict=True)}
+        return {name: count for name, count in found.items() if count}
+
+    @property
+    def _slices(self) -> list[slice]:
+        """The numbers of each group among the followers."""
+        ends = accumulate(count for _, count in self.groups)
+        return [slice(end - count, end) for (_, count), end in zip(self.groups, ends, strict=True)]
 
     @property
     def is_plain(self) -> bool:
@@ -128,7 +128,7 @@ def number_followers(
     names: list[tuple[str, int]] = []
     alone: list[bool] = []
     count = 0
-    leaders, tied = _pairs(facts, facts.columns)
+    leaders, tied = _pairs(facts)
     for name, roots, is_alone in groups:
         stays = np.unique(tied[units[leaders] < 0])  # one of their columns stays
         going = roots[~np.isin(roots, stays)]
@@ -142,9 +142,9 @@ def number_followers(
     return followers, np.where(number >= 0, start + number, units)
 
 
-def _pairs(facts: Facts, columns: Sequence[Columns]) -> tuple[LabelArray, LabelArray]:
+def _pairs(facts: Facts) -> tuple[LabelArray, LabelArray]:
     """Return the roots of all columns that have a channel, and of their channels."""
-    known = [each for each in columns if each.picked is not None]
+    known = [each for each in facts.columns if each.picked is not None]
     own = np.concatenate([_none(), *(_roots(facts, each.labels) for each in known)])
     return own, np.concatenate([_none(), *(_roots(facts, each.picked) for each in known)])
 

@@ -17,12 +17,12 @@ from onnxadmm.cli import compress as verb
 from onnxadmm.cli.app import app
 from onnxadmm.errors import CheckpointError, OptionError
 from onnxadmm.graph.model import from_proto, to_proto
-from onnxadmm.progress import Iteration, Silent
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
 from onnxadmm.run.preset import refuse_beside_preset, with_preset
 from tests.conftest import Command
 from tests.run.test_choices import CHOICES
+from tests.run.test_resume import InterruptedRun
 from tests.shared import need_shared, needs_training
 
 pytestmark = [pytest.mark.usefixtures("quick_latency")]
@@ -269,19 +269,11 @@ def test_one_threshold_leaves_the_papers_share_of_units_and_connections(samples:
 
 @needs_training
 def test_shares_of_connections_need_no_preset_and_decide_the_result(samples: Digits, tmp_path: Path) -> None:
-    class Interrupted(Silent):
-        left = 3
-
-        def iteration(self, row: Iteration) -> None:
-            self.left -= 1
-            if not self.left:
-                raise KeyboardInterrupt
-
     given: dict[str, Any] = {"recipe": oa.Recipe(mode="joint", epochs=2, retrain_epochs=1, batch_size=32), **RUN}
     given |= {"targets": {"layer0": 0.4}, "limits": oa.Limits(round_to=1), "out": tmp_path / "out", "data": samples}
     shares = {"w0": "50%", "layer?": 0.25}
     with pytest.raises(KeyboardInterrupt):
-        oa.compress(lenet(), connection_targets=shares, progress=Interrupted(), **given)
+        oa.compress(lenet(), connection_targets=shares, progress=InterruptedRun(3, KeyboardInterrupt()), **given)
     with pytest.raises(CheckpointError, match=r"^--connection-target: expected"):
         oa.compress(lenet(), connection_targets={**shares, "w0": 0.4}, resume=True, **given)
     result = oa.compress(lenet(), connection_targets=shares, resume=True, **given)

@@ -15,13 +15,14 @@ from onnx import numpy_helper
 import onnxadmm as oa
 from onnxadmm.errors import CheckpointError, OptionError, OutputError
 from onnxadmm.graph.model import from_proto, to_proto
-from onnxadmm.progress import SILENT, Iteration, Silent
+from onnxadmm.progress import SILENT
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.machines import Site, as_bytes
 from onnxadmm.run.reading import read_training
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.losses import Task
 from tests.conftest import Command
+from tests.run.test_resume import InterruptedRun
 from tests.samples_text import parse_sample
 from tests.shared import needs_training
 
@@ -314,17 +315,11 @@ def test_a_calibration_fits_to_the_model_and_the_teacher_teaches_afterwards() ->
 
 @needs_training
 def test_a_run_is_not_resumed_with_another_teacher(tmp_path: Path) -> None:
-    class Interrupted(Silent):
-        left = 3
-
-        def iteration(self, row: Iteration) -> None:
-            self.left -= 1
-            if not self.left:
-                raise KeyboardInterrupt
-
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        oa.compress(network(POOR), teacher=network(GOOD), out=out, progress=Interrupted(), **RUN)
+        oa.compress(
+            network(POOR), teacher=network(GOOD), out=out, progress=InterruptedRun(3, KeyboardInterrupt()), **RUN
+        )
     for other in (network(drawn(7)), None):
         with pytest.raises(CheckpointError, match=r"^--teacher: expected .*, as in the interrupted run"):
             oa.compress(network(POOR), teacher=other, out=out, resume=True, **RUN)
