@@ -236,10 +236,7 @@ def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
         pattern = next((pattern for pattern in targets if group.matches(pattern)), None)
         share = 1.0 if pattern is None else targets[pattern]
         matched.update(pattern for pattern in targets if group.matches(pattern))
-        if not 0 < share <= 1:
-            raise OptionError(
-                "--target", expected="a share above 0 and at most 1", found=f"{share:g}", way_out="give what stays"
-            )
+        _refuse_share("--target", share)
         size = group.count // group.block_count
         counts.append(max(1, round(share * size)) * group.block_count)
         leads = np.isin(units.followers.leaders, np.arange(group.start, group.start + group.count)).any()
@@ -273,13 +270,7 @@ def _connection_shares(model: Model, targets: Mapping[str, float]) -> dict[str, 
     weights = connection_weights(model)
     shares: dict[str, float] = {}
     for pattern, share in targets.items():
-        if not 0 < share <= 1:
-            raise OptionError(
-                "--connection-target",
-                expected="a share above 0 and at most 1",
-                found=f"{share:g}",
-                way_out="give what stays",
-            )
+        _refuse_share("--connection-target", share)
         found = [name for name in weights if any(fnmatchcase(each, pattern) for each in names[name])]
         if not found:
             raise OptionError(
@@ -291,6 +282,13 @@ def _connection_shares(model: Model, targets: Mapping[str, float]) -> dict[str, 
             )
         shares = {**dict.fromkeys(found, share), **shares}  # the first pattern that matches counts
     return shares
+
+
+def _refuse_share(option: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise OptionError(
+            option, expected="a share above 0 and at most 1", found=f"{share:g}", way_out="give what stays"
+        )
 
 
 def _first_units(units: Units, counts: Sequence[int]) -> NDArray[np.bool_]:
