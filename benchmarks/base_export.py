@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.base_data import HELD_OUT, Pictures, normalise, read
 from benchmarks.base_networks import CifarNet, multiplications, parameters
@@ -23,12 +23,17 @@ def write(network: nn.Module, path: Path) -> None:
     network = network.eval().to(memory_format=torch.contiguous_format)
     if isinstance(network, CifarNet):
         network.fold()
+    write_for(network, torch.zeros(2, 3, 32, 32), "pictures", path)
+
+
+def write_for(network: nn.Module, example: Tensor, name: str, path: Path) -> None:
+    """The same, of a network in eval mode that reads what looks like the example, under a name."""
     torch.onnx.export(
         network,
-        (torch.zeros(2, 3, 32, 32),),
+        (example,),
         str(path),
         dynamo=True,
-        input_names=["pictures"],
+        input_names=[name],
         output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         opset_version=OPSET,

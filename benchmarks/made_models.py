@@ -1,7 +1,6 @@
 """Trains the small BERT and the small ViT that benchmarks/converged.py prunes, and exports them as users do.
 
-Needs an environment with PyTorch, onnx, onnxscript, onnxruntime and numpy (dependency group ``train-speed``) and
-nothing of this project. Run from the root of the repository, a minute or two for each:
+Needs the environment of ``benchmarks.base_models`` (dependency group ``train-speed``) and nothing of this project. Run from the root of the repository, a minute or two for each:
 
     python -m benchmarks.made_models bert
     python -m benchmarks.made_models vit
@@ -24,12 +23,13 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.base_export import OPSET, write_for
 from benchmarks.base_networks import parameters
 from benchmarks.made_data import KINDS, LENGTH, SHAPES, SIDE, TEST, TOPICS, TRAINING, WORDS
 
 MODELS: Final = Path(__file__).resolve().parent / "models"
 WIDTH, HEADS, LAYERS, HIDDEN, PATCH = 64, 4, 2, 128, 4
-BATCH, RATE, DECAY, OPSET = 128, 1e-3, 0.05, 20
+BATCH, RATE, DECAY = 128, 1e-3, 0.05
 
 
 class Block(nn.Module):
@@ -113,26 +113,6 @@ def train(network: nn.Module, inputs: Tensor, labels: Tensor, epochs: int) -> No
             schedule.step()
 
 
-def write(network: nn.Module, example: Tensor, name: str, path: Path) -> None:
-    """The network as one ONNX file with a batch of any size."""
-    torch.onnx.export(
-        network.eval(),
-        (example[:2],),
-        str(path),
-        dynamo=True,
-        input_names=[name],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
-        external_data=False,
-    )
-    model = onnx.load(path)
-    for part in (model.graph, *model.graph.node, *model.graph.value_info):
-        # Where each node stands in the source, with the folders of the machine it was exported on.
-        del part.metadata_props[:]
-    onnx.save(model, path)
-
-
 def accuracy_of(path: Path, inputs: NDArray[Any], labels: NDArray[np.int64]) -> float:
     """Share of right answers of the file in onnxruntime."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -153,7 +133,7 @@ def main() -> None:
     train(network, torch.from_numpy(inputs), torch.from_numpy(labels), epochs)
     seconds = time.perf_counter() - begin
     path = MODELS / f"{name}_made.onnx"
-    write(network, torch.from_numpy(inputs), read_as, path)
+    write_for(network.eval(), torch.from_numpy(inputs[:2]), read_as, path)
     onnx.checker.check_model(str(path), full_check=True)
     record = {
         "network": name,
