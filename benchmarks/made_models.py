@@ -1,6 +1,7 @@
 """Trains the small BERT and the small ViT that benchmarks/converged.py prunes, and exports them as users do.
 
-Needs the environment of ``benchmarks.base_models`` (dependency group ``train-speed``) and nothing of this project. Run from the root of the repository, a minute or two for each:
+Needs the environment of ``benchmarks.base_models`` (dependency group ``train-speed``) and nothing of this project.
+Run from the root of the repository, a minute or two for each:
 
     python -m benchmarks.made_models bert
     python -m benchmarks.made_models vit
