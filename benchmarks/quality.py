@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks import runs
 from benchmarks.pictured import CIFAR, ROOT, Images, Network, classes, path_of, sizes
-from benchmarks.quality_methods import METHODS, Method
+from benchmarks.quality_methods import METHODS, TORCH, Method
 from benchmarks.quality_table import PAGE, render
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
@@ -83,6 +83,7 @@ SETTINGS: Final = {
         (4, 4),
         128,
         "",
+        methods=tuple(name for name in METHODS if name != "torch-pruning"),
     ),
     "lenet5-whole": Setting(
         Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
@@ -236,10 +237,12 @@ def main() -> int:
     parser.add_argument("--cifar", type=Path, help="folder with train/CLASS/* and test/CLASS/*, or the two .npz")
     parser.add_argument("--mnist", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "models")
+    parser.add_argument("--torch", help="Python of an environment with torch-pruning, see benchmarks/quality_torch.py")
     parser.add_argument("--only", nargs="+", default=[""], help="cells whose names begin so")
     parser.add_argument("--again", action="store_true", help="forget what was measured of them")
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
+    TORCH.python = given.torch
     with tempfile.TemporaryDirectory() as folder:
         images = Images(given, Path(folder))
         for cell in queue():
@@ -248,6 +251,8 @@ def main() -> int:
                 continue
             pictured = SETTINGS[cell.network].pictured
             if pictured.data == "cifar" and given.cifar is None:
+                continue
+            if cell.method == "torch-pruning" and given.torch is None:
                 continue
             run = begin(cell, images, path_of(pictured, given.models))
             result, found = measure(cell, run, images)

@@ -1,9 +1,12 @@
 """The methods of benchmarks/quality.py: how each chooses units, and what weights the small network starts from."""
 
 import math
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
@@ -21,7 +24,7 @@ from onnxadmm.admm.problem import KeepArray
 from onnxadmm.admm.selection import select
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
-from onnxadmm.graph.model import Model, from_proto, to_proto
+from onnxadmm.graph.model import Model, from_proto, load, to_proto
 from onnxadmm.plan.rank import Ranking, rank_by_budget, score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.shrink import shrink
@@ -183,6 +186,44 @@ def by_onnxsim(run: Compression) -> Start:
     return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
 
 
+@dataclass
+class TorchPruning:
+    """What Torch-Pruning's group-sparse trainer leaves after the epochs of pruning (benchmarks/quality_torch.py).
+
+    Attributes:
+        python: of the environment that it runs in; None: there is none.
+    """
+
+    python: str | None = None
+
+    def __call__(self, run: Compression) -> Start:
+        """Train, prune and read what came out."""
+        training, path = run.training, run.model.path
+        assert self.python is not None
+        assert path is not None
+        batches = list(training.samples.batches(training.recipe.batch_size))
+        (name,) = batches[0].inputs
+        with tempfile.TemporaryDirectory() as place:
+            data, out = Path(place) / "data.npz", Path(place) / "model.onnx"
+            images = np.concatenate([batch.inputs[name] for batch in batches])
+            np.savez(data, images=images, labels=np.concatenate([batch.labels for batch in batches]))
+            options = {
+                "model": path,
+                "data": data,
+                "macs": run.problem.budget,
+                "epochs": training.recipe.settings(steps_per_epoch=training.steps_per_epoch).epochs,
+                "batch": training.recipe.batch_size,
+                "seed": run.choices.seed,
+                "out": out,
+            }
+            words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
+            subprocess.run([self.python, "-m", "benchmarks.quality_torch", path.stem, *words], check=True)
+            return Start(load(out), Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
+
+
+TORCH: Final = TorchPruning()
+
+
 def scratch(run: Compression) -> Start:
     """The widths of the calibration, with weights drawn at random (He et al., 2015) and offsets of zero."""
     generator = np.random.default_rng(run.choices.seed)
@@ -241,6 +282,7 @@ METHODS: Final = {
     "magnitude": Method("norms of writers and readers", ranked("magnitude")),
     "taylor": Method("squared gradients of gates, one shot", taylor),
     "onnxsim": Method("onnxsim's structured pruning and repair", by_onnxsim),
+    "torch-pruning": Method("Torch-Pruning's group-sparse trainer", TORCH, trains=True),
     "scratch": Method("the widths of the calibration, from scratch", scratch),
     "calibration": Method("calibration, without retraining", calibrated, retrains=False),
     "uncompensated": Method("the units of the calibration, weights as they were", uncompensated),
