@@ -2,16 +2,17 @@
 
 Run from the root of the repository: ``python -m benchmarks.lenet_small [--only SEED ...]``. The model and the data lie
 beside the repository (``../shared``) unless ``--model`` and ``--data`` say otherwise. A seed is a chain of three runs
-of the command line: each starts from the network that the one before has left, the original teaches all of them. Every
-seed is a file of benchmarks/results/lenet_small/ and is measured once, its networks stay in ``--out``; ``--again``
-forgets it. Writes benchmarks/lenet_small.md. The status is 1 where the mean of the seeds is below a bar.
+of the command line: each starts from the network that the one before has left in ``--out``, the original teaches all of
+them. Every run is a file of benchmarks/results/lenet_small/ and is made once; ``--again`` forgets them. Writes
+benchmarks/lenet_small.md. The status is 1 where the mean of the seeds is below a bar.
 """
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
@@ -37,24 +38,22 @@ def steps(model: Path) -> dict[str, Bar]:
     }
 
 
-def measure(seed: int, model: Path, data: Path, out: Path) -> list[dict[str, Any]]:
-    """Make the chain of a seed."""
-    runs, start = [], model
-    for number, bar in enumerate(steps(model).values()):
-        asked = Bar((*bar.budget, *COMMON, "--seed", str(seed), "--force"), bar.parameters, 0.0, None, minutes=1e9)
-        folder = out / f"{seed}-{number}"
-        run = compress(asked, start, data, folder)
-        judge(run)
-        if run.missed:
-            raise SystemExit(f"{run.command}: {'; '.join(run.missed)}")
-        runs.append(json.loads(json.dumps(asdict(run)).replace(f"{out}/", "FOLDER/")))
-        start = folder / "model.onnx"
-    return runs
+def measure(seed: int, number: int, bar: Bar, given: argparse.Namespace) -> dict[str, Any]:
+    """Make one run of the chain of a seed, from the network of the one before."""
+    start = given.model if number == 0 else given.out / f"{seed}-{number - 1}" / "model.onnx"
+    asked = replace(bar, budget=(*bar.budget, *COMMON, "--seed", str(seed), "--force"), accuracy=0.0, minutes=math.inf)
+    run = compress(asked, start, given.data, given.out / f"{seed}-{number}")
+    judge(run)
+    if run.missed:
+        raise SystemExit(f"{run.command}: {'; '.join(run.missed)}")
+    found = {"command": run.command, "seconds": run.seconds, "report": run.report}
+    plain: dict[str, Any] = json.loads(json.dumps(found).replace(f"{given.out}/", "FOLDER/"))
+    return plain
 
 
-def render(chains: Sequence[Sequence[dict[str, Any]]]) -> str:
-    """Return the page, in Markdown."""
-    before = chains[0][0]["report"]["before"]
+def render(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """Return the page, in Markdown, given the runs of every step, one for each seed."""
+    before = next(iter(found.values()))[0]["report"]["before"]
     lines = [
         "# LeNet-5 as small as it gets",
         "",
@@ -65,24 +64,24 @@ def render(chains: Sequence[Sequence[dict[str, Any]]]) -> str:
         "| what goes | parameters | times fewer | test accuracy | each seed | file, bytes | verified | minutes |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for number, title in enumerate(steps(Path())):
-        runs = [chain[number] for chain in chains]
-        found = [run["report"]["after"] for run in runs]
-        largest = max(each["parameters"] for each in found)
-        values = [100 * each["test"]["value"] for each in found]
+    for title, runs in found.items():
+        results = [run["report"]["after"] for run in runs]
+        largest = max(each["parameters"] for each in results)
+        values = [100 * each["test"]["value"] for each in results]
         figures = (
             f"{largest:,}",
             f"{before['parameters'] / largest:.0f}",
             f"{mean(values):.2f} %",
             ", ".join(f"{value:.2f}" for value in values),
-            f"{max(each['file_bytes'] for each in found):,}",
+            f"{max(each['file_bytes'] for each in results):,}",
             f"{min(float(run['report']['verification']['snr_db']) for run in runs):.0f} dB",
             f"{mean(run['seconds'] for run in runs) / 60:.0f}",
         )
         lines.append(f"| {title} | {' | '.join(figures)} |")
-    machines = sorted({f"{run['report']['machine']['cpu']}, {run['report']['machine']['simd']}" for run in chains[0]})
+    first = [runs[0] for runs in found.values()]
+    machines = sorted({f"{run['report']['machine']['cpu']}, {run['report']['machine']['simd']}" for run in first})
     told = f"Measured on {'; '.join(machines)}, other work beside it, by `python -m benchmarks.lenet_small`. Seed 0:"
-    lines += ["", told, "", "```sh", *(run["command"] for run in chains[0]), "```"]
+    lines += ["", told, "", "```sh", *(run["command"] for run in first), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -97,17 +96,20 @@ def main() -> int:
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in given.only:
-        path = RESULTS / f"{seed}.json"
-        if given.again or not path.exists():
-            chain = measure(seed, given.model, given.data, given.out)
-            path.write_text(json.dumps(chain, indent=1) + "\n", encoding="utf-8")
-    chains = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
-    PAGE.write_text(render(chains), encoding="utf-8")
-    missed = False
+        for number, bar in enumerate(steps(given.model).values()):
+            path = RESULTS / f"{number}-{seed}.json"
+            if given.again or not path.exists():
+                path.write_text(json.dumps(measure(seed, number, bar, given), indent=1) + "\n", encoding="utf-8")
+    found, missed = {}, False
     for number, (title, bar) in enumerate(steps(given.model).items()):
-        reached = mean(chain[number]["report"]["after"]["test"]["value"] for chain in chains)
-        print(f"{title}: {100 * reached:.2f} % of {len(chains)} seeds, the bar is {100 * bar.accuracy:.2f} %")
-        missed |= reached < bar.accuracy
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{number}-*.json"))]
+        if runs:
+            found[title] = runs
+            reached = mean(run["report"]["after"]["test"]["value"] for run in runs)
+            missed |= reached < bar.accuracy
+            told = f"{title}: {100 * reached:.2f} % of {len(runs)} seeds, the bar is {100 * bar.accuracy:.2f} %"
+            print(told, file=sys.stderr)
+    PAGE.write_text(render(found), encoding="utf-8")
     return int(missed)
 
 
