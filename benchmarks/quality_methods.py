@@ -3,7 +3,7 @@
 import math
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -181,14 +181,14 @@ def by_onnxsim(run: Compression) -> Start:
         for way, result, _ in repaired(proto, _without_shapes(pruned), batches)
         if way != "finetune and batch norm"  # which leaves normalisations behind, whose cost nobody else has
     ]
-    training = run.training
-    best = min(made, key=lambda model: training.metrics(model, training.held_out).loss)
-    return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
+    return Start(_best(made, run.training), Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
 
 
 @dataclass
 class TorchPruning:
     """What Torch-Pruning's group-sparse trainer leaves after the epochs of pruning (benchmarks/quality_torch.py).
+
+    The better on held-out images of its uniform and its global pruning.
 
     Attributes:
         python: of the environment that it runs in; None: there is none.
@@ -204,7 +204,7 @@ class TorchPruning:
         batches = list(training.samples.batches(training.recipe.batch_size))
         (name,) = batches[0].inputs
         with tempfile.TemporaryDirectory() as place:
-            data, out = Path(place) / "data.npz", Path(place) / "model.onnx"
+            data = Path(place) / "data.npz"
             images = np.concatenate([batch.inputs[name] for batch in batches])
             np.savez(data, images=images, labels=np.concatenate([batch.labels for batch in batches]))
             options = {
@@ -214,11 +214,12 @@ class TorchPruning:
                 "epochs": training.recipe.settings(steps_per_epoch=training.steps_per_epoch).epochs,
                 "batch": training.recipe.batch_size,
                 "seed": run.choices.seed,
-                "out": out,
+                "out": place,
             }
             words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
             subprocess.run([self.python, "-m", "benchmarks.quality_torch", path.stem, *words], check=True)
-            return Start(load(out), Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
+            best = _best([load(each) for each in sorted(Path(place).glob("*.onnx"))], training)
+        return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
 
 
 TORCH: Final = TorchPruning()
@@ -245,6 +246,11 @@ def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
     checkpoints, problem = Checkpoints(None, lambda: NotImplemented), replace(run.problem, budget=budget)
     calibration = Calibration(_some(run), CalibrationOptions())
     return calibration.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
+
+
+def _best(models: Sequence[Model], training: Training) -> Model:
+    """The one with the least held-out loss."""
+    return min(models, key=lambda model: training.metrics(model, training.held_out).loss)
 
 
 def _some(run: Compression) -> Training:
