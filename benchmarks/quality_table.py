@@ -26,7 +26,8 @@ def render(cells: Cells, methods: Mapping[str, Method]) -> str:
         "# What is left of accuracy, method by method",
         "",
         "Every method has the same training images, teacher and number of steps, and but for the row that says so the "
-        "same optimiser: what one does not spend on choosing units, its small network is retrained for. Held-out "
+        "same optimiser (Torch-Pruning's while it trains sparsely is its own): what one does not spend on choosing "
+        "units, its small network is retrained for. Held-out "
         "images choose among two retraining rates "
         "(of ResNet-20 with all images there is one) and all states; accuracy is that of the whole test set. The mean "
         "over the seeds stands first, the range behind it.",
