@@ -197,6 +197,18 @@ def test_figures_of_other_tools_are_those_of_the_benchmarks() -> None:
         assert f"| {seconds} |" in row
 
 
+def test_figures_of_torch_pruning_are_those_of_the_benchmark() -> None:
+    _, _, table = text_of("benchmarks/quality.md").partition("## ResNet-20 on CIFAR-10, 33 % of the MACs\n")
+    measured = dict(re.findall(r"^\| (.*?) \| ([\d.]+ %)", table.partition("\n## ")[0], re.MULTILINE))
+    told = re.findall(r"^\| (.*?) \| ([\d.]+ %) \|$", text_of("docs/comparison.md"), re.MULTILINE)
+    ways = {
+        "onnxadmm, `--method calibrated`": "calibration (`--method calibrated`)",
+        "onnxadmm, the default": "gates that close while training (the default)",
+        "Torch-Pruning 1.6.1, group-sparse training (`GroupNormPruner`)": "Torch-Pruning's group-sparse trainer",
+    }
+    assert dict(told) == {name: measured[method] for name, method in ways.items()}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make site` does."""
