@@ -32,9 +32,9 @@ def steps(model: Path) -> dict[str, Bar]:
     """What a chain does, with the least mean accuracy of its seeds."""
     columns = ("--features", "--teacher", str(model))
     return {
-        "channels and neurons": Bar(("--params", "4136", *LONG), 4_136, 0.9915, None),
-        "and columns, 156x": Bar(("--params", "2770", *columns, *LONG), 2_770, 0.991, None),
-        "and columns, 200x": Bar(("--params", "2155", *columns, *LONG), 2_155, 0.990, None),
+        "channels and neurons, at most 4,136": Bar(("--params", "4136", *LONG), 4_136, 0.9915, None),
+        "and columns, at most 2,770": Bar(("--params", "2770", *columns, *LONG), 2_770, 0.991, None),
+        "and columns, at most 2,155": Bar(("--params", "2155", *columns, *LONG), 2_155, 0.990, None),
     }
 
 
