@@ -23,7 +23,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from benchmarks.base_export import write
-from benchmarks.base_networks import NETWORKS, multiplications
+from benchmarks.base_networks import NETWORKS, CifarNet, multiplications
 
 #: As the library's experiments have them.
 RATE, MOMENTUM, DECAY, REGULARISATION, FALLS = 0.01, 0.9, 5e-4, 5e-4, (0.6, 0.8)
@@ -51,6 +51,8 @@ def unfold(network: nn.Module, path: Path, pictures: Tensor) -> None:
     """Take the weights of a file, and give every norm the statistics of what it reads."""
     weights = onnx.load(path).graph.initializer
     stored = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in weights}
+    if isinstance(network, CifarNet):
+        network.head.fold()  # as in the file
     state = network.state_dict()
     network.load_state_dict(state | {name: array for name, array in stored.items() if name in state})
     network.eval()
