@@ -38,9 +38,25 @@ def steps(model: Path) -> dict[str, Bar]:
     }
 
 
-def measure(seed: int, number: int, bar: Bar, given: argparse.Namespace) -> dict[str, Any]:
+def left_by(seed: int, number: int, given: argparse.Namespace) -> Path:
+    """The network that a run of the chain leaves; before the first one, the original."""
+    return Path(given.model) if number < 0 else Path(given.out) / f"{seed}-{number}" / "model.onnx"
+
+
+def first_missing(seed: int, given: argparse.Namespace) -> int:
+    """The first run of the chain that has to be made, those included whose network is needed and is not there."""
+    count = len(steps(given.model))
+    number = next((each for each in range(count) if not (RESULTS / f"{each}-{seed}.json").exists()), count)
+    if given.again:
+        return 0
+    while 0 < number < count and not left_by(seed, number - 1, given).exists():
+        number -= 1
+    return number
+
+
+def measure(seed: int, number: int, given: argparse.Namespace) -> dict[str, Any]:
     """Make one run of the chain of a seed, from the network of the one before."""
-    start = given.model if number == 0 else given.out / f"{seed}-{number - 1}" / "model.onnx"
+    start, bar = left_by(seed, number - 1, given), list(steps(given.model).values())[number]
     asked = replace(bar, budget=(*bar.budget, *COMMON, "--seed", str(seed), "--force"), accuracy=0.0, minutes=math.inf)
     run = compress(asked, start, given.data, given.out / f"{seed}-{number}")
     judge(run)
@@ -96,20 +112,19 @@ def main() -> int:
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in given.only:
-        for number, bar in enumerate(steps(given.model).values()):
-            path = RESULTS / f"{number}-{seed}.json"
-            if given.again or not path.exists():
-                path.write_text(json.dumps(measure(seed, number, bar, given), indent=1) + "\n", encoding="utf-8")
-    found, missed = {}, False
+        for number in range(first_missing(seed, given), len(steps(given.model))):
+            found = measure(seed, number, given)
+            (RESULTS / f"{number}-{seed}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    table, missed = {}, False
     for number, (title, bar) in enumerate(steps(given.model).items()):
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{number}-*.json"))]
         if runs:
-            found[title] = runs
+            table[title] = runs
             reached = mean(run["report"]["after"]["test"]["value"] for run in runs)
             missed |= reached < bar.accuracy
             told = f"{title}: {100 * reached:.2f} % of {len(runs)} seeds, the bar is {100 * bar.accuracy:.2f} %"
             print(told, file=sys.stderr)
-    PAGE.write_text(render(found), encoding="utf-8")
+    PAGE.write_text(render(table), encoding="utf-8")
     return int(missed)
 
 
