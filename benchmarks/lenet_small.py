@@ -24,8 +24,8 @@ PAGE: Final = ROOT / "benchmarks" / "lenet_small.md"
 SEEDS: Final = (0, 1, 2)
 #: One process trains, so that a seed is the same run on every machine with as many vectors; nothing is timed.
 COMMON: Final = ("--method", "calibrated", "--round-to", "1", "--workers", "1", "--no-bench")
-#: Fixed before the seeds were run, after eight shorter trials with the first seed that showed test figures as well as
-#: held-out ones. Held-out images did not tell this augmentation from none.
+#: Fixed before the seeds were run, after five of eight shorter trials with the first seed, which showed test figures as
+#: well as held-out ones. Held-out images did not tell this augmentation from none.
 LONG: Final = ("--augment", "crop1", "--retrain-epochs", "120")
 
 
