@@ -181,7 +181,7 @@ def by_onnxsim(run: Compression) -> Start:
         for way, result, _ in repaired(proto, _without_shapes(pruned), batches)
         if way != "finetune and batch norm"  # which leaves normalisations behind, whose cost nobody else has
     ]
-    return Start(_best(made, run.training), Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
+    return _best(made, run)
 
 
 @dataclass
@@ -218,8 +218,7 @@ class TorchPruning:
             }
             words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
             subprocess.run([self.python, "-m", "benchmarks.quality_torch", path.stem, *words], check=True)
-            best = _best([load(each) for each in sorted(Path(place).glob("*.onnx"))], training)
-        return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
+            return _best([load(each) for each in sorted(Path(place).glob("*.onnx"))], run)
 
 
 TORCH: Final = TorchPruning()
@@ -248,9 +247,11 @@ def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
     return calibration.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
 
 
-def _best(models: Sequence[Model], training: Training) -> Model:
-    """The one with the least held-out loss."""
-    return min(models, key=lambda model: training.metrics(model, training.held_out).loss)
+def _best(models: Sequence[Model], run: Compression) -> Start:
+    """The one with the least held-out loss, of what another tool has cut."""
+    training = run.training
+    best = min(models, key=lambda model: training.metrics(model, training.held_out).loss)
+    return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
 
 
 def _some(run: Compression) -> Training:

@@ -35,16 +35,14 @@ TAUGHT, TEMPERATURE = 0.9, 4.0
 SHIFT, MEASURED = 2, 1000
 
 
-def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
-    """Every convolution with its name and the norm behind it, in the order in which they stand."""
-    modules = [(name, each) for name, each in network.named_modules() if isinstance(each, nn.Conv2d | nn.BatchNorm2d)]
-    waiting: tuple[str, nn.Conv2d] | None = None
-    for name, each in modules:
+def norms(network: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
+    """Every norm, with the name of the convolution that it stands behind."""
+    convolution = ""
+    for name, each in network.named_modules():
         if isinstance(each, nn.Conv2d):
-            waiting = name, each
-        elif waiting is not None:
-            yield *waiting, each
-            waiting = None
+            convolution = name
+        elif isinstance(each, nn.BatchNorm2d):
+            yield convolution, each
 
 
 def unfold(network: nn.Module, path: Path, pictures: Tensor) -> None:
@@ -59,7 +57,7 @@ def unfold(network: nn.Module, path: Path, pictures: Tensor) -> None:
     found = list(norms(network))
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     with torch.no_grad():
-        for name, _, norm in found:  # which changes nothing yet
+        for name, norm in found:  # which changes nothing yet
             norm.running_mean.zero_()
             norm.running_var.fill_(1 - norm.eps)
             norm.bias.copy_(stored[f"{name}.weight_bias"])
@@ -67,10 +65,10 @@ def unfold(network: nn.Module, path: Path, pictures: Tensor) -> None:
             norm.register_forward_hook(
                 lambda module, inputs, _: seen.update({module: torch.var_mean(inputs[0], (0, 2, 3), correction=0)})
             )
-            for _, _, norm in found
+            for _, norm in found
         ]
         network(pictures)
-        for _, _, norm in found:
+        for _, norm in found:
             variance, mean = seen[norm]
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
