@@ -5,6 +5,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
+from benchmarks.machine import in_words
+
 PAGE: Final = Path(__file__).resolve().parent / "calibration.md"
 Cells = Sequence[Mapping[str, Any]]
 
@@ -35,7 +37,7 @@ def render(cells: Cells) -> str:
             lines += ["", f"## {title}", "", *_table(here)]
     own = [cell for cell in cells if cell["cell"]["method"] == "calibrate"]
     if own:
-        machines = sorted({_machine(cell) for cell in own})
+        machines = sorted({in_words(cell["machine"]) for cell in own})
         lines += [
             "",
             f"Measured on {'; '.join(machines)}, shared with other work, by `python -m benchmarks.calibration`.",
@@ -100,11 +102,6 @@ def _spread(values: Sequence[float], unit: str) -> str:
 def _seconds(group: Cells, name: str) -> str:
     values = [cell[name] for cell in group if cell[name] is not None]
     return f"{mean(values):.0f}" if values else ""
-
-
-def _machine(cell: Mapping[str, Any]) -> str:
-    machine = cell["machine"]
-    return f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"
 
 
 def _commands(cells: Cells) -> list[str]:

@@ -24,8 +24,10 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.calibration_table import TITLES
+from benchmarks.machine import in_words
 from benchmarks.made_data import KINDS, TEST, TRAINING
-from benchmarks.pictured import NETWORKS, ROOT, Images, path_of
+from benchmarks.pictured import ROOT, Images, path_of
+from benchmarks.quality import SETTINGS
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "converged"
 PAGE: Final = ROOT / "benchmarks" / "converged.md"
@@ -61,14 +63,14 @@ def cases(given: argparse.Namespace, folder: Path) -> dict[str, Case]:
         for name, title in (("bert", "a BERT of two layers, drawn sentences"), ("vit", "a ViT of two layers, shapes"))
     }
     for name in ("lenet5", "mobilenetv2", "resnet20", "cifarnet"):
-        network = NETWORKS[name]
-        own = ROOT / "benchmarks" / "models" / f"{name}.onnx"
+        network = SETTINGS[name].pictured
         pixels = (
             *("--mean", ",".join(f"{each:g}" for each in network.mean)),
             *("--std", ",".join(f"{each:g}" for each in network.std)),
         )
-        model = own if own.exists() else path_of(network, given.models)
-        found[name] = Case(TITLES[name], model, partial(pictured, images, network.data), pixels)
+        found[name] = Case(
+            TITLES[name], path_of(network, given.models), partial(pictured, images, network.data), pixels
+        )
     return found
 
 
@@ -85,7 +87,7 @@ def pictured(images: Images, data: str, part: str) -> Arrays:
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Run the command line as a user does, and return its report."""
+    """Run the command line as a user does, in a folder of its own, and return its report."""
     for part in ("train", "test"):
         np.savez(folder / f"{part}.npz", **case.arrays(part))
     words = [
@@ -138,14 +140,10 @@ def render(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         lines.append(f"| {title} | {' | '.join(figures)} |")
     notes = [(title, note) for title, cell in cells for note in cell["report"]["warnings"]]
     lines += ["", *(f"- {title}: {note}" for title, note in notes)]
-    machines = sorted({_machine(cell["report"]["machine"]) for _, cell in cells})
+    machines = sorted({in_words(cell["report"]["machine"]) for _, cell in cells})
     told = f"Measured on {'; '.join(machines)} by `python -m benchmarks.converged --cifar FOLDER`, seed 0:"
     lines += ["", told, "", "```sh", *(cell["command"] for _, cell in cells), "```"]
     return "\n".join(lines) + "\n"
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    return f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"
 
 
 def main() -> int:
@@ -164,7 +162,8 @@ def main() -> int:
             path = RESULTS / f"{name}.json"
             if path.exists() and not given.again:
                 continue
-            cell = measure(known[name], Path(place))
+            with tempfile.TemporaryDirectory() as own:
+                cell = measure(known[name], Path(own))
             path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
             print(f"{name}: {lost(cell):.2f} points lost in {cell['seconds']:.0f} s", file=sys.stderr, flush=True)
         cells = [

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.machine import in_words
 from onnxadmm.report.words import duration, size_in_bytes
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -49,7 +50,7 @@ def render(found: Cells) -> str:
         memory = size_in_bytes(max(stage["memory_bytes"] for stage in estimate["stages"] if stage["epochs"]))
         figures = (duration(estimate["seconds"]), duration(took), f"{off:+.1f} %", *trained, memory)
         lines.append(f"| {title} | {' | '.join(figures)} |")
-    machines = sorted({_machine(cell) for _, cell in cells})
+    machines = sorted({in_words(cell["machine"]) for _, cell in cells})
     lines += ["", f"Estimated / taken. Measured on {'; '.join(machines)} by `python -m benchmarks.estimates`.", ""]
     lines += ["```sh", *(cell["command"] for _, cell in cells), "```", ""]
     lines += ["Plans of ImageNet, made in the same way, stand in [docs/scale.md](../docs/scale.md).", ""]
@@ -68,7 +69,7 @@ def plans(found: Cells) -> str:
         memory = size_in_bytes(max(stage["memory_bytes"] for stage in here["stages"]))
         hours = [f"{each['seconds'] / 3600:.3g}" for each in (here, *cell["elsewhere"])]
         lines.append(f"| {' | '.join((title, trained, memory, *hours))} |")
-    machines = sorted({_machine(cell) for _, cell in made})
+    machines = sorted({in_words(cell["machine"]) for _, cell in made})
     lines += ["", f"Measured on {'; '.join(machines)} by `python -m benchmarks.estimates`. The commands:", ""]
     return "\n".join([*lines, "```sh", *(cell["command"] for _, cell in made), "```"])
 
@@ -90,7 +91,7 @@ def memory(found: Cells) -> str:
         "",
         "ResNet-50 at 224, `--batch-size 128 --workers 2 --norm keep`, the most in two steps with AdamW, measured by",
     ]
-    lines.append(f"`python -m benchmarks.estimates --only memory` on {_machine(cell)}.")
+    lines.append(f"`python -m benchmarks.estimates --only memory` on {in_words(cell['machine'])}.")
     return "\n".join(lines)
 
 
@@ -106,8 +107,3 @@ def teacher(found: Cells) -> str:
         share = rates["samples trained while retraining"] / rates["samples answered"] / cores
         lines.append(f"| {title} | {rates['samples answered']:.3g} | {100 * share:.0f} % |")
     return "\n".join(lines)
-
-
-def _machine(cell: Mapping[str, Any]) -> str:
-    machine = cell["machine"]
-    return f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import in_words
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results" / "lenet.json"
 MEAN, STD = "0.1307", "0.3081"
@@ -151,8 +153,7 @@ def write_readme(runs: list[Run]) -> None:
     _, _, after = rest.partition(MARKS[1])
     # Paths as they are typed by somebody who stands in the repository.
     command = runs[0].command.replace(" ".join(runs[0].bar.budget), "BUDGET")
-    machine = runs[0].report["machine"]
-    told = f"{machine['cpu']}, {machine['threads']} threads, {machine['simd']}"
+    told = in_words(runs[0].report["machine"])
     page = f"```sh\n{command}\n```\n\n{table(runs)}\n\nMeasured on {told} by `python -m benchmarks.lenet --readme`."
     path.write_text(f"{before}{MARKS[0]}\n{page}\n{MARKS[1]}{after}", encoding="utf-8")
 
