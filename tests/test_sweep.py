@@ -300,7 +300,9 @@ def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Sam
     assert expected[0]["prune"] > max(expected[1]["prune"], expected[2]["prune"])
     notes = [[note for note in report.simplified if "samples" in note] for report in reports]
     assert notes[0] == notes[1] == notes[2]
-    assert reports[0].warnings == reports[1].warnings
+    # What is said of the data is said of each; what a point has lost is its own, and hangs on the machine.
+    of_data = [[said for said in report.warnings if "accuracy fell" not in said] for report in reports]
+    assert of_data[0] == of_data[1] == of_data[2]
     for point, plan in zip(found.points, plans, strict=True):
         assert oa.verify(digits.model, tmp_path / "out" / point.folder / "model.onnx", plan).retrained
 
