@@ -28,6 +28,7 @@ from onnxadmm.graph.model import Model, from_proto, load, to_proto
 from onnxadmm.plan.rank import Ranking, rank_by_budget, score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.shrink import shrink
+from onnxadmm.run import recipe
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.recipe import CalibrationOptions
@@ -241,6 +242,12 @@ def trained(run: Compression) -> Start:
     return _start(run, run.training.prune(model, run.problem, keep_state=forget, resume={}))
 
 
+def steady(run: Compression) -> Start:
+    """The same, with gates that each step draws alike, however few there are."""
+    with patch.object(recipe, "_PRUNE_STEPS", 0):
+        return trained(run)
+
+
 def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
     checkpoints, problem = Checkpoints(None, lambda: NotImplemented), replace(run.problem, budget=budget)
     calibration = Calibration(_some(run), CalibrationOptions())
@@ -299,5 +306,6 @@ METHODS: Final = {
     "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
     "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
+    "steady": Method("the default with gates that each step draws alike, however few", steady, trains=True),
     "default": Method("gates that close while training (the default)", trained, trains=True),
 }
