@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.usefixtures("quick_latency"), needs_training]
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 RECIPE = oa.Recipe(epochs=6, retrain_epochs=2, batch_size=64)
+#: Its trials take steps enough to come back from where the rise of the rate has led a network.
+PATIENT = replace(RECIPE, retrain_epochs=8)
 TOLD = "The highest learning rate is"
 
 
@@ -95,10 +97,10 @@ def test_a_trial_that_the_usual_rate_passes_changes_nothing(
         return trials[-1]
 
     monkeypatch.setattr(rates, "find_rate", find_rate)
-    run(digits.model, few_digits, tmp_path / "tried")
+    run(digits.model, few_digits, tmp_path / "tried", recipe=PATIENT)
     assert [trial.rate for trial in trials] == [1e-3, 5e-3]
     monkeypatch.setattr(rate_trial, "_SHORT", 10**9)
-    run(digits.model, few_digits, tmp_path / "untried")
+    run(digits.model, few_digits, tmp_path / "untried", recipe=PATIENT)
     assert len(trials) == 2
     assert_same_result(tmp_path / "tried", tmp_path / "untried")
 
@@ -108,7 +110,6 @@ def test_a_trial_that_the_usual_rate_passes_changes_nothing(
     "ways",
     [
         {"class_weights": "balanced", "distillation": 0.0},
-        # Trials of 195 steps: in 65 a network need not come back from where the rise has led it.
         {"class_weights": "balanced", "distillation": 0.0, "batch_size": 8, "epochs": 2, "retrain_epochs": 3},
         {"distillation": 0.0, "batch_size": 4, "epochs": 1, "retrain_epochs": 1},
         {"distillation": 1.0},
@@ -121,7 +122,7 @@ def test_networks_that_bear_the_usual_rates_keep_them_however_losses_jump_from_b
     images, labels = few_digits
     rare = np.flatnonzero(labels == 3)[10:]
     kept = np.setdiff1d(np.arange(len(labels)), rare)
-    found = run(digits.model, (images[kept], labels[kept]), recipe=replace(RECIPE, **ways), expect_accuracy=0)
+    found = run(digits.model, (images[kept], labels[kept]), recipe=replace(PATIENT, **ways), expect_accuracy=0)
     said = (*found.report.simplified, *found.report.warnings)
     assert not [each for each in said if TOLD in each or "bears no learning rate" in each]
 
