@@ -234,25 +234,19 @@ class Recipe:
 
     def settings(self, *, steps_per_epoch: int, share: float = 1.0) -> Settings:
         """Return the solver's settings for data of this length, and a share of the epochs, at least one."""
-        whole = self._whole_settings(steps_per_epoch)
-        taken = replace(whole, epochs=max(1, math.ceil(share * whole.epochs)))
-        if self.method == "paper":
-            return taken
-        # Gates close with the steps that they take. In a short run each is as much longer: else they are all but open
-        # when the last choice falls, which then is one of units of the whole network, and shut at once behind it.
-        return replace(taken, gate_step=taken.gate_step * max(1.0, _PRUNE_STEPS / (taken.epochs * steps_per_epoch)))
-
-    def _whole_settings(self, steps_per_epoch: int) -> Settings:
-        epochs = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
+        whole = self.epochs if self.epochs is not None else _epochs(_PRUNE_STEPS, steps_per_epoch)
+        epochs = max(1, math.ceil(share * whole))
         if self.method == "paper":
             return replace(paper_settings(mode=self.mode, epochs=epochs), learning_rate=self.pruning_rate)
-        # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
-        iterations = max(1, min(8, round(40 / epochs)))
         return Settings(
             mode=self.mode,
             epochs=epochs,
-            iterations_per_epoch=iterations,
+            # Some forty iterations are enough to step the budget down smoothly, however short an epoch is.
+            iterations_per_epoch=max(1, min(8, round(40 / whole))),
             learning_rate=self.pruning_rate,
+            # Gates close with the steps that they take. In a short run each is as much longer: else they are all but
+            # open when the last choice falls, which then is one of units of the whole network, shut at once behind it.
+            gate_step=max(1.0, _PRUNE_STEPS / (epochs * steps_per_epoch)),
         )
 
     @property
