@@ -2,9 +2,10 @@
 
 Run from the root of the repository: ``python -m benchmarks.quality --cifar FOLDER``, with FOLDER, ``--mnist`` and
 ``--models`` as for ``benchmarks.calibration``. A *cell* is a network, a budget, a method and a seed. Every cell is a
-file of benchmarks/results/quality/ and is measured once: what is there is not measured again, so that the queue may be
-stopped and begun as one likes; ``--again`` forgets them, ``--only`` names some by the start of their names. The classes
-that each result gives the test images lie beside it (``.npz``), for tests that pair them.
+file of benchmarks/results/quality/ and is measured once: what is there is not measured again, and a training that was
+interrupted goes on (out/quality/), so that the queue may be stopped and begun as one likes; ``--again`` forgets them,
+``--only`` names some by the start of their names. The classes that each result gives the test images lie beside it
+(``.npz``), for tests that pair them.
 
 A method chooses units and gives weights to start from; then the small network is retrained as ``compress`` does it.
 Steps are the same for all: what a method does not spend on choosing, its small network is retrained for. Held-out data
@@ -14,6 +15,7 @@ benchmarks/quality.md from all files there are.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import runs
+from benchmarks.kept import KEPT
 from benchmarks.pictured import CIFAR, ROOT, Images, Network, classes, path_of, sizes
 from benchmarks.quality_methods import METHODS, TORCH, Method
 from benchmarks.quality_table import PAGE, render
@@ -37,6 +40,8 @@ from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "quality"
+#: Cells that were interrupted; a training among them goes on where it was.
+UNFINISHED: Final = ROOT / "out" / "quality"
 #: Retraining rates that held-out data choose from, for every method by itself.
 RATES: Final = (1e-3, 3e-3)
 
@@ -200,7 +205,8 @@ def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArr
         result = method.retrain(replace(training, recipe=recipe), start.small, start.pruned)
         found = _held_out(run, result)
         if found > best[0] or rate is None:
-            best, rate, seconds = (found, result), each, time.perf_counter() - begun
+            earlier = KEPT.earlier.get(f"retrain-{each:g}", 0.0)
+            best, rate, seconds = (found, result), each, time.perf_counter() - begun + earlier
     network = SETTINGS[cell.network].pictured
     before, after = (classes(model, network, images, threads=1) for model in (run.model, best[1]))
     _, labels = images.all(network.data, "test")
@@ -214,7 +220,7 @@ def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArr
         parameters=(counts[0][1], counts[1][1]),
         epochs=(pruning, whole if method.retrains else 0),
         rate=rate,
-        seconds=(chosen - begin, seconds),
+        seconds=(chosen - begin + KEPT.earlier.get("choose", 0.0), seconds),
     )
     return outcome, after
 
@@ -254,10 +260,14 @@ def main() -> int:
                 continue
             if cell.method == "torch-pruning" and given.torch is None:
                 continue
+            if given.again:
+                shutil.rmtree(UNFINISHED / cell.name, ignore_errors=True)
+            KEPT.begin(UNFINISHED / cell.name)
             run = begin(cell, images, path_of(pictured, given.models))
             result, found = measure(cell, run, images)
             np.savez_compressed(path.with_suffix(".npz"), classes=found)
             path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+            KEPT.end()
             print(f"{cell.name}: {100 * result.accuracy[0]:.2f} -> {100 * result.accuracy[1]:.2f} %", file=sys.stderr)
     cells = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     PAGE.write_text(render(cells, METHODS))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks import quality_training
 from benchmarks.calibration_onnxsim import BATCH, repaired, sparsity_for
+from benchmarks.kept import KEPT
 from benchmarks.quality_training import Retraining
 from benchmarks.runs import forget
 from onnxadmm.admm.gates import GatedWeights
@@ -239,7 +240,8 @@ def scratch(run: Compression) -> Start:
 def trained(run: Compression) -> Start:
     """What the recipe's method makes of it in its epochs of pruning."""
     model = open_gates(run.ready, run.units)
-    return _start(run, run.training.prune(model, run.problem, keep_state=forget, resume={}))
+    with KEPT.training("choose") as (keep_state, resume):
+        return _start(run, run.training.prune(model, run.problem, keep_state=keep_state, resume=resume))
 
 
 def steady(run: Compression) -> Start:

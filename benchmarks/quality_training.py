@@ -7,6 +7,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.kept import KEPT
 from benchmarks.runs import forget
 from onnxadmm.admm.schedule import learning_rate_at
 from onnxadmm.admm.state import State
@@ -32,13 +33,14 @@ ORDERS: Final = 1_000_000
 
 def usual(training: Training, small: Model, pruned: Pruned) -> Model:
     """AdamW, as ``compress`` retrains."""
-    return training.retrain(small, pruned, keep_state=forget, resume={})
+    with KEPT.training(f"retrain-{training.recipe.retrain_learning_rate:g}") as (keep_state, resume):
+        return training.retrain(small, pruned, keep_state=keep_state, resume=resume)
 
 
 def nesterov(training: Training, small: Model, pruned: Pruned) -> Model:
     """Gradient descent with Nesterov momentum and clipped gradients."""
     with patch("onnxadmm.train.trainer.AdamW", Nesterov):
-        return usual(training, small, pruned)
+        return training.retrain(small, pruned, keep_state=forget, resume={})
 
 
 def averaged(training: Training, small: Model, pruned: Pruned) -> Model:
