@@ -217,7 +217,7 @@ def ray_running(cores: int) -> Iterator[None]:
     import ray
 
     ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    with patch("onnxadmm.run.steps.Rounds", Timed):
+    with patch("onnxadmm.run.beginning.Rounds", Timed):
         yield
     ray.shutdown()
 

@@ -257,7 +257,7 @@ def inside(train: str, model: str, out: str, steps: str) -> None:
             raise TimeoutError("the second host has not joined")
         time.sleep(0.5)
     recipe = Recipe(epochs=2, retrain_epochs=2, workers=1, cluster="auto", local_steps=int(steps))
-    with patch("onnxadmm.run.steps.Rounds", Timed):
+    with patch("onnxadmm.run.beginning.Rounds", Timed):
         result = oa.compress(
             model,
             data=train,
