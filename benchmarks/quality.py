@@ -31,6 +31,7 @@ from benchmarks import runs
 from benchmarks.kept import KEPT
 from benchmarks.pictured import CIFAR, ROOT, Images, Network, classes, path_of, sizes
 from benchmarks.quality_methods import METHODS, TORCH, Method
+from benchmarks.quality_pairs import keep_labels, pairs
 from benchmarks.quality_table import PAGE, render
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
@@ -265,12 +266,13 @@ def main() -> int:
             KEPT.begin(UNFINISHED / cell.name)
             run = begin(cell, images, path_of(pictured, given.models))
             result, found = measure(cell, run, images)
+            keep_labels(RESULTS, pictured.data, images.all(pictured.data, "test")[1])
             np.savez_compressed(path.with_suffix(".npz"), classes=found)
             path.write_text(json.dumps(asdict(result), indent=2) + "\n")
             KEPT.end()
             print(f"{cell.name}: {100 * result.accuracy[0]:.2f} -> {100 * result.accuracy[1]:.2f} %", file=sys.stderr)
     cells = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    PAGE.write_text(render(cells, METHODS))
+    PAGE.write_text(render(cells, METHODS, pairs(RESULTS)))
     return 0
 
 

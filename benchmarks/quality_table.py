@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any, Final
 
 from benchmarks.quality_methods import Method
+from benchmarks.quality_pairs import Key, Pair
 
 PAGE: Final = Path(__file__).resolve().parent / "quality.md"
 TITLES: Final = {
@@ -20,7 +21,7 @@ TITLES: Final = {
 Cells = Sequence[Mapping[str, Any]]
 
 
-def render(cells: Cells, methods: Mapping[str, Method]) -> str:
+def render(cells: Cells, methods: Mapping[str, Method], paired: Mapping[Key, Pair]) -> str:
     """Return the page, in Markdown."""
     lines = [
         "# What is left of accuracy, method by method",
@@ -31,6 +32,12 @@ def render(cells: Cells, methods: Mapping[str, Method]) -> str:
         "images choose among two retraining rates "
         "(of ResNet-20 with all images there is one) and all states; accuracy is that of the whole test set. The mean "
         "over the seeds stands first, the range behind it.",
+        "",
+        "Behind each difference from the default stands the chance of one as large between methods that are equally "
+        "good: a paired test over the test images, where an image counts the share of the seeds that have it right and "
+        "only seeds that both were measured with count (with one seed, McNemar's), corrected for the number of "
+        "comparisons on this page (Holm). It says what the test images tell apart. What another seed changes is in the "
+        "ranges.",
     ]
     for network, title in TITLES.items():
         own = sorted((cell for cell in cells if cell["cell"]["network"] == network), key=_share, reverse=True)
@@ -38,7 +45,7 @@ def render(cells: Cells, methods: Mapping[str, Method]) -> str:
             here = list(group)
             kind = "parameters" if network.startswith("lenet5") else "MACs"
             amount = f"{100 * share:g} % of the" if share <= 1 else f"{share:,.0f}"
-            lines += ["", f"## {title}, {amount} {kind}", "", *_table(here, methods)]
+            lines += ["", f"## {title}, {amount} {kind}", "", *_table(here, methods, paired)]
     machines = sorted({f"{cell['machine']['cpu']}, {cell['machine']['simd']}" for cell in cells})
     lines += ["", f"Measured on {'; '.join(machines)}, shared with other work, by `python -m benchmarks.quality`."]
     return "\n".join(lines) + "\n"
@@ -60,13 +67,26 @@ def _most(cell: Mapping[str, Any]) -> float:
     return share * _cost(cell)[0] if share <= 1 else share
 
 
-def _table(cells: Cells, methods: Mapping[str, Method]) -> list[str]:
+def _difference(cell: Mapping[str, Any], paired: Mapping[Key, Pair]) -> str:
+    """How far its method is from the default."""
+    own = cell["cell"]
+    pair = paired.get((own["network"], own["share"], own["method"]))
+    if pair is None:
+        return ""
+    chance = (
+        f"{pair.chance:.2f}" if pair.chance >= 0.01 else f"{pair.chance:.3f}" if pair.chance >= 0.001 else "< 0.001"
+    )
+    return f"{pair.points:+.2f} ({chance})"
+
+
+def _table(cells: Cells, methods: Mapping[str, Method], paired: Mapping[Key, Pair]) -> list[str]:
     lines = [
         f"The original: {100 * cells[0]['accuracy'][0]:.2f} %, {cells[0]['macs'][0]:,} MACs, "
         f"{cells[0]['parameters'][0]:,} parameters.",
         "",
-        "| units and weights by | test accuracy | held-out when cut | MACs | parameters | epochs | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| units and weights by | test accuracy | from the default, points | held-out when cut | MACs | parameters "
+        "| epochs | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     found = {name: [cell for cell in cells if cell["cell"]["method"] == name] for name in methods}
     known = {name: own for name, own in found.items() if own}
@@ -79,7 +99,7 @@ def _table(cells: Cells, methods: Mapping[str, Method]) -> list[str]:
         missed = any(_cost(cell)[1] > _most(cell) for cell in own)
         title = methods[name].title + (", the least it can leave: over the budget" if missed else "")
         lines.append(
-            f"| {title} | {mean(accuracies):.2f} %{spread} | {cut:.1f} % "
+            f"| {title} | {mean(accuracies):.2f} %{spread} | {_difference(own[0], paired)} | {cut:.1f} % "
             f"| {mean(cell['macs'][1] for cell in own):,.0f} | {mean(cell['parameters'][1] for cell in own):,.0f} "
             f"| {epochs} | {len(own)} |"
         )
