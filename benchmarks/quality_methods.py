@@ -33,6 +33,7 @@ from onnxadmm.run import recipe
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.recipe import CalibrationOptions
+from onnxadmm.run.refits import refitted
 from onnxadmm.run.shared import grown
 from onnxadmm.run.steps import Compression
 from onnxadmm.run.trainings import Pruned, Training
@@ -244,6 +245,11 @@ def trained(run: Compression) -> Start:
         return _start(run, run.training.prune(model, run.problem, keep_state=keep_state, resume=resume))
 
 
+def refit(run: Compression) -> Start:
+    """The same, and the original's weights fitted without the units that went, where held-out data find them better."""
+    return _start(run, refitted(run.training, run.ready, run.units, trained(run).pruned))
+
+
 def steady(run: Compression) -> Start:
     """The same, with gates that each step draws alike, however few there are."""
     with patch.object(recipe, "_PRUNE_STEPS", 0):
@@ -308,6 +314,7 @@ METHODS: Final = {
     "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
     "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
+    "refit": Method("the default, its layers refitted (`--refit`)", refit, trains=True),
     "steady": Method("the default with gates that each step draws alike, however few", steady, trains=True),
     "default": Method("gates that close while training (the default)", trained, trains=True),
 }
