@@ -182,9 +182,13 @@ def run(
         typer.Option("--freeze-untrainable", help="keep weights behind operators without a gradient"),
     ] = False,
     refit: Annotated[
-        bool,
-        typer.Option("--refit", help="after pruning, take the original's weights, fitted anew, where they are better"),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="after pruning, take the original's weights, fitted anew, where they are better [where units are chosen "
+            "in fewer than 2,200 steps]",
+        ),
+    ] = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
     sparse: SparseOption = True,
     single_file: SingleFileOption = False,

@@ -100,8 +100,8 @@ def _changed(chosen: Any, usual: Any) -> Iterator[str]:
         value = getattr(chosen, item.name)
         if value == getattr(usual, item.name) or value is None or item.name in _PYTHON_ONLY:
             continue
-        yield _option(item.name)
-        if value is not True:
+        yield _option(item.name if value is not False else f"no_{item.name}")
+        if not isinstance(value, bool):
             yield item.name.upper() if callable(value) else _numbers(value)
 
 

@@ -91,7 +91,7 @@ class Paces:
         prune: how fast the whole network trains.
         retrain: how fast the small one does; None where it is not trained.
         others: seconds by stage of what comes behind the trainings, whatever the epochs.
-        refit: seconds of the refit between them; 0 without one.
+        refit: seconds of the refit between them, where there is one.
         shares: of the epochs of pruning and of retraining that are taken, where a run goes on from a larger network.
         macs: multiply-accumulates of a sample of both networks.
         keep: units that the small network has, bool ``[units.count]``; None where nothing was measured.
@@ -132,7 +132,9 @@ class Paces:
         settings = recipe.settings(steps_per_epoch=length, share=self.shares[0])
         steps, looks = tried_as_well(settings.epochs * length, settings.rounds(length), tries=recipe.tries_pruning_rate)
         pruning = self.prune.seconds(steps=steps, looks=looks, first=length)
-        found = [StageTime("prune", pruning), StageTime("refit", self.refit)]
+        found = [StageTime("prune", pruning)]
+        if recipe.refits(steps_per_epoch=length):
+            found.append(StageTime("refit", self.refit))
         if self.retrain is not None:
             epochs = self.retraining_epochs(recipe)
             # The network is looked at once before the first epoch.
@@ -178,9 +180,14 @@ def measured_paces(
         retrain,
         stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training)),
         macs=(macs.dense(), macs.total(keep)),
-        refit=seconds_of_refit(training, model, units, small=look) if recipe.refit else 0.0,
+        refit=seconds_of_refit(training, model, units, small=look) if _may_refit(problem, recipe) else 0.0,
         keep=keep,
     )
+
+
+def _may_refit(problem: Problem, recipe: Recipe) -> bool:
+    """Whether there may be a refit, with fewer epochs than the recipe has as well."""
+    return not problem.thinned and recipe.refit is not False and recipe.method == "default"
 
 
 def _trying(training: Training) -> float:

@@ -74,7 +74,8 @@ class Recipe:
         freeze_untrainable: keep the values of weights whose gradient would have to pass an operator that has none,
             instead of refusing the model.
         refit: after pruning, fit the weights of the original to its outputs without the units that went, and go on with
-            them where they are better on held-out data than those that were trained.
+            them where they are better on held-out data than those that were trained; None: where units are chosen in
+            fewer than 2,200 steps, ``method="default"``.
         norm: ``"keep"``: networks train as they are, normalisations with the statistics of the file; ``"restore"``:
             BatchNormalization stands behind convolutions again while they train, with the statistics of each batch,
             and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
@@ -121,7 +122,7 @@ class Recipe:
     retrain_learning_rate: float | None = None
     retrain_weight_decay: float = 0.1
     freeze_untrainable: bool = False
-    refit: bool = False
+    refit: bool | None = None
     norm: "NormMode" = "auto"
     held_out: float = 0.1
     engine: "EngineChoice" = "auto"
@@ -248,6 +249,15 @@ class Recipe:
             # open when the last choice falls, which then is one of units of the whole network, shut at once behind it.
             gate_step=max(1.0, _PRUNE_STEPS / (epochs * steps_per_epoch)),
         )
+
+    def refits(self, *, steps_per_epoch: int) -> bool:
+        """Whether layers are fitted anew behind pruning: where nobody says, behind one that is short.
+
+        A network has lost more in a few steps than the fit loses; one that has trained for long is left as it is.
+        """
+        if self.refit is not None or self.method != "default":
+            return bool(self.refit)
+        return self.settings(steps_per_epoch=steps_per_epoch).epochs * steps_per_epoch < _PRUNE_STEPS
 
     @property
     def pruning_rate(self) -> float:

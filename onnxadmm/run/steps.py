@@ -162,7 +162,7 @@ class Compression(Beginning):
             self.shared.calibration = calibration.measured
         else:
             pruned = self._pruned(keep, begun)
-            if self.choices.recipe.refit:
+            if self.choices.recipe.refits(steps_per_epoch=self.training.steps_per_epoch):
                 pruned = refitted(self.training, self.ready, self.units, pruned)
         checkpoints.flush()
         self.shared.header = self._header()

@@ -49,6 +49,19 @@ def test_the_papers_method_stays_what_it_is() -> None:
     assert found.gate_step == paper_settings().gate_step
 
 
+def test_short_runs_are_refitted_and_others_where_that_is_asked_for() -> None:
+    assert oa.Recipe(epochs=2).refits(steps_per_epoch=1000)
+    assert not oa.Recipe(epochs=3).refits(steps_per_epoch=1000)
+    assert not oa.Recipe().refits(steps_per_epoch=10)
+    assert oa.Recipe(refit=True).refits(steps_per_epoch=1000)
+    assert not oa.Recipe(epochs=1, refit=False).refits(steps_per_epoch=10)
+
+
+def test_other_methods_are_refitted_by_nobody() -> None:
+    assert not oa.Recipe(method="paper", epochs=1).refits(steps_per_epoch=10)
+    assert not oa.Recipe(method="calibrated").refits(steps_per_epoch=10)
+
+
 @pytest.mark.slow
 @needs_training
 def test_a_short_run_under_a_small_budget_leaves_a_network_that_knows_something(digits: DemoFiles) -> None:

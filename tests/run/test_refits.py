@@ -48,12 +48,12 @@ def test_weights_that_nothing_made_up_for_are_fitted(
     digits: DemoFiles, few_digits: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Training, "prune", pruning(lambda array: array))
-    found = {refit: run(digits, few_digits, refit=refit) for refit in (True, False)}
+    # So short a run is refitted where nobody says as well.
+    found = {refit: run(digits, few_digits, refit=refit) for refit in (None, True, False)}
     assert all(result.verification.passed for result in found.values())
-    assert says_so(found[True])
-    assert not says_so(found[False])
+    assert [says_so(result) for result in found.values()] == [True, True, False]
     accuracies = {refit: result.after.test.value for refit, result in found.items()}
-    assert accuracies[True] > accuracies[False] + 0.02
+    assert accuracies[None] == accuracies[True] > accuracies[False] + 0.02
 
 
 def test_weights_that_are_worse_than_the_trained_ones_are_left(
