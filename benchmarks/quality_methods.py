@@ -130,6 +130,11 @@ def taylor(run: Compression) -> Start:
         return _as_they_were(run, select(importance, problem))
 
 
+def taylor_refitted(run: Compression) -> Start:
+    """The same, and layers fitted without the units that went, where held-out data find that better."""
+    return _start(run, refitted(run.training, run.ready, run.units, taylor(run).pruned))
+
+
 def calibrated(run: Compression) -> Start:
     """Units and weights as ``compress --method calibrated`` finds them in a part of the training images."""
     return _start(run, _calibration(run, run.ready, run.problem.budget))
@@ -239,21 +244,29 @@ def scratch(run: Compression) -> Start:
 
 
 def trained(run: Compression) -> Start:
-    """What the recipe's method makes of it in its epochs of pruning."""
-    model = open_gates(run.ready, run.units)
-    with KEPT.training("choose") as (keep_state, resume):
-        return _start(run, run.training.prune(model, run.problem, keep_state=keep_state, resume=resume))
+    """What the recipe's method makes of it in its epochs of pruning, refitted where ``compress`` does that."""
+    training = run.training
+    pruned = _pruned(run)
+    if training.recipe.refits(steps_per_epoch=training.steps_per_epoch):
+        pruned = refitted(training, run.ready, run.units, pruned)
+    return _start(run, pruned)
 
 
-def refit(run: Compression) -> Start:
-    """The same, and the original's weights fitted without the units that went, where held-out data find them better."""
-    return _start(run, refitted(run.training, run.ready, run.units, trained(run).pruned))
+def unfitted(run: Compression) -> Start:
+    """The same, as it was pruned."""
+    return _start(run, _pruned(run))
 
 
 def steady(run: Compression) -> Start:
-    """The same, with gates that each step draws alike, however few there are."""
+    """The same again, with gates that each step draws alike, however few there are."""
     with patch.object(recipe, "_PRUNE_STEPS", 0):
-        return trained(run)
+        return unfitted(run)
+
+
+def _pruned(run: Compression) -> Pruned:
+    with KEPT.training("choose") as (keep_state, resume):
+        model = open_gates(run.ready, run.units)
+        return run.training.prune(model, run.problem, keep_state=keep_state, resume=resume)
 
 
 def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
@@ -303,6 +316,7 @@ METHODS: Final = {
     "uniform": Method("the same share of every group, by norms", uniform),
     "magnitude": Method("norms of writers and readers", ranked("magnitude")),
     "taylor": Method("squared gradients of gates, one shot", taylor),
+    "taylor-refit": Method("squared gradients of gates, one shot, layers refitted", taylor_refitted),
     "onnxsim": Method("onnxsim's structured pruning and repair", by_onnxsim),
     "torch-pruning": Method("Torch-Pruning's group-sparse trainer", TORCH, trains=True),
     "scratch": Method("the widths of the calibration, from scratch", scratch),
@@ -314,7 +328,7 @@ METHODS: Final = {
     "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
     "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
-    "refit": Method("the default, its layers refitted (`--refit`)", refit, trains=True),
-    "steady": Method("the default with gates that each step draws alike, however few", steady, trains=True),
+    "steady": Method("gates that each step draws alike, however few, not refitted", steady, trains=True),
+    "unfitted": Method("the default, not refitted (`--no-refit`)", unfitted, trains=True),
     "default": Method("gates that close while training (the default)", trained, trains=True),
 }

@@ -453,8 +453,8 @@ def test_doctor_finds_that_training_works(command: Command) -> None:
 def test_demo_runs_from_the_installation_and_is_held_to_its_bar(
     tmp_path: Path, command: Command, quick_latency: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Enough to keep the budget, too little to learn from: the demo must notice.
-    monkeypatch.setattr(demo, "_RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64))
+    # Enough to keep the budget, too little to learn from, and nothing made up for: the demo must notice.
+    monkeypatch.setattr(demo, "_RECIPE", Recipe(epochs=1, retrain_epochs=0, batch_size=64, refit=False))
     monkeypatch.setattr(demo, "_SAMPLES", 64)
     ran = command("demo", "--out", tmp_path / "demo")
     assert ran.status == 1

@@ -17,8 +17,18 @@ PACKAGE = Path(oa.__file__).parent
 #: What only the command line has, or spells otherwise for a reason: files, output, one of several, the opposite.
 OF_THE_COMMAND_LINE = {
     *("--bisect", "--debug", "--help", "--html", "--json", "--open", "--rules", "--svg", "--verify", "--no-verify"),
-    *("--batch", "--dense", "--dry-run", "--input", "--input-shape", "--no-simplify", "--simplify", "--target", "--lr"),
-    *("--connection-target", "--retrain-lr"),
+    *(
+        "--batch",
+        "--dense",
+        "--dry-run",
+        "--input",
+        "--input-shape",
+        "--no-refit",
+        "--no-simplify",
+        "--simplify",
+        "--target",
+    ),
+    *("--connection-target", "--lr", "--retrain-lr"),
     *("--speedup", "--no-bench", "--quiet", "--install-completion", "--show-completion", "--version", "--wide"),
 }
 

@@ -57,7 +57,9 @@ EVERYTHING = replace(
     inputs={"scale": 2.0, "size": [1, 2]},
     limits=oa.Limits(2, "90%", 16),
     preprocessing=Preprocessing(mean=[0.1, 0.2], std=[0.3], scale=0.5, augment="flip"),
-    recipe=Recipe(mode="joint", epochs=3, refit=False, freeze_untrainable=True, workers=2, held_out=0.2, learning_rate=0.01),
+    recipe=Recipe(
+        mode="joint", epochs=3, refit=False, freeze_untrainable=True, workers=2, held_out=0.2, learning_rate=0.01
+    ),
     ignore=("a*", "b"),
     inexact=True,
     features=True,

@@ -246,7 +246,7 @@ def test_a_dry_run_writes_nothing_and_says_what_would_come(digits: DemoFiles, co
     for out in ("old", "new"):
         ran = command("compress", digits.model, *words, "--out", tmp_path / out, "--dry-run")
         assert ran.status == 0, ran
-        assert re.match(r"This will take about .*prune .* \(2 epochs\), retrain .* \(3 epochs\)", ran.stdout)
+        assert re.match(r"This will take about .*prune .* \(2 epochs\), refit .*, retrain .* \(3 epochs\)", ran.stdout)
     ran = command("compress", digits.model, *words, "--out", tmp_path / "new", "--dry-run", "--json")
     document = json.loads(ran.stdout)
     assert document["seconds"] == pytest.approx(sum(stage["seconds"] for stage in document["stages"]))
