@@ -20,8 +20,9 @@ from benchmarks.calibration_onnxsim import BATCH, repaired, sparsity_for
 from benchmarks.kept import KEPT
 from benchmarks.quality_training import Retraining
 from benchmarks.runs import forget
+from onnxadmm.admm.allocation import Curve, allocate
 from onnxadmm.admm.gates import GatedWeights
-from onnxadmm.admm.problem import KeepArray
+from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.selection import select
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
@@ -41,6 +42,8 @@ from onnxadmm.run.trainings import Pruned, Training
 #: Training images that calibrations look at, without their labels, and batches that gradients are taken of.
 SAMPLES: Final = 512
 BATCHES: Final = 40
+#: Weight of squared gradients beside curves, chosen on training images that no run has seen.
+MIXED: Final = 0.75
 #: Stages of a cut in stages, and the share of all epochs that each but the last is retrained for.
 STAGES: Final = 3
 STAGE_SHARE: Final = 0.15
@@ -111,23 +114,7 @@ def uniform(run: Compression) -> Start:
 
 def taylor(run: Compression) -> Start:
     """Units by the squared gradients of their gates in the whole network (Molchanov et al., 2019), one shot."""
-    training, model = run.training, open_gates(run.ready, run.units)
-    network = training.network(model)
-    with training.trainer(network, epochs=1, weight_decay=0.0) as trainer, training.epochs() as batches:
-        problem = training.restricted(run.problem, model, trainer)
-        gated = GatedWeights(
-            dict(trainer.weights),
-            dict(trainer.gradients),
-            readers=problem.readers,
-            unit_count=problem.unit_count,
-            held=problem.held,
-        )
-        importance, gates = np.zeros(problem.unit_count), np.ones(problem.unit_count)
-        for batch in islice(batches(0, 0), BATCHES):
-            gated.write(gates)
-            trainer.backward(batch)
-            importance += np.square(gated.collect())
-        return _as_they_were(run, select(importance, problem))
+    return _as_they_were(run, select(*_importance(run)))
 
 
 def taylor_refitted(run: Compression) -> Start:
@@ -138,6 +125,31 @@ def taylor_refitted(run: Compression) -> Start:
 def calibrated(run: Compression) -> Start:
     """Units and weights as ``compress --method calibrated`` finds them in a part of the training images."""
     return _start(run, _calibration(run, run.ready, run.problem.budget))
+
+
+def mixed(run: Compression) -> Start:
+    """Units in the calibration's order; what a group loses is its curve and its squared gradients that go, together."""
+    calibration = Calibration(_some(run), CalibrationOptions())
+    first, problem = _pruned_by(calibration, run, run.ready, run.problem.budget).keep, run.problem
+    importance, trained = _importance(run)
+    orders = [calibration.measured[f"{number}/order"] for number in range(len(problem.groups))]
+    sizes = [np.arange(1, len(order) + 1) for order in orders]
+    curves, sums = [], []
+    for number, (order, counts) in enumerate(zip(orders, sizes, strict=True)):
+        known = Curve(*(calibration.measured[f"{number}/{name}"] for name in ("counts", "losses")))
+        curves.append(known.at(counts))
+        sums.append(np.append(0.0, np.cumsum(importance[order].sum(axis=1)))[len(order) - counts])
+    # Each counts relative to what it says its own choice loses.
+    whole = [
+        sum(float(loss[_left(keep, order) - 1]) for loss, order in zip(losses, orders, strict=True))
+        for keep, losses in ((first, curves), (select(importance, trained), sums))
+    ]
+    both = [
+        Curve(counts, (1 - MIXED) * curve / whole[0] + MIXED * lost / whole[1])
+        for counts, curve, lost in zip(sizes, curves, sums, strict=True)
+    ]
+    keep = allocate(both, orders, problem, budget=problem.budget)
+    return _start(run, refitted(run.training, run.ready, run.units, Pruned(keep, {}, {})))
 
 
 def unhalved(run: Compression) -> Start:
@@ -270,9 +282,38 @@ def _pruned(run: Compression) -> Pruned:
 
 
 def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
+    return _pruned_by(Calibration(_some(run), CalibrationOptions()), run, model, budget)
+
+
+def _pruned_by(calibration: Calibration, run: Compression, model: Model, budget: float) -> Pruned:
     checkpoints, problem = Checkpoints(None, lambda: NotImplemented), replace(run.problem, budget=budget)
-    calibration = Calibration(_some(run), CalibrationOptions())
     return calibration.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
+
+
+def _importance(run: Compression) -> tuple[NDArray[np.float64], Problem]:
+    """The mean of the squared gradients of all gates, over some batches, and the problem that is left for them."""
+    training, model = run.training, open_gates(run.ready, run.units)
+    network = training.network(model)
+    with training.trainer(network, epochs=1, weight_decay=0.0) as trainer, training.epochs() as batches:
+        problem = training.restricted(run.problem, model, trainer)
+        gated = GatedWeights(
+            dict(trainer.weights),
+            dict(trainer.gradients),
+            readers=problem.readers,
+            unit_count=problem.unit_count,
+            held=problem.held,
+        )
+        importance, gates = np.zeros(problem.unit_count), np.ones(problem.unit_count)
+        for batch in islice(batches(0, 0), BATCHES):
+            gated.write(gates)
+            trainer.backward(batch)
+            importance += np.square(gated.collect())
+        return importance, problem
+
+
+def _left(keep: KeepArray, order: NDArray[np.int64]) -> int:
+    """How many steps of a group stay."""
+    return int(keep[order[:, 0]].sum())
 
 
 def _best(models: Sequence[Model], run: Compression) -> Start:
@@ -326,6 +367,8 @@ METHODS: Final = {
     "staged": Method("calibration in three stages, trained between them", staged),
     "averaged": Method("calibration, weights averaged while retraining", calibrated, retrain=quality_training.averaged),
     "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
+    "mixed": Method("calibration, squared gradients beside its curves", mixed),
+    "mixed-calibration": Method("the same, without retraining", mixed, retrains=False),
     "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
     "steady": Method("gates that each step draws alike, however few, not refitted", steady, trains=True),
