@@ -28,8 +28,8 @@ pytestmark = [needs_training, pytest.mark.usefixtures("quick_latency")]
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 RECIPE = oa.Recipe(epochs=3, retrain_epochs=4, batch_size=64)
 WORDS = ("--scale", 1 / 16, "--params", "0.5", "--batch-size", 64, "--no-bench")
-STAGES = ["start", "analyse", "read data", "preflight", "forecast", "prune", "shrink and verify", "retrain", "measure"]
-STAGES += ["write"]
+STAGES = ["start", "analyse", "read data", "preflight", "forecast", "prune", "refit"]
+STAGES += ["shrink and verify", "retrain", "measure", "write"]
 
 
 @pytest.fixture(scope="module")
