@@ -368,7 +368,9 @@ METHODS: Final = {
     "averaged": Method("calibration, weights averaged while retraining", calibrated, retrain=quality_training.averaged),
     "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
     "mixed": Method("calibration, squared gradients beside its curves", mixed),
-    "mixed-calibration": Method("the same, without retraining", mixed, retrains=False),
+    "mixed-calibration": Method(
+        "calibration, squared gradients beside its curves, without retraining", mixed, retrains=False
+    ),
     "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
     "steady": Method("gates that each step draws alike, however few, not refitted", steady, trains=True),
