@@ -185,8 +185,8 @@ def run(
         bool | None,
         typer.Option(
             "--refit/--no-refit",
-            help="after pruning, take the original's weights, fitted anew, where they are better [where units are chosen "
-            "in fewer than 2,200 steps]",
+            help="after pruning, take the original's weights, fitted anew, where they are better [where units are "
+            "chosen in fewer than 2,200 steps]",
         ),
     ] = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
