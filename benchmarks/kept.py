@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.pictured import ROOT
 from onnxadmm.admm.state import State
 from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 
@@ -15,24 +16,25 @@ from onnxadmm.run.checkpoint import SCHEMA, Checkpoints, Header, read_checkpoint
 Keeping = tuple[Callable[[State], None], State]
 
 
+#: Cells that were interrupted.
+UNFINISHED: Final = ROOT / "out" / "quality"
+
+
 @dataclass
 class Kept:
     """The trainings of the cell that is being measured.
 
     Attributes:
-        folder: of the cell; None keeps nothing.
+        folder: of the cell.
         earlier: seconds that each training took before it was interrupted.
     """
 
-    folder: Path | None = None
+    folder: Path = UNFINISHED
     earlier: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def training(self, name: str) -> Iterator[Keeping]:
         """Keep a training under a name, and go on with it where there is one."""
-        if self.folder is None:
-            yield (lambda _: None), {}
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
         path, begin = self.folder / f"{name}.npz", time.perf_counter()
         state: State = {}
@@ -50,15 +52,20 @@ class Kept:
         finally:
             checkpoints.flush()
 
-    def begin(self, folder: Path) -> None:
-        """Turn to another cell."""
-        self.folder, self.earlier = folder, {}
+    def begin(self, cell: str, *, anew: bool) -> None:
+        """Turn to another cell, without what there is of it where it begins anew."""
+        self.folder, self.earlier = UNFINISHED / cell, {}
+        if anew:
+            self.end()
 
     def end(self) -> None:
-        """Forget the cell, which has been measured."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder, self.earlier = None, {}
+        """Forget what there is of the cell."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def retraining_at(rate: float) -> str:
+    """The name of a retraining."""
+    return f"retrain-{rate:g}"
 
 
 KEPT: Final = Kept()

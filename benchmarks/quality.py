@@ -15,7 +15,6 @@ benchmarks/quality.md from all files there are.
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import runs
-from benchmarks.kept import KEPT
+from benchmarks.kept import KEPT, retraining_at
 from benchmarks.pictured import CIFAR, ROOT, Images, Network, classes, path_of, sizes
 from benchmarks.quality_methods import METHODS, TORCH, Method
 from benchmarks.quality_pairs import keep_labels, pairs
@@ -41,8 +40,6 @@ from onnxadmm.run.recipe import Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "quality"
-#: Cells that were interrupted; a training among them goes on where it was.
-UNFINISHED: Final = ROOT / "out" / "quality"
 #: Retraining rates that held-out data choose from, for every method by itself.
 RATES: Final = (1e-3, 3e-3)
 
@@ -206,7 +203,7 @@ def measure(cell: Cell, run: Compression, images: Images) -> tuple[Result, NDArr
         result = method.retrain(replace(training, recipe=recipe), start.small, start.pruned)
         found = _held_out(run, result)
         if found > best[0] or rate is None:
-            earlier = KEPT.earlier.get(f"retrain-{each:g}", 0.0)
+            earlier = KEPT.earlier.get(retraining_at(each), 0.0)
             best, rate, seconds = (found, result), each, time.perf_counter() - begun + earlier
     network = SETTINGS[cell.network].pictured
     before, after = (classes(model, network, images, threads=1) for model in (run.model, best[1]))
@@ -261,9 +258,7 @@ def main() -> int:
                 continue
             if cell.method == "torch-pruning" and given.torch is None:
                 continue
-            if given.again:
-                shutil.rmtree(UNFINISHED / cell.name, ignore_errors=True)
-            KEPT.begin(UNFINISHED / cell.name)
+            KEPT.begin(cell.name, anew=given.again)
             run = begin(cell, images, path_of(pictured, given.models))
             result, found = measure(cell, run, images)
             keep_labels(RESULTS, pictured.data, images.all(pictured.data, "test")[1])

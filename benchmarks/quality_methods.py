@@ -291,7 +291,7 @@ def _pruned_by(calibration: Calibration, run: Compression, model: Model, budget:
 
 
 def _importance(run: Compression) -> tuple[NDArray[np.float64], Problem]:
-    """The mean of the squared gradients of all gates, over some batches, and the problem that is left for them."""
+    """The squared gradients of all gates, summed over some batches, and the problem that is left for them."""
     training, model = run.training, open_gates(run.ready, run.units)
     network = training.network(model)
     with training.trainer(network, epochs=1, weight_decay=0.0) as trainer, training.epochs() as batches:

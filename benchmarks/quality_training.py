@@ -7,7 +7,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.kept import KEPT
+from benchmarks.kept import KEPT, retraining_at
 from benchmarks.runs import forget
 from onnxadmm.admm.schedule import learning_rate_at
 from onnxadmm.admm.state import State
@@ -33,7 +33,9 @@ ORDERS: Final = 1_000_000
 
 def usual(training: Training, small: Model, pruned: Pruned) -> Model:
     """AdamW, as ``compress`` retrains."""
-    with KEPT.training(f"retrain-{training.recipe.retrain_learning_rate:g}") as (keep_state, resume):
+    rate = training.recipe.retrain_learning_rate
+    assert rate is not None  # the queue says which
+    with KEPT.training(retraining_at(rate)) as (keep_state, resume):
         return training.retrain(small, pruned, keep_state=keep_state, resume=resume)
 
 

@@ -17,18 +17,8 @@ PACKAGE = Path(oa.__file__).parent
 #: What only the command line has, or spells otherwise for a reason: files, output, one of several, the opposite.
 OF_THE_COMMAND_LINE = {
     *("--bisect", "--debug", "--help", "--html", "--json", "--open", "--rules", "--svg", "--verify", "--no-verify"),
-    *(
-        "--batch",
-        "--dense",
-        "--dry-run",
-        "--input",
-        "--input-shape",
-        "--no-refit",
-        "--no-simplify",
-        "--simplify",
-        "--target",
-    ),
-    *("--connection-target", "--lr", "--retrain-lr"),
+    *("--batch", "--dense", "--dry-run", "--input", "--input-shape", "--no-refit", "--no-simplify", "--simplify"),
+    *("--connection-target", "--lr", "--retrain-lr", "--target"),
     *("--speedup", "--no-bench", "--quiet", "--install-completion", "--show-completion", "--version", "--wide"),
 }
 

@@ -174,20 +174,16 @@ def measured_paces(
         retrain = pace_of_retraining(training, shrink(model, units, keep), epochs=epochs, known=True, gauge=gauge)
         look = retrain.evaluation
     macs = Cost(units, "macs")
+    refits = recipe.may_refit and not problem.thinned  # where entries go, weights stay as they were trained
     return Paces(
         length,
         prune,
         retrain,
         stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training)),
         macs=(macs.dense(), macs.total(keep)),
-        refit=seconds_of_refit(training, model, units, small=look) if _may_refit(problem, recipe) else 0.0,
+        refit=seconds_of_refit(training, model, units, small=look) if refits else 0.0,
         keep=keep,
     )
-
-
-def _may_refit(problem: Problem, recipe: Recipe) -> bool:
-    """Whether there may be a refit, with fewer epochs than the recipe has as well."""
-    return not problem.thinned and recipe.refit is not False and recipe.method == "default"
 
 
 def _trying(training: Training) -> float:

@@ -255,9 +255,14 @@ class Recipe:
 
         A network has lost more in a few steps than the fit loses; one that has trained for long is left as it is.
         """
-        if self.refit is not None or self.method != "default":
-            return bool(self.refit)
+        if self.refit is not None or not self.may_refit:
+            return self.may_refit
         return self.settings(steps_per_epoch=steps_per_epoch).epochs * steps_per_epoch < _PRUNE_STEPS
+
+    @property
+    def may_refit(self) -> bool:
+        """Whether layers are fitted anew behind pruning with these epochs, or would be with fewer."""
+        return self.method == "default" if self.refit is None else self.refit
 
     @property
     def pruning_rate(self) -> float:

@@ -57,9 +57,12 @@ def test_short_runs_are_refitted_and_others_where_that_is_asked_for() -> None:
     assert not oa.Recipe(epochs=1, refit=False).refits(steps_per_epoch=10)
 
 
-def test_other_methods_are_refitted_by_nobody() -> None:
+def test_other_methods_are_refitted_where_that_is_asked_for() -> None:
     assert not oa.Recipe(method="paper", epochs=1).refits(steps_per_epoch=10)
     assert not oa.Recipe(method="calibrated").refits(steps_per_epoch=10)
+    asked = oa.Recipe(method="paper", epochs=1, refit=True)
+    assert asked.may_refit
+    assert asked.refits(steps_per_epoch=10)
 
 
 @pytest.mark.slow
