@@ -33,6 +33,20 @@ class Told:
         self._factor *= factor
 
 
+class Flat(Told):
+    """One that is told to follow its units by far less than it does."""
+
+    def __init__(self, cost, truth, fixed, slope):
+        super().__init__(cost, truth)
+        self._fixed, self._slope = fixed, slope
+
+    def total(self, keep):
+        return self._factor * (self._fixed + self._slope * self._cost.total(keep))
+
+    def marginal(self, keep):
+        return self._slope * super().marginal(keep)
+
+
 def measured_problem(truth, share, sizes=(40, 50, 60, 40)):
     problem = chain_problem(list(sizes), 0.0)
     told = Told(problem.cost, lambda keep: truth(problem.cost, keep))
@@ -93,6 +107,20 @@ def test_a_floor_that_nothing_tells_of_is_found_out():
     score = np.random.default_rng(0).uniform(0, 1, problem.unit_count)
     keep = settle(problem, lambda: select(score, problem))
     assert 0.95 * limit <= told._truth(keep) <= limit
+
+
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.4])
+def test_a_whole_network_told_far_too_cheap_is_not_left_whole(share):
+    # Corrected by what the whole one takes, even the smallest is told to be too dear.
+    problem, told, limit = measured_problem(lambda cost, keep: cost.total(keep), share)
+    dense = told.total(np.ones(problem.unit_count, bool))
+    flat = Flat(told._cost, told._truth, 0.7 * share * dense, 0.2 * share)
+    bounds = Bounds([Bound("--latency", flat, AIM * limit, measured=flat)])
+    problem = replace(problem, cost=bounds, budget=bounds.limit)
+    score = np.random.default_rng(0).uniform(0, 1, problem.unit_count)
+    keep = settle(problem, lambda: select(score, problem))
+    assert flat.measured[0] == dense
+    assert 0.85 * limit <= flat._truth(keep) <= limit
 
 
 def test_a_limit_below_the_floor_leaves_the_nearest_choice():
