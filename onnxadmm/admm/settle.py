@@ -108,9 +108,9 @@ class _Correction:
         raw, found = self._points[-1]
         if below and above and below[0] < above[0]:
             follows = math.log(above[1] / below[1]) / math.log(above[0] / below[0])
-            return self._limit / below[0] * (below[1] / self._limit) ** (1.0 / follows)
+            return self._limit / below[0] * math.pow(below[1] / self._limit, 1.0 / follows)
         if binding and len(self._points) > 1:
-            return self._limit / raw * (found / self._limit) ** (1.0 / _slope(*self._points[-2:]))
+            return self._limit / raw * math.pow(found / self._limit, 1.0 / _slope(*self._points[-2:]))
         return found / raw
 
 
