@@ -1,6 +1,7 @@
 """Which units stay: order and curve of every group, and the allocation of the budget among them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from onnxadmm.calibrate.effort import Effort
 from onnxadmm.calibrate.frontier import Feed
 from onnxadmm.calibrate.network import Network
 
+#: Weight of the Fisher information beside a measured curve, as an exponent.
+_INFORMED: Final = 0.75
+
 
 def choose(
     network: Network,
@@ -23,6 +27,7 @@ def choose(
     distance: Distance,
     effort: Effort,
     *,
+    information: NDArray[np.float64] | None = None,
     on_group: Callable[[State], None] = lambda state: None,
     resume: State | None = None,
 ) -> Callable[[float], KeepArray]:
@@ -32,6 +37,7 @@ def choose(
         batches: inputs that statistics are collected on.
         scores: of each unit, relative to its group: for what reads units and is no layer.
         distance: from the original.
+        information: Fisher information of each unit's gate, float64 ``[unit_count]``; None: curves alone decide.
         on_group: given, after each group, all that was measured so far.
         resume: the last such state of an equal run.
 
@@ -46,8 +52,26 @@ def choose(
         done[numbers[group.start]] = shrinking
         on_group(_state(done))
     found = [done[number] for number in range(len(problem.groups))]
-    curves, orders = [each.curve for each in found], [each.order for each in found]
+    curves = [each.curve if information is None else informed(each, information) for each in found]
+    orders = [each.order for each in found]
     return lambda budget: allocate(curves, orders, problem, budget=budget)
+
+
+def informed(shrinking: Shrinking, information: NDArray[np.float64]) -> Curve:
+    """Return a group's curve together with the Fisher information of the units that go: a weighted geometric mean.
+
+    A curve is measured with the layers fitted that read the group, and no others: it takes for lost what those further
+    behind could make up for, which is most inside of a residual block. The Fisher information sees the whole network,
+    but only its slopes, units one by one, and no fit. In a geometric mean the units of both do not matter, and what one
+    of them takes for free is.
+
+    Args:
+        information: of each unit's gate, float64 ``[unit_count]``.
+    """
+    steps = len(shrinking.order)
+    counts = np.arange(1, steps + 1)
+    lost = np.append(0.0, np.cumsum(information[shrinking.order].sum(axis=1)))[steps - counts]
+    return Curve(counts, shrinking.curve.at(counts) ** (1 - _INFORMED) * lost**_INFORMED)
 
 
 def _state(done: Mapping[int, Shrinking]) -> State:

@@ -18,7 +18,7 @@ from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Work, expected_work, measured_paces
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
-from onnxadmm.errors import BudgetError, DataError
+from onnxadmm.errors import BudgetError, DataError, NotTrainableError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.plan.budget import COUNTED
@@ -27,6 +27,7 @@ from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.run.checkpoint import Checkpoints
+from onnxadmm.run.fisher import fisher_information
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
@@ -42,6 +43,8 @@ from onnxadmm.units.units import Units
 
 Array = NDArray[Any]
 
+#: Under which name the Fisher information is kept among what was measured; empty where there is none.
+_INFORMATION: Final = "information"
 #: Share of the cost below which no network is searched for.
 _LOWEST: Final = 0.02
 
@@ -83,13 +86,14 @@ class Calibration:
         with journal.stage("calibrate", total=len(groups)):
 
             def keep_groups(state: State) -> None:
-                checkpoints.keep(under("calibrate", state))
                 self.measured.update(state)
+                checkpoints.keep(under("calibrate", self.measured))
                 journal.progress.advance()
 
-            done = {**self.measured, **part(resume, "calibrate")}
-            self.measured.update(done)
+            self.measured.update(part(resume, "calibrate"))
+            done = dict(self.measured)
             journal.progress.advance(sum(name.endswith("/order") for name in done))
+            information = self._information(model, units, problem, effort) if choosing else None
             choice: Callable[[float], KeepArray] | None = None
             if choosing:
                 choice = choose(
@@ -99,6 +103,7 @@ class Calibration:
                     score(model, units, by="magnitude", seed=0),
                     distance,
                     effort,
+                    information=information,
                     on_group=keep_groups,
                     resume=done,
                 )
@@ -138,6 +143,20 @@ class Calibration:
         batches = feeds_of(network, self.training.samples)
         _refuse_all_alike(batches)
         return network, effort, batches
+
+    def _information(self, model: Model, units: Units, problem: Problem, effort: Effort) -> Array | None:
+        """The Fisher information of the gates, known from before or found; None where there are no gradients."""
+        if _INFORMATION not in self.measured:
+            try:
+                found = fisher_information(
+                    self.training, model, units, problem, memory=effort.memory, threads=effort.threads
+                )
+            except NotTrainableError as error:
+                self.training.journal.say(f"Units are chosen without gradients: {error}")
+                found = np.empty(0)
+            self.measured[_INFORMATION] = found
+        found = self.measured[_INFORMATION]
+        return found if found.size else None
 
     def _is_choosing(self, problem: Problem) -> bool:
         return _chooses(problem) or self.options.max_drop is not None
