@@ -20,6 +20,8 @@ _FEWEST: Final = 16
 _ROW_BYTES: Final = 400e6
 #: Looks that are always affordable, however large the network is.
 _ALWAYS: Final = 4
+#: Weight of the Fisher information where no others are tried.
+_ONE_WEIGHT: Final = (0.5,)
 #: Levels that halve what an eighth leaves. Between an eighth of a wide group and its fewest units nobody can tell how
 #: its loss rises: of 500 neurons 62 lose next to nothing and one all there is, and it makes the difference where 16 do.
 _HALVINGS: Final = (1 / 16, 1 / 32, 1 / 64)
@@ -34,6 +36,7 @@ class Effort:
         levels: shares of a group at which its loss is measured, beside the fewest units that it can have, descending.
         strong: how many of them, the last ones, strong budgets alone need.
         macs: multiply-accumulates that measuring losses may take, which says how many samples are looked at.
+        weights: of the Fisher information beside the curves, from 0 to 1: several are tried.
         share: of the units left in a group, which go at a time while their order is found.
         order_ridge: of the second moments by which units are ordered, relative to their mean.
         ridges: of the fits, to choose from.
@@ -46,6 +49,7 @@ class Effort:
     levels: tuple[float, ...]
     strong: int
     macs: float
+    weights: tuple[float, ...] = (0.0, 0.5, 0.75)
     share: float = 1 / 64
     order_ridge: float = 1e-2
     ridges: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
@@ -61,7 +65,8 @@ class Effort:
     def for_network(self, macs: float, groups: int) -> "Effort":
         """Return the effort with fewer levels where the fewest samples would take more than it may.
 
-        First those go that only strong budgets need, then the outermost of the others.
+        First those go that only strong budgets need, and all weights of the Fisher information but one; then the
+        outermost of the other levels.
 
         Args:
             macs: multiply-accumulates of a sample.
@@ -70,7 +75,8 @@ class Effort:
         affordable = max(_ALWAYS, self.macs / (_FEWEST * max(1.0, macs) * max(1, groups)))
         if self.looks <= affordable:
             return self
-        milder = replace(self, levels=self.levels[: len(self.levels) - self.strong], strong=0)
+        levels = self.levels[: len(self.levels) - self.strong]
+        milder = replace(self, levels=levels, strong=0, weights=_ONE_WEIGHT)
         return milder if milder.looks <= affordable else replace(milder, levels=milder.levels[1:-1])
 
     def shown(self, macs: float, groups: int, samples: int) -> int:
@@ -97,7 +103,14 @@ class Effort:
 
 EFFORTS: Final[Mapping[str, Effort]] = {
     "quick": Effort(
-        rows=32, levels=(0.75, 0.5, 0.25, 1 / 16), strong=1, macs=1e12, share=1 / 16, ridges=(1e-2,), rounds=1
+        rows=32,
+        levels=(0.75, 0.5, 0.25, 1 / 16),
+        strong=1,
+        macs=1e12,
+        weights=_ONE_WEIGHT,
+        share=1 / 16,
+        ridges=(1e-2,),
+        rounds=1,
     ),
     "normal": Effort(rows=64, levels=(0.875, 0.75, 0.5, 0.25, 0.125, *_HALVINGS), strong=3, macs=4e12),
     "best": Effort(

@@ -74,6 +74,7 @@ def expected_work(
     *,
     samples: int,
     shown: int,
+    passes: float = 0.0,
     connections: Collection[str] = (),
 ) -> Work:
     """Return what a calibration at some effort will take.
@@ -82,6 +83,7 @@ def expected_work(
         groups: those that are measured.
         samples: how many there are.
         shown: samples that a loss is measured with.
+        passes: what else takes as long as running the model on all samples so often.
         connections: names of the weights of which single entries go.
     """
     layers = network.every_layer if connections else network.layers
@@ -95,11 +97,14 @@ def expected_work(
         1 - network.first_reader(slice(group.start, group.start + group.count)) / nodes for group in groups
     )
     probes = sum(1 - size.place / nodes for size in thinned)
-    passes = 1 + 2 + bool(thinned) + (1 + moments // (effort.memory / 2) if groups else 0)
-    sessions = 2 * (len(groups) + len(thinned)) + 2 * len(fitted) + len(thinned)
+    # Every choice is fitted, and looked at, and the best one stands as it is where no connections go.
+    tried = len(effort.weights) if groups and len(effort.weights) > 1 else 0
+    fits = tried + 1 if connections or not tried else tried
+    passes += 1 + 2 * fits + bool(thinned) + (1 + moments // (effort.memory / 2) if groups else 0)
+    sessions = 2 * (len(groups) + len(thinned)) + 2 * fits * len(fitted) + len(thinned)
     operations = (
         sum(size.ordering() for size in read)
-        + sum(size.fitting(effort) for size in fitted if size not in thinned)
+        + sum(size.fitting(effort) * (fits - (size in thinned)) for size in fitted)
         + sum(size.probing() + size.thinning() for size in thinned)
     )
     largest = max((24.0 * size.blocks * size.width**2 for size in fitted if size.is_narrow), default=0.0)
@@ -107,7 +112,7 @@ def expected_work(
     return Work(
         # Sessions are opened of parts, half of the model in the mean.
         seconds=passes * paces.forward
-        + (looks + probes) * paces.forward * shown / max(1, samples)
+        + (looks + probes + tried) * paces.forward * shown / max(1, samples)
         + sessions * paces.opening / 2
         + operations / _operations_per_second(),
         megabytes=(max(largest, min(moments + largest, effort.memory / 2)) + min(activations, effort.memory / 2)) / 1e6,

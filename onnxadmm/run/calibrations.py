@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnxadmm.admm.problem import GateGroup, KeepArray, Problem
 from onnxadmm.admm.settle import settle
 from onnxadmm.admm.state import State, part, under
 from onnxadmm.calibrate.allotment import allot
-from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.choose import Choice, Tried, choose, nearest
 from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Work, expected_work, measured_paces
@@ -27,7 +28,7 @@ from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.run.checkpoint import Checkpoints
-from onnxadmm.run.fisher import fisher_information
+from onnxadmm.run.fisher import FISHER_SAMPLES, PASSES, fisher_information
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
@@ -83,43 +84,62 @@ class Calibration:
         groups = problem.groups if choosing else ()
         self._tell(network, effort, batches, problem, groups)
         distance = self._distance(network, problem, effort)
-        with journal.stage("calibrate", total=len(groups)):
-
-            def keep_groups(state: State) -> None:
-                self.measured.update(state)
-                checkpoints.keep(under("calibrate", self.measured))
-                journal.progress.advance()
-
+        promises = self.options.max_drop is not None
+        compare = partial(nearest, network=network, batches=batches, distance=distance, effort=effort)
+        choices: Sequence[Choice] = ()
+        best: Tried | None = None
+        with journal.stage("calibrate", total=len(groups) + (len(effort.weights) if choosing and not promises else 0)):
             self.measured.update(part(resume, "calibrate"))
-            done = dict(self.measured)
-            journal.progress.advance(sum(name.endswith("/order") for name in done))
-            information = self._information(model, units, problem, effort) if choosing else None
-            choice: Callable[[float], KeepArray] | None = None
+            journal.progress.advance(sum(name.endswith("/order") for name in self.measured))
             if choosing:
-                choice = choose(
-                    network,
-                    problem,
-                    batches,
-                    score(model, units, by="magnitude", seed=0),
-                    distance,
-                    effort,
-                    information=information,
-                    on_group=keep_groups,
-                    resume=done,
-                )
-        checkpoints.flush()
-        if choice is not None and self.options.max_drop is not None:
-            keep, fitted = self._promised(network, problem, batches, effort, choice)
+                choices = self._choices(network, problem, batches, distance, effort, checkpoints)
+                if not promises:
+                    best = compare(choices, problem.budget, on_choice=journal.progress.advance)
+        if choosing and promises:
+            keep, fitted = self._promised(network, problem, batches, effort, choices, compare)
+        elif best is not None:
+            choice = best.choice
+            keep = settle(problem, lambda: choice(problem.budget))
+            known = None if problem.connection_share < 1 else best.fitted_for(keep)
+            fitted = known or self._fitted(network, problem, keep, batches, effort, distance)
         else:
             keep = np.ones(problem.unit_count, np.bool_)
-            if choice is not None:
-                chosen = choice
-                keep = settle(problem, lambda: chosen(problem.budget))
             fitted = self._fitted(network, problem, keep, batches, effort, distance)
         self._warn_of_few(fitted, len(self.training.samples))
         pruned = Pruned(keep, fitted.zeros, fitted.constants)
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned
+
+    def _choices(
+        self,
+        network: Network,
+        problem: Problem,
+        batches: Sequence[Mapping[str, Array]],
+        distance: Outlook,
+        effort: Effort,
+        checkpoints: Checkpoints,
+    ) -> list[Choice]:
+        """Measure the groups, but for those that were measured, and return the choices that there are."""
+
+        def keep_groups(state: State) -> None:
+            self.measured.update(state)
+            checkpoints.keep(under("calibrate", self.measured))
+            self.training.journal.progress.advance()
+
+        information = self._information(network.model, network.units, problem, effort)
+        choices = choose(
+            network,
+            problem,
+            batches,
+            score(network.model, network.units, by="magnitude", seed=0),
+            distance,
+            effort,
+            information=information,
+            on_group=keep_groups,
+            resume=dict(self.measured),
+        )
+        checkpoints.flush()
+        return choices
 
     def expected(self, model: Model, units: Units, problem: Problem) -> Work:
         """Say before it begins how long it will take, and how much memory.
@@ -189,9 +209,12 @@ class Calibration:
         problem: Problem,
         batches: Sequence[Mapping[str, Array]],
         effort: Effort,
-        choice: Callable[[float], KeepArray],
+        choices: Sequence[Choice],
+        compare: Callable[[Sequence[Choice], float], Tried],
     ) -> tuple[KeepArray, Fitted]:
         """Search for the smallest network that loses no more than it may: its units, and the layers that read them.
+
+        Of several choices the one counts that is nearest to the original under the first budget that can be met.
 
         Raises:
             BudgetError: every network that was tried loses more.
@@ -204,10 +227,12 @@ class Calibration:
 
         def attempt(share: float) -> Try[tuple[KeepArray, Fitted] | None]:
             try:
-                keep = choice(share * dense)
+                tried = compare(left, share * dense)
+                keep = tried.choice(share * dense)
             except BudgetError:
                 return Try(share, math.inf, None)
-            fitted = refit(network, keep, batches, effort)
+            left[:] = [tried.choice]
+            fitted = tried.fitted_for(keep) or refit(network, keep, batches, effort)
             made = mask(with_constants(model, fitted.constants), units, keep)
             return Try(problem.cost.total(keep) / dense, lost(made), (keep, fitted))
 
@@ -218,6 +243,7 @@ class Calibration:
             journal.progress.advance()
 
         told: list[str] = []
+        left = list(choices)
         with journal.stage("search", total=MOST_TRIES):
             found = smallest(attempt, most=most, lowest=_LOWEST, on_try=tell)
         if found is None or found.made is None:
@@ -264,6 +290,8 @@ class Calibration:
         paces = measured_paces(network.model, batches[0], batches=len(batches), threads=effort.threads)
         macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
+        known = _INFORMATION in self.measured or not groups
+        gradients = 0.0 if known else PASSES * min(FISHER_SAMPLES, samples) / max(1, samples)
 
         def work(each: Effort) -> Work:
             each = each.for_network(macs, len(problem.groups))
@@ -274,6 +302,7 @@ class Calibration:
                 paces,
                 samples=samples,
                 shown=each.shown(macs, len(problem.groups), samples),
+                passes=gradients,
                 connections=problem.connections if problem.connection_share < 1 else (),
             )
 

@@ -26,6 +26,8 @@ DoubleArray = NDArray[np.float64]
 _BATCHES: Final = (16, 4, 1)
 #: Samples that gradients are taken of, at most.
 FISHER_SAMPLES: Final = 512
+#: Forward passes of these samples that take as long as their answers and gradients.
+PASSES: Final = 8.0
 #: Mixed into the seed that answers are drawn with.
 _ANSWERS: Final = 4_000_000
 

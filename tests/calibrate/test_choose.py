@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from onnxadmm.admm.state import State
-from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.choose import Choice, Tried, choose, nearest
 from onnxadmm.calibrate.distance import Constants, Goal, Outlook
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.calibrate.network import Network
+from onnxadmm.calibrate.refit import refit
 from onnxadmm.errors import BudgetError
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.runtime import open_session
 from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, state_problem
 from onnxadmm.plan.rank import score
@@ -42,7 +44,16 @@ class Asked:
 
     def kept(self, **named: object) -> np.ndarray:
         given = (self.network, self.problem, self.batches, self.scores, self.distance, EFFORT)
-        return choose(*given, **named)(self.problem.budget)  # type: ignore[arg-type]  # on_group and resume, as the tests give them
+        (choice,) = choose(*given, **named)  # type: ignore[arg-type]  # on_group and resume, as the tests give them
+        return choice(self.problem.budget)
+
+    def choices(self, information: np.ndarray, *weights: float) -> list[Choice]:
+        given = (self.network, self.problem, self.batches, self.scores, self.distance)
+        return choose(*given, replace(EFFORT, weights=weights), information=information)
+
+    def nearest(self, choices: Sequence[Choice]) -> Tried:
+        named = {"network": self.network, "batches": self.batches, "distance": self.distance, "effort": EFFORT}
+        return nearest(choices, self.problem.budget, **named)  # type: ignore[arg-type]  # of one kind each
 
 
 def test_the_budget_is_met_and_used_up() -> None:
@@ -79,7 +90,8 @@ def test_going_on_measures_only_what_is_left_and_chooses_alike() -> None:
 def test_a_small_room_for_moments_chooses_alike() -> None:
     asked = Asked(convolutional())
     given = (asked.network, asked.problem, asked.batches, asked.scores, asked.distance)
-    few, many = (choose(*given, replace(EFFORT, memory=memory))(asked.problem.budget) for memory in (1000, 10**9))
+    (few,), (many,) = (choose(*given, replace(EFFORT, memory=memory)) for memory in (1000, 10**9))
+    few, many = few(asked.problem.budget), many(asked.problem.budget)
     np.testing.assert_array_equal(few, many)
 
 
@@ -127,3 +139,69 @@ def test_the_larger_a_network_the_fewer_levels_it_is_measured_at() -> None:
     assert large.levels == (0.75, 0.5, 0.25)
     best = EFFORTS["best"].for_network(macs=1e12, groups=100)
     assert best.levels == (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)
+
+
+def test_groups_that_matter_more_give_less() -> None:
+    asked = Asked(convolutional())
+    cheap, dear = asked.units.groups[:2]
+    counts = []
+    for spared in (cheap, dear):
+        information = np.ones(asked.units.count)
+        information[spared.start : spared.start + spared.count] = 1e3
+        (choice,) = asked.choices(information, 0.75)
+        keep = choice(asked.problem.budget)
+        counts.append([int(keep[group.start : group.start + group.count].sum()) for group in (cheap, dear)])
+    assert counts[0][0] > counts[1][0]
+    assert counts[0][1] < counts[1][1]
+
+
+def test_units_without_information_go_before_all_others() -> None:
+    asked = Asked(convolutional(), params=0.85)
+    information = np.ones(asked.units.count)
+    group = max(asked.units.groups, key=lambda each: each.count)
+    own = np.arange(group.start, group.start + group.count)
+    information[own] = 0.0
+    (choice,) = asked.choices(information, 0.5)
+    keep = choice(asked.problem.budget)
+    assert not keep[own].all()
+    assert np.delete(keep, own).all()
+
+
+def test_no_weight_of_the_information_is_as_none_of_it() -> None:
+    asked = Asked(convolutional())
+    information = np.random.default_rng(0).uniform(0, 1, asked.units.count)
+    (choice,) = asked.choices(information, 0.0)
+    np.testing.assert_array_equal(choice(asked.problem.budget), asked.kept())
+
+
+def test_of_several_choices_the_one_nearest_to_the_original_is_taken() -> None:
+    asked = Asked(convolutional())
+    misled = np.ones(asked.units.count)
+    misled[asked.units.groups[0].start :][: asked.units.groups[0].count] = 1e-9
+    choices = asked.choices(misled, 0.9, 0.0)
+    bad, good = (choice(asked.problem.budget) for choice in choices)
+    assert (bad != good).any()
+    tried = asked.nearest(choices)
+    np.testing.assert_array_equal(tried.keep, good)
+    assert tried.choice is choices[1]
+    # What was fitted on the way is what fitting it again gives, and what is said of it is what it is.
+    fitted = tried.fitted_for(good)
+    assert fitted is not None
+    assert tried.fitted_for(bad) is None
+    again = refit(asked.network, good, asked.batches, EFFORT)
+    for name, array in again.constants.items():
+        np.testing.assert_array_equal(fitted.constants[name], array)
+    model = asked.network.masked(fitted.constants, good)
+    with open_session(model) as cut, open_session(asked.model) as whole:
+        found, wanted = ([session.run(batch) for batch in asked.batches] for session in (cut, whole))
+    assert tried.off == pytest.approx(squares(found, wanted), rel=1e-4)
+
+
+def test_choices_that_are_alike_are_fitted_once_and_one_alone_never() -> None:
+    asked = Asked(convolutional())
+    choices = asked.choices(np.ones(asked.units.count), 0.0, 0.0)
+    before = asked.measured
+    asked.nearest(choices)
+    assert asked.measured == before + 1
+    assert asked.nearest(choices[:1]).keep is None
+    assert asked.measured == before + 1

@@ -1,6 +1,7 @@
 """What a calibration is said to take, against what it takes."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from onnxadmm.calibrate import expect
 from onnxadmm.calibrate.allotment import allot
-from onnxadmm.calibrate.choose import choose
+from onnxadmm.calibrate.choose import choose, nearest
 from onnxadmm.calibrate.distance import Goal, Outlook
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.calibrate.expect import Paces, expected_work
@@ -76,10 +77,13 @@ def test_it_takes_about_as_long_as_was_said(budget: dict[str, float], monkeypatc
     distance = Outlook(Goal(model, feeds, squares), threads=1, room=10**9)
     keep = np.ones(units.count, np.bool_)
     if not thinned:
-        choice = choose(net, problem, feeds, score(model, units, by="magnitude", seed=0), distance, EFFORT)
-        keep = choice(problem.budget)
+        scores, flat = score(model, units, by="magnitude", seed=0), np.ones(units.count)
+        choices = choose(net, problem, feeds, scores, distance, EFFORT, information=flat)
+        tried = nearest(choices, problem.budget, network=net, batches=feeds, distance=distance, effort=EFFORT)
+        keep = tried.choice(problem.budget)
     allotment = allot(net, problem, keep, feeds, EFFORT, distance=distance) if thinned else None
-    refit(net, keep, feeds, EFFORT, connections=allotment)
+    if thinned:
+        refit(net, keep, feeds, EFFORT, connections=allotment)
     spent = time.process_time() - start
     assert spent / 4 < said.seconds < 4 * spent
 
@@ -90,9 +94,24 @@ def test_looks_count_from_the_first_node_that_reads_on(monkeypatch: pytest.Monke
     units = find_units(model)
     problem = state_problem(model, units, Budget(params=0.6), Limits())
     given = (Network(model, units), problem.groups, EFFORT, Paces(1.0, 0.0))
-    # Of the original, of statistics and twice of the refit; of five nodes the groups are read by the third and fifth.
-    assert expected_work(*given, samples=100, shown=100).seconds == pytest.approx(4 + EFFORT.looks * (3 / 5 + 1 / 5))
-    assert expected_work(*given, samples=100, shown=50).seconds == pytest.approx(4 + EFFORT.looks * (3 / 5 + 1 / 5) / 2)
+    # Of the original, of statistics, and of each weight twice for the refit and once for how far that is; of five nodes
+    # the groups are read by the third and fifth.
+    looks, tried = EFFORT.looks * (3 / 5 + 1 / 5), len(EFFORT.weights)
+    assert expected_work(*given, samples=100, shown=100).seconds == pytest.approx(2 + 3 * tried + looks)
+    assert expected_work(*given, samples=100, shown=50).seconds == pytest.approx(2 + 2.5 * tried + looks / 2)
+    more = expected_work(*given, samples=100, shown=100, passes=8.0)
+    assert more.seconds == pytest.approx(10 + 3 * tried + looks)
+
+
+def test_a_single_weight_is_not_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, 1e30)
+    model = dense(20)
+    problem = state_problem(model, find_units(model), Budget(params=0.6), Limits())
+    one = replace(EFFORT, weights=(0.5,))
+    found = expected_work(
+        Network(model, find_units(model)), problem.groups, one, Paces(1.0, 0.0), samples=100, shown=100
+    )
+    assert found.seconds == pytest.approx(4 + one.looks * (3 / 5 + 1 / 5))
 
 
 def test_connections_add_a_pass_and_a_look_for_each_weight(monkeypatch: pytest.MonkeyPatch) -> None:
