@@ -96,7 +96,7 @@ SETTINGS: Final = {
         128,
         "",
         rates=(5e-3, 1e-2),
-        methods=("calibrated", "default", "onnxsim", "magnitude", "uniform"),
+        methods=("calibrated", "curves", "default", "onnxsim", "magnitude", "uniform"),
     ),
     "resnet20-whole": Setting(
         Network("resnet20.onnx", "cifar", *CIFAR, "macs", {}),
@@ -106,7 +106,7 @@ SETTINGS: Final = {
         128,
         "flip,crop2",
         rates=(2e-3,),
-        methods=("calibrated", "default", "magnitude"),
+        methods=("calibrated", "curves", "default", "magnitude"),
     ),
 }
 

@@ -3,11 +3,12 @@
 import math
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
 
 import numpy as np
@@ -20,7 +21,6 @@ from benchmarks.calibration_onnxsim import BATCH, repaired, sparsity_for
 from benchmarks.kept import KEPT
 from benchmarks.quality_training import Retraining
 from benchmarks.runs import forget
-from onnxadmm.admm.allocation import Curve, allocate
 from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.selection import select
@@ -42,8 +42,6 @@ from onnxadmm.run.trainings import Pruned, Training
 #: Training images that calibrations look at, without their labels, and batches that gradients are taken of.
 SAMPLES: Final = 512
 BATCHES: Final = 40
-#: Weight of squared gradients beside curves, chosen on training images that no run has seen.
-MIXED: Final = 0.75
 #: Stages of a cut in stages, and the share of all epochs that each but the last is retrained for.
 STAGES: Final = 3
 STAGE_SHARE: Final = 0.15
@@ -127,48 +125,29 @@ def calibrated(run: Compression) -> Start:
     return _start(run, _calibration(run, run.ready, run.problem.budget))
 
 
-def mixed(run: Compression) -> Start:
-    """Units in the calibration's order; what a group loses is its curve and its squared gradients that go, together."""
-    calibration = Calibration(_some(run), CalibrationOptions())
-    first, problem = _pruned_by(calibration, run, run.ready, run.problem.budget).keep, run.problem
-    importance, trained = _importance(run)
-    orders = [calibration.measured[f"{number}/order"] for number in range(len(problem.groups))]
-    sizes = [np.arange(1, len(order) + 1) for order in orders]
-    curves, sums = [], []
-    for number, (order, counts) in enumerate(zip(orders, sizes, strict=True)):
-        known = Curve(*(calibration.measured[f"{number}/{name}"] for name in ("counts", "losses")))
-        curves.append(known.at(counts))
-        sums.append(np.append(0.0, np.cumsum(importance[order].sum(axis=1)))[len(order) - counts])
-    # Each counts relative to what it says its own choice loses.
-    whole = [
-        sum(float(loss[_left(keep, order) - 1]) for loss, order in zip(losses, orders, strict=True))
-        for keep, losses in ((first, curves), (select(importance, trained), sums))
-    ]
-    both = [
-        Curve(counts, (1 - MIXED) * curve / whole[0] + MIXED * lost / whole[1])
-        for counts, curve, lost in zip(sizes, curves, sums, strict=True)
-    ]
-    keep = allocate(both, orders, problem, budget=problem.budget)
-    return _start(run, refitted(run.training, run.ready, run.units, Pruned(keep, {}, {})))
+def by_curves(run: Compression) -> Start:
+    """The same, with nothing beside the measured curves to choose units by."""
+    with _effort(weights=(0.0,)):
+        return calibrated(run)
 
 
 def unhalved(run: Compression) -> Start:
-    """The same, with no loss of a group measured between an eighth of it and its fewest units."""
-    normal = EFFORTS["normal"]
-    wide = replace(normal, levels=tuple(level for level in normal.levels if level >= 1 / 8))
-    with patch.dict(EFFORTS, normal=wide):  # type: ignore[arg-type]  # a mapping for everybody else
+    """The same again, with no loss of a group measured between an eighth of it and its fewest units."""
+    levels = tuple(level for level in EFFORTS["normal"].levels if level >= 1 / 8)
+    with _effort(weights=(0.0,), levels=levels):
         return calibrated(run)
 
 
 def staged(run: Compression) -> Start:
-    """The same in stages whose budgets fall by equal shares: calibrated, cut and retrained, from each to the next."""
+    """Units by curves alone, in stages whose budgets fall by equal shares: from each to the next cut and retrained."""
     training, whole = run.training, run.problem.cost.total(np.ones(run.problem.unit_count, np.bool_))
     epochs = max(1, round(STAGE_SHARE * (training.recipe.retrain_epochs or 0)))
     stage = replace(training, recipe=replace(training.recipe, retrain_epochs=epochs))
     model, keep = run.ready, np.ones(run.problem.unit_count, np.bool_)
     for number in range(1, STAGES + 1):
         budget = whole * (run.problem.budget / whole) ** (number / STAGES)
-        pruned = _calibration(run, model, budget)
+        with _effort(weights=(0.0,)):
+            pruned = _calibration(run, model, budget)
         pruned = replace(pruned, keep=pruned.keep & keep)
         keep, start = pruned.keep, _start(run, pruned)
         if number < STAGES:
@@ -282,12 +261,17 @@ def _pruned(run: Compression) -> Pruned:
 
 
 def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
-    return _pruned_by(Calibration(_some(run), CalibrationOptions()), run, model, budget)
-
-
-def _pruned_by(calibration: Calibration, run: Compression, model: Model, budget: float) -> Pruned:
     checkpoints, problem = Checkpoints(None, lambda: NotImplemented), replace(run.problem, budget=budget)
+    calibration = Calibration(_some(run), CalibrationOptions())
     return calibration.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
+
+
+@contextmanager
+def _effort(**changes: Any) -> Iterator[None]:
+    """Calibrations look at something else."""
+    changed = replace(EFFORTS["normal"], **changes)
+    with patch.dict(EFFORTS, normal=changed):  # type: ignore[arg-type]  # a mapping for everybody else
+        yield
 
 
 def _importance(run: Compression) -> tuple[NDArray[np.float64], Problem]:
@@ -309,11 +293,6 @@ def _importance(run: Compression) -> tuple[NDArray[np.float64], Problem]:
             trainer.backward(batch)
             importance += np.square(gated.collect())
         return importance, problem
-
-
-def _left(keep: KeepArray, order: NDArray[np.int64]) -> int:
-    """How many steps of a group stay."""
-    return int(keep[order[:, 0]].sum())
 
 
 def _best(models: Sequence[Model], run: Compression) -> Start:
@@ -363,13 +342,15 @@ METHODS: Final = {
     "scratch": Method("the widths of the calibration, from scratch", scratch),
     "calibration": Method("calibration, without retraining", calibrated, retrains=False),
     "uncompensated": Method("the units of the calibration, weights as they were", uncompensated),
-    "unhalved": Method("calibration, no loss measured below an eighth of a group", unhalved),
-    "staged": Method("calibration in three stages, trained between them", staged),
-    "averaged": Method("calibration, weights averaged while retraining", calibrated, retrain=quality_training.averaged),
-    "nesterov": Method("calibration, retrained with Nesterov momentum", calibrated, retrain=quality_training.nesterov),
-    "mixed": Method("calibration, squared gradients beside its curves", mixed),
-    "mixed-calibration": Method(
-        "calibration, squared gradients beside its curves, without retraining", mixed, retrains=False
+    "curves": Method("calibration by curves alone", by_curves),
+    "curves-calibration": Method("calibration by curves alone, without retraining", by_curves, retrains=False),
+    "unhalved": Method("calibration by curves alone, no loss measured below an eighth of a group", unhalved),
+    "staged": Method("calibration by curves alone, in three stages, trained between them", staged),
+    "averaged": Method(
+        "calibration by curves alone, weights averaged while retraining", by_curves, retrain=quality_training.averaged
+    ),
+    "nesterov": Method(
+        "calibration by curves alone, retrained with Nesterov momentum", by_curves, retrain=quality_training.nesterov
     ),
     "calibrated": Method("calibration (`--method calibrated`)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
