@@ -24,6 +24,7 @@ from benchmarks.runs import forget
 from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.selection import select
+from onnxadmm.admm.state import State
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model, from_proto, load, to_proto
@@ -122,19 +123,19 @@ def taylor_refitted(run: Compression) -> Start:
 
 def calibrated(run: Compression) -> Start:
     """Units and weights as ``compress --method calibrated`` finds them in a part of the training images."""
-    return _start(run, _calibration(run, run.ready, run.problem.budget))
+    return _start(run, calibration(run, run.ready, run.problem.budget))
 
 
 def by_curves(run: Compression) -> Start:
     """The same, with nothing beside the measured curves to choose units by."""
-    with _effort(weights=(0.0,)):
+    with effort(weights=(0.0,)):
         return calibrated(run)
 
 
 def unhalved(run: Compression) -> Start:
     """The same again, with no loss of a group measured between an eighth of it and its fewest units."""
     levels = tuple(level for level in EFFORTS["normal"].levels if level >= 1 / 8)
-    with _effort(weights=(0.0,), levels=levels):
+    with effort(weights=(0.0,), levels=levels):
         return calibrated(run)
 
 
@@ -146,8 +147,8 @@ def staged(run: Compression) -> Start:
     model, keep = run.ready, np.ones(run.problem.unit_count, np.bool_)
     for number in range(1, STAGES + 1):
         budget = whole * (run.problem.budget / whole) ** (number / STAGES)
-        with _effort(weights=(0.0,)):
-            pruned = _calibration(run, model, budget)
+        with effort(weights=(0.0,)):
+            pruned = calibration(run, model, budget)
         pruned = replace(pruned, keep=pruned.keep & keep)
         keep, start = pruned.keep, _start(run, pruned)
         if number < STAGES:
@@ -169,7 +170,7 @@ def by_onnxsim(run: Compression) -> Start:
     proto = to_proto(run.ready)
     kind = "macs" if run.choices.budget is not None and run.choices.budget.macs is not None else "params"
     sparsity, _ = sparsity_for(proto, kind, math.floor(run.problem.budget))
-    samples = _some(run).samples
+    samples = some(run).samples
     batches = [dict(batch.inputs) for batch in samples.batches(BATCH, drop_last=True)]
     made = [
         from_proto(result)
@@ -260,15 +261,20 @@ def _pruned(run: Compression) -> Pruned:
         return run.training.prune(model, run.problem, keep_state=keep_state, resume=resume)
 
 
-def _calibration(run: Compression, model: Model, budget: float) -> Pruned:
+def calibration(run: Compression, model: Model, budget: float, *, known: State | None = None) -> Pruned:
+    """Calibrate a model with a part of the run's samples.
+
+    Args:
+        known: what was measured of its groups, and is put in here; None: nothing.
+    """
     checkpoints, problem = Checkpoints(None, lambda: NotImplemented), replace(run.problem, budget=budget)
-    calibration = Calibration(_some(run), CalibrationOptions())
-    return calibration.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
+    found = Calibration(some(run), CalibrationOptions(), {} if known is None else known)
+    return found.prune(model, run.units, problem, checkpoints=checkpoints, resume={})
 
 
 @contextmanager
-def _effort(**changes: Any) -> Iterator[None]:
-    """Calibrations look at something else."""
+def effort(**changes: Any) -> Iterator[None]:
+    """Let calibrations look at something else."""
     changed = replace(EFFORTS["normal"], **changes)
     with patch.dict(EFFORTS, normal=changed):  # type: ignore[arg-type]  # a mapping for everybody else
         yield
@@ -302,7 +308,7 @@ def _best(models: Sequence[Model], run: Compression) -> Start:
     return Start(best, Pruned(np.ones(run.problem.unit_count, np.bool_), {}, {}))
 
 
-def _some(run: Compression) -> Training:
+def some(run: Compression) -> Training:
     """The run with the training images that are calibrated with."""
     samples = run.training.samples
     chosen = np.random.default_rng(run.choices.seed).permutation(len(samples))[:SAMPLES]
