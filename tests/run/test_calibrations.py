@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import DataError, OptionError
+from onnxadmm.graph.model import to_proto
+from tests.calibrate.networks import network
 from tests.conftest import Command
 from tests.samples_text import parse_sample
 from tests.shared import needs_training
@@ -72,15 +74,41 @@ def test_a_run_that_was_interrupted_goes_on(
     images = few_digits[0][:200]
     whole = _run(digits, images, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("onnxadmm.run.calibrations.refit", lambda *given, **named: 1 / 0)
+        patch.setattr("onnxadmm.calibrate.choose.refit", lambda *given, **named: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             _run(digits, images, out=tmp_path / "cut")
     with monkeypatch.context() as patch:
-        patch.setattr("onnxadmm.calibrate.curves._shrinking", lambda *given: 1 / 0)  # all groups were measured
+        # All groups were measured, and what the answers depend on was found.
+        patch.setattr("onnxadmm.calibrate.curves._shrinking", lambda *given: 1 / 0)
+        patch.setattr("onnxadmm.run.calibrations.fisher_information", lambda *given, **named: 1 / 0)
         _run(digits, images, out=tmp_path / "cut", resume=True)
     assert whole.model is not None
     for name in ("plan.json", "model.onnx"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_units_are_chosen_without_gradients_where_there_are_none() -> None:
+    text = """g (float[N,6] x) => (float[N,4] y) {
+        h = MatMul (x, w0)
+        r = Relu (h)
+        k = MatMul (r, w1)
+        s = Round (k)
+        y = MatMul (s, w2)
+    }"""
+    model = network(text, {"w0": [6, 24], "w1": [24, 5], "w2": [5, 4]})
+    samples = 3 * np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)
+    result = oa.compress(
+        to_proto(model), calibrate=samples, budget=oa.Budget(macs=0.7), bench=False, limits=oa.Limits(round_to=1)
+    )
+    assert result.verification.passed
+    assert result.budgets[0].met
+    (told,) = (note for note in result.simplified if "without gradients" in note)
+    assert told.startswith("Units are chosen without gradients: weight w1: expected a gradient, as it reads units")
+
+
+def test_what_has_gradients_says_nothing_of_them(digits: DemoFiles, few_digits: Samples) -> None:
+    found = _run(digits, few_digits[0][:64], calibration=oa.CalibrationOptions(effort="quick"))
+    assert not any("gradients" in note for note in found.simplified)
 
 
 def test_connections_go_without_labels_too(digits: DemoFiles, few_digits: Samples) -> None:
