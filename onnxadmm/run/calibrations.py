@@ -50,6 +50,10 @@ _INFORMATION: Final = "information"
 _LOWEST: Final = 0.02
 
 
+#: ``nearest`` of the network at hand.
+Compare = Callable[..., Tried]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Samples and options of a run that calibrates.
@@ -84,27 +88,17 @@ class Calibration:
         groups = problem.groups if choosing else ()
         self._tell(network, effort, batches, problem, groups)
         distance = self._distance(network, problem, effort)
-        promises = self.options.max_drop is not None
         compare = partial(nearest, network=network, batches=batches, distance=distance, effort=effort)
         choices: Sequence[Choice] = ()
-        best: Tried | None = None
-        with journal.stage("calibrate", total=len(groups) + (len(effort.weights) if choosing and not promises else 0)):
+        with journal.stage("calibrate", total=len(groups)):
             self.measured.update(part(resume, "calibrate"))
             journal.progress.advance(sum(name.endswith("/order") for name in self.measured))
             if choosing:
                 choices = self._choices(network, problem, batches, distance, effort, checkpoints)
-                if not promises:
-                    best = compare(choices, problem.budget, on_choice=journal.progress.advance)
-        if choosing and promises:
+        if choosing and self.options.max_drop is not None:
             keep, fitted = self._promised(network, problem, batches, effort, choices, compare)
-        elif best is not None:
-            choice = best.choice
-            keep = settle(problem, lambda: choice(problem.budget))
-            known = None if problem.connection_share < 1 else best.fitted_for(keep)
-            fitted = known or self._fitted(network, problem, keep, batches, effort, distance)
         else:
-            keep = np.ones(problem.unit_count, np.bool_)
-            fitted = self._fitted(network, problem, keep, batches, effort, distance)
+            keep, fitted = self._fitted(network, problem, batches, effort, distance, choices, compare)
         self._warn_of_few(fitted, len(self.training.samples))
         pruned = Pruned(keep, fitted.zeros, fitted.constants)
         checkpoints.keep(under("pruned", pruned.state()))
@@ -185,22 +179,37 @@ class Calibration:
         self,
         network: Network,
         problem: Problem,
-        keep: KeepArray,
         batches: Sequence[Mapping[str, Array]],
         effort: Effort,
         distance: Outlook,
-    ) -> Fitted:
-        """The layers that read the units that stay, fitted; where connections go as well, those that stay chosen."""
-        journal, thinned = self.training.journal, problem.connection_share < 1
-        with journal.stage("refit", total=len(layers_to_fit(network, keep, thinned=thinned))):
+        choices: Sequence[Choice],
+        compare: Compare,
+    ) -> tuple[KeepArray, Fitted]:
+        """The units that stay, and the layers that read them, fitted; where connections go as well, those chosen.
+
+        Args:
+            choices: of units; none where all of them stay.
+        """
+        journal, thinned, several = self.training.journal, problem.connection_share < 1, len(choices) > 1
+        keep = np.ones(problem.unit_count, np.bool_)
+        if len(choices) == 1:
+            keep = settle(problem, lambda: choices[0](problem.budget))
+        steps = len(choices) if several else len(layers_to_fit(network, keep, thinned=thinned))
+        with journal.stage("refit", total=steps):
+            if several:
+                best = compare(choices, problem.budget, on_choice=journal.progress.advance)
+                keep = settle(problem, lambda: best.choice(problem.budget))
+                known = best.fitted_for(keep)
+                if known is not None and not thinned:
+                    return keep, known
             connections = allot(network, problem, keep, batches, effort, distance=distance) if thinned else None
-            return refit(
+            return keep, refit(
                 network,
                 keep,
                 batches,
                 effort,
                 connections=connections,
-                on_layer=lambda _: journal.progress.advance(),
+                on_layer=lambda _: None if several else journal.progress.advance(),
             )
 
     def _promised(
@@ -210,7 +219,7 @@ class Calibration:
         batches: Sequence[Mapping[str, Array]],
         effort: Effort,
         choices: Sequence[Choice],
-        compare: Callable[[Sequence[Choice], float], Tried],
+        compare: Compare,
     ) -> tuple[KeepArray, Fitted]:
         """Search for the smallest network that loses no more than it may: its units, and the layers that read them.
 
