@@ -19,7 +19,7 @@ from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
 from onnxadmm.calibrate.expect import Work, expected_work, measured_paces
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
-from onnxadmm.errors import BudgetError, DataError, NotTrainableError
+from onnxadmm.errors import BudgetError, DataError, InputError
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.plan.budget import COUNTED
@@ -28,13 +28,14 @@ from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.run.checkpoint import Checkpoints
-from onnxadmm.run.fisher import FISHER_SAMPLES, PASSES, fisher_information
+from onnxadmm.run.fisher import FISHER_SAMPLES, PASSES, expected_bytes, fisher_information
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
 from onnxadmm.run.refits import feeds_of
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
+from onnxadmm.runtime.session import SessionError
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.metrics import Meter
 from onnxadmm.train.prepare.nodes import as_proto
@@ -48,8 +49,6 @@ Array = NDArray[Any]
 _INFORMATION: Final = "information"
 #: Share of the cost below which no network is searched for.
 _LOWEST: Final = 0.02
-
-
 #: ``nearest`` of the network at hand.
 Compare = Callable[..., Tried]
 
@@ -165,7 +164,7 @@ class Calibration:
                 found = fisher_information(
                     self.training, model, units, problem, memory=effort.memory, threads=effort.threads
                 )
-            except NotTrainableError as error:
+            except (InputError, SessionError) as error:
                 self.training.journal.say(f"Units are chosen without gradients: {error}")
                 found = np.empty(0)
             self.measured[_INFORMATION] = found
@@ -299,12 +298,14 @@ class Calibration:
         paces = measured_paces(network.model, batches[0], batches=len(batches), threads=effort.threads)
         macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
-        known = _INFORMATION in self.measured or not groups
-        gradients = 0.0 if known else PASSES * min(FISHER_SAMPLES, samples) / max(1, samples)
+        gradients, needed = 0.0, 0.0
+        if groups and _INFORMATION not in self.measured:
+            gradients = PASSES * min(FISHER_SAMPLES, samples) / max(1, samples)
+            needed = expected_bytes(network.model, sample_bytes=network.sample_bytes)
 
         def work(each: Effort) -> Work:
             each = each.for_network(macs, len(problem.groups))
-            return expected_work(
+            found = expected_work(
                 network,
                 groups,
                 each,
@@ -314,6 +315,8 @@ class Calibration:
                 passes=gradients,
                 connections=problem.connections if problem.connection_share < 1 else (),
             )
+            # Gradients come before everything else, and give back what they took.
+            return replace(found, megabytes=min(max(found.megabytes, needed / 1e6), each.memory / 1e6))
 
         others = ", ".join(
             f"{name}: {work(each).seconds:.0f} s" for name, each in EFFORTS.items() if name != self.options.effort
@@ -321,10 +324,10 @@ class Calibration:
         expected = work(effort)
         self.training.journal.say(
             f"Calibration with {samples} samples at --effort {self.options.effort} will take about "
-            f"{expected.seconds:.0f} s ({others}) and up to {min(expected.megabytes, effort.memory / 1e6):.0f} MB"
+            f"{expected.seconds:.0f} s ({others}) and up to {expected.megabytes:.0f} MB"
             f"{'.' if self.options.max_drop is None else ', and its last step again for every budget that is tried.'}"
         )
-        return replace(expected, megabytes=min(expected.megabytes, effort.memory / 1e6))
+        return expected
 
     def _warn_of_few(self, fitted: Fitted, samples: int) -> None:
         short = [(name, rows, width) for name, (rows, width) in fitted.sizes.items() if rows < width]

@@ -28,8 +28,9 @@ _BATCHES: Final = (16, 4, 1)
 FISHER_SAMPLES: Final = 512
 #: Forward passes of these samples that take as long as their answers and gradients.
 PASSES: Final = 8.0
-#: Mixed into the seed that answers are drawn with.
-_ANSWERS: Final = 4_000_000
+#: Mixed into the seeds that samples, and that answers, are drawn with.
+_ORDER: Final = 4_000_000
+_ANSWERS: Final = 5_000_000
 
 
 def fisher_information(
@@ -62,7 +63,9 @@ def fisher_information(
         NotTrainableError: an operator behind a unit has no gradient, or it takes more memory.
     """
     gated = open_gates(model, units)
-    samples = training.samples.take(np.arange(min(FISHER_SAMPLES, len(training.samples))))
+    # Folders of classes are read one after the other: the first samples may all be alike.
+    drawn = np.random.default_rng([training.seed, _ORDER]).permutation(len(training.samples))[:FISHER_SAMPLES]
+    samples = training.samples.take(np.sort(drawn))
     for size in [each for each in _BATCHES if each <= len(samples)] if batch_is_free(model) else [fixed_batch(model)]:
         recipe = replace(training.recipe, batch_size=size, threads=threads, workers=1, accumulate=1)
         ground = replace(training, samples=samples, recipe=recipe, rounds=None)
@@ -86,6 +89,17 @@ def fisher_information(
         found=f"{needed / 1e6:.0f} MB for {size} samples",
         way_out="allow more with --memory",
     )
+
+
+def expected_bytes(model: Model, *, sample_bytes: float) -> float:
+    """Return about what the gradients take in memory.
+
+    Args:
+        sample_bytes: of what all layers read of a sample.
+    """
+    size = _BATCHES[0] if batch_is_free(model) else fixed_batch(model)
+    # Weights, as they are and as they are gated, and their gradients; what a layer reads is kept for its gradient.
+    return 4.0 * model.file_bytes + 2.0 * size * sample_bytes
 
 
 def _summed(training: Training, trainer: OrtTrainer, problem: Problem, model: Model) -> DoubleArray:

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import onnxadmm as oa
+from onnxadmm.calibrate.network import Network
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model
@@ -16,7 +17,7 @@ from onnxadmm.plan.budget import Budget
 from onnxadmm.plan.problem import Limits, state_problem
 from onnxadmm.progress import SILENT
 from onnxadmm.rewrite.gates import open_gates
-from onnxadmm.run.fisher import fisher_information
+from onnxadmm.run.fisher import expected_bytes, fisher_information
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.reading import read_training
 from onnxadmm.train.losses import Task
@@ -166,3 +167,24 @@ def _needed(asked: Asked) -> dict[int, int]:
         ) as trainer:
             found[size] = trainer.expected_bytes
     return found
+
+
+def test_samples_of_one_class_after_the_other_are_drawn_from_all() -> None:
+    whole = convolutional()
+    values = constants_by_name(whole)
+    model = with_constants(whole, {name: 0 * np.array(constant(values[name])) for name in ("b0", "b1", "b2")})
+    samples = some(model, 1500)
+    samples[:1000] = 0.0
+    asked = Asked(model, "cross-entropy", samples)
+    drawn = replace(asked.training, samples=asked.training.samples.take(np.arange(800)))  # without those held out
+    first = fisher_information(drawn, model, asked.units, asked.problem, memory=MEMORY, threads=1)
+    # Of zeros nothing comes, and gates have no slope.
+    assert (first == 0).all()
+    assert (asked.found() > 0).all()
+
+
+def test_what_it_takes_is_about_known_before() -> None:
+    model = convolutional()
+    asked = Asked(model, "cross-entropy", some(model, 64))
+    said = expected_bytes(model, sample_bytes=Network(model, asked.units).sample_bytes)
+    assert 0.3 < said / _needed(asked)[16] < 3
