@@ -120,7 +120,7 @@ def test_a_pair_is_chosen_fitted_and_cut_exactly() -> None:
     for narrows in (True, False):
         net = Network(model, units, narrows=narrows)
         distance = Outlook(Goal(open_gates(model, units), feeds, squares), threads=1, room=10**9)
-        choice = choose(net, problem, feeds, score(model, units, by="magnitude", seed=0), distance, EFFORT)
+        (choice,) = choose(net, problem, feeds, score(model, units, by="magnitude", seed=0), distance, EFFORT)
         keep = choice(problem.budget)
         fitted = refit(net, keep, feeds, EFFORT)
         whole = with_constants(model, fitted.constants)
