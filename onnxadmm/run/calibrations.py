@@ -28,11 +28,11 @@ from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.run.checkpoint import Checkpoints
-from onnxadmm.run.fisher import FISHER_SAMPLES, PASSES, expected_bytes, fisher_information
+from onnxadmm.run.fisher import PASSES, expected_bytes, fisher_information
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.promise import MOST_TRIES, Try, smallest
 from onnxadmm.run.recipe import CalibrationOptions
-from onnxadmm.run.refits import feeds_of
+from onnxadmm.run.refits import REFIT_SAMPLES, feeds_of
 from onnxadmm.run.trainings import Pruned, Training, pruned_of
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.runtime.session import SessionError
@@ -300,7 +300,7 @@ class Calibration:
         samples = len(self.training.samples)
         gradients, needed = 0.0, 0.0
         if groups and _INFORMATION not in self.measured:
-            gradients = PASSES * min(FISHER_SAMPLES, samples) / max(1, samples)
+            gradients = PASSES * min(REFIT_SAMPLES, samples) / max(1, samples)
             needed = expected_bytes(network.model, sample_bytes=network.sample_bytes)
 
         def work(each: Effort) -> Work:

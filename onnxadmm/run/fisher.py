@@ -1,6 +1,6 @@
 """How much a network's answers depend on each of its units, found without labels."""
 
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,9 +11,9 @@ from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.problem import Problem
 from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.errors import NotTrainableError
-from onnxadmm.graph.constants import constants_by_name
 from onnxadmm.graph.model import Model
 from onnxadmm.rewrite.gates import open_gates
+from onnxadmm.run.refits import some_samples
 from onnxadmm.run.trainings import Training
 from onnxadmm.train.losses import Loss, Task
 from onnxadmm.train.trainer import OrtTrainer
@@ -24,12 +24,9 @@ DoubleArray = NDArray[np.float64]
 
 #: Samples whose gradients are taken together, where the model leaves the batch free; fewer where memory is short.
 _BATCHES: Final = (16, 4, 1)
-#: Samples that gradients are taken of, at most.
-FISHER_SAMPLES: Final = 512
-#: Forward passes of these samples that take as long as their answers and gradients.
+#: Forward passes of its samples that take as long as their answers and gradients.
 PASSES: Final = 8.0
-#: Mixed into the seeds that samples, and that answers, are drawn with.
-_ORDER: Final = 4_000_000
+#: Mixed into the seed that answers are drawn with.
 _ANSWERS: Final = 5_000_000
 
 
@@ -63,23 +60,27 @@ def fisher_information(
         NotTrainableError: an operator behind a unit has no gradient, or it takes more memory.
     """
     gated = open_gates(model, units)
-    # Folders of classes are read one after the other: the first samples may all be alike.
-    drawn = np.random.default_rng([training.seed, _ORDER]).permutation(len(training.samples))[:FISHER_SAMPLES]
-    samples = training.samples.take(np.sort(drawn))
+    samples, recipe = some_samples(training), training.recipe
     for size in [each for each in _BATCHES if each <= len(samples)] if batch_is_free(model) else [fixed_batch(model)]:
-        recipe = replace(training.recipe, batch_size=size, threads=threads, workers=1, accumulate=1)
-        ground = replace(training, samples=samples, recipe=recipe, rounds=None)
-        network = ground.network(gated)
-        with OrtTrainer(
-            network.model,
+        ground = replace(
+            training,
+            samples=samples,
             loss=Loss(task=training.loss.task),
-            batch_size=size,
-            threads=threads,
-            input_shapes=samples.sample_shapes,
-            batch_statistics=network.batch_statistics,
-            engine="plain",
-        ) as trainer:
-            _refuse_unreached(problem, trainer, unseen=constants_by_name(gated).keys() - _read(network.model))
+            recipe=replace(
+                recipe,
+                batch_size=size,
+                threads=threads,
+                workers=1,
+                accumulate=1,
+                engine="plain",
+                precision="float32",
+                freeze_untrainable=False,
+            ),
+            rounds=None,
+        )
+        network = ground.network(gated)
+        with ground.trainer(network, epochs=1, weight_decay=0.0, tells=False) as trainer:
+            _refuse_unreached(problem, trainer, unseen=training.unseen(gated))
             needed = trainer.expected_bytes
             if needed <= memory:
                 return _summed(ground, trainer, problem, model)
@@ -133,15 +134,10 @@ def _drawn(logits: Array, task: Task, generator: np.random.Generator) -> NDArray
     return (logits + generator.standard_normal(logits.shape)).astype(np.float32)
 
 
-def _read(model: Model) -> set[str]:
-    """Names of the constants that something reads."""
-    return {name for name, value in constants_by_name(model).items() if value.uses()}
-
-
-def _refuse_unreached(problem: Problem, trainer: OrtTrainer, *, unseen: Collection[str]) -> None:
+def _refuse_unreached(problem: Problem, trainer: OrtTrainer, *, unseen: Set[str]) -> None:
     """Refuse where a weight that reads units, and that the loss depends on, has no gradient."""
     tensors = {reader.tensor for reader in problem.readers}
-    bare = sorted(tensors - trainer.weights.keys() - set(unseen))
+    bare = sorted(tensors - trainer.weights.keys() - unseen)
     if bare:
         raise NotTrainableError(
             f"weight {bare[0]}",

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 #: Rows are drawn batch by batch, so this must not depend on the memory that is given.
 _BATCH: Final = 32
 _BATCH_BYTES: Final = 256e6
-#: Training samples that are fitted to, and what is mixed into the seed that draws them.
+#: Training samples that are fitted to, or that gradients are taken of, and what is mixed into the seed that draws them.
 REFIT_SAMPLES: Final = 512
 _ORDER: Final = 3_000_000
 
@@ -39,7 +39,10 @@ def feeds_of(network: Network, data: ArrayDataset) -> list[Mapping[str, Array]]:
 
 
 def some_samples(training: Training) -> ArrayDataset:
-    """Return the training samples that layers are fitted to, drawn at random and always the same."""
+    """Return training samples to fit layers to, or to take gradients of: drawn at random and always the same ones.
+
+    Folders of classes are read one after the other, so the first ones may all be alike.
+    """
     samples = training.samples
     generator = np.random.default_rng([training.seed, _ORDER])
     return samples.take(np.sort(generator.permutation(len(samples))[:REFIT_SAMPLES]))

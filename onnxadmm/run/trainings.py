@@ -1,6 +1,6 @@
 """The two trainings of a run: of the whole network while it is pruned, and of the small one afterwards."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -154,8 +154,12 @@ class Training(Ground):
 
     def restricted(self, problem: Problem, model: Model, trainer: OrtTrainer) -> Problem:
         """The problem of the weights that train, and that the loss sees."""
+        return restrict_to(problem, trainer.weights, unseen=self.unseen(model))
+
+    def unseen(self, model: Model) -> Set[str]:
+        """Names of a model's constants that the loss does not depend on."""
         seen = {name for name, value in constants_by_name(self.shown(model)).items() if value.uses()}
-        return restrict_to(problem, trainer.weights, unseen=constants_by_name(model).keys() - seen)
+        return constants_by_name(model).keys() - seen
 
     def retrain(
         self,
