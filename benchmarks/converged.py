@@ -4,17 +4,18 @@ Run from the root of the repository: ``python -m benchmarks.converged --cifar FO
 ``--models`` as for ``benchmarks.calibration``. Six networks are compressed by the command line with ``--macs 0.9`` and
 nothing else that could be chosen: how pixels are scaled is told, since files of bytes do not say it. The three of
 CIFAR-10 and LeNet-5 learn from all training images, the small BERT and the small ViT (``benchmarks.made_models``) from
-the data they were trained on. Every run is a file of benchmarks/results/converged/ and is made once; ``--only`` names
-some, ``--again`` forgets them. Writes benchmarks/converged.md. The status is 1 where more than 0.3 points are lost.
+the data they were trained on. Every run is a file of benchmarks/results/converged/ and is made once; one that was
+interrupted goes on (out/converged/). ``--only`` names some, ``--again`` forgets them. Writes benchmarks/converged.md.
+The status is 1 where more than 0.3 points are lost.
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ from benchmarks.quality import SETTINGS
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "converged"
 PAGE: Final = ROOT / "benchmarks" / "converged.md"
+#: Where runs that were interrupted are.
+UNFINISHED: Final = ROOT / "out" / "converged"
 SHARE: Final = 0.9
 #: Points that may be lost.
 MOST: Final = 0.3
@@ -87,25 +90,27 @@ def pictured(images: Images, data: str, part: str) -> Arrays:
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Run the command line as a user does, in a folder of its own, and return its report."""
+    """Run the command line as a user does, or go on with such a run, in a folder of its own, and return its report."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "test"):
         np.savez(folder / f"{part}.npz", **case.arrays(part))
     words = [
         *("compress", str(case.model), "--data", str(folder / "train.npz"), "--test", str(folder / "test.npz")),
         *("--macs", f"{SHARE:g}", *case.pixels, "--out", str(folder / "out"), "--quiet", "--json"),
     ]
-    begin = time.perf_counter()
+    resume = ["--resume"] if (folder / "out" / "unfinished" / "checkpoint.npz").exists() else ["--force"]
     done = subprocess.run(
-        [sys.executable, "-m", "onnxadmm", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", "onnxadmm", *words, *resume], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
+    report = json.loads(done.stdout)
     result = {
         "command": shlex.join(["onnxadmm", *words]),
-        "seconds": time.perf_counter() - begin,
-        "report": json.loads(done.stdout),
+        "seconds": sum(stage["seconds"] for stage in report["stages"]),
+        "report": report,
     }
     # Not the folders of this machine.
     text = json.dumps(result)
-    for path, called in ((f"{ROOT}/", ""), (str(folder), "FOLDER"), (str(case.model.parent), "MODELS")):
+    for path, called in ((str(folder), "FOLDER"), (f"{ROOT}/", ""), (str(case.model.parent), "MODELS")):
         text = text.replace(path, called)
     plain: dict[str, Any] = json.loads(text)
     return plain
@@ -162,9 +167,12 @@ def main() -> int:
             path = RESULTS / f"{name}.json"
             if path.exists() and not given.again:
                 continue
-            with tempfile.TemporaryDirectory() as own:
-                cell = measure(known[name], Path(own))
+            own = UNFINISHED / name
+            if given.again:
+                shutil.rmtree(own, ignore_errors=True)
+            cell = measure(known[name], own)
             path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
+            shutil.rmtree(own)
             print(f"{name}: {lost(cell):.2f} points lost in {cell['seconds']:.0f} s", file=sys.stderr, flush=True)
         cells = [
             (case.title, json.loads(path.read_text(encoding="utf-8")))
