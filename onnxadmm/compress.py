@@ -131,7 +131,8 @@ def compress(
         resume: go on from the checkpoint that an interrupted run with the same model, data and options left in
             ``out/unfinished``; the result is that of a run that was not interrupted.
         max_minutes: what a run that trains may take: a few steps are measured, and the epochs of both trainings
-            shortened alike until they fit. What was fitted stands in the report, and a resumed run keeps it.
+            shortened alike until they fit; behind a calibration, those of retraining. What was fitted stands in the
+            report, and a resumed run keeps it.
         quick: the same as ``max_minutes=5``.
         progress: told what happens: True shows it, as bars on a terminal or in a notebook; a callable is called with
             every ``Stage``, ``Advance``, ``Iteration`` and ``Note``; or any ``Progress``, such as ``LoggedProgress()``.

@@ -70,13 +70,12 @@ def minutes_of(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> f
             found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
             way_out="give one of them",
         )
-    if calibrates or recipe.chooses_at_once:
-        calibrated = "--method calibrated, whose epochs are those of retraining alone"
+    if (calibrates or recipe.chooses_at_once) and recipe.retrain_epochs == 0:
         raise OptionError(
             option,
-            expected="a run with --data, whose epochs can be shortened",
-            found="a calibration" if calibrates else calibrated,
-            way_out="use --effort quick" if calibrates else "give --retrain-epochs",
+            expected="a run that trains, whose epochs can be shortened",
+            found="a calibration, in which nothing does",
+            way_out="use --effort quick, or give --retrain-epochs",
         )
     return _QUICK_MINUTES if asked.quick else float(asked.max_minutes)
 

@@ -1,20 +1,18 @@
 """What a run will take, told before it trains: seconds by stage, memory and disk; and the epochs that fit a time."""
 
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from onnxadmm.admm.problem import KeepArray, Problem
-from onnxadmm.calibrate.expect import Work
 from onnxadmm.errors import DivergedError, OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.report.report import Report, StageTime
 from onnxadmm.report.words import duration, plural, size_in_bytes
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.run.behind import guessed, seconds_of_refit, stages_behind
+from onnxadmm.run.behind import seconds_of_refit, stages_behind
 from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
 from onnxadmm.run.rates import tried_as_well
@@ -179,15 +177,15 @@ def measured_paces(
         length,
         prune,
         retrain,
-        stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training)),
+        stages_behind(training, model, ending, small=look, whole=whole, trying=seconds_of_trying(training)),
         macs=(macs.dense(), macs.total(keep)),
         refit=seconds_of_refit(training, model, units, small=look) if refits else 0.0,
         keep=keep,
     )
 
 
-def _trying(training: Training) -> float:
-    """Seconds that it took to try whether the original can be put into bytes."""
+def seconds_of_trying(training: Training) -> float:
+    """Return the seconds that it took to try whether the original can be put into bytes."""
     return training.journal.seconds().get(TRYING_BYTES, 0.0)
 
 
@@ -206,40 +204,6 @@ def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int, teacher_bytes:
         memory_bytes=teacher_bytes + max(pace.memory_bytes for pace in both),
         # While a checkpoint is replaced there are two of them; that of retraining holds the pruned network as well.
         disk_bytes=file_bytes + 2 * (file_bytes + max(pace.state_bytes for pace in both)),
-    )
-
-
-def forecast_of_calibration(
-    expected: Work, training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending
-) -> Forecast:
-    """Return what a calibration of a model takes, and what comes behind it.
-
-    Args:
-        expected: what the calibration expects of itself.
-        model: without gates on activations.
-        ending: what is done in the end.
-    """
-    small, length = guessed(model, units, problem), training.steps_per_epoch
-    looks = []
-    for each in (model, small):
-        start = time.perf_counter()
-        training.metrics(each, training.glance)
-        looks.append((time.perf_counter() - start) * len(training.held_out) / max(1, len(training.glance)))
-    whole, look = looks
-    stages, memory = [StageTime("calibrate", expected.seconds)], 1e6 * expected.megabytes
-    epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
-    if epochs:
-        pace = pace_of_retraining(training, small, epochs=epochs)
-        steps, seen = tried_as_well(epochs * length, epochs + 1, tries=training.recipe.retrain_learning_rate is None)
-        stages.append(StageTime("retrain", pace.seconds(steps=steps, looks=seen, first=length)))
-        memory = max(memory, pace.memory_bytes)
-    behind = stages_behind(training, model, ending, small=look, whole=whole, trying=_trying(training))
-    return Forecast(
-        (*stages, *(stage for stage in behind if stage.seconds)),
-        epochs=0,
-        retrain_epochs=epochs,
-        memory_bytes=training.teacher_bytes + round(memory),
-        disk_bytes=3 * model.file_bytes,
     )
 
 

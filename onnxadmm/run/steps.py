@@ -30,16 +30,16 @@ from onnxadmm.run.forecast import (
     TRYING_BYTES,
     Forecast,
     forecast_of,
-    forecast_of_calibration,
     foresee,
     held_against,
 )
+from onnxadmm.run.forecast_calibrated import measured_calibration
 from onnxadmm.run.in_bytes import quantize_with, try_quantizing
 from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.proving import cut_and_proven
-from onnxadmm.run.recipe import MOST_LOST, CalibrationOptions
+from onnxadmm.run.recipe import MOST_LOST, CalibrationOptions, Recipe
 from onnxadmm.run.refits import refitted, some_samples
 from onnxadmm.run.shared import HELD_OUT, TEST, grown
 from onnxadmm.run.trainings import Pruned
@@ -95,18 +95,14 @@ class Compression(Beginning):
             return None
         calibration = self._calibration()
         if calibration is not None:
-            with self.journal.stage(STAGE):
-                expected = calibration.expected(self.ready, self.units, self.problem)
-                self._forecast = forecast_of_calibration(
-                    expected, self.training, self.ready, self.units, self.problem, ending=self.ending
-                )
+            self._forecast = self._foresee_calibration(calibration)
             return self._forecast
         if self._reading.paces is None:
             minutes = self.choices.max_minutes
             self._reading.paces, recipe = foresee(
                 self.training, self.ready, self.units, self.problem, ending=self.ending, minutes=minutes
             )
-            self.choices, self.training = replace(self.choices, recipe=recipe), replace(self.training, recipe=recipe)
+            self._follow(recipe)
         paces = self._reading.paces
         if paces is not None and self.shared.pruned is not None:
             shares = (self.shared.epochs, self.shared.retrain_epochs)
@@ -119,6 +115,24 @@ class Compression(Beginning):
                 teacher_bytes=self.training.teacher_bytes,
             )
         return self._forecast
+
+    def _foresee_calibration(self, calibration: Calibration) -> Forecast:
+        """What a run that calibrates takes, its epochs of retraining shortened where they have to fit a time."""
+        with self.journal.stage(STAGE):
+            expected = calibration.expected(self.ready, self.units, self.problem)
+            paces = measured_calibration(
+                expected, self.training, self.ready, self.units, self.problem, ending=self.ending
+            )
+        if (minutes := self.choices.max_minutes) is not None:
+            spent = sum(self.journal.seconds().values())
+            self._follow(paces.fitted(self.training.recipe, minutes=minutes, spent=spent))
+        return paces.forecast(
+            self.training.recipe, file_bytes=self.model.file_bytes, teacher_bytes=self.training.teacher_bytes
+        )
+
+    def _follow(self, recipe: Recipe) -> None:
+        """Go on by a recipe whose epochs have been shortened."""
+        self.choices, self.training = replace(self.choices, recipe=recipe), replace(self.training, recipe=recipe)
 
     def finish(self, folder: OutputFolder | None) -> Finished:
         """Train and prune, shrink, verify, retrain, measure, write; whatever ends it early leaves a checkpoint."""

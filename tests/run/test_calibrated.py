@@ -118,11 +118,6 @@ def test_options_of_pruning_are_refused(changes: dict[str, Any], words: tuple[st
     assert "--method calibrated" in str(error.value)
 
 
-def test_its_epochs_cannot_be_shortened(digits: DemoFiles, few_digits: Digits) -> None:
-    with pytest.raises(OptionError, match=r"--quick: expected .* found --method calibrated"):
-        _run(digits, few_digits, quick=True)
-
-
 def test_the_small_network_has_the_steps_of_both_trainings() -> None:
     usual, calibrated = oa.Recipe(), oa.Recipe(method="calibrated")
     pruned = usual.settings(steps_per_epoch=100).epochs

@@ -315,7 +315,7 @@ def test_a_time_that_nothing_fits_is_refused_before_it_trains(
     [
         ({"max_minutes": 0}, "minutes above 0"),
         ({"max_minutes": 3, "quick": True}, "without --quick"),
-        ({"quick": True, "calibrate": True}, "--quick: expected a run with --data"),
+        ({"quick": True, "calibrate": True}, "--quick: expected a run that trains"),
     ],
 )
 def test_a_time_that_makes_no_sense_is_refused(
