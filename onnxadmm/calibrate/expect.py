@@ -31,7 +31,7 @@ _FACTORING: Final = 4.0
 
 
 @dataclass(frozen=True)
-class Paces:
+class Speed:
     """How fast the machine is.
 
     Attributes:
@@ -43,7 +43,7 @@ class Paces:
     opening: float
 
 
-def measured_paces(model: Model, batch: Mapping[str, Array], *, batches: float, threads: int) -> Paces:
+def measured_speed(model: Model, batch: Mapping[str, Array], *, batches: float, threads: int) -> Speed:
     """Open a session of a model, and run it twice: the second time counts.
 
     Args:
@@ -55,7 +55,7 @@ def measured_paces(model: Model, batch: Mapping[str, Array], *, batches: float, 
         session.run(batch)
         ran = time.perf_counter()
         session.run(batch)
-        return Paces((time.perf_counter() - ran) * batches, opened - start)
+        return Speed((time.perf_counter() - ran) * batches, opened - start)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def expected_work(
     network: Network,
     groups: Sequence[GateGroup],
     effort: Effort,
-    paces: Paces,
+    speed: Speed,
     *,
     samples: int,
     shown: int,
@@ -111,9 +111,9 @@ def expected_work(
     activations = 2.0 * 4 * max((size.rows * size.blocks * (size.width + size.outputs) for size in fitted), default=0.0)
     return Work(
         # Sessions are opened of parts, half of the model in the mean.
-        seconds=passes * paces.forward
-        + (looks + probes + tried) * paces.forward * shown / max(1, samples)
-        + sessions * paces.opening / 2
+        seconds=passes * speed.forward
+        + (looks + probes + tried) * speed.forward * shown / max(1, samples)
+        + sessions * speed.opening / 2
         + operations / _operations_per_second(),
         megabytes=(max(largest, min(moments + largest, effort.memory / 2)) + min(activations, effort.memory / 2)) / 1e6,
     )

@@ -8,7 +8,7 @@ from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.selection import select
 from onnxadmm.admm.settle import untimed
 from onnxadmm.calibrate.effort import EFFORTS
-from onnxadmm.calibrate.expect import expected_work, measured_paces
+from onnxadmm.calibrate.expect import expected_work, measured_speed
 from onnxadmm.calibrate.network import Network
 from onnxadmm.graph.model import Model
 from onnxadmm.plan.rank import score
@@ -59,8 +59,8 @@ def seconds_of_refit(training: Training, model: Model, units: Units, *, small: f
     count = min(REFIT_SAMPLES, len(training.samples))
     batch = feeds_of(network, training.samples.take(np.arange(min(BATCH, count))))[0]
     batches = count / len(next(iter(batch.values())))
-    paces = measured_paces(model, batch, batches=batches, threads=effort.threads)
-    work = expected_work(network, (), effort, paces, samples=count, shown=count)
+    speed = measured_speed(model, batch, batches=batches, threads=effort.threads)
+    work = expected_work(network, (), effort, speed, samples=count, shown=count)
     return work.seconds + 2 * small
 
 

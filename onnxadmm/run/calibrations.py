@@ -16,7 +16,7 @@ from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import Choice, Tried, choose, nearest
 from onnxadmm.calibrate.distance import Goal, Outlook, Results
 from onnxadmm.calibrate.effort import EFFORTS, Effort, effort_of
-from onnxadmm.calibrate.expect import Work, expected_work, measured_paces
+from onnxadmm.calibrate.expect import Work, expected_work, measured_speed
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
 from onnxadmm.errors import BudgetError, DataError, InputError
@@ -295,7 +295,7 @@ class Calibration:
         problem: Problem,
         groups: Sequence[GateGroup],
     ) -> Work:
-        paces = measured_paces(network.model, batches[0], batches=len(batches), threads=effort.threads)
+        speed = measured_speed(network.model, batches[0], batches=len(batches), threads=effort.threads)
         macs = Cost(network.units, "macs").dense()
         samples = len(self.training.samples)
         gradients, needed = 0.0, 0.0
@@ -309,7 +309,7 @@ class Calibration:
                 network,
                 groups,
                 each,
-                paces,
+                speed,
                 samples=samples,
                 shown=each.shown(macs, len(problem.groups), samples),
                 passes=gradients,

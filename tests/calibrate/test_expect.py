@@ -12,7 +12,7 @@ from onnxadmm.calibrate.allotment import allot
 from onnxadmm.calibrate.choose import choose, nearest
 from onnxadmm.calibrate.distance import Goal, Outlook
 from onnxadmm.calibrate.effort import EFFORTS
-from onnxadmm.calibrate.expect import Paces, expected_work
+from onnxadmm.calibrate.expect import Speed, expected_work
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import refit
 from onnxadmm.graph.model import Model
@@ -67,7 +67,7 @@ def test_it_takes_about_as_long_as_was_said(budget: dict[str, float], monkeypatc
         Network(model, units),
         () if thinned else problem.groups,
         EFFORT,
-        Paces(forward, 0.005),
+        Speed(forward, 0.005),
         samples=1024,
         shown=1024,
         connections=problem.connections if thinned else (),
@@ -93,7 +93,7 @@ def test_looks_count_from_the_first_node_that_reads_on(monkeypatch: pytest.Monke
     model = dense(20)
     units = find_units(model)
     problem = state_problem(model, units, Budget(params=0.6), Limits())
-    given = (Network(model, units), problem.groups, EFFORT, Paces(1.0, 0.0))
+    given = (Network(model, units), problem.groups, EFFORT, Speed(1.0, 0.0))
     # Of the original, of statistics, and of each weight twice for the refit and once for how far that is; of five nodes
     # the groups are read by the third and fifth.
     looks, tried = EFFORT.looks * (3 / 5 + 1 / 5), len(EFFORT.weights)
@@ -109,7 +109,7 @@ def test_a_single_weight_is_not_tried_first(monkeypatch: pytest.MonkeyPatch) -> 
     problem = state_problem(model, find_units(model), Budget(params=0.6), Limits())
     one = replace(EFFORT, weights=(0.5,))
     found = expected_work(
-        Network(model, find_units(model)), problem.groups, one, Paces(1.0, 0.0), samples=100, shown=100
+        Network(model, find_units(model)), problem.groups, one, Speed(1.0, 0.0), samples=100, shown=100
     )
     assert found.seconds == pytest.approx(4 + one.looks * (3 / 5 + 1 / 5))
 
@@ -119,11 +119,11 @@ def test_connections_add_a_pass_and_a_look_for_each_weight(monkeypatch: pytest.M
     units = find_units(model)
     given = (Network(model, units), (), EFFORT)
     at(monkeypatch, 1e30)
-    found = expected_work(*given, Paces(1.0, 0.0), samples=100, shown=100, connections=("w0", "w1", "w2"))
+    found = expected_work(*given, Speed(1.0, 0.0), samples=100, shown=100, connections=("w0", "w1", "w2"))
     assert found.seconds == pytest.approx(4 + 5 / 5 + 3 / 5 + 1 / 5)
     at(monkeypatch, 1.0)
     sums = [
-        expected_work(*given, Paces(0.0, 0.0), samples=100, shown=100, connections=names).seconds
+        expected_work(*given, Speed(0.0, 0.0), samples=100, shown=100, connections=names).seconds
         for names in ((), ("w2",), ("w1", "w2"))
     ]
     assert sums[0] < sums[1] < sums[2]
