@@ -134,11 +134,9 @@ class Paces:
         if recipe.refits(steps_per_epoch=length):
             found.append(StageTime("refit", self.refit))
         if self.retrain is not None:
-            epochs = self.retraining_epochs(recipe)
-            # The network is looked at once before the first epoch.
-            steps, looks = tried_as_well(epochs * length, epochs + 1, tries=recipe.retrain_learning_rate is None)
-            retraining = self.retrain.seconds(steps=steps, looks=looks)
-            found.append(StageTime("retrain", retraining))
+            found.append(
+                stage_of_retraining(self.retrain, recipe, epochs=self.retraining_epochs(recipe), length=length)
+            )
         return tuple(stage for stage in (*found, *self.others) if stage.seconds)
 
     def retraining_epochs(self, recipe: Recipe) -> int:
@@ -148,6 +146,19 @@ class Paces:
     def seconds(self, recipe: Recipe) -> float:
         """Return the seconds of all stages with the epochs of a recipe."""
         return _sum(self.stages(recipe))
+
+
+def stage_of_retraining(pace: Pace, recipe: Recipe, *, epochs: int, length: int, first: int = 0) -> StageTime:
+    """Return the seconds of retraining.
+
+    Args:
+        epochs: that it takes.
+        length: steps of an epoch.
+        first: of them on samples not yet seen.
+    """
+    # The network is looked at once before the first epoch.
+    steps, looks = tried_as_well(epochs * length, epochs + 1, tries=recipe.retrain_learning_rate is None)
+    return StageTime("retrain", pace.seconds(steps=steps, looks=looks, first=first))
 
 
 def measured_paces(
@@ -265,10 +276,20 @@ def fitted(paces: Paces, recipe: Recipe, *, minutes: float, spent: float) -> Rec
     if found is not None:
         return found
     fewest = shortest(paces, recipe)
-    needed = spent + paces.seconds(fewest)
-    raise OptionError(
+    raise too_short(minutes, least=least(fewest), needed=spent + paces.seconds(fewest))
+
+
+def too_short(minutes: float, *, least: str, needed: float) -> OptionError:
+    """Return what is raised where not even the least fits.
+
+    Args:
+        minutes: what the whole run may take.
+        least: in words.
+        needed: seconds of a run with that.
+    """
+    return OptionError(
         f"--max-minutes {minutes:g}",
-        expected=f"time for {least(fewest)}, which is the least",
+        expected=f"time for {least}, which is the least",
         found=f"about {duration(needed)} that these would take",
         way_out=f"allow {math.ceil(needed / 6 / GIVEN_OUT) / 10:g} minutes, or give fewer samples",
     )

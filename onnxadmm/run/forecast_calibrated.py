@@ -1,19 +1,15 @@
 """What a run that calibrates will take, told before it begins, and the epochs of retraining that fit a time."""
 
-import math
 import time
 from dataclasses import dataclass, replace
 
 from onnxadmm.admm.problem import Problem
 from onnxadmm.calibrate.expect import Work
-from onnxadmm.errors import OptionError
 from onnxadmm.graph.model import Model
 from onnxadmm.report.report import StageTime
-from onnxadmm.report.words import duration
 from onnxadmm.run.behind import guessed, stages_behind
 from onnxadmm.run.ending import Ending
-from onnxadmm.run.forecast import GIVEN_OUT, Forecast, seconds_of_trying
-from onnxadmm.run.rates import tried_as_well
+from onnxadmm.run.forecast import GIVEN_OUT, Forecast, seconds_of_trying, stage_of_retraining, too_short
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_retraining
 from onnxadmm.run.trainings import Training
@@ -41,9 +37,7 @@ class CalibratedPaces:
         found, length = [StageTime("calibrate", self.calibration.seconds)], self.steps_per_epoch
         if self.retrain is not None:
             epochs = recipe.retraining_epochs(steps_per_epoch=length)
-            # The network is looked at once before the first epoch.
-            steps, looks = tried_as_well(epochs * length, epochs + 1, tries=recipe.retrain_learning_rate is None)
-            found.append(StageTime("retrain", self.retrain.seconds(steps=steps, looks=looks, first=length)))
+            found.append(stage_of_retraining(self.retrain, recipe, epochs=epochs, length=length, first=length))
         return (*found, *(stage for stage in self.others if stage.seconds))
 
     def seconds(self, recipe: Recipe) -> float:
@@ -62,15 +56,10 @@ class CalibratedPaces:
         """
         for epochs in range(recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch), 0, -1):
             tried = replace(recipe, retrain_epochs=epochs)
-            needed = spent + self.seconds(tried)
-            if needed <= GIVEN_OUT * 60 * minutes:
+            if spent + self.seconds(tried) <= GIVEN_OUT * 60 * minutes:
                 return tried
-        raise OptionError(
-            f"--max-minutes {minutes:g}",
-            expected="time for the calibration and 1 epoch of retraining, which is the least",
-            found=f"about {duration(needed)} that these would take",
-            way_out=f"allow {math.ceil(needed / 6 / GIVEN_OUT) / 10:g} minutes, or give fewer samples",
-        )
+        needed = spent + self.seconds(replace(recipe, retrain_epochs=1))
+        raise too_short(minutes, least="the calibration and 1 epoch of retraining", needed=needed)
 
     def forecast(self, recipe: Recipe, *, file_bytes: int, teacher_bytes: int) -> Forecast:
         """Return what a run with the epochs of a recipe takes.
