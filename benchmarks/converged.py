@@ -29,6 +29,7 @@ from benchmarks.machine import in_words
 from benchmarks.made_data import KINDS, TEST, TRAINING
 from benchmarks.pictured import ROOT, Images, path_of
 from benchmarks.quality import SETTINGS
+from onnxadmm.output import CHECKPOINT_NAME, UNFINISHED_NAME
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "converged"
 PAGE: Final = ROOT / "benchmarks" / "converged.md"
@@ -98,7 +99,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         *("compress", str(case.model), "--data", str(folder / "train.npz"), "--test", str(folder / "test.npz")),
         *("--macs", f"{SHARE:g}", *case.pixels, "--out", str(folder / "out"), "--quiet", "--json"),
     ]
-    resume = ["--resume"] if (folder / "out" / "unfinished" / "checkpoint.npz").exists() else ["--force"]
+    resume = ["--resume"] if (folder / "out" / UNFINISHED_NAME / CHECKPOINT_NAME).exists() else ["--force"]
     done = subprocess.run(
         [sys.executable, "-m", "onnxadmm", *words, *resume], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )

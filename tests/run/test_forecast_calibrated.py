@@ -78,7 +78,7 @@ def test_epochs_are_shortened_and_a_resumed_run_keeps_them(
 ) -> None:
     monkeypatch.setattr("onnxadmm.run.checkpoint._SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr("onnxadmm.run.checkpoint._SHARE_OF_TIME", 1e9)
-    # 43 s are given out, which the stages before take some of: three epochs take 35 s, and each one more 6 s.
+    # 43 s are given out, of which the stages before take some: five epochs take 38 s, and each one more 6 s.
     slow = replace(PACES, calibration=Work(1.0, 1.0))
     monkeypatch.setattr(steps, "measured_calibration", lambda *given, **named: slow)
     whole = _run(digits, few_digits, out=tmp_path / "whole")
