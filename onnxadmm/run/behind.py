@@ -1,6 +1,7 @@
 """What comes behind the choice of units beside retraining, in seconds: as they are foreseen, from what was measured."""
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -22,21 +23,24 @@ from onnxadmm.run.trainings import Training
 from onnxadmm.runtime.cores import usable_cores
 from onnxadmm.units.units import Units
 
+#: The stage that tries whether the original can be put into bytes, where that is asked for.
+TRYING_BYTES: Final = "try bytes"
+
 
 def stages_behind(
-    training: Training, model: Model, ending: Ending, *, small: float, whole: float, trying: float
+    training: Training, model: Model, ending: Ending, *, small: float, whole: float
 ) -> tuple[StageTime, ...]:
     """Return what the other forms of the result, its figures and its timing take.
 
     Args:
         small, whole: seconds of a look of the small network, and of the original, at all held-out data.
-        trying: seconds that it took to put the original into bytes with a single batch.
     """
     held = max(1, len(training.held_out))
     tested = 0.0 if training.test is None else len(training.test) / held
     # In bytes: the ranges of so many batches, and a look before and after; in 16 bits: a look at both.
     batches = -(-min(RANGE_SAMPLES, len(training.samples)) // BATCH)
-    in_bytes = trying + (batches - 1) * small * BATCH / held + 2 * small
+    tried = training.journal.seconds().get(TRYING_BYTES, 0.0)  # with a single batch
+    in_bytes = tried + (batches - 1) * small * BATCH / held + 2 * small
     forms = (("quantise", ending.int8, in_bytes), ("store in 16 bits", ending.fp16, 2 * small))
     columns = 1 + ending.int8 + ending.fp16
     return (

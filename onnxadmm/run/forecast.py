@@ -25,8 +25,6 @@ from onnxadmm.units.units import Units
 
 #: The stage in which it is measured: what comes after it was foreseen.
 STAGE: Final = "forecast"
-#: The stage that tries whether the original can be put into bytes, where that is asked for.
-TRYING_BYTES: Final = "try bytes"
 #: Share of the time that is given out: a forecast is not exact, and a run that is late is worse than one that is early.
 GIVEN_OUT: Final = 0.9
 #: Iterations of pruning below which a budget falls in too few steps.
@@ -188,16 +186,11 @@ def measured_paces(
         length,
         prune,
         retrain,
-        stages_behind(training, model, ending, small=look, whole=whole, trying=seconds_of_trying(training)),
+        stages_behind(training, model, ending, small=look, whole=whole),
         macs=(macs.dense(), macs.total(keep)),
         refit=seconds_of_refit(training, model, units, small=look) if refits else 0.0,
         keep=keep,
     )
-
-
-def seconds_of_trying(training: Training) -> float:
-    """Return the seconds that it took to try whether the original can be put into bytes."""
-    return training.journal.seconds().get(TRYING_BYTES, 0.0)
 
 
 def forecast_of(paces: Paces, recipe: Recipe, *, file_bytes: int, teacher_bytes: int = 0) -> Forecast:

@@ -9,7 +9,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.report.report import StageTime
 from onnxadmm.run.behind import guessed, stages_behind
 from onnxadmm.run.ending import Ending
-from onnxadmm.run.forecast import GIVEN_OUT, Forecast, seconds_of_trying, stage_of_retraining, too_short
+from onnxadmm.run.forecast import GIVEN_OUT, Forecast, stage_of_retraining, too_short
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.rehearsal import Pace, pace_of_retraining
 from onnxadmm.run.trainings import Training
@@ -97,5 +97,5 @@ def measured_calibration(
     whole, look = looks
     epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
     retrain = pace_of_retraining(training, small, epochs=epochs) if epochs else None
-    behind = stages_behind(training, model, ending, small=look, whole=whole, trying=seconds_of_trying(training))
+    behind = stages_behind(training, model, ending, small=look, whole=whole)
     return CalibratedPaces(calibration, length, retrain, behind)

@@ -21,13 +21,13 @@ from onnxadmm.report.writer import HistoryWriter, write_report, write_text
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.verify import Verification
 from onnxadmm.run.beginning import Beginning
+from onnxadmm.run.behind import TRYING_BYTES
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.checkpoint import Checkpoints
 from onnxadmm.run.command import command_line
 from onnxadmm.run.ending import Finished, Option
 from onnxadmm.run.forecast import (
     STAGE,
-    TRYING_BYTES,
     Forecast,
     forecast_of,
     foresee,
