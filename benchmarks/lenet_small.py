@@ -117,8 +117,10 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="forget what was measured of them")
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for seed in given.only:
-        for number in range(first_missing(seed, given), len(steps(given.model))):
+    begin = {seed: first_missing(seed, given) for seed in given.only}
+    # A row of all seeds before the next row, so that what is interrupted leaves rows that are complete.
+    for number in range(len(steps(given.model))):
+        for seed in (seed for seed in given.only if begin[seed] <= number):
             found = measure(seed, number, given)
             (RESULTS / f"{number}-{seed}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     table, missed = {}, False
