@@ -10,7 +10,7 @@ from onnxadmm.progress import SILENT
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.ending import Ending
 from onnxadmm.run.journal import Journal
-from onnxadmm.run.recipe import Preprocessing, Recipe
+from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 from onnxadmm.run.steps import Compression
 
 
@@ -37,7 +37,7 @@ def begin(
         preset=None,
         limits=Limits(round_to=round_to),
         preprocessing=preprocessing,
-        calibration=None,
+        calibration=CalibrationOptions() if recipe.chooses_at_once else None,
         recipe=recipe,
         ignore=(),
         inexact=False,

@@ -108,7 +108,7 @@ def compress(
         preprocessing: what is done to stored values.
         inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
             has no batch must have its value here or in the data.
-        calibration: how to calibrate.
+        calibration: how to calibrate, with ``calibrate`` or ``Recipe(method="calibrated")``.
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.
@@ -161,8 +161,8 @@ def compress(
     Whatever ends the training, a signal and ``KeyboardInterrupt`` included, leaves a checkpoint in ``out/unfinished``.
     """
     with begun(SimpleNamespace(**locals())) as (run, folder):
-        # A calibration says itself what it will take.
-        expected = run.foresee() if run.choices.calibration is None else None
+        # A calibration behind which nothing trains says itself what it will take.
+        expected = run.foresee() if run.trains else None
         if expected is not None:
             run.journal.say(expected.describe())
         finished = run.finish(folder)
@@ -238,11 +238,9 @@ def begun(
     prepared = given_or_usual(
         Preprocessing, asked.preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
     )
-    calibrating = None
-    if asked.calibrate is not None or asked.data is None:
-        chosen, calibrating = calibrating_with(asked.data, asked.calibrate, chosen, asked.calibration)
+    chosen, calibrating = calibrating_with(asked.data, asked.calibrate, chosen, asked.calibration)
     if asked.teacher is not None:
-        refuse_no_lesson(chosen, calibrates=calibrating is not None or chosen.chooses_at_once)
+        refuse_no_lesson(chosen, calibrates=calibrating is not None)
     minutes = minutes_of(asked, chosen, calibrates=calibrating is not None)
     bounds = given_or_usual(Limits, asked.limits, "the limits", "Limits(max_ratio=0.9)")
     timing = Timing(asked.bench_batch, asked.bench_threads) if asked.bench else None
@@ -354,7 +352,7 @@ def begun(
         if folder is not None and asked.resume:
             run.resume(folder.checkpoint)
         run.find()
-        run.read(asked.data if calibrating is None else asked.calibrate, asked.test)
+        run.read(asked.calibrate if choices.samples_alone else asked.data, asked.test)
         run.try_bytes()
         run.try_training()
         yield run, folder

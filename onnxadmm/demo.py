@@ -165,7 +165,7 @@ def require_bar(report: Report) -> None:
         OnnxAdmmError: fewer than 5x fewer parameters or 2x fewer MACs, more than 1 point of test accuracy lost (2
             without training), or nothing was verified.
     """
-    trained = report.options.get("effort") is None
+    trained = report.trained
     allowed = _POINTS_LOST if trained else _POINTS_LOST_UNTRAINED
     before, after = report.before, report.after
     proven = report.verification is not None and report.verification.passed

@@ -17,11 +17,11 @@ from onnxadmm.errors import BudgetError, DivergedError, OptionError
 from onnxadmm.output import OutputFolder, names_of_results
 from onnxadmm.plan.budget import COUNTED, Budget
 from onnxadmm.plan.drop import parse_drop
-from onnxadmm.plan.given import given_budget
+from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import Point, TradeOff
-from onnxadmm.run.recipe import CalibrationOptions
+from onnxadmm.run.recipe import CalibrationOptions, Recipe
 from onnxadmm.run.shared import Shared
 from onnxadmm.surgery import Source
 from onnxadmm.sweep import Points
@@ -53,6 +53,7 @@ def search(
     out: str | Path,
     by: CostKind = "macs",
     budget: Budget | Mapping[str, Any] | None = None,
+    calibration: CalibrationOptions | Mapping[str, Any] | None = None,
     force: bool = False,
     resume: bool = False,
     **options: Any,
@@ -72,6 +73,7 @@ def search(
         out: folder for the result as ``compress`` writes it, and for ``tried``, a sweep of all that was tried.
         by: what the result shall cost the least of.
         budget: what else it may cost.
+        calibration: how closely the calibration in the beginning looks, and those of ``method="calibrated"``.
         force: replace an older result in ``out``, and what was tried for it.
         resume: go on with a search that was interrupted.
         options: whatever else ``compress`` takes.
@@ -92,6 +94,8 @@ def search(
         ```
     """
     common, max_drop = given_budget(budget), parse_drop(max_drop).asked
+    looking = given_or_usual(CalibrationOptions, calibration, "the calibration", 'CalibrationOptions(effort="best")')
+    recipe = given_or_usual(Recipe, options.get("recipe"), "the recipe", "Recipe(epochs=5)")
     if by not in COUNTED:
         raise OptionError("--by", expected=", ".join(COUNTED), found=repr(by), way_out="choose one of them")
     if common is not None and by in common.amounts:
@@ -106,15 +110,20 @@ def search(
         options["progress"] = told
         if force and not resume and (folder / TRIED).is_dir():
             shutil.rmtree(folder / TRIED)
-        given = {**options, "data": data}
+        given = {**options, "data": data, **({"calibration": looking} if recipe.chooses_at_once else {})}
         with _Tried(
-            model, by, folder / TRIED, common=common, force=True, resume=resume, options=given, promise=max_drop
+            *(model, by, folder / TRIED),
+            common=common,
+            force=True,
+            resume=resume,
+            options=given,
+            promise=max_drop,
+            effort=looking.effort,
         ) as points:
             start = None
             if common is None:
-                start = _without_training(
-                    points, model, data, folder / TRIED, max_drop=max_drop, by=by, options=options
-                )
+                promised = replace(looking, max_drop=max_drop, by=by)
+                start = _without_training(points, model, data, folder / TRIED, promised, options)
             _search(points, start, max_drop=max_drop, by=by, progress=told)
         if points.none:
             raise BudgetError(
@@ -136,9 +145,9 @@ def search(
 class _Tried(Points):
     """Points of a search: what makes them again is the search."""
 
-    def __init__(self, *given: Any, promise: float | str, **named: Any) -> None:
+    def __init__(self, *given: Any, promise: float | str, effort: str, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._promise = promise
+        self._promise, self._effort = promise, effort
 
     def _command(self, done: Sequence[tuple[str, str, Report]]) -> str:
         words = shlex.split(done[-1][2].command)
@@ -146,6 +155,8 @@ class _Tried(Points):
             place = words.index(f"--{self._kind}")
             words[place : place + 2] = ["--max-drop", str(self._promise), "--by", self._kind]
         words[words.index("--out") + 1] = str(self._folder.parent)
+        if self._effort != CalibrationOptions.effort and "--effort" not in words:  # of what chose before it trained
+            words += ["--effort", self._effort]
         return shlex.join(words)
 
 
@@ -154,14 +165,11 @@ def _without_training(
     model: Source,
     data: object,
     folder: Path,
-    *,
-    max_drop: float | str,
-    by: CostKind,
+    calibration: CalibrationOptions,
     options: Mapping[str, Any],
 ) -> float | None:
     """Return the share of the cost at which a calibration keeps the promise; None where it does not keep it at all."""
     found: Report | None = points.finished(_CALIBRATED)
-    calibration = CalibrationOptions(max_drop=max_drop, by=by)
     kept = {name: options[name] for name in _KEPT if name in options}
     try:
         if found is None:

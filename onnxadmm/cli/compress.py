@@ -1,6 +1,7 @@
 """``onnxadmm compress``."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -276,7 +277,7 @@ def _searched(given: Mapping[str, Any], budget: Budget | None, progress: Progres
             way_out="give training data, or samples with --calibrate",
         )
     taken = arguments(given)
-    for name in ("calibrate", "calibration", "targets", "connection_targets", "preset"):
+    for name in ("calibrate", "targets", "connection_targets", "preset"):
         del taken[name]
     search(**taken, max_drop=given["max_drop"], by=given["by"], budget=budget, progress=progress)
     return read_report(given["out"])
@@ -320,10 +321,13 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         cluster=asked.cluster,
         local_steps=asked.local_steps,
     )
-    calibration = None
-    if asked.calibrate is not None:
-        drop = None if asked.max_drop is None else parse_drop(asked.max_drop).asked
-        calibration = CalibrationOptions(asked.effort, asked.memory, drop, asked.by)
+    if asked.max_drop is None and asked.by != CalibrationOptions.by:
+        raise OptionError(
+            "--by", expected="--max-drop, which it is about", found="none", way_out="give that, or a budget alone"
+        )
+    calibration = CalibrationOptions(asked.effort, asked.memory)
+    if asked.max_drop is not None and asked.calibrate is not None:
+        calibration = replace(calibration, max_drop=parse_drop(asked.max_drop).asked, by=asked.by)
     preprocessing = Preprocessing(
         mean=read_numbers("--mean", asked.mean),
         std=read_numbers("--std", asked.std),

@@ -229,7 +229,9 @@ def _hash(script: str) -> str:
 
 
 def _lead(report: Report) -> str:
-    how = "calibrated, without training" if report.options.get("effort") else "pruned while training"
+    how = "pruned while training"
+    if report.options.get("effort"):
+        how = "calibrated, then trained" if report.trained else "calibrated, without training"
     took = sum(stage.seconds for stage in report.stages)
     return f"{how[0].upper()}{how[1:]} on {report.created[:10]}" + (f" in {duration(took)}" if took else "")
 

@@ -296,6 +296,11 @@ class Report:
     variants: tuple[VariantLine, ...] = ()
     forecast: tuple[StageTime, ...] = ()
 
+    @property
+    def trained(self) -> bool:
+        """Whether a network was trained; behind a calibration nothing is where there are no epochs of retraining."""
+        return not self.options.get("effort") or self.options.get("retrain_epochs") != 0
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the iterations in dicts, lists, texts, numbers and None, as ``report.json`` holds it.
 

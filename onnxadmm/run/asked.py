@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -70,7 +70,7 @@ def minutes_of(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> f
             found=f"{asked.max_minutes:g}{' and --quick' if asked.quick else ''}",
             way_out="give one of them",
         )
-    if (calibrates or recipe.chooses_at_once) and recipe.retrain_epochs == 0:
+    if calibrates and recipe.retrain_epochs == 0:
         raise OptionError(
             option,
             expected="a run that trains, whose epochs can be shortened",
@@ -82,12 +82,28 @@ def minutes_of(asked: SimpleNamespace, recipe: Recipe, *, calibrates: bool) -> f
 
 def calibrating_with(
     data: object, calibrate: object, recipe: Recipe, options: CalibrationOptions | Mapping[str, Any] | None
-) -> tuple[Recipe, CalibrationOptions]:
-    """Return recipe and options of a run that calibrates: the teacher alone is learned from, after the cut if at all.
+) -> tuple[Recipe, CalibrationOptions | None]:
+    """Return recipe and options of a run that may calibrate; options are None where it chooses while it trains.
+
+    With samples alone the teacher alone is learned from, after the cut if at all.
 
     Raises:
-        OptionError: there are data to train with as well, or neither; or targets for every layer.
+        OptionError: there are data to train with and samples, or neither; targets for every layer or the paper's method
+            beside samples; or options of a calibration beside a training.
     """
+    chosen = given_or_usual(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
+    if data is not None and calibrate is None:
+        if not recipe.chooses_at_once:
+            _refuse_options(chosen)
+            return recipe, None
+        if chosen.max_drop is not None:
+            raise OptionError(
+                "--max-drop",
+                expected="samples alone, or with data a search of networks that are trained",
+                found="one run that is trained",
+                way_out="use onnxadmm.search",
+            )
+        return recipe, chosen
     if data is not None or calibrate is None:
         raise OptionError(
             "the data",
@@ -99,8 +115,24 @@ def calibrating_with(
         raise OptionError(
             "--mode", expected="holistic with --calibrate", found="joint", way_out="leave --mode and --target out"
         )
+    if recipe.method == "paper":
+        raise OptionError(
+            "--method", expected="default or calibrated with --calibrate", found="paper", way_out="leave --method out"
+        )
     epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
-    chosen = given_or_usual(CalibrationOptions, options, "the calibration", 'CalibrationOptions(effort="best")')
     if chosen.max_drop is not None and recipe.held_out == Recipe.held_out:
         recipe = replace(recipe, held_out=_JUDGES)
-    return replace(recipe, distillation=1.0, retrain_epochs=epochs), chosen
+    return replace(recipe, method=Recipe.method, distillation=1.0, retrain_epochs=epochs), chosen
+
+
+def _refuse_options(chosen: CalibrationOptions) -> None:
+    """Refuse options of a calibration where there is none."""
+    usual = CalibrationOptions()
+    for item in fields(chosen):
+        if getattr(chosen, item.name) != getattr(usual, item.name):
+            raise OptionError(
+                f"--{item.name.replace('_', '-')}",
+                expected="a calibration, with --calibrate or --method calibrated",
+                found="units that are chosen while the network trains",
+                way_out="leave it out",
+            )

@@ -80,7 +80,7 @@ class Beginning:
             TrainingUnavailableError: nobody does here.
             OptionError: not in the precision that is asked for.
         """
-        if self._trains():
+        if self.trains:
             self.engine = choose_engine(self.choices.recipe.engine)
             check_precision(self.choices.recipe.precision)
 
@@ -115,7 +115,7 @@ class Beginning:
 
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
-        made, waited = is_none(data) and self.choices.calibration is not None, self._waits_for_data()
+        made, waited = is_none(data) and self.choices.samples_alone, self._waits_for_data()
         known = self.shared.reading
         with self.journal.stage("make samples" if made else "read data"):
             if known is not None and known.is_of((data, test), self._read_for()):
@@ -151,7 +151,7 @@ class Beginning:
                 preprocessing=self.choices.preprocessing,
                 inputs=self.choices.inputs,
                 seed=self.choices.seed,
-                trains=self.choices.calibration is None,
+                trains=not self.choices.samples_alone,
                 teacher=None if self.teacher is None else as_bytes(self.teacher),
             )
         )
@@ -170,13 +170,13 @@ class Beginning:
             inputs=self.choices.inputs,
             seed=self.choices.seed,
             journal=self.journal,
-            trains=self.choices.calibration is None,
+            trains=not self.choices.samples_alone,
             count=self.count,
             teacher=self.teacher,
         )
         if made:
             self.journal.warn(WARNING)
-        if self._trains():
+        if self.trains:
             self.training.first_batch()  # too few samples are refused before anything is said of them
         begin = time.perf_counter()
         looked = first_look(self.training, self.model, expected=self.expected)
@@ -220,9 +220,10 @@ class Beginning:
             seconds=self.journal.seconds(),
         )
 
-    def _trains(self) -> bool:
+    @property
+    def trains(self) -> bool:
         """Whether the training engine is needed."""
-        return self.choices.calibration is None or self.choices.recipe.retrain_epochs != 0
+        return not self.choices.samples_alone or self.choices.recipe.retrain_epochs != 0
 
     def _inputs(self) -> dict[str, object]:
         """The values of inputs that stay the same for every sample, wherever they came from."""

@@ -50,7 +50,7 @@ class Choices:
         limits: how far a group may shrink.
         inputs: values of inputs by name that are the same for every sample.
         preprocessing: what is done to stored values.
-        calibration: how to calibrate; None where the network is pruned while it trains.
+        calibration: how to calibrate, before anything trains; None where the network is pruned while it trains.
         recipe: how to train.
         ignore: patterns of what must stay.
         inexact: prune through operators that mix along the removed axis as well.
@@ -99,7 +99,12 @@ class Choices:
     @property
     def calibrates(self) -> bool:
         """Whether a calibration chooses units and fits layers, before anything trains."""
-        return self.calibration is not None or self.recipe.chooses_at_once
+        return self.calibration is not None
+
+    @property
+    def samples_alone(self) -> bool:
+        """Whether it has samples without labels; else there are training data, some of which it looks at."""
+        return self.calibration is not None and not self.recipe.chooses_at_once
 
     @property
     def unit_share(self) -> float | None:

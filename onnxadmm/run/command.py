@@ -52,7 +52,7 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
     if choices.calibration is not None:
         yield from _changed(choices.calibration, CalibrationOptions())
     recipe = choices.recipe if choices.preset is None else replace(choices.recipe, method=Recipe.method)
-    yield from _of_recipe(recipe, trains=choices.calibration is None)
+    yield from _of_recipe(recipe, trains=not choices.samples_alone)
     for name, value in choices.inputs.items():
         yield from ("--input", f"{name}={_numbers(value)}")
     for name in ("ignore", "custom_ops"):

@@ -41,7 +41,7 @@ def refuse_beside_preset(name: str, choices: Choices) -> None:
     if name not in UNIT_SHARES:
         raise OptionError("--preset", expected=", ".join(UNIT_SHARES), found=repr(name), way_out="choose one of them")
     for found, said in (
-        ("--calibrate", choices.calibration is not None),
+        ("--calibrate", choices.samples_alone),
         (f"--method {choices.recipe.method}", choices.recipe.method not in (Recipe.method, "paper")),
         ("a budget", choices.budget is not None),
         ("--target", choices.targets),

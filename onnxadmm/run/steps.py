@@ -39,7 +39,7 @@ from onnxadmm.run.in_halves import halve_with
 from onnxadmm.run.likeness import output_error
 from onnxadmm.run.measure import Outcome, column_of, make_report
 from onnxadmm.run.proving import cut_and_proven
-from onnxadmm.run.recipe import MOST_LOST, CalibrationOptions, Recipe
+from onnxadmm.run.recipe import MOST_LOST, Recipe
 from onnxadmm.run.refits import refitted, some_samples
 from onnxadmm.run.shared import HELD_OUT, TEST, grown
 from onnxadmm.run.trainings import Pruned
@@ -74,7 +74,7 @@ class Compression(Beginning):
 
     def try_training(self) -> None:
         """Take one step and check gradients in a process of its own, before anything takes long."""
-        if not self._trains():
+        if not self.trains:
             return
         found = self._reading.preflight or try_step(self.training, self.ready, self.units)
         self._reading.preflight = found
@@ -198,12 +198,12 @@ class Compression(Beginning):
 
     def _calibration(self) -> Calibration | None:
         """What chooses units and fits layers before anything trains; None where the network trains meanwhile."""
-        measured, training = dict(self.shared.calibration), self.training
-        if self.choices.calibration is not None:
-            return Calibration(training, self.choices.calibration, measured)
-        if self.choices.calibrates:
-            return Calibration(replace(training, samples=some_samples(training)), CalibrationOptions(), measured)
-        return None
+        options, training = self.choices.calibration, self.training
+        if options is None:
+            return None
+        if not self.choices.samples_alone:
+            training = replace(training, samples=some_samples(training))
+        return Calibration(training, options, dict(self.shared.calibration))
 
     def _variants(self, saved: Model, folder: Path | None) -> list[Variant]:
         """The result in the other forms that were asked for, written into a folder where there is one."""
@@ -247,7 +247,7 @@ class Compression(Beginning):
             test = self._reading.quality(TEST, self.model, saved)
             variants = [replace(each, model=self._sized(each.model)) for each in variants]
             columns = [column_of(self.training, each.model) for each in variants]
-            error = None if self.choices.calibration is None else output_error(self.training, self.model, saved)
+            error = output_error(self.training, self.model, saved) if self.choices.samples_alone else None
         told = self.training.damage
         if told and told not in self.journal.notes:  # found while it trained, behind what was said in the beginning
             self.journal.warn(told)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -218,6 +219,18 @@ def test_equal_reports_give_equal_pages() -> None:
     report = sample_report()
     turned = replace(report, options=dict(reversed(list(report.options.items()))))
     assert page_of_report(report) == page_of_report(turned)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "Pruned while training"),
+        ({"effort": "normal", "retrain_epochs": None}, "Calibrated, then trained"),
+        ({"effort": "normal", "retrain_epochs": 0}, "Calibrated, without training"),
+    ],
+)
+def test_a_page_begins_with_how_the_units_were_chosen(options: dict[str, Any], told: str) -> None:
+    assert f"{told} on " in Document(page_of_report(replace(sample_report(), options=options))).text
 
 
 def test_what_a_report_does_not_have_leaves_no_section() -> None:

@@ -127,6 +127,32 @@ def test_the_small_network_has_the_steps_of_both_trainings() -> None:
 
 @needs_training
 @pytest.mark.slow
+def test_it_looks_as_closely_as_it_is_told(digits: DemoFiles, few_digits: Digits) -> None:
+    told: list[object] = []
+    report = _run(digits, few_digits, calibration={"effort": "quick"}, progress=told.append).report
+    assert any("at --effort quick will take" in str(event) for event in told)
+    assert report.options["effort"] == "quick"
+    assert "--effort quick" in report.command
+    assert "--method calibrated" in report.command
+
+
+@pytest.mark.parametrize(
+    ("recipe", "calibration", "words"),
+    [
+        ({}, {"effort": "quick"}, "--effort: expected a calibration.*while the network trains; leave it out"),
+        ({}, {"memory": "1GB"}, "--memory: expected a calibration"),
+        ({"method": "calibrated"}, {"max_drop": 1.0}, "--max-drop: expected samples alone.*use onnxadmm.search"),
+    ],
+)
+def test_options_of_a_calibration_that_would_change_nothing_are_refused(
+    recipe: dict[str, str], calibration: dict[str, Any], words: str, digits: DemoFiles, few_digits: Digits
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        _run(digits, few_digits, recipe=recipe, calibration=calibration)
+
+
+@needs_training
+@pytest.mark.slow
 def test_the_command_line_takes_it(digits: DemoFiles, command: Command, tmp_path: Path) -> None:
     ran = command(
         "compress", digits.model, "--data", digits.training, "--scale", "0.0625", "--params", "0.2", "--method",

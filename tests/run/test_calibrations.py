@@ -140,9 +140,15 @@ def test_epochs_let_the_result_learn_from_the_original(digits: DemoFiles, few_di
     assert len(result.history) == 4
 
 
+def test_the_method_that_it_is_may_be_named(digits: DemoFiles, few_digits: Samples) -> None:
+    named, unnamed = (_run(digits, few_digits[0], recipe=recipe) for recipe in ({"method": "calibrated"}, {}))
+    assert named.plan == unnamed.plan
+
+
 @pytest.mark.parametrize(
     ("named", "found"),
     [({}, "both"), ({"data": None, "calibrate": None}, "none"), ({"data": None, "recipe": {"mode": "joint"}}, "joint"),
+     ({"data": None, "recipe": {"method": "paper"}}, "--method: expected default or calibrated"),
      ({"data": None, "calibration": {"effort": "much"}}, "'much'"),
      ({"data": None, "calibration": {"memory": "much"}}, "'much'"),
      ({"data": None, "calibration": {"memory": "1MB"}}, "'1MB'")],

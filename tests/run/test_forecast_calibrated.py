@@ -112,6 +112,21 @@ def test_retraining_behind_a_calibration_without_labels_fits_a_time_as_well(
 
 
 @needs_training
+@pytest.mark.slow
+def test_a_run_without_labels_trains_for_no_longer(
+    digits: DemoFiles, few_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        steps, "measured_calibration", lambda *given, **named: replace(PACES, calibration=Work(1.0, 1.0))
+    )
+    asked: dict[str, Any] = {"calibrate": few_digits[0], "budget": {"params": 0.5}, "bench": False}
+    report = oa.compress(digits.model, recipe={"retrain_epochs": 20}, max_minutes=0.8, **asked).report
+    assert 1 <= report.options["retrain_epochs"] <= 5  # type: ignore[operator]
+    assert [row.stage for row in report.history] == ["retrain"] * report.options["retrain_epochs"]  # type: ignore[operator]
+    assert {stage.name for stage in report.forecast} >= {"calibrate", "retrain"}
+
+
+@needs_training
 def test_a_time_that_nothing_fits_is_refused_before_it_begins(
     digits: DemoFiles, command: Command, tmp_path: Path
 ) -> None:

@@ -68,6 +68,14 @@ def test_digits_lose_no_more_than_they_may(
     assert "found a budget; leave the budget out" in refused.stderr
 
 
+def test_what_is_to_be_least_belongs_to_a_promise(digits: DemoFiles, command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = command("compress", digits.model, "--calibrate", "none", "--macs", "0.8", "--by", "size", "--out", out)
+    assert ran.status == 2
+    assert "--by: expected --max-drop, which it is about, found none" in " ".join(ran.stderr.split())
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_where_every_cut_loses_more_none_is_made() -> None:
     generator = np.random.default_rng(0)
