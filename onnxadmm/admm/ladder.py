@@ -65,7 +65,7 @@ def make_ladder(group: GateGroup, steps: UnitArray) -> Ladder:
             way_out="order every unit of the group once",
         )
     size, width = steps.shape
-    fewest = min(size, max(1, group.keep_at_least, size - max(0, group.keep_at_most_removed) // width))
+    fewest = min(size, max(group.keep_at_least, size - max(0, group.keep_at_most_removed) // width))
     ladder = Ladder(steps=steps, fewest=fewest, multiple=max(1, group.multiple))
     while not ladder.allowed(fewest):
         fewest += 1

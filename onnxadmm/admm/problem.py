@@ -98,7 +98,7 @@ class GateGroup(UnitRange):
     """Units that compete, with the limits of what may go.
 
     Attributes:
-        keep_at_least: fewest units that must stay (at least 1; per block when ``blocks`` is given).
+        keep_at_least: fewest units that must stay, per block when ``blocks`` is given; 0 where all may go.
         keep_at_most_removed: most units that may go.
         multiple: kept counts of at least this many are multiples of it, unless the whole group stays.
     """

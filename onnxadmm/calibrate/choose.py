@@ -91,16 +91,16 @@ def choose(
 
 
 def _information_gone(shrinking: Shrinking, information: NDArray[np.float64], *, turned: bool) -> NDArray[np.float64]:
-    """Fisher information of the units that go where one step stays, two, and so on up to all: float64 ``[steps]``.
+    """Fisher information of the units that go where no step stays, one, and so on up to all: float64 ``[steps + 1]``.
 
     Args:
         turned: whether the units get another basis before they go, so that there is only one of all of them.
     """
     each = information[shrinking.order].sum(axis=1)
     if not turned:
-        return np.append(0.0, np.cumsum(each[:-1]))[::-1]
-    losses = shrinking.curve.at(np.arange(1, len(each) + 1))
-    return losses * float(each.sum() / max(losses[0], np.finfo(np.float64).tiny))
+        return np.append(0.0, np.cumsum(each))[::-1]
+    losses = shrinking.curve.at(np.arange(len(each) + 1))
+    return losses * float(each.sum() / max(losses[1], np.finfo(np.float64).tiny))
 
 
 def _together(curve: Curve, gone: NDArray[np.float64], weight: float) -> Curve:
@@ -111,7 +111,7 @@ def _together(curve: Curve, gone: NDArray[np.float64], weight: float) -> Curve:
     but only its slopes, units one by one, and no fit. In a geometric mean the units of both do not matter, and what one
     of them takes for free is.
     """
-    counts = np.arange(1, len(gone) + 1)
+    counts = np.arange(len(gone))
     return Curve(counts, curve.at(counts) ** (1 - weight) * gone**weight)
 
 

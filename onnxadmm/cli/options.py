@@ -21,7 +21,10 @@ ForceOption = Annotated[bool, typer.Option("--force", help="replace what is ther
 IgnoreOption = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
 ]
-KeepOption = Annotated[int, typer.Option("--keep-at-least", help="fewest units that stay in a group")]
+KeepOption = Annotated[
+    int,
+    typer.Option("--keep-at-least", help="fewest units that stay in a group; 0: branches of sums may go altogether"),
+]
 RatioLimitOption = Annotated[str, typer.Option("--max-ratio", help="largest share of a group that goes")]
 RoundOption = Annotated[
     int | None, typer.Option("--round-to", help="kept counts from this on are multiples of it (the SIMD block)")

@@ -135,7 +135,7 @@ def latency_for(
         seed=seed,
         inputs=inputs,
     )
-    groups = [limits.of(group) for group in units.groups]
+    groups = limits.groups(model, units)
     work = work_of(model, units)
     table = read(watch, groups, terms=len(work.terms))
     if table is not None:

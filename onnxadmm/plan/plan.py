@@ -16,6 +16,7 @@ from onnxadmm.errors import PlanError
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.weights import refuse_special
 from onnxadmm.units.units import Group, Units
+from onnxadmm.units.vanishing import may_vanish
 
 SCHEMA = "onnxadmm.plan/1"
 #: Elements of the largest weight of whose zeros a plan may tell: a file of some kilobytes could ask for any memory.
@@ -102,6 +103,16 @@ class Plan:
                 )
             keep[group.start + np.asarray(planned.removed, dtype=np.int64)] = False
             _refuse_unbalanced(group, keep)
+        empty = [group for group in units.groups if not keep[group.start : group.start + group.count].any()]
+        vanishing = may_vanish(model, units) if empty else frozenset()
+        for group in empty:
+            if group.start not in vanishing:
+                raise PlanError(
+                    f"group {group.name!r} of the plan",
+                    expected="at least one unit that stays, as no sum takes what it ends",
+                    found="none",
+                    way_out="keep one",
+                )
         return keep
 
     def to_json(self) -> str:
@@ -213,10 +224,10 @@ def make_plan(
 
 def _refuse_unbalanced(group: Group, keep: NDArray[np.bool_]) -> None:
     counts = [int(np.count_nonzero(keep[members])) for members in group.members]
-    if len(set(counts)) > 1 or counts[0] == 0:
+    if len(set(counts)) > 1:
         raise PlanError(
             f"group {group.name!r} of the plan",
-            expected="at least one unit that stays, and equally many in every block",
+            expected="equally many units that stay in every block",
             found=f"{counts}",
             way_out="keep the blocks equal",
         )

@@ -18,6 +18,7 @@ from onnxadmm.graph.model import Model
 from onnxadmm.plan.budget import Budget, Share, amount_options, parse_share
 from onnxadmm.units.cost import Cost, CostKind, FileSize
 from onnxadmm.units.units import Group, Units
+from onnxadmm.units.vanishing import may_vanish
 
 #: Weights that a message names.
 _MOST_NAMED: Final = 8
@@ -49,7 +50,8 @@ class Limits:
     """How far a group may shrink.
 
     Attributes:
-        keep_at_least: fewest units that stay in a group.
+        keep_at_least: fewest units that stay in a group; 0: none where the group ends a branch that a sum would be
+            without, and the branch goes with the last of them. All others keep one.
         max_ratio: largest share of a group's units that goes, read as a number where it is given as ``"50%"``.
         round_to: kept counts of at least this many are multiples of it; None: the CPU's SIMD block where a plan is
             trained, free elsewhere. Columns behind a flattening, of which no vector is made, are free everywhere.
@@ -71,7 +73,7 @@ class Limits:
     def __post_init__(self) -> None:
         largest = parse_share(self.max_ratio, option="--max-ratio")
         object.__setattr__(self, "max_ratio", largest)  # frozen from here on
-        for option, value, least in (("--keep-at-least", self.keep_at_least, 1), ("--round-to", self.round_to, 1)):
+        for option, value, least in (("--keep-at-least", self.keep_at_least, 0), ("--round-to", self.round_to, 1)):
             if value is not None and value < least:
                 raise OptionError(
                     option, expected=f"at least {least}", found=str(value), way_out="give a larger number"
@@ -81,13 +83,27 @@ class Limits:
                 "--max-ratio", expected="above 0 and at most 1", found=f"{largest:g}", way_out="give a share"
             )
 
-    def of(self, group: Group) -> GateGroup:
-        """Return the group as the solver sees it."""
+    def groups(self, model: Model, units: Units) -> tuple[GateGroup, ...]:
+        """Return the groups of a model as the solver sees them.
+
+        Args:
+            model: the model the units were found in.
+            units: its units.
+        """
+        vanishing = may_vanish(model, units) if self.keep_at_least == 0 else frozenset()
+        return tuple(self.of(group, least=0 if group.start in vanishing else 1) for group in units.groups)
+
+    def of(self, group: Group, *, least: int = 1) -> GateGroup:
+        """Return a group as the solver sees it.
+
+        Args:
+            least: units of each block that stay whatever the limits say.
+        """
         return GateGroup(
             name=group.name,
             start=group.start,
             count=group.count,
-            keep_at_least=min(max(1, self.keep_at_least // group.block_count), group.count // group.block_count),
+            keep_at_least=min(max(least, self.keep_at_least // group.block_count), group.count // group.block_count),
             keep_at_most_removed=int(float(self.max_ratio) * group.count + 1e-9),
             multiple=1 if self.round_to is None or group.columns else self.round_to,
             blocks=group.blocks,
@@ -136,7 +152,7 @@ def state_problem(
     cost = Bounds(bounds)
     return Problem(
         unit_count=units.count,
-        groups=tuple(limits.of(group) for group in units.groups),
+        groups=limits.groups(model, units),
         readers=(*units.readers, *(gate.reader for gate in units.gates)),
         writers=units.writers,
         with_followers=units.followers.with_them,

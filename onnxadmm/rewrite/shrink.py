@@ -12,6 +12,7 @@ from onnxadmm.graph.repeated import merge_repeated
 from onnxadmm.graph.shared import merge_shared
 from onnxadmm.rewrite.clean import remove_dead, remove_whole_picks
 from onnxadmm.rewrite.record import add_record
+from onnxadmm.rewrite.vanish import remove_vanished
 from onnxadmm.rules.adapt import adapt_nodes
 from onnxadmm.rules.edit import Positions
 from onnxadmm.units.units import Units
@@ -22,8 +23,8 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
 
     The result computes what ``mask`` of the same arguments computes. What was done is added to the records in the
     model's ``metadata_props``. Model-local functions are written out where they are called, since two calls may lose
-    different units. A Gather all of whose columns stay is taken out. When nothing is removed the model is handed back
-    as it is, but for these.
+    different units. A Gather all of whose columns stay is taken out, and a branch of a sum that keeps none of its units
+    (see ``may_vanish``). When nothing is removed the model is handed back as it is, but for these.
 
     Args:
         model: the model the units were found in; it is not changed.
@@ -50,6 +51,7 @@ def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
             array = constant(value)
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
+    remove_vanished(small, units, keep)
     adapt_nodes(small, units.shapes, kept.get)
     remove_whole_picks(small, units, kept)
     if bool(keep.all()):

@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxadmm.graph.model import Model
 from onnxadmm.units.units import Units
+from onnxadmm.units.vanishing import may_vanish
 
 KINDS = ("random", "one stays", "one goes", "first stays", "last stays")
 
@@ -26,3 +28,14 @@ def random_keep(units: Units, *, seed: int, kind: str = "random") -> NDArray[np.
             order = {"first stays": inside, "last stays": inside[::-1]}.get(kind, random.permutation(inside))
             keep[order[:stays]] = True
     return keep
+
+
+def without_branches(model: Model, units: Units, *, seed: int) -> NDArray[np.bool_] | None:
+    """Which units stay where some groups go altogether, all that may with an even seed; None where none may."""
+    random, keep = np.random.default_rng(seed), random_keep(units, seed=seed)
+    vanishing = may_vanish(model, units)
+    groups = [group for group in units.groups if group.start in vanishing]
+    for group in groups:
+        if seed % 2 == 0 or group is groups[0] or random.random() < 0.5:
+            keep[group.start : group.start + group.count] = False
+    return keep if groups else None

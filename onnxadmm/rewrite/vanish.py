@@ -1,0 +1,60 @@
+"""Branches of which no unit stays: the sum that they went into has a constant in their place, or nothing."""
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from onnxadmm.graph.constants import new_initializer, value_names
+from onnxadmm.graph.model import Model
+from onnxadmm.units.units import Units
+from onnxadmm.units.vanishing import Branch, branches
+
+
+def remove_vanished(model: Model, units: Units, keep: NDArray[np.bool_]) -> None:
+    """Take the branches out that groups end of which no unit stays, in place, with all that they alone need.
+
+    Args:
+        model: with functions written out; its constants have been cut, its nodes have not.
+        units: of the model before.
+        keep: which units stay, bool ``[units.count]``.
+    """
+    gone = [group.start for group in units.groups if not keep[group.start : group.start + group.count].any()]
+    if not gone:
+        return
+    found = branches(model, units)
+    for branch in [branch for start in gone for branch in found.get(start, ())]:
+        _take_out(model, branch)
+
+
+def _take_out(model: Model, branch: Branch) -> None:
+    if branch.total.graph is None:  # it went with another branch, which it was inside of
+        return
+    total, result, unread = branch.total, branch.total.outputs[0], [branch.total.inputs[branch.operand]]
+    if branch.constant.any() or result.is_graph_output():  # whose name has to stay
+        total.replace_input_with(branch.operand, _left(model, branch))
+    else:
+        rest = branch.rest
+        for use in list(result.uses()):
+            use.node.replace_input_with(use.idx, rest)
+        model.ir.graph.remove(total, safe=True)
+    _remove_unread(model, unread)
+
+
+def _left(model: Model, branch: Branch) -> onnx_ir.Value:
+    """What is left of a branch: a constant of the model where it is one of the same shape, else a new one."""
+    (value, *others) = branch.added or (None,)
+    if value is not None and not others and value.shape is not None and value.shape.numpy() == branch.constant.shape:
+        return value
+    name = f"{branch.reader.outputs[0].name}_constant"
+    return new_initializer(model, name, branch.constant, taken=value_names(model))
+
+
+def _remove_unread(model: Model, values: list[onnx_ir.Value | None]) -> None:
+    """Remove what computes values that nothing reads any more, and what only that has read."""
+    while values:
+        value = values.pop()
+        node = None if value is None else value.producer()
+        if node is None or node.graph is None or any(each.uses() or each.is_graph_output() for each in node.outputs):
+            continue  # it is needed, or has gone by another of its results
+        values += node.inputs
+        model.ir.graph.remove(node, safe=True)
