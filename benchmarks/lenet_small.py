@@ -21,7 +21,9 @@ from benchmarks.lenet import ROOT, Bar, compress, judge
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "lenet_small"
 PAGE: Final = ROOT / "benchmarks" / "lenet_small.md"
-SEEDS: Final = (0, 1, 2, 3)
+SEEDS: Final = tuple(range(7))
+#: Those from here on were run when all had been fixed long ago.
+LATER: Final = 3
 #: One process trains, so that a seed is the same run on every machine with as many vectors; nothing is timed.
 COMMON: Final = ("--method", "calibrated", "--round-to", "1", "--workers", "1", "--no-bench")
 #: Fixed before the seeds were run, after five of eight shorter trials with the first seed, which showed test figures as
@@ -68,9 +70,17 @@ def measure(seed: int, number: int, given: argparse.Namespace) -> dict[str, Any]
     return plain
 
 
+def accuracy_of(run: Mapping[str, Any]) -> float:
+    """Return the share of the test images that the network of a run is right in."""
+    return float(run["report"]["after"]["test"]["value"])
+
+
 def render(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     """Return the page, in Markdown, given the runs of every step, one for each seed."""
-    before = next(iter(found.values()))[0]["report"]["before"]
+    largest_first = next(iter(found.values()))
+    before = largest_first[0]["report"]["before"]
+    later = [100 * accuracy_of(run) for run in largest_first if run["report"]["seed"] >= LATER]
+    told = f", and leave {mean(later):.2f} % in the mean of the first row" if later else ""
     lines = [
         "# LeNet-5 as small as it gets",
         "",
@@ -80,8 +90,8 @@ def render(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
         "",
         "Epochs and augmentation were fixed before these runs, but not on held-out images alone: eight shorter trials "
         "with seed 0 (rates, decays, temperatures, one with crops) showed test accuracies too, of 99.0 to 99.15 %, and "
-        "held-out images did not tell crops from none. Seed 3 was run later, with nothing changed. Read differences of "
-        "some hundredths accordingly.",
+        f"held-out images did not tell crops from none. Seeds from {LATER} on were run later, with nothing changed"
+        f"{told}. Read differences of some hundredths accordingly.",
         "",
         "| what goes | parameters | times fewer | test accuracy | each seed | file, bytes | verified | minutes |",
         "|---|---|---|---|---|---|---|---|",
@@ -89,7 +99,7 @@ def render(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     for title, runs in found.items():
         results = [run["report"]["after"] for run in runs]
         largest = max(each["parameters"] for each in results)
-        values = [100 * each["test"]["value"] for each in results]
+        values = [100 * accuracy_of(run) for run in runs]
         figures = (
             f"{largest:,}",
             f"{before['parameters'] / largest:.0f}",
@@ -128,7 +138,7 @@ def main() -> int:
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{number}-*.json"))]
         if runs:
             table[title] = runs
-            reached = mean(run["report"]["after"]["test"]["value"] for run in runs)
+            reached = mean(map(accuracy_of, runs))
             missed |= reached < bar.accuracy
             told = f"{title}: {100 * reached:.2f} % of {len(runs)} seeds, the bar is {100 * bar.accuracy:.2f} %"
             print(told, file=sys.stderr)

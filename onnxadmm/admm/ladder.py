@@ -21,7 +21,8 @@ class Ladder:
     Attributes:
         steps: units in the order in which they go, int64 ``[steps, blocks]``; the first row goes first.
         fewest: fewest steps that stay by the limits of the group, itself allowed.
-        multiple: kept counts of units of at least this many are multiples of it, unless the whole group stays.
+        multiple: kept counts of units of at least this many are multiples of it, unless the whole group stays. Where
+            all may go, so are the others: fewer take the time of one multiple, and none takes none.
     """
 
     steps: UnitArray
@@ -29,9 +30,14 @@ class Ladder:
     multiple: int
 
     def allowed(self, kept: int) -> bool:
-        """Whether the group may end with ``kept`` steps: fewer units than one multiple, some multiples, or all."""
+        """Whether the group may end with ``kept`` steps: some multiples, or all, or if one must stay less than one."""
         units = kept * int(self.steps.shape[1])
-        return units < self.multiple or units % self.multiple == 0 or kept == len(self.steps)
+        return units < self._loose or units % self.multiple == 0 or kept == len(self.steps)
+
+    @property
+    def _loose(self) -> int:
+        """Number of units below which any count will do."""
+        return self.multiple if self.fewest else 0
 
     def lower(self, kept: int) -> int:
         """Largest allowed count that is at most ``kept``, but not below ``fewest``."""
@@ -44,7 +50,7 @@ class Ladder:
         """Every count of steps that the group may end with, ascending: int64 ``[levels]``."""
         kept = np.arange(self.fewest, len(self.steps) + 1, dtype=np.int64)
         units = kept * self.steps.shape[1]
-        levels: UnitArray = kept[(units < self.multiple) | (units % self.multiple == 0) | (kept == len(self.steps))]
+        levels: UnitArray = kept[(units < self._loose) | (units % self.multiple == 0) | (kept == len(self.steps))]
         return levels
 
 

@@ -16,7 +16,7 @@ from onnxadmm.errors import PlanError
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.weights import refuse_special
 from onnxadmm.units.units import Group, Units
-from onnxadmm.units.vanishing import may_vanish
+from onnxadmm.units.vanishing import emptied, may_vanish
 
 SCHEMA = "onnxadmm.plan/1"
 #: Elements of the largest weight of whose zeros a plan may tell: a file of some kilobytes could ask for any memory.
@@ -103,7 +103,7 @@ class Plan:
                 )
             keep[group.start + np.asarray(planned.removed, dtype=np.int64)] = False
             _refuse_unbalanced(group, keep)
-        empty = [group for group in units.groups if not keep[group.start : group.start + group.count].any()]
+        empty = emptied(units, keep)
         vanishing = may_vanish(model, units) if empty else frozenset()
         for group in empty:
             if group.start not in vanishing:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnxadmm.graph.constants import new_initializer, value_names
 from onnxadmm.graph.model import Model
 from onnxadmm.units.units import Units
-from onnxadmm.units.vanishing import Branch, branches
+from onnxadmm.units.vanishing import Branch, branches, emptied
 
 
 def remove_vanished(model: Model, units: Units, keep: NDArray[np.bool_]) -> None:
@@ -18,12 +18,10 @@ def remove_vanished(model: Model, units: Units, keep: NDArray[np.bool_]) -> None
         units: of the model before.
         keep: which units stay, bool ``[units.count]``.
     """
-    gone = [group.start for group in units.groups if not keep[group.start : group.start + group.count].any()]
-    if not gone:
-        return
-    found = branches(model, units)
-    for branch in [branch for start in gone for branch in found.get(start, ())]:
-        _take_out(model, branch)
+    if gone := emptied(units, keep):
+        found = branches(model, units)
+        for branch in [branch for group in gone for branch in found.get(group.start, ())]:
+            _take_out(model, branch)
 
 
 def _take_out(model: Model, branch: Branch) -> None:

@@ -9,12 +9,14 @@ from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.graph.constants import stored_bytes, with_constants
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.still import about_drawing
+from onnxadmm.report.words import plural
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
 from onnxadmm.rewrite.verify import Verification, require, verify
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.units.units import Units
+from onnxadmm.units.vanishing import emptied
 
 #: Real samples that are compared, where the batch is free.
 _REAL: Final = 16
@@ -46,6 +48,9 @@ def cut_and_proven(
     journal = training.journal
     for name, count in units.followers.gone(pruned.keep).items():
         journal.say(f"{count} of the units of {name} went as well, since none of their columns is left.")
+    if gone := emptied(units, pruned.keep):
+        names = ", ".join(group.name for group in gone)
+        journal.say(f"No unit is left of {names}: {plural(len(gone), 'group')} whose branches have left the graph.")
     trained = with_constants(ready, pruned.weights)
     small, masked = shrink(trained, units, pruned.keep), mask(trained, units, pruned.keep)
     feeds: list[Mapping[str, NDArray[Any]]] = [*trial_inputs(trained, seed=seed, inputs=inputs)]

@@ -79,6 +79,11 @@ def may_vanish(model: Model, units: Units) -> frozenset[int]:
     return frozenset(start for start, each in dying.items() if all(sums[id(branch.total)] == 1 for branch in each))
 
 
+def emptied(units: Units, keep: NDArray[np.bool_]) -> list[Group]:
+    """Return the groups of which no unit stays; ``keep`` is bool ``[units.count]``."""
+    return [group for group in units.groups if not keep[group.start : group.start + group.count].any()]
+
+
 def branches(model: Model, units: Units) -> Mapping[int, Sequence[Branch]]:
     """Return where each group ends in sums, by the number of its first unit; it may be read elsewhere as well.
 
