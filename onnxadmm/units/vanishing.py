@@ -133,15 +133,21 @@ def _branch(node: onnx_ir.Node, units: Units, known: Mapping[str, Array]) -> Bra
         if len(uses) != 1 or result.is_graph_output() or uses[0].node.op_type != "Add" or uses[0].node.domain:
             return None
         total, operand = uses[0].node, uses[0].idx
-        other, whole = _name(total, 1 - operand), units.shapes.shape(total.outputs[0].name or "")
+        other, whole = _name(total, 1 - operand), _lengths(units, total.outputs[0].name or "")
         if other in known:
             left = left + known[other]
             added.append(total.inputs[1 - operand])
             result = total.outputs[0]
-        elif whole is not None and units.shapes.shape(other) == whole:
+        elif whole is not None and _lengths(units, other) == whole:
             return Branch(node, total, operand, tuple(value for value in added if value is not None), left)
         else:
             return None
+
+
+def _lengths(units: Units, name: str) -> tuple[tuple[int, bool], ...] | None:
+    """The lengths of the axes of a value, and which of them are free."""
+    shape, dynamic = units.shapes.shape(name), units.shapes.dynamic(name)
+    return None if shape is None or dynamic is None else tuple(zip(shape, dynamic, strict=True))
 
 
 def _name(node: onnx_ir.Node, place: int) -> str:
