@@ -17,9 +17,13 @@ import pytest
 from onnxadmm.bench.inputs import random_inputs, required_inputs
 from onnxadmm.graph.model import Model, clone, load, save, to_proto
 from onnxadmm.planning import rank
-from onnxadmm.surgery import find_groups, mask, shrink, verify
+from onnxadmm.rewrite.mask import mask as masked
+from onnxadmm.rewrite.shrink import shrink as rewritten
+from onnxadmm.rewrite.verify import verify as compare
+from onnxadmm.surgery import find_groups, mask, shrink, trial_inputs, verify
 from onnxadmm.units.cost import Cost
 from onnxadmm.units.units import Units, find_units
+from onnxadmm.units.vanishing import may_vanish
 
 ZOO = Path(__file__).parent / "zoo"
 MODELS = tuple(sorted(path.stem for path in ZOO.glob("*.onnx")))
@@ -46,6 +50,15 @@ SUMMED = {
     "torch_script_recommender": ("bottom.2.weight", 8),
     "torch_script_siamese": ("branch.3.weight", 16),
 }
+
+# Networks whose branches may go altogether: how many groups end in sums that can do without.
+BRANCHES = {
+    "jax_resnet_opset20": 1, "keras_resnet": 3, "keras_transformer": 1, "ort_float16_bert": 4,
+    "ort_optimised_convnext": 2, "paddle_transformer": 2, "torch_dynamo_bert": 4, "torch_dynamo_detr": 1,
+    "torch_dynamo_efficientnet": 2, "torch_dynamo_gpt": 4, "torch_dynamo_llama": 4, "torch_dynamo_mixer": 4,
+    "torch_dynamo_mobilenet_v3": 2, "torch_dynamo_resnet_bottleneck": 3, "torch_dynamo_swin": 3,
+    "torch_script_resnet_raw": 3, "torch_script_vit": 4,
+}  # fmt: skip
 
 LARGEST_BYTES = 150_000
 
@@ -160,3 +173,34 @@ def test_units_that_end_in_a_sum_over_an_activation_may_go(name: str) -> None:
     gated = {unit for gate in units.gates for unit in gate.reader.units.tolist() if unit >= 0}
     groups = [group for group in units.groups if gated & set(range(group.start, group.start + group.count))]
     assert [(group.count, tensor in group.tensors) for group in groups] == [(count, True)]
+
+
+@cache
+def vanishing_of(name: str) -> frozenset[int]:
+    return may_vanish(loaded(name), groups_of(name))
+
+
+def test_as_many_networks_have_branches_that_may_go_as_the_method_says() -> None:
+    told = re.search(
+        r"(\d+) of the (\d+) exported networks", (ZOO.parents[1] / "docs" / "method.md").read_text("utf-8")
+    )
+    assert told is not None
+    assert [int(number) for number in told.groups()] == [sum(map(bool, map(vanishing_of, MODELS))), len(MODELS)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_branches_go_altogether_and_exactly(name: str) -> None:
+    model, units, vanishing = loaded(name), groups_of(name), vanishing_of(name)
+    assert len(vanishing) == BRANCHES.get(name, len(vanishing))
+    if not vanishing:
+        return
+    keep = np.ones(units.count, np.bool_)
+    for group in units.groups:
+        keep[group.start : group.start + group.count] = group.start not in vanishing
+    small = rewritten(model, units, keep)
+    assert len(small.ir.graph) < len(model.ir.graph)
+    inputs = list(trial_inputs(model, seed=0, inputs={}))
+    found = compare(
+        masked(model, units, keep), small, inputs, kept=lambda value, shape: units.positions(value, keep, shape)
+    )
+    assert found.passed, found.first_difference

@@ -28,10 +28,10 @@ class Branch:
 
     Attributes:
         reader: the node that reads the group along all of the axis that it sums over.
-        total: the Add that its result goes into, behind any Adds of constants.
+        total: the Add that its result goes into, behind what only scales, shifts or turns it.
         operand: by which of its operands.
-        added: the offset of the reader and what is added on the way, constants all.
-        constant: their sum, which is left of the branch, in a shape that meets the sum when it is broadcast.
+        added: the offset of the reader and what it meets on the way, constants all.
+        constant: what these make, which is left of the branch, in a shape that meets the sum when it is broadcast.
     """
 
     reader: onnx_ir.Node
@@ -124,24 +124,53 @@ def _branch(node: onnx_ir.Node, units: Units, known: Mapping[str, Array]) -> Bra
     if weight is None or (offset is None and _name(node, 2)):
         return None
     left = np.zeros((), weight.dtype) if offset is None else offset
-    added = [] if offset is None else [node.inputs[2]]
+    added = [node.inputs[2]] if offset is not None else []
     if node.op_type == "Conv" and left.ndim:
         left = left.reshape(-1, *[1] * (weight.ndim - 2))
     result = node.outputs[0]
     while True:
         uses = list(result.uses())
-        if len(uses) != 1 or result.is_graph_output() or uses[0].node.op_type != "Add" or uses[0].node.domain:
+        if len(uses) != 1 or result.is_graph_output() or uses[0].node.domain:
             return None
         total, operand = uses[0].node, uses[0].idx
-        other, whole = _name(total, 1 - operand), _lengths(units, total.outputs[0].name or "")
-        if other in known:
-            left = left + known[other]
-            added.append(total.inputs[1 - operand])
-            result = total.outputs[0]
-        elif whole is not None and _lengths(units, other) == whole:
-            return Branch(node, total, operand, tuple(value for value in added if value is not None), left)
-        else:
-            return None
+        passed = _behind(total, operand, left, known, units.shapes.shape(total.outputs[0].name or ""))
+        if passed is None:
+            break
+        added += [value for place, value in enumerate(total.inputs) if place != operand]
+        left, result = passed, total.outputs[0]
+    rest, whole = _name(total, 1 - operand), _lengths(units, total.outputs[0].name or "")
+    if total.op_type != "Add" or whole is None or _lengths(units, rest) != whole:
+        return None
+    return Branch(node, total, operand, tuple(value for value in added if value is not None), left)
+
+
+def _behind(
+    node: onnx_ir.Node, operand: int, value: Array, known: Mapping[str, Array], shape: tuple[int, ...] | None
+) -> Array | None:
+    """Return what a node makes of a constant where its other operands are constants as well; None where nobody knows.
+
+    A scale (as of LayerScale), a shift, a normalisation by statistics that are known, and an order of axes.
+
+    Args:
+        operand: place of the constant.
+        shape: of the result when nothing has gone.
+    """
+    others = [known.get(_name(node, place)) for place in range(len(node.inputs)) if place != operand]
+    if any(other is None for other in others):
+        return None
+    rank = None if shape is None else len(shape)
+    if node.op_type == "Identity":
+        return value
+    if node.op_type in ("Add", "Mul"):
+        return np.asarray(value + others[0] if node.op_type == "Add" else value * others[0])
+    if node.op_type == "Transpose" and rank is not None:
+        order = node.attributes.get_ints("perm", tuple(reversed(range(rank))))
+        return value.reshape(*[1] * (rank - value.ndim), *value.shape).transpose(order)
+    if node.op_type == "BatchNormalization" and rank is not None and len(node.outputs) == 1:
+        scale, shift, mean, variance = (np.asarray(other).reshape(-1, *[1] * (rank - 2)) for other in others)
+        epsilon = node.attributes.get_float("epsilon", 1e-5)
+        return np.asarray((value - mean) / np.sqrt(variance + epsilon) * scale + shift, value.dtype)
+    return None
 
 
 def _lengths(units: Units, name: str) -> tuple[tuple[int, bool], ...] | None:

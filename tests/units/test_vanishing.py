@@ -20,7 +20,7 @@ from tests.samples_text import parse_sample
 BLOCK = """
 <ir_version: 8, opset_import: ["" : 17]>
 block (float[N,5] x) => (float[N,3] y)
-<float[5,6] W0, float[6,4] W1, float[4] b1, float[4,6] W2, float[6] b2, float[6,3] W3, float[1,6] b3>
+<float[5,6] W0, float[6,4] W1, float[4] b1, float[4,6] W2, float[6] b2, float[6,3] W3, float[1,6] b3, float[6] b4>
 {
    s = MatMul (x, W0)
    a = MatMul (s, W1)
@@ -85,6 +85,39 @@ def test_what_is_needed_otherwise_keeps_a_unit(line: str, other: str) -> None:
     assert names(BLOCK.replace(line, other)) == set()
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "others"),
+    [
+        (BLOCK, "t = Add (e, s)", "g = Mul (e, b3)\n t = Add (g, s)"),
+        (BLOCK, "t = Add (e, s)", "i = Identity (e)\n g = Mul (b3, i)\n k = Add (g, b4)\n t = Add (s, k)"),
+        (CONVOLUTIONS, "t = Add (s, d)", "n = BatchNormalization (d, q1, q2, q3, positive_q4)\n t = Add (s, n)"),
+        (CONVOLUTIONS, "t = Add (s, d)", "n = Transpose <perm = [0,2,3,1]> (d)\n m2 = Mul (n, q1)\n"
+         " o = Transpose <perm = [0,3,1,2]> (m2)\n t = Add (s, o)"),
+    ],
+    ids=["a scale", "a scale and a shift", "a normalisation", "a scale of channels that stand last"],
+)  # fmt: skip
+@pytest.mark.parametrize("offset", [True, False])
+def test_what_scales_a_branch_goes_with_it(text: str, line: str, others: str, offset: bool) -> None:
+    text = text.replace(
+        "float[2,6,1,1] W3>", "float[2,6,1,1] W3,\n float[6] q1, float[6] q2, float[6] q3, float[6] positive_q4>"
+    )
+    text = (
+        text.replace(line, others)
+        if offset
+        else text.replace(line, others).replace("(m, W2, b2)", "(m, W2)").replace("e = Add (b2, d)", "e = Identity (d)")
+    )
+    assert names(text) == {"W1"}
+    proto = parse_sample(text)
+    model, units = laws.units_of(proto)
+    keep = without_branches(model, units, seed=0)
+    assert keep is not None
+    case = laws.prune(proto, model, units, keep)
+    laws.law_masked_equals_shrunk(case)
+    laws.law_shrunk_is_valid(case)
+    kinds = [node.op_type for node in case.shrunk_message.graph.node]
+    assert not {"Mul", "BatchNormalization", "Transpose", "Identity"} & set(kinds)
+
+
 def test_of_two_branches_that_make_up_a_sum_neither_may_go() -> None:
     both = BLOCK.replace("float[6] b2,", "float[6] b2, float[6,4] W4, float[4,6] W5,").replace(
         "t = Add (e, s)", "i = MatMul (s, W4)\n j = Relu (i)\n k = MatMul (j, W5)\n t = Add (e, k)"
@@ -113,7 +146,7 @@ def test_the_branch_is_gone_and_its_offset_is_added(text: str) -> None:
     small = case.shrunk_message
     left = {tensor.name: list(tensor.dims) for tensor in small.graph.initializer}
     offset = {"b2": [6]} if text is BLOCK else {"d_constant": [6, 1, 1]}
-    assert left.keys() - {"b3"} == {"W0", "W3", *offset}
+    assert left.keys() - {"b3", "b4"} == {"W0", "W3", *offset}
     assert left.items() >= offset.items()
     kinds = [node.op_type for node in small.graph.node]
     assert kinds == (["MatMul", "Add", "MatMul"] if text is BLOCK else ["Conv", "Add", "Conv", *kinds[3:]])
