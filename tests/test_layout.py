@@ -18,6 +18,7 @@ NO_COUNTERPART = {
     "cluster/test_joining": "what the command line says where a cluster cannot be joined, or used",
     "cluster/test_sweeps": "sweeps and searches over machines, elsewhere.py among them",
     "calibrate/test_zoo": "the whole room, on exported networks",
+    "run/test_branches": "whole runs in which branches go altogether",
     "run/test_exports": "whole runs on files that exporters wrote",
     "run/test_features": "whole runs with columns that are units of their own",
     "run/test_kinds_of_models": "whole runs on every kind of head, label and held input",
