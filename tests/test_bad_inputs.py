@@ -239,7 +239,7 @@ CASES: dict[str, Case] = {
     "a deviation of 0": Case(_with(std=0), 2, ("--std",)),
     "three means for one channel": Case(_with(mean="1,2,3"), 2, ("--mean", "3 numbers")),
     "an unknown augmentation": Case(_with(augment="spin"), 2, ("--augment", "spin")),
-    "keep at least 0": Case(_with(keep_at_least=0), 2, ("--keep-at-least", "at least 1")),
+    "keep at least -1": Case(_with(keep_at_least=-1), 2, ("--keep-at-least", "at least 0")),
     "a max ratio of 2": Case(_with(max_ratio=2), 2, ("--max-ratio", "2")),
     "round to 0": Case(_with(round_to=0), 2, ("--round-to", "at least 1")),
     "an existing result": Case(_existing_result, 2, ("model.onnx", "--force")),
