@@ -11,21 +11,18 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 import onnxadmm as oa
-from benchmarks.calibration_table import TITLES
-from benchmarks.converged import made
+from benchmarks.information import Case, network_of, samples_of
 from benchmarks.machine import in_words
-from benchmarks.pictured import ROOT, Images, path_of
+from benchmarks.pictured import ROOT, Images
 from benchmarks.quality import SETTINGS
 from onnxadmm.bench.simd import this_machine
-from onnxadmm.plan.budget import COUNTED
-from onnxadmm.units.cost import CostKind
 
 RESULTS: Final = ROOT / "benchmarks" / "results" / "branches"
 PAGE: Final = ROOT / "benchmarks" / "branches.md"
@@ -33,32 +30,6 @@ SAMPLES: Final = 512
 EFFORT: Final = "quick"
 #: Fewest units of a group that the runs keep.
 LEAST: Final = (1, 0)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network under a budget.
-
-    Attributes:
-        network: of ``benchmarks.quality``, or one that ``benchmarks.made_models`` has trained.
-        budget: what is bounded.
-        share: that may stay.
-    """
-
-    network: str
-    budget: CostKind
-    share: float
-
-    @property
-    def name(self) -> str:
-        """Name of its file."""
-        return f"{self.network}-{self.budget}-{self.share:g}"
-
-    @property
-    def title(self) -> str:
-        """In the table."""
-        title = TITLES.get(self.network, f"a {'ViT' if self.network == 'vit' else 'BERT'} of two layers")
-        return f"{title}, {100 * self.share:g} % of the {COUNTED[self.budget].words}"
 
 
 CASES: Final = (
@@ -72,16 +43,15 @@ CASES: Final = (
 )
 
 
+def result_of(case: Case) -> Path:
+    """Return the file of a case; one network has several kinds of budget here."""
+    return RESULTS / f"{case.network}-{case.budget}-{case.share:g}.json"
+
+
 def measure(case: Case, images: Images, models: Path) -> dict[str, Any]:
     """Calibrate a network with each limit; return what each leaves."""
-    if case.network in SETTINGS:
-        pictured = SETTINGS[case.network].pictured
-        (inputs, _), test = images.all(pictured.data, "train"), images.all(pictured.data, "test")
-        path, prepared = path_of(pictured, models), oa.Preprocessing(mean=pictured.mean, std=pictured.std)
-    else:
-        arrays = {part: made(case.network, part) for part in ("train", "test")}
-        inputs, test = arrays["train"]["x"], (arrays["test"]["x"], arrays["test"]["labels"])
-        path, prepared = ROOT / "benchmarks" / "models" / f"{case.network}_made.onnx", oa.Preprocessing()
+    (inputs, _), test = (samples_of(case, images, part) for part in ("train", "test"))
+    path, prepared = network_of(case, models)
     chosen = np.sort(np.random.default_rng(0).permutation(len(inputs))[:SAMPLES])
     found: dict[str, Any] = {}
     for least in LEAST:
@@ -152,14 +122,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         images = Images(given, Path(folder))
         for case in CASES:
-            path = RESULTS / f"{case.name}.json"
-            if not case.name.startswith(tuple(given.only)) or (path.exists() and not given.again):
+            path = result_of(case)
+            if not path.stem.startswith(tuple(given.only)) or (path.exists() and not given.again):
                 continue
             if case.network in SETTINGS and given.cifar is None:
                 continue
             path.write_text(json.dumps(measure(case, images, given.models), indent=2) + "\n")
-            print(f"{case.name}: measured", file=sys.stderr)
-    there = [(case, RESULTS / f"{case.name}.json") for case in CASES]
+            print(f"{path.stem}: measured", file=sys.stderr)
+    there = [(case, result_of(case)) for case in CASES]
     PAGE.write_text(render([(case, json.loads(path.read_text())) for case, path in there if path.exists()]))
     return 0
 

@@ -83,16 +83,25 @@ CASES: Final = (
 )
 
 
-def measure(case: Case, images: Images, models: Path) -> dict[str, Any]:
-    """Calibrate a network by each weight, and by comparing them; return what each leaves."""
+def network_of(case: Case, models: Path) -> tuple[Path, Preprocessing]:
+    """Return the file of a network, and what is done to its samples."""
     if case.network in SETTINGS:
         pictured = SETTINGS[case.network].pictured
-        inputs, labels = images.all(pictured.data, "train")
-        path, prepared = path_of(pictured, models), Preprocessing(mean=pictured.mean, std=pictured.std)
-    else:
-        arrays = made(case.network, "train")
-        inputs, labels = arrays["x"], arrays["labels"]
-        path, prepared = ROOT / "benchmarks" / "models" / f"{case.network}_made.onnx", Preprocessing()
+        return path_of(pictured, models), Preprocessing(mean=pictured.mean, std=pictured.std)
+    return ROOT / "benchmarks" / "models" / f"{case.network}_made.onnx", Preprocessing()
+
+
+def samples_of(case: Case, images: Images, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples of a network and their labels, of the part ``"train"`` or ``"test"``."""
+    if case.network in SETTINGS:
+        return images.all(SETTINGS[case.network].pictured.data, part)
+    arrays = made(case.network, part)
+    return arrays["x"], arrays["labels"]
+
+
+def measure(case: Case, images: Images, models: Path) -> dict[str, Any]:
+    """Calibrate a network by each weight, and by comparing them; return what each leaves."""
+    (inputs, labels), (path, prepared) = samples_of(case, images, "train"), network_of(case, models)
     order = np.random.default_rng(0).permutation(len(labels))
     given, judging = order[:GIVEN], order[GIVEN:][:JUDGES]
     run, judges = (

@@ -26,11 +26,15 @@ _MOST_ELEMENTS = 2**26
 
 def is_opaque(node: onnx_ir.Node) -> bool:
     """Whether a node may be or hold a custom operator: it has a domain or bodies, or ONNX has no such operator."""
-    bodies = any(
+    return has_bodies(node) or node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
+
+
+def has_bodies(node: onnx_ir.Node) -> bool:
+    """Whether a node has graphs of its own, as If, Loop and Scan have."""
+    return any(
         attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
         for attribute in node.attributes.values()
     )
-    return bodies or node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
 
 
 def is_custom(node: onnx_ir.Node) -> bool:

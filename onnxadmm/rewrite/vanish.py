@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.graph.constants import new_initializer, value_names
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.unread import drop_unread
 from onnxadmm.units.units import Units
 from onnxadmm.units.vanishing import Branch, branches, emptied
 
@@ -35,7 +36,7 @@ def _take_out(model: Model, branch: Branch) -> None:
         for use in list(result.uses()):
             use.node.replace_input_with(use.idx, rest)
         model.ir.graph.remove(total, safe=True)
-    _remove_unread(model, unread)
+    drop_unread(model, unread)
 
 
 def _left(model: Model, branch: Branch) -> onnx_ir.Value:
@@ -45,14 +46,3 @@ def _left(model: Model, branch: Branch) -> onnx_ir.Value:
         return value
     name = f"{branch.reader.outputs[0].name}_constant"
     return new_initializer(model, name, branch.constant, taken=value_names(model))
-
-
-def _remove_unread(model: Model, values: list[onnx_ir.Value | None]) -> None:
-    """Remove what computes values that nothing reads any more, and what only that has read."""
-    while values:
-        value = values.pop()
-        node = None if value is None else value.producer()
-        if node is None or node.graph is None or any(each.uses() or each.is_graph_output() for each in node.outputs):
-            continue  # it is needed, or has gone by another of its results
-        values += node.inputs
-        model.ir.graph.remove(node, safe=True)

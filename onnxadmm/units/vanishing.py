@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxadmm.graph.constants import constant, constants_by_name
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model
+from onnxadmm.graph.probing import has_bodies
 from onnxadmm.units.units import Group, Units
 
 Array = NDArray[Any]
@@ -63,7 +64,7 @@ def may_vanish(model: Model, units: Units) -> frozenset[int]:
         units: its units.
     """
     whole = inline(model)
-    if any(_has_body(node) for node in whole.ir.graph):
+    if any(has_bodies(node) for node in whole.ir.graph):
         return frozenset()
     found, led = branches(whole, units), units.followers.leaders
     dying = {
@@ -210,13 +211,6 @@ def _alive(model: Model, cut: set[tuple[int, int]]) -> Iterator[onnx_ir.Node]:
         pending += [
             value for place, value in enumerate(node.inputs) if value is not None and (id(node), place) not in cut
         ]
-
-
-def _has_body(node: onnx_ir.Node) -> bool:
-    return any(
-        attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
-        for attribute in node.attributes.values()
-    )
 
 
 def _range(group: Group) -> NDArray[np.int64]:
