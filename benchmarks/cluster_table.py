@@ -149,7 +149,7 @@ def _quality() -> Iterator[str]:
         "LeNet-5 at a tenth of its parameters, 3,000 images of MNIST, 4 epochs of pruning and 10 of retraining; test "
         "accuracy of the 10,000 test images for five seeds. `local:1` is equal to no cluster to the bit, which is a "
         "test. The gates of these short runs were drawn by each step alike, as they were before [the pull of a step "
-        "followed the length of a run](../docs/method.md#the-default).\n"
+        "followed the length of a run](../docs/method.md#admm-while-the-network-trains).\n"
     )
     yield from _accuracies([("no cluster" if name == "alone" else f"`local:{name}`", cells) for name, cells in rows])
 

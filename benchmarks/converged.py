@@ -128,7 +128,7 @@ def render(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     lines = [
         "# Converged networks and no option",
         "",
-        "`onnxadmm compress --macs 0.9` of networks that were trained to their end, with the default method, steps and "
+        "`onnxadmm compress --macs 0.9` of networks that were trained to their end, with the usual method, steps and "
         "learning rates, and without augmentation: what finds a rate that they bear is the "
         "[trial of rates](../docs/method.md#learning-rates). Accuracy is that of the whole test set.",
         "",

@@ -96,7 +96,7 @@ SETTINGS: Final = {
         128,
         "",
         rates=(5e-3, 1e-2),
-        methods=("calibrated", "curves", "default", "onnxsim", "magnitude", "uniform"),
+        methods=("calibrated", "curves", "admm", "onnxsim", "magnitude", "uniform"),
     ),
     "resnet20-whole": Setting(
         Network("resnet20.onnx", "cifar", *CIFAR, "macs", {}),
@@ -106,7 +106,7 @@ SETTINGS: Final = {
         128,
         "flip,crop2",
         rates=(2e-3,),
-        methods=("calibrated", "curves", "default", "magnitude"),
+        methods=("calibrated", "curves", "admm", "magnitude"),
     ),
 }
 
@@ -170,7 +170,7 @@ def begin(cell: Cell, images: Images, path: Path) -> Compression:
     chosen = np.random.default_rng(0).permutation(len(labels))[: setting.samples]
     method = METHODS[cell.method]
     recipe = Recipe(
-        method="paper" if cell.method == "paper" else "default" if method.trains else "calibrated",
+        method="paper" if cell.method == "paper" else "admm" if method.trains else "calibrated",
         epochs=setting.epochs[0] if method.trains else None,
         retrain_epochs=_retraining(setting, method),
         batch_size=setting.batch,

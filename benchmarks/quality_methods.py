@@ -358,9 +358,9 @@ METHODS: Final = {
     "nesterov": Method(
         "calibration by curves alone, retrained with Nesterov momentum", by_curves, retrain=quality_training.nesterov
     ),
-    "calibrated": Method("calibration (`--method calibrated`)", calibrated),
+    "calibrated": Method("calibration (the default)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
     "steady": Method("gates that each step draws alike, however few, not refitted", steady, trains=True),
-    "unfitted": Method("the default, not refitted (`--no-refit`)", unfitted, trains=True),
-    "default": Method("gates that close while training (the default)", trained, trains=True),
+    "unfitted": Method("gates that close while training, not refitted (`--no-refit`)", unfitted, trains=True),
+    "admm": Method("gates that close while training (`--method admm`)", trained, trains=True),
 }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: The method that all others are held against: what a user gets without asking.
-REFERENCE: Final = "default"
+REFERENCE: Final = "calibrated"
 #: Network, budget and method.
 Key = tuple[str, float, str]
 

@@ -15,8 +15,8 @@ TITLES: Final = {
     "cifarnet": "A VGG-like network on CIFAR-10",
     "mobilenetv2": "A MobileNetV2 for 32 x 32 pictures on CIFAR-10",
     "lenet5": "LeNet-5 on MNIST",
-    "lenet5-whole": "LeNet-5 on MNIST, all images and the default epochs",
-    "resnet20-whole": "ResNet-20 on CIFAR-10, all images and the default epochs",
+    "lenet5-whole": "LeNet-5 on MNIST, all images and epochs of the usual number",
+    "resnet20-whole": "ResNet-20 on CIFAR-10, all images and epochs of the usual number",
 }
 Cells = Sequence[Mapping[str, Any]]
 

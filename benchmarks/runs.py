@@ -30,6 +30,7 @@ def begin(
     Args:
         round_to: of the limits of every group.
     """
+    recipe = recipe.settled(connections=budget is not None and budget.connections is not None)
     choices = Choices(
         budget=budget,
         targets={},

@@ -238,6 +238,9 @@ def begun(
     prepared = given_or_usual(
         Preprocessing, asked.preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
     )
+    if asked.data is not None and asked.preset is None:  # a preset says the method
+        zeroes = bool(connection_shares) or (goal is not None and goal.connections is not None)
+        chosen = chosen.settled(connections=zeroes)
     chosen, calibrating = calibrating_with(asked.data, asked.calibrate, chosen, asked.calibration)
     if asked.teacher is not None:
         refuse_no_lesson(chosen, calibrates=calibrating is not None)

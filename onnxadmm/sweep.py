@@ -166,8 +166,11 @@ class Points:
         self._model, self._kind, self._folder, self._common = model, kind, folder, common
         self._force, self._resume, self._options = force, resume, dict(options)
         self._cluster = _cluster(options.get("recipe"))
-        if self._cluster is not None and options.get("data") is None:  # each budget is made by one machine
-            recipe = given_or_usual(Recipe, options["recipe"], "the recipe", "Recipe(epochs=5)")
+        recipe = given_or_usual(Recipe, options.get("recipe"), "the recipe", "Recipe(epochs=5)")
+        if options.get("data") is not None and recipe.method == "auto":
+            # Networks go on from each other where they are pruned while they train, and only there.
+            self._options["recipe"] = replace(recipe, method="admm")
+        elif self._cluster is not None and options.get("data") is None:  # each budget is made by one machine
             limits = given_or_usual(Limits, options.get("limits"), "the limits", "Limits(max_ratio=0.9)")
             self._options |= {"recipe": replace(recipe, cluster=None), "limits": with_simd_block(limits)}
         self._crew: RayCrew | None = None

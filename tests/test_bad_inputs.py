@@ -222,7 +222,7 @@ CASES: dict[str, Case] = {
     "a target for one budget": Case(_with(target="conv*=0.5"), 2, ("--target", "--mode joint")),
     "a target without a share": Case(_with(mode="joint", target="conv1"), 2, ("--target", "GLOB=SHARE")),
     "an unknown mode": Case(_with(mode="global"), 2, ("--mode", "joint", "holistic")),
-    "an unknown method": Case(_with(method="magic"), 2, ("--method", "default", "paper")),
+    "an unknown method": Case(_with(method="magic"), 2, ("--method", "auto", "calibrated", "admm", "paper")),
     "an unknown loss": Case(_with(loss="hinge"), 2, ("--loss", "cross-entropy")),
     "a distillation above 1": Case(_with(distillation=2), 2, ("--distillation", "2")),
     "no epochs": Case(_with(epochs=0), 2, ("--epochs", "at least 1")),

@@ -202,8 +202,8 @@ def test_figures_of_torch_pruning_are_those_of_the_benchmark() -> None:
     measured = dict(re.findall(r"^\| (.*?) \| ([\d.]+ %)", table.partition("\n## ")[0], re.MULTILINE))
     told = re.findall(r"^\| (.*?) \| ([\d.]+ %) \|$", text_of("docs/comparison.md"), re.MULTILINE)
     ways = {
-        "onnxadmm, `--method calibrated`": "calibration (`--method calibrated`)",
-        "onnxadmm, the default": "gates that close while training (the default)",
+        "onnxadmm, `--method calibrated`, the default": "calibration (the default)",
+        "onnxadmm, `--method admm`": "gates that close while training (`--method admm`)",
         "Torch-Pruning 1.6.1, group-sparse training (`GroupNormPruner`)": "Torch-Pruning's group-sparse trainer",
     }
     assert dict(told) == {name: measured[method] for name, method in ways.items()}

@@ -22,6 +22,7 @@ from onnxadmm.report.tradeoff import SCHEMA, Faster, Point, read_trade_off, to_t
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression, Finished
+from onnxadmm.sweep import Points
 from tests.conftest import Command
 from tests.report.samples import sample_report
 from tests.shared import needs_training
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.usefixtures("quick_latency")]
 
 LIMITS = oa.Limits(round_to=1)
 QUICK = oa.CalibrationOptions(effort="quick")
+LABELLED = (np.zeros((64, 1, 8, 8), np.float32), np.zeros(64, np.int64))
 
 
 def swept(digits: DemoFiles, samples: Any, out: Path, **named: Any) -> oa.TradeOff:
@@ -240,6 +242,22 @@ def test_what_another_run_left_is_not_taken_up(digits: DemoFiles, few_digits: Sa
     given["limits"] = oa.Limits(round_to=2)
     with pytest.raises(CheckpointError, match="--round-to"):
         oa.compress(digits.model, calibrate=few_digits, budget=oa.Budget(macs=0.5), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        ({"data": LABELLED}, "admm"),
+        ({"data": LABELLED, "recipe": {"retrain_epochs": 1}}, "admm"),
+        ({"data": LABELLED, "recipe": oa.Recipe(method="calibrated")}, "calibrated"),
+        ({"calibrate": LABELLED}, "auto"),
+    ],
+)
+def test_networks_that_are_trained_go_on_from_each_other_unless_the_method_is_named(
+    given: dict[str, Any], method: str, digits: DemoFiles, tmp_path: Path
+) -> None:
+    with Points(digits.model, "params", tmp_path, common=None, force=False, resume=False, options=given) as points:
+        assert points._options.get("recipe", oa.Recipe()).method == method
 
 
 @pytest.mark.slow

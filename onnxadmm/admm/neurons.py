@@ -66,7 +66,7 @@ def _choose(score: DoubleArray, problem: Problem, settings: Settings, budget: fl
 
 
 class ImportancePerCost:
-    """Default method: ``z`` is the selection by ``h_j / c_j`` under the budget of the moment.
+    """``z`` is the selection by ``h_j / c_j`` under the budget of the moment.
 
     ``c_j`` is the marginal cost and ``h_j`` a running mean of ``(v_j dL/dv_j)^2``: the squared first-order change of
     the loss when the gate closes from where it stands (Molchanov et al., "Importance estimation for neural network

@@ -6,7 +6,7 @@ from typing import Literal
 from onnxadmm.errors import OptionError
 
 Mode = Literal["joint", "holistic"]
-Method = Literal["default", "paper"]
+Method = Literal["admm", "paper"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Settings:
     Attributes:
         mode: ``"holistic"`` has one budget for all units and one threshold for all connections; ``"joint"`` has a
             target for every layer.
-        method: ``"default"`` chooses units by their importance per cost while the budget falls; ``"paper"`` splits
+        method: ``"admm"`` chooses units by their importance per cost while the budget falls; ``"paper"`` splits
             ``{0,1}^m`` into box and sphere and lets the gates decide.
         epochs: passes over the training data.
         iterations_per_epoch: ADMM iterations (projection and dual steps) per epoch.
@@ -25,7 +25,7 @@ class Settings:
         budget_ramp: share of the run in which the budget falls from the whole network to the target; 0 asks for
             the target from the start.
         importance_memory: iterations over which the running mean of the units' importance forgets.
-        gate_step: step size of the gates (default method: of the proximal step; paper: learning rate of Adam).
+        gate_step: step size of the gates (``"admm"``: of the proximal step; ``"paper"``: learning rate of Adam).
         gate_penalty: first and last ``rho`` of the neurons; it grows geometrically.
         connection_penalty: first and last ``rho`` of the connections.
         divergence_factor: an iteration whose mean loss exceeds this many times the best one (and
@@ -35,7 +35,7 @@ class Settings:
     """
 
     mode: Mode = "holistic"
-    method: Method = "default"
+    method: Method = "admm"
     epochs: int = 5
     iterations_per_epoch: int = 8
     learning_rate: float = 1e-3
@@ -50,7 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _require(self.mode in ("joint", "holistic"), "--mode", "joint or holistic", self.mode)
-        _require(self.method in ("default", "paper"), "--method", "default or paper", self.method)
+        _require(self.method in ("admm", "paper"), "--method", "admm or paper", self.method)
         _require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
         _require(self.iterations_per_epoch >= 1, "iterations_per_epoch", "at least 1", self.iterations_per_epoch)
         _require(self.learning_rate > 0, "--learning-rate", "more than 0", self.learning_rate)

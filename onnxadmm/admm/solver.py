@@ -230,7 +230,7 @@ class _Run(Generic[Batch]):
         Z    = project(v + U) within the budget        U  = U + v - Z
         Z1   = project(W + U1) of the units kept       U1 = U1 + W - Z1
 
-        ``Z, U`` are one splitting without a dual in the default method, two of them (box and sphere) in the paper's.
+        ``Z, U`` are one splitting without a dual with ``"admm"``, two of them (box and sphere) with ``"paper"``.
         """
         now = self._schedule.at(iteration)
         self._set_penalties(now)

@@ -50,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Plain text wraps at any width; rich's tables cut the names of options in narrow terminals.
     rich_markup_mode=None,
-    help="Make an ONNX model smaller and faster: prune it while training it, remove what was pruned, prove it.",
+    help="Make an ONNX model smaller and faster: prune it, remove what was pruned, prove that, train what is left.",
 )
 
 _OF_MODELS = (inspect, estimate, compress, sweep, pick, plan, mask, shrink, verify, quantize, bench, report)

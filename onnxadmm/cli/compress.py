@@ -135,7 +135,7 @@ def run(
     ] = None,
     inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
-    method: Annotated[str, typer.Option("--method", help="default, calibrated or paper")] = Recipe.method,
+    method: Annotated[str, typer.Option("--method", help="auto, calibrated, admm or paper")] = Recipe.method,
     epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
@@ -228,7 +228,7 @@ def run(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Prune while training, remove, prove, retrain, measure."""
+    """Choose what goes, remove it, prove that, train the rest, measure."""
     given = dict(locals())
     from onnxadmm.compress import compress
 

@@ -83,7 +83,7 @@ def estimate(
         if isinstance(call[name], Model):
             call[name] = to_proto(call[name])
     refuse_others(call)
-    question.refuse_calibration(call)
+    call = question.of_training(call)
     refuse_unsendable(call, thing="the arguments", way_out="give these; a DataLoader's samples as arrays")
     with listening(progress) as told_to:
         return _asked(call, question, told_to)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from onnxadmm.errors import OptionError
@@ -67,30 +67,33 @@ class Question:
         price = self.price_per_core_hour
         return None if price is None else price * self.place.cores * self.machines * seconds / 3600
 
-    def refuse_calibration(self, call: Mapping[str, Any]) -> None:
-        """Refuse what is told of runs alone in which a network trains from the beginning.
+    def of_training(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a run that what is asked can be told of: it may have to train from the beginning.
 
         Args:
-            call: arguments of ``compress`` by name.
+            call: arguments of ``compress`` by name; a method that is left open is ``"admm"`` then.
 
         Raises:
             OptionError: the run calibrates, and something is asked that no calibration is told by.
         """
+        asked = {
+            "--hours": self.hours is not None,
+            "--cores": self.is_elsewhere and self.machines == 1,
+            "--machines": self.machines > 1,
+            "--samples": self.samples is not None,
+        }
+        if not any(asked.values()):
+            return call
         recipe = given_or_usual(Recipe, call.get("recipe"), "the recipe", "Recipe(epochs=5)")
-        calibrates = call.get("calibrate") is not None or recipe.chooses_at_once
-        for option, asked in (
-            ("--hours", self.hours is not None),
-            ("--cores", self.is_elsewhere and self.machines == 1),
-            ("--machines", self.machines > 1),
-            ("--samples", self.samples is not None),
-        ):
-            if asked and calibrates:
-                raise OptionError(
-                    option,
-                    expected="a run with --data that trains while it chooses",
-                    found="a calibration",
-                    way_out=f"leave {option} out: what a calibration takes is told of this machine and these samples",
-                )
+        if call.get("calibrate") is not None or recipe.chooses_at_once:
+            option = next(option for option, is_asked in asked.items() if is_asked)
+            raise OptionError(
+                option,
+                expected="a run with --data that trains while it chooses",
+                found="a calibration",
+                way_out=f"leave {option} out: what a calibration takes is told of this machine and these samples",
+            )
+        return call if recipe.method != "auto" else call | {"recipe": replace(recipe, method="admm")}
 
 
 def refuse_others(call: Mapping[str, Any]) -> None:

@@ -115,9 +115,12 @@ def calibrating_with(
         raise OptionError(
             "--mode", expected="holistic with --calibrate", found="joint", way_out="leave --mode and --target out"
         )
-    if recipe.method == "paper":
+    if recipe.method not in ("auto", "calibrated"):
         raise OptionError(
-            "--method", expected="default or calibrated with --calibrate", found="paper", way_out="leave --method out"
+            "--method",
+            expected="auto or calibrated with --calibrate",
+            found=recipe.method,
+            way_out="leave --method out",
         )
     epochs = recipe.retrain_epochs if recipe.retrain_epochs is not None else recipe.epochs or 0
     if chosen.max_drop is not None and recipe.held_out == Recipe.held_out:

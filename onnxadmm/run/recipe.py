@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnxadmm.units.cost import CostKind
 
 LossName = Literal["cross-entropy", "mse", "bce"]
-Method = Literal["default", "calibrated", "paper"]
+Method = Literal["auto", "calibrated", "admm", "paper"]
 
 # A run is measured in steps, since small data sets need many passes and large ones few.
 _PRUNE_STEPS = 2200
@@ -57,11 +57,11 @@ class Recipe:
             or Sigmoid at the end) and labels ``[N, ...]`` that returns a number of which more is better. None: the
             accuracy, of numbers the mean square error.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
-        method: ``"default"``: units and connections are chosen while the whole network trains; ``"calibrated"``: a
-            calibration with some of the training samples chooses, and the small network has all the steps;
-            ``"paper"``: box and sphere splitting.
-        epochs: passes over the training data while units are chosen; None: about 2,200 steps, none of them with
-            ``method="calibrated"``.
+        method: ``"calibrated"``: a calibration with some of the training samples chooses units, and the small network
+            has all the steps; ``"admm"``: units and connections are chosen while the whole network trains; ``"paper"``:
+            the same by box and sphere splitting; ``"auto"``: see ``settled``.
+        epochs: passes over the training data while units are chosen; None: about 2,200 steps, with
+            ``method="calibrated"`` none.
         retrain_epochs: passes while the small network is trained; None: about 8,500 steps, and those of ``epochs``
             where nothing trains before.
         batch_size: samples per step.
@@ -75,7 +75,7 @@ class Recipe:
             instead of refusing the model.
         refit: after pruning, fit the weights of the original to its outputs without the units that went, and go on with
             them where they are better on held-out data than those that were trained; None: where units are chosen in
-            fewer than 2,200 steps, ``method="default"``.
+            fewer than 2,200 steps, ``method="admm"``.
         norm: ``"keep"``: networks train as they are, normalisations with the statistics of the file; ``"restore"``:
             BatchNormalization stands behind convolutions again while they train, with the statistics of each batch,
             and is folded into them afterwards; those of the model train so too. ``"auto"``: see ``choose_network``.
@@ -114,7 +114,7 @@ class Recipe:
     sample_weights: str | None = None
     metric: "str | OwnMetric | None" = None
     mode: Mode = "holistic"
-    method: Method = "default"
+    method: Method = "auto"
     epochs: int | None = None
     retrain_epochs: int | None = None
     batch_size: int = 128
@@ -176,7 +176,7 @@ class Recipe:
         if self.method not in get_args(Method):
             raise OptionError(
                 "--method",
-                expected="default, calibrated or paper",
+                expected="auto, calibrated, admm or paper",
                 found=repr(self.method),
                 way_out="choose one of them",
             )
@@ -205,6 +205,22 @@ class Recipe:
             task=Task(self.loss or "cross-entropy"), distillation=self.distillation, temperature=self.temperature
         )
 
+    def settled(self, *, connections: bool) -> "Recipe":
+        """Return the recipe with the method that ``"auto"`` stands for, in a run with training data.
+
+        That is ``"calibrated"``, but ``"admm"`` where something is asked for that a calibration does not choose as well
+        as a training does, or has no use for: connections, a target for every layer, epochs, a rate or a refit of
+        pruning, a cluster.
+
+        Args:
+            connections: whether some of them go.
+        """
+        if self.method != "auto":
+            return self
+        said = (self.epochs, self.learning_rate, self.refit, self.cluster)
+        chooses_in_training = connections or self.mode == "joint" or any(each is not None for each in said)
+        return replace(self, method="admm" if chooses_in_training else "calibrated")
+
     @property
     def chooses_at_once(self) -> bool:
         """Whether units are chosen before anything trains."""
@@ -221,7 +237,9 @@ class Recipe:
                     option,
                     expected="none with --method calibrated, which chooses and fits before anything trains",
                     found=found,
-                    way_out=f"leave {option} out" + (", or give --retrain-epochs" if option == "--epochs" else ""),
+                    way_out=f"leave {option} out"
+                    + (", or give --retrain-epochs" if option == "--epochs" else "")
+                    + ", or choose --method admm",
                 )
 
     @property
@@ -262,7 +280,7 @@ class Recipe:
     @property
     def may_refit(self) -> bool:
         """Whether layers are fitted anew behind pruning with these epochs, or would be with fewer."""
-        return self.method == "default" if self.refit is None else self.refit
+        return self.method == "admm" if self.refit is None else self.refit
 
     @property
     def pruning_rate(self) -> float:

@@ -37,7 +37,7 @@ def masked_accuracy(keep):
     return trainer.accuracy(TinyData().whole)
 
 
-@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["admm", "paper"])
 @pytest.mark.parametrize("mode", ["holistic", "joint"])
 def test_the_run_meets_the_budget_and_leaves_a_network_that_works(settings, mode):
     trainer, solution = run(settings=replace(settings, mode=mode))
@@ -48,7 +48,7 @@ def test_the_run_meets_the_budget_and_leaves_a_network_that_works(settings, mode
 
 
 @pytest.mark.parametrize("mode", ["holistic", "joint"])
-@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["admm", "paper"])
 def test_neurons_and_connections_are_pruned_together(settings, mode):
     problem = tiny_problem(budget=54.0, connections=NAMES, share=0.5)
     trainer, solution = run(settings=replace(settings, mode=mode), problem=problem)

@@ -16,7 +16,7 @@ NAMES = ("first.weight", "second.weight")
 QUICK = Settings(epochs=4, iterations_per_epoch=3, learning_rate=1e-2)
 PAPER = replace(paper_settings(epochs=4), gate_step=5e-3, learning_rate=1e-2, iterations_per_epoch=3)
 METHODS = [
-    pytest.param(QUICK, id="default"),
+    pytest.param(QUICK, id="admm"),
     pytest.param(replace(QUICK, mode="joint"), id="joint"),
     pytest.param(PAPER, id="paper"),
     pytest.param(replace(PAPER, mode="joint"), id="paper-joint"),
@@ -105,7 +105,7 @@ def test_every_number_of_the_state_counts(settings: Settings) -> None:
     *whole, states = run(settings, watched=False)
     state, own = states[4]
     for name, array in state.items():
-        if name in ("best_loss", "history") or (name, settings.method) == ("neuron_rho", "default"):
+        if name in ("best_loss", "history") or (name, settings.method) == ("neuron_rho", "admm"):
             continue  # decides only when a run has diverged; is part of the result; rescales a dual that is not there
         changed = array + 1.0 if array.ndim == 0 else array + np.linspace(0.3, 0.6, array.size).reshape(array.shape)
         trainer, solution, _ = run(settings, saved=({**state, name: changed.astype(array.dtype)}, own))

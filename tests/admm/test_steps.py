@@ -57,7 +57,7 @@ def run(settings, problem, together=None):
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["admm", "paper"])
 @pytest.mark.parametrize("connections", [(), NAMES])
 def test_steps_taken_elsewhere_give_the_same_run_to_the_bit(settings, connections, rounds):
     problem = tiny_problem(budget=54.0, connections=connections, share=0.5 if connections else 1.0)
@@ -72,7 +72,7 @@ def test_steps_taken_elsewhere_give_the_same_run_to_the_bit(settings, connection
         np.testing.assert_array_equal(other.weights[name], array)
 
 
-@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["admm", "paper"])
 def test_the_mean_of_what_two_have_moved_prunes_as_well(settings):
     problem = tiny_problem()
     two = [Elsewhere(problem, settings, seed=seed) for seed in (0, 1)]

@@ -57,6 +57,13 @@ def test_a_calibration_is_told_of_this_machine_alone(
         oa.estimate(digits.model, budget={"macs": 0.5}, **given, **way)
 
 
+@pytest.mark.parametrize("given", [{"hours": 1}, {"cores": 99}, {"machines": 2}, {"samples": 10**6}])
+def test_a_method_left_open_is_one_that_can_be_told_of_elsewhere(given: dict[str, Any]) -> None:
+    call = {"data": NUMBERS, "recipe": {"batch_size": 32}}
+    assert Question(**given).of_training(call)["recipe"] == oa.Recipe(method="admm", batch_size=32)
+    assert Question(price_per_core_hour=0.1).of_training(call) is call
+
+
 def test_a_cluster_is_no_place_to_estimate_on(digits: DemoFiles) -> None:
     with pytest.raises(OptionError, match=r"--cluster: expected one machine.*found local:2; use --machines instead\."):
         oa.estimate(digits.model, data=NUMBERS, budget={"macs": 0.5}, recipe={"cluster": "local:2"})

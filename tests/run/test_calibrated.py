@@ -29,10 +29,11 @@ def _run(digits: DemoFiles, data: Digits, **named: Any) -> oa.Compressed:
 
 @needs_training
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["calibrated", "auto"])
 def test_nothing_trains_before_the_cut_and_the_small_network_learns_behind_it(
-    digits: DemoFiles, few_digits: Digits
+    method: Any, digits: DemoFiles, few_digits: Digits
 ) -> None:
-    result = _run(digits, few_digits)
+    result = _run(digits, few_digits, recipe=replace(RECIPE, method=method))
     assert [(row.stage, row.epoch) for row in result.report.history] == [
         ("retrain", 1.0),
         ("retrain", 2.0),
@@ -47,6 +48,24 @@ def test_nothing_trains_before_the_cut_and_the_small_network_learns_behind_it(
     assert {stage.name for stage in result.report.forecast} >= {"calibrate", "retrain"}
     assert "--method calibrated" in result.report.command
     assert "--epochs" not in result.report.command
+
+
+@needs_training
+@pytest.mark.parametrize(
+    ("budget", "said", "trains"),
+    [
+        ({"params": 0.5}, {}, False),
+        ({"params": 0.5, "connections": 0.5}, {}, True),
+        ({"params": 0.5}, {"epochs": 2}, True),
+    ],
+)
+def test_whoever_says_nothing_of_the_method_has_the_whole_network_trained_where_that_chooses(
+    budget: dict[str, float], said: dict[str, int], trains: bool, digits: DemoFiles, few_digits: Digits
+) -> None:
+    recipe = oa.Recipe(retrain_epochs=1, batch_size=64, **said)  # type: ignore[arg-type]
+    found = oa.forecast(digits.model, data=few_digits, budget=budget, recipe=recipe, bench=False)
+    assert (found.epochs > 0) == trains
+    assert found.retrain_epochs == 1
 
 
 @needs_training
@@ -139,13 +158,13 @@ def test_it_looks_as_closely_as_it_is_told(digits: DemoFiles, few_digits: Digits
 @pytest.mark.parametrize(
     ("recipe", "calibration", "words"),
     [
-        ({}, {"effort": "quick"}, "--effort: expected a calibration.*while the network trains; leave it out"),
-        ({}, {"memory": "1GB"}, "--memory: expected a calibration"),
+        ({"method": "admm"}, {"effort": "quick"}, "--effort: expected a calibration.*while the network trains; leave it out"),
+        ({"epochs": 2}, {"memory": "1GB"}, "--memory: expected a calibration"),
         ({"method": "calibrated"}, {"max_drop": 1.0}, "--max-drop: expected samples alone.*use onnxadmm.search"),
     ],
 )
 def test_options_of_a_calibration_that_would_change_nothing_are_refused(
-    recipe: dict[str, str], calibration: dict[str, Any], words: str, digits: DemoFiles, few_digits: Digits
+    recipe: dict[str, Any], calibration: dict[str, Any], words: str, digits: DemoFiles, few_digits: Digits
 ) -> None:
     with pytest.raises(OptionError, match=words):
         _run(digits, few_digits, recipe=recipe, calibration=calibration)

@@ -148,7 +148,7 @@ def test_the_method_that_it_is_may_be_named(digits: DemoFiles, few_digits: Sampl
 @pytest.mark.parametrize(
     ("named", "found"),
     [({}, "both"), ({"data": None, "calibrate": None}, "none"), ({"data": None, "recipe": {"mode": "joint"}}, "joint"),
-     ({"data": None, "recipe": {"method": "paper"}}, "--method: expected default or calibrated"),
+     ({"data": None, "recipe": {"method": "paper"}}, "--method: expected auto or calibrated"),
      ({"data": None, "calibration": {"effort": "much"}}, "'much'"),
      ({"data": None, "calibration": {"memory": "much"}}, "'much'"),
      ({"data": None, "calibration": {"memory": "1MB"}}, "'1MB'")],

@@ -73,7 +73,7 @@ def test_columns_go_where_the_network_trains(recipe: oa.Recipe, digits: DemoFile
 
 @needs_training
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["default", "calibrated"])
+@pytest.mark.parametrize("method", ["admm", "calibrated"])
 def test_connections_that_stay_are_a_share_of_what_is_left_of_channels_too(
     method: str, digits: DemoFiles, few_digits: Digits
 ) -> None:

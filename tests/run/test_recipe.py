@@ -1,5 +1,8 @@
 """What a recipe makes of a run of some length."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -50,11 +53,34 @@ def test_the_papers_method_stays_what_it_is() -> None:
 
 
 def test_short_runs_are_refitted_and_others_where_that_is_asked_for() -> None:
-    assert oa.Recipe(epochs=2).refits(steps_per_epoch=1000)
-    assert not oa.Recipe(epochs=3).refits(steps_per_epoch=1000)
-    assert not oa.Recipe().refits(steps_per_epoch=10)
-    assert oa.Recipe(refit=True).refits(steps_per_epoch=1000)
-    assert not oa.Recipe(epochs=1, refit=False).refits(steps_per_epoch=10)
+    usual = oa.Recipe(method="admm")
+    assert replace(usual, epochs=2).refits(steps_per_epoch=1000)
+    assert not replace(usual, epochs=3).refits(steps_per_epoch=1000)
+    assert not usual.refits(steps_per_epoch=10)
+    assert replace(usual, refit=True).refits(steps_per_epoch=1000)
+    assert not replace(usual, epochs=1, refit=False).refits(steps_per_epoch=10)
+
+
+@pytest.mark.parametrize(
+    ("said", "connections", "method"),
+    [
+        ({}, False, "calibrated"),
+        ({"retrain_epochs": 3, "workers": 2, "retrain_learning_rate": 1e-3, "norm": "keep"}, False, "calibrated"),
+        ({}, True, "admm"),
+        ({"mode": "joint"}, False, "admm"),
+        ({"epochs": 1}, False, "admm"),
+        ({"learning_rate": 1e-3}, False, "admm"),
+        ({"refit": False}, False, "admm"),
+        ({"cluster": "local:2"}, False, "admm"),
+        ({"method": "calibrated"}, True, "calibrated"),
+        ({"method": "paper"}, False, "paper"),
+    ],
+)
+def test_the_method_is_what_is_asked_for_or_what_chooses_it_best(
+    said: dict[str, Any], connections: bool, method: str
+) -> None:
+    recipe = oa.Recipe(**said)
+    assert recipe.settled(connections=connections) == replace(recipe, method=method)
 
 
 def test_other_methods_are_refitted_where_that_is_asked_for() -> None:
