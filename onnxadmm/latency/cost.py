@@ -136,7 +136,7 @@ def latency_for(
         inputs=inputs,
     )
     groups = limits.groups(model, units)
-    work = work_of(model, units)
+    work = work_of(model, units, groups)
     table = read(watch, groups, terms=len(work.terms))
     if table is not None:
         return LatencyCost(watch, work, table, whole_ms=watch.whole(seconds=_CHOSEN_SECONDS), stored=True)
@@ -161,8 +161,7 @@ def _measured(
         whole.append(milliseconds)
         ratios += found
         on_plan(len(some))
-    simd = this_machine().simd_floats
-    steps = tuple(sorted({1, max(1, simd // 2), simd}))
+    steps = work.steps(this_machine().simd_floats)
     # The whole network is a plan as well, and every ratio is relative to it.
     rows, taken = rows_of(work, [np.ones(count, np.bool_), *keeps], steps=steps), np.array([1.0, *ratios])
     told = fit(work, rows[:-_CHECKED], taken[:-_CHECKED]).of(rows[-_CHECKED:])

@@ -36,35 +36,38 @@ class Prices:
 
 
 def rows_of(work: Work, keeps: Sequence[KeepArray], *, steps: Sequence[int]) -> DoubleArray:
-    """Return what is left of each term in some plans, as a share of it: float64 ``[plans, steps, terms]``."""
+    """Return what is left of each term in some plans, as a share of it: float64 ``[plans, steps, terms]``.
+
+    Terms that do not count with a step are 0 there.
+    """
     whole = np.ones(work.unit_count, np.bool_)
     rows = np.zeros((len(keeps), len(steps), len(work.terms)))
     for place, step in enumerate(steps):
         products = work.products(step=step)
         dense = products.values(products.lengths(whole))
         for number, keep in enumerate(keeps):
-            rows[number, place] = products.values(products.lengths(keep)) / dense
+            rows[number, place] = work.counted(step) * products.values(products.lengths(keep)) / dense
     return rows
 
 
 def fit(work: Work, rows: DoubleArray, ratios: DoubleArray) -> Prices:
     """Fit prices to what some plans took.
 
-    First one price for all multiply-accumulates and one for all numbers that are written, for every step, and a fixed
-    part: by least squares of the relative errors, none negative. Then every term may differ from that in proportion to
-    it, by ridge regression, its strength chosen by leaving one plan out at a time (Hoerl and Kennard, 1970; Allen's
-    PRESS, 1974). With the plans that a measurement has time for the terms of a deep network are not determined: what
-    is not known stays at the common price.
+    First one price for all multiply-accumulates and one for all numbers that are written, for every step, one for all
+    branches that may go, and a fixed part: by least squares of the relative errors, none negative. Then every term may
+    differ from that in proportion to it, by ridge regression, its strength chosen by leaving one plan out at a time
+    (Hoerl and Kennard, 1970; Allen's PRESS, 1974). With the plans that a measurement has time for the terms of a deep
+    network are not determined: what is not known stays at the common price.
 
     Args:
         rows: of the plans, float64 ``[plans, steps, terms]``.
         ratios: milliseconds of each plan over those of the whole network, float64 ``[plans]``.
     """
-    kinds = np.stack(work.shares())  # [2, terms]
+    kinds = work.shares()  # [kinds, terms]
     weights = 1.0 / ratios
     common = np.einsum("pst,kt->psk", rows, kinds).reshape(len(rows), -1)
     found = _not_negative(_with_fixed(common) * weights[:, None])
-    start = np.append(np.einsum("sk,kt->st", found[:-1].reshape(-1, 2), kinds).reshape(-1), found[-1])
+    start = np.append(np.einsum("sk,kt->st", found[:-1].reshape(-1, len(kinds)), kinds).reshape(-1), found[-1])
     prices = _near(_with_fixed(rows.reshape(len(rows), -1)) * weights[:, None], start)
     return Prices(float(prices[-1]), prices[:-1].reshape(rows.shape[1:]))
 

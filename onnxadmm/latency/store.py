@@ -19,7 +19,7 @@ from onnxadmm.bench.versions import package_versions
 from onnxadmm.latency.table import Table
 from onnxadmm.latency.watch import Watch
 
-_SCHEMA: Final = "onnxadmm.latency/1"
+_SCHEMA: Final = "onnxadmm.latency/2"
 _FIGURES: Final = ("fixed", "error", "worst", "seconds")
 
 

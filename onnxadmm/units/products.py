@@ -15,7 +15,8 @@ class Products:
     Args:
         terms: the terms.
         unit_count: how many units there are.
-        step: lengths count as the next multiple of it, as a processor fills vectors of so many numbers.
+        step: lengths count as the next multiple of it, as a processor fills vectors of so many numbers, but not as more
+            than they are with all units.
 
     Attributes:
         axes: for each axis, its units (-1, which stays, stands first) and how many positions each has.
@@ -27,7 +28,6 @@ class Products:
         self.terms: list[tuple[float, list[int]]] = []
         self.axes: list[tuple[LabelArray, NDArray[np.int64]]] = []
         scales: list[float] = []
-        self._step = step
         known: dict[bytes, int] = {}
         for term in terms:
             self.terms.append((term.constant, [self._index(axis, known, scales) for axis in term.axes]))
@@ -38,6 +38,8 @@ class Products:
         units = np.concatenate([np.empty(0, np.int64), *(units for units, _ in self.axes)])
         self._units = np.where(units < 0, unit_count, units)  # the last place stands for what always stays
         self._positions = np.concatenate([np.empty(0), *(counts for _, counts in self.axes)])
+        whole = np.bincount(self._owners, self._positions, minlength=self.scales.size) * self.scales
+        self._steps = None if step == 1 else np.minimum(step, whole)
         self._constants = np.array([constant for constant, _ in self.terms])
         width = max((len(axes) for _, axes in self.terms), default=0)
         one = len(sizes)  # behind the lengths stands a 1, so that all terms have as many factors
@@ -57,7 +59,7 @@ class Products:
         kept = self._positions * np.append(keep, True)[self._units]
         found: NDArray[np.float64] = np.bincount(self._owners, kept, minlength=self.scales.size) * self.scales
         # Lengths are sums of counts and their means: what lies a rounding above a multiple is that multiple.
-        return found if self._step == 1 else np.ceil(found / self._step - 1e-9) * self._step
+        return found if self._steps is None else np.ceil(found / self._steps - 1e-9) * self._steps
 
     def values(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return each term at lengths of the axes: float64 ``[terms]``."""

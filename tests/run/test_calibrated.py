@@ -158,7 +158,11 @@ def test_it_looks_as_closely_as_it_is_told(digits: DemoFiles, few_digits: Digits
 @pytest.mark.parametrize(
     ("recipe", "calibration", "words"),
     [
-        ({"method": "admm"}, {"effort": "quick"}, "--effort: expected a calibration.*while the network trains; leave it out"),
+        (
+            {"method": "admm"},
+            {"effort": "quick"},
+            "--effort: expected a calibration.*while the network trains; leave it out",
+        ),
         ({"epochs": 2}, {"memory": "1GB"}, "--memory: expected a calibration"),
         ({"method": "calibrated"}, {"max_drop": 1.0}, "--max-drop: expected samples alone.*use onnxadmm.search"),
     ],
