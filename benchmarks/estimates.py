@@ -151,7 +151,7 @@ def planned(name: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any
         budget={"macs": 0.5},
         out="out",
         expect_accuracy=0,
-        recipe=oa.Recipe(**PLANS[name]),
+        recipe=oa.Recipe(method="admm", **PLANS[name]),
         preprocessing=oa.Preprocessing(mean=MEAN, std=STD, resize=256, augment=AUGMENT[1]),
         inexact=name.startswith("vit"),
     )

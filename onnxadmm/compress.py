@@ -76,7 +76,7 @@ def compress(
     options: Mapping[str, str | int | float | bool | None] | None = None,
     shared: Shared | None = None,
 ) -> Compressed:
-    """Prune a model while training it, remove what was pruned, prove it, retrain the rest, and measure.
+    """Choose the units of a model that go, remove them, prove that, train the rest, and measure.
 
     With ``calibrate`` instead of ``data`` nothing trains and no labels are needed: units are chosen by what the layers
     that read them can make up for, and those layers are fitted to the outputs of the original. It takes minutes, any
@@ -108,7 +108,8 @@ def compress(
         preprocessing: what is done to stored values.
         inputs: values of inputs by name, array-like, the same for every sample and as the model reads them: one that
             has no batch must have its value here or in the data.
-        calibration: how to calibrate, with ``calibrate`` or ``Recipe(method="calibrated")``.
+        calibration: how to calibrate, with ``calibrate``, and with ``data`` where the recipe's method is
+            ``"calibrated"``, which ``"auto"`` mostly is.
         limits: how far a group may shrink.
         ignore: patterns of names of groups, layers or weights that must stay.
         inexact: also prune through operators that mix along the removed axis.

@@ -66,9 +66,10 @@ def sweep(
     """Compress a model under several budgets, from the largest to the smallest.
 
     They share what they can: data, the original's figures and answers, and how fast its training is. With
-    ``calibrate`` the groups are measured once. With ``data`` every network is pruned from the one before as it was
-    retrained, not from the original, in a share of the epochs that fits how much smaller it is to be, and retrained in
-    half of the epochs; the teacher is always the original, or the one that is given.
+    ``calibrate``, or the method ``"calibrated"``, the groups are measured once. With ``data`` and ``"admm"``, which
+    ``"auto"`` is here, every network is pruned from the one before as it was retrained, not from the original, in a
+    share of the epochs that fits how much smaller it is to be, and retrained in half of the epochs; the teacher is
+    always the original, or the one that is given.
 
     Where the recipe names a cluster, its machines train every network together. The budgets of a calibration behind the
     first they make one each, on the conditions of ``jobs``.
@@ -167,7 +168,7 @@ class Points:
         self._force, self._resume, self._options = force, resume, dict(options)
         self._cluster = _cluster(options.get("recipe"))
         recipe = given_or_usual(Recipe, options.get("recipe"), "the recipe", "Recipe(epochs=5)")
-        if options.get("data") is not None and recipe.method == "auto":
+        if options.get("data") is not None and recipe.method == "auto" and options.get("preset") is None:
             # Networks go on from each other where they are pruned while they train, and only there.
             self._options["recipe"] = replace(recipe, method="admm")
         elif self._cluster is not None and options.get("data") is None:  # each budget is made by one machine

@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="folder with the four IDX files of MNIST")
     parser.add_argument("--out", type=Path, default=Path("out/lenet"), help="folder for the results")
     parser.add_argument("--params", type=float, default=0.01, help="share of the parameters that may stay")
-    parser.add_argument("--epochs", type=int, help="passes over the data while pruning")
+    parser.add_argument("--epochs", type=int, help="passes over the data while a training chooses units")
     parser.add_argument("--retrain-epochs", type=int, help="passes while retraining")
     given = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""Pruning from a handful of unlabelled samples, without training: statistics, order, error curves, least squares.
+"""Units chosen and layers fitted from a handful of unlabelled samples: statistics, order, error curves, least squares.
 
 Comes in: a model, its units, a ``Problem`` and batches of inputs. Goes out: which units stay, and the weights of the
 layers that read them, fitted anew. It runs models in plain sessions of any onnxruntime, on any operator: what it has to

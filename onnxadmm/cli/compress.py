@@ -135,13 +135,19 @@ def run(
     ] = None,
     inputs: InputOption = None,
     mode: Annotated[str, typer.Option("--mode", help="holistic (one budget) or joint (per layer)")] = Recipe.mode,
-    method: Annotated[str, typer.Option("--method", help="auto, calibrated, admm or paper")] = Recipe.method,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the data while pruning")] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="how units are chosen: auto, calibrated, admm, paper")
+    ] = Recipe.method,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="passes over the data while a training chooses units")
+    ] = None,
     retrain_epochs: Annotated[int | None, typer.Option("--retrain-epochs", help="passes while retraining")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="samples per step")] = Recipe.batch_size,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", "--lr", help="highest while pruning [1e-3, or what the network bears]"),
+        typer.Option(
+            "--learning-rate", "--lr", help="highest while a training chooses units [1e-3, or what the network bears]"
+        ),
     ] = None,
     retrain_learning_rate: Annotated[
         float | None,
@@ -186,8 +192,8 @@ def run(
         bool | None,
         typer.Option(
             "--refit/--no-refit",
-            help="after pruning, take the original's weights, fitted anew, where they are better [where units are "
-            "chosen in fewer than 2,200 steps]",
+            help="after a training that chooses units, take the original's weights, fitted anew, where they are better "
+            "[after one of fewer than 2,200 steps]",
         ),
     ] = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="simplify the model first")] = True,
@@ -220,7 +226,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="go on from where the run in --out was interrupted")] = False,
     max_minutes: Annotated[
         float | None,
-        typer.Option("--max-minutes", help="shorten the epochs of both trainings until the run fits this time"),
+        typer.Option("--max-minutes", help="shorten the epochs until the run fits this time"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="the same as --max-minutes 5")] = False,
     dry_run: Annotated[

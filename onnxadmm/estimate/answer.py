@@ -62,7 +62,14 @@ def _of_calibration(seen: Seen, question: Question) -> Estimate:
     ]
     return Estimate(
         _priced(seen, stages, question),
-        command_line(replace(seen.run.choices, preprocessing=seen.preprocessing), seen.run.ending.options),
+        command_line(
+            replace(
+                seen.run.choices,
+                preprocessing=seen.preprocessing,
+                recipe=replace(seen.run.choices.recipe, retrain_epochs=forecast.retrain_epochs),
+            ),
+            seen.run.ending.options,
+        ),
         seen.samples,
         0,
         forecast.retrain_epochs,

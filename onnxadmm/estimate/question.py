@@ -82,18 +82,20 @@ class Question:
             "--machines": self.machines > 1,
             "--samples": self.samples is not None,
         }
-        if not any(asked.values()):
-            return call
+        option = next((option for option, is_asked in asked.items() if is_asked), None)
         recipe = given_or_usual(Recipe, call.get("recipe"), "the recipe", "Recipe(epochs=5)")
-        if call.get("calibrate") is not None or recipe.chooses_at_once:
-            option = next(option for option, is_asked in asked.items() if is_asked)
+        if option is not None and (call.get("calibrate") is not None or recipe.chooses_at_once):
             raise OptionError(
                 option,
                 expected="a run with --data that trains while it chooses",
                 found="a calibration",
                 way_out=f"leave {option} out: what a calibration takes is told of this machine and these samples",
             )
-        return call if recipe.method != "auto" else call | {"recipe": replace(recipe, method="admm")}
+        # The cores of this machine are told beside those of others.
+        is_open = recipe.method == "auto" and call.get("data") is not None and call.get("preset") is None
+        if is_open and (option is not None or self.cores is not None):
+            return call | {"recipe": replace(recipe, method="admm")}
+        return call
 
 
 def refuse_others(call: Mapping[str, Any]) -> None:

@@ -20,10 +20,11 @@ from onnxadmm.calibrate.expect import Work, expected_work, measured_speed
 from onnxadmm.calibrate.network import Network
 from onnxadmm.calibrate.refit import Fitted, layers_to_fit, refit
 from onnxadmm.errors import BudgetError, DataError, InputError
-from onnxadmm.graph.constants import with_constants
+from onnxadmm.graph.constants import constants_by_name, with_constants
 from onnxadmm.graph.model import Model, with_proto
 from onnxadmm.plan.budget import COUNTED
 from onnxadmm.plan.drop import parse_drop
+from onnxadmm.plan.problem import restrict_to
 from onnxadmm.plan.rank import score
 from onnxadmm.rewrite.gates import open_gates
 from onnxadmm.rewrite.mask import mask
@@ -67,11 +68,21 @@ class Calibration:
     options: CalibrationOptions
     measured: dict[str, Array] = field(default_factory=dict)
 
-    def prune(self, model: Model, units: Units, problem: Problem, *, checkpoints: Checkpoints, resume: State) -> Pruned:
+    def prune(
+        self,
+        model: Model,
+        units: Units,
+        problem: Problem,
+        *,
+        checkpoints: Checkpoints,
+        resume: State,
+        told: bool = False,
+    ) -> Pruned:
         """Choose units and connections, and fit the layers that read them.
 
         Args:
             model: without gates on activations.
+            told: whether ``expected`` has said how long it will take.
             resume: the last state of an equal run that was interrupted; empty without.
 
         Raises:
@@ -81,11 +92,12 @@ class Calibration:
         begun = pruned_of(part(resume, "pruned"))
         if begun is not None:
             return begun
-        journal = self.training.journal
+        journal, problem = self.training.journal, self._of_what_is_seen(model, units, problem)
         network, effort, batches = self._looked_at(model, units, problem)
         choosing = self._is_choosing(problem)
         groups = problem.groups if choosing else ()
-        self._tell(network, effort, batches, problem, groups)
+        if not told:
+            self._tell(network, effort, batches, problem, groups)
         distance = self._distance(network, problem, effort)
         compare = partial(nearest, network=network, batches=batches, distance=distance, effort=effort)
         choices: Sequence[Choice] = ()
@@ -140,8 +152,16 @@ class Calibration:
         Raises:
             DataError: the samples are all alike.
         """
+        problem = self._of_what_is_seen(model, units, problem)
         groups = problem.groups if self._is_choosing(problem) else ()
         return self._tell(*self._looked_at(model, units, problem), problem, groups)
+
+    def _of_what_is_seen(self, model: Model, units: Units, problem: Problem) -> Problem:
+        """The problem in which units stay that the loss does not see, as those that only other outputs read."""
+        gated = open_gates(model, units)
+        unseen = self.training.unseen(gated)
+        seen = constants_by_name(gated).keys() - unseen
+        return replace(problem, groups=restrict_to(problem, seen, unseen=unseen).groups)
 
     def _looked_at(
         self, model: Model, units: Units, problem: Problem

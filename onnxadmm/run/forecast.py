@@ -272,19 +272,20 @@ def fitted(paces: Paces, recipe: Recipe, *, minutes: float, spent: float) -> Rec
     raise too_short(minutes, least=least(fewest), needed=spent + paces.seconds(fewest))
 
 
-def too_short(minutes: float, *, least: str, needed: float) -> OptionError:
+def too_short(minutes: float, *, least: str, needed: float, less: str = "give fewer samples") -> OptionError:
     """Return what is raised where not even the least fits.
 
     Args:
         minutes: what the whole run may take.
         least: in words.
         needed: seconds of a run with that.
+        less: what else would shorten it.
     """
     return OptionError(
         f"--max-minutes {minutes:g}",
         expected=f"time for {least}, which is the least",
         found=f"about {duration(needed)} that these would take",
-        way_out=f"allow {math.ceil(needed / 6 / GIVEN_OUT) / 10:g} minutes, or give fewer samples",
+        way_out=f"allow {math.ceil(needed / 6 / GIVEN_OUT) / 10:g} minutes, or {less}",
     )
 
 

@@ -59,7 +59,8 @@ class CalibratedPaces:
             if spent + self.seconds(tried) <= GIVEN_OUT * 60 * minutes:
                 return tried
         needed = spent + self.seconds(replace(recipe, retrain_epochs=1))
-        raise too_short(minutes, least="the calibration and 1 epoch of retraining", needed=needed)
+        least = "the calibration and 1 epoch of retraining"
+        raise too_short(minutes, least=least, needed=needed, less="give --effort quick, or fewer samples")
 
     def forecast(self, recipe: Recipe, *, file_bytes: int, teacher_bytes: int) -> Forecast:
         """Return what a run with the epochs of a recipe takes.

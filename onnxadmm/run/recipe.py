@@ -60,13 +60,13 @@ class Recipe:
         method: ``"calibrated"``: a calibration with some of the training samples chooses units, and the small network
             has all the steps; ``"admm"``: units and connections are chosen while the whole network trains; ``"paper"``:
             the same by box and sphere splitting; ``"auto"``: see ``settled``.
-        epochs: passes over the training data while units are chosen; None: about 2,200 steps, with
+        epochs: passes over the training data while a training chooses units; None: about 2,200 steps, with
             ``method="calibrated"`` none.
         retrain_epochs: passes while the small network is trained; None: about 8,500 steps, and those of ``epochs``
             where nothing trains before.
         batch_size: samples per step.
-        learning_rate: highest one while units are chosen; None: 1e-3, or as much of it as the network bears, which long
-            runs try first.
+        learning_rate: highest one while a training chooses units; None: 1e-3, or as much of it as the network bears,
+            which long runs try first.
         retrain_learning_rate: highest one of retraining; None: 5e-3, for deep networks (see ``is_deep``) 2e-3, or as
             much of it as the small network bears.
         retrain_weight_decay: of retraining, decoupled, per unit of learning rate; it keeps small networks from
@@ -210,15 +210,21 @@ class Recipe:
 
         That is ``"calibrated"``, but ``"admm"`` where something is asked for that a calibration does not choose as well
         as a training does, or has no use for: connections, a target for every layer, epochs, a rate or a refit of
-        pruning, a cluster.
+        pruning, weights that keep their values, or no training behind it. Sweeps and searches with data, and estimates
+        for hours, for other machines or for more samples, take ``"admm"`` as well.
 
         Args:
             connections: whether some of them go.
         """
         if self.method != "auto":
             return self
-        said = (self.epochs, self.learning_rate, self.refit, self.cluster)
-        chooses_in_training = connections or self.mode == "joint" or any(each is not None for each in said)
+        chooses_in_training = (
+            connections
+            or self.mode == "joint"
+            or any(said is not None for said in (self.epochs, self.learning_rate, self.refit))
+            or self.freeze_untrainable
+            or self.retrain_epochs == 0
+        )
         return replace(self, method="admm" if chooses_in_training else "calibrated")
 
     @property
@@ -229,8 +235,9 @@ class Recipe:
     def _refuse_pruning_options(self) -> None:
         for option, found in (
             ("--epochs", None if self.epochs is None else str(self.epochs)),
+            ("--learning-rate", None if self.learning_rate is None else f"{self.learning_rate:g}"),
             ("--mode", None if self.mode == "holistic" else self.mode),
-            ("--refit", "it" if self.refit else None),
+            ("--refit" if self.refit else "--no-refit", None if self.refit is None else "it"),
         ):
             if found is not None:
                 raise OptionError(

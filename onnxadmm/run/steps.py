@@ -172,7 +172,10 @@ class Compression(Beginning):
         self.shared.refuse_other(self._header())
         calibration = self._calibration()
         if calibration is not None:
-            pruned = calibration.prune(self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun)
+            told = self._forecast is not None
+            pruned = calibration.prune(
+                self.ready, self.units, self.problem, checkpoints=checkpoints, resume=begun, told=told
+            )
             self.shared.calibration = calibration.measured
         else:
             pruned = self._pruned(keep, begun)

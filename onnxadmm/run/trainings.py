@@ -1,4 +1,4 @@
-"""The two trainings of a run: of the whole network while it is pruned, and of the small one afterwards."""
+"""The trainings that a run may have: of the whole network while it is pruned, and of the small one."""
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
@@ -54,7 +54,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Training(Ground):
-    """The two trainings of a run."""
+    """The trainings that a run may have."""
 
     def prune(
         self,

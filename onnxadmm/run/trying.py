@@ -9,7 +9,7 @@ from onnxadmm.units.units import Units
 
 
 def try_step(training: Training, model: Model, units: Units) -> Preflight:
-    """Take one step of the training that prunes, and check its gradients.
+    """Take one step of the whole network, and check its gradients.
 
     Args:
         model: without gates on activations.

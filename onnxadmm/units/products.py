@@ -15,8 +15,8 @@ class Products:
     Args:
         terms: the terms.
         unit_count: how many units there are.
-        step: lengths count as the next multiple of it, as a processor fills vectors of so many numbers, but not as more
-            than they are with all units.
+        step: lengths count as the next multiple of it, as a processor fills vectors of so many numbers; an axis shorter
+            than that counts whole while anything of it is left.
 
     Attributes:
         axes: for each axis, its units (-1, which stays, stands first) and how many positions each has.

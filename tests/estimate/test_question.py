@@ -62,6 +62,9 @@ def test_a_method_left_open_is_one_that_can_be_told_of_elsewhere(given: dict[str
     call = {"data": NUMBERS, "recipe": {"batch_size": 32}}
     assert Question(**given).of_training(call)["recipe"] == oa.Recipe(method="admm", batch_size=32)
     assert Question(price_per_core_hour=0.1).of_training(call) is call
+    assert Question(cores=usable_cores()).of_training(call)["recipe"].method == "admm"  # beside those of others
+    preset = {**call, "preset": "lenet5-paper"}
+    assert Question(**given).of_training(preset) is preset
 
 
 def test_a_cluster_is_no_place_to_estimate_on(digits: DemoFiles) -> None:

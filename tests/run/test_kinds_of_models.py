@@ -148,6 +148,33 @@ def test_labels_need_a_choice_among_several_outputs() -> None:
         compressed(two_heads(), (IMAGES, labels), recipe={"output": "third"})
 
 
+@pytest.mark.parametrize("method", ["calibrated", "admm"])
+def test_units_that_only_other_outputs_read_stay(method: str) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "stem"], ["m"]),
+        helper.make_node("Relu", ["m"], ["r"]),
+        *(
+            node
+            for head in "ab"
+            for node in (
+                helper.make_node("MatMul", ["r", f"{head}1"], [f"{head}m"]),
+                helper.make_node("Relu", [f"{head}m"], [f"{head}r"]),
+                helper.make_node("MatMul", [f"{head}r", f"{head}2"], [head]),
+            )
+        ),
+    ]
+    weights = {f"{head}1": weight(24, 32, fan=24) for head in "ab"}
+    weights |= {f"{head}2": weight(32, 4, fan=32) for head in "ab"} | {"stem": weight(8, 24, fan=8)}
+    numbers = TensorProto.FLOAT
+    model = model_of(nodes, {"x": (["n", 8], numbers)}, {"a": ["n", 4], "b": ["n", 4]}, weights)
+    samples, labels = RANDOM.standard_normal((96, 8)).astype(np.float32), np.arange(96) % 4
+    epochs = None if method == "calibrated" else 1
+    report = compressed(model, (samples, labels), recipe={"output": "a", "method": method, "epochs": epochs})
+    kept = {group.name: (group.units_after, group.units_before) for group in report.groups}
+    assert kept["b1"] == (32, 32)
+    assert kept["a1"][0] < 32
+
+
 # -- labels --------------------------------------------------------------------------------------------------
 
 

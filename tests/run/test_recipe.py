@@ -71,7 +71,9 @@ def test_short_runs_are_refitted_and_others_where_that_is_asked_for() -> None:
         ({"epochs": 1}, False, "admm"),
         ({"learning_rate": 1e-3}, False, "admm"),
         ({"refit": False}, False, "admm"),
-        ({"cluster": "local:2"}, False, "admm"),
+        ({"freeze_untrainable": True}, False, "admm"),
+        ({"retrain_epochs": 0}, False, "admm"),
+        ({"cluster": "local:2"}, False, "calibrated"),  # which may be added and left out when a run goes on
         ({"method": "calibrated"}, True, "calibrated"),
         ({"method": "paper"}, False, "paper"),
     ],
