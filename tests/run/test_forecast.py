@@ -298,15 +298,19 @@ def test_epochs_are_shortened_and_a_resumed_run_keeps_them(
 
 
 @needs_training
+@pytest.mark.parametrize(
+    ("method", "least"),
+    [("admm", "1 epoch of pruning and 1 of retraining"), ("auto", "the calibration and 1 epoch of retraining")],
+)
 def test_a_time_that_nothing_fits_is_refused_before_it_trains(
-    digits: DemoFiles, command: Command, tmp_path: Path
+    method: str, least: str, digits: DemoFiles, command: Command, tmp_path: Path
 ) -> None:
     words = ("--data", digits.training, "--scale", 1 / 16, "--params", "0.5", "--out", tmp_path / "out")
-    ran = command("compress", digits.model, *words, "--max-minutes", "0.01")
+    ran = command("compress", digits.model, *words, "--max-minutes", "0.01", "--method", method)
     assert ran.status == 2
-    assert "--max-minutes 0.01: expected time for 1 epoch of pruning and 1 of retraining" in ran.stderr.replace(
-        "\n", " "
-    )
+    told = " ".join(ran.stderr.split())
+    assert f"--max-minutes 0.01: expected time for {least}" in told
+    assert ("--effort quick" in told) == (method == "auto")
     assert not (tmp_path / "out").exists()
 
 
@@ -341,9 +345,11 @@ def test_a_sweep_and_a_search_have_no_time_to_fit(
 
 
 @needs_training
-def test_quick_is_five_minutes(digits: DemoFiles, options: dict[str, Any]) -> None:
-    found = oa.forecast(digits.model, quick=True, **{**options, "recipe": {"batch_size": 64}})
-    assert found.epochs >= 1
+@pytest.mark.parametrize("method", ["admm", "auto"])
+def test_quick_is_five_minutes(method: str, digits: DemoFiles, options: dict[str, Any]) -> None:
+    found = oa.forecast(digits.model, quick=True, **{**options, "recipe": {"batch_size": 64, "method": method}})
+    assert (found.epochs >= 1) == (method == "admm")
+    assert found.retrain_epochs >= 1
     assert found.seconds <= 300
 
 
