@@ -80,8 +80,10 @@ def queue() -> Iterator[Cell]:
             yield Cell(network, share)
 
 
-def prune(cell: Cell, kind: str, share: float, given: argparse.Namespace, images: Images, *, least: int = 1) -> Pruned:
-    """Calibrate under a budget, with no group of fewer than ``least`` units."""
+def prune(
+    cell: Cell, kind: str, share: float, given: argparse.Namespace, images: Images, *, least: int | None = None
+) -> Pruned:
+    """Calibrate under a budget, with no group of fewer than ``least`` units where that is a number."""
     network = SETTINGS[cell.network].pictured
     report = oa.compress(
         MODELS / network.file,
@@ -100,7 +102,7 @@ def prune(cell: Cell, kind: str, share: float, given: argparse.Namespace, images
     assert report.before.macs
     assert report.after.macs
     return Pruned(
-        options=f"--{kind} {share:g}" + ("" if least == 1 else f" --keep-at-least {least}"),
+        options=f"--{kind} {share:g}" + ("" if least is None else f" --keep-at-least {least}"),
         latency=(1 / line.speedup, 1 / line.speedup_high, 1 / line.speedup_low),
         macs=report.after.macs / report.before.macs,
         gone=sum(group.units_after == 0 for group in report.groups),
@@ -123,10 +125,10 @@ def as_fast(cell: Cell, than: Pruned, given: argparse.Namespace, images: Images)
 
 def measure(cell: Cell, given: argparse.Namespace, images: Images) -> dict[str, Any]:
     """Return the result of a cell, as it is written."""
-    timed, freed = (prune(cell, "latency", cell.share, given, images, least=least) for least in (1, 0))
+    timed, whole = (prune(cell, "latency", cell.share, given, images, least=least) for least in (None, 1))
     return {
         "cell": asdict(cell),
-        "pruned": [asdict(each) for each in (timed, freed, as_fast(cell, timed, given, images))],
+        "pruned": [asdict(each) for each in (timed, whole, as_fast(cell, timed, given, images))],
         "machine": asdict(this_machine()),
         "versions": package_versions(),
         "command": shlex.join(["python", "-m", "benchmarks.latency_budget", "--threads", str(given.threads)]),

@@ -301,7 +301,7 @@ def begun(
         if asked.preset is not None:
             refuse_beside_preset(asked.preset, choices)
             choices = with_preset(asked.preset, choices, model)
-        choices = replace(choices, limits=with_simd_block(choices.limits))
+        choices = replace(choices, limits=with_simd_block(choices.limits).under(choices.goal))
         told: dict[str, Option] = {
             "model": describe_source(asked.model),
             "data": describe_source(asked.data),

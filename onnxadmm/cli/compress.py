@@ -207,7 +207,7 @@ def run(
         typer.Option("--fp16", help="write it with weights in 16 bits as well: model.fp16.onnx, half of the bytes"),
     ] = False,
     ignore: IgnoreOption = None,
-    keep_at_least: KeepOption = 1,
+    keep_at_least: KeepOption = None,
     max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,

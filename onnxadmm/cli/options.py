@@ -22,8 +22,11 @@ IgnoreOption = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="GLOB", help="groups, layers or weights that must stay")
 ]
 KeepOption = Annotated[
-    int,
-    typer.Option("--keep-at-least", help="fewest units that stay in a group; 0: branches of sums may go altogether"),
+    int | None,
+    typer.Option(
+        "--keep-at-least",
+        help="fewest units that stay in a group; 0: branches of sums may go altogether [1; compress --latency: 0]",
+    ),
 ]
 RatioLimitOption = Annotated[str, typer.Option("--max-ratio", help="largest share of a group that goes")]
 RoundOption = Annotated[

@@ -39,7 +39,7 @@ def run(
     ratio: Annotated[str | None, typer.Option("--ratio", help="share of the units of every group that goes")] = None,
     by: Annotated[str, typer.Option("--by", help="magnitude or random")] = "magnitude",
     ignore: IgnoreOption = None,
-    keep_at_least: KeepOption = 1,
+    keep_at_least: KeepOption = None,
     max_ratio: RatioLimitOption = "1",
     round_to: RoundOption = None,
     inexact: InexactOption = False,

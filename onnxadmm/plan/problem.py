@@ -51,7 +51,8 @@ class Limits:
 
     Attributes:
         keep_at_least: fewest units that stay in a group; 0: none where the group ends a branch that a sum would be
-            without, and the branch goes with the last of them. All others keep one.
+            without, and the branch goes with the last of them. All others keep one. None: 1, and where ``compress`` has
+            a budget of latency 0: a branch of some units takes the time of its operators.
         max_ratio: largest share of a group's units that goes, read as a number where it is given as ``"50%"``.
         round_to: kept counts of at least this many are multiples of it; None: the CPU's SIMD block where a plan is
             trained, free elsewhere. Columns behind a flattening, of which no vector is made, are free everywhere.
@@ -66,7 +67,7 @@ class Limits:
         ```
     """
 
-    keep_at_least: int = 1
+    keep_at_least: int | None = None
     max_ratio: Share = 1.0
     round_to: int | None = None
 
@@ -82,6 +83,12 @@ class Limits:
             raise OptionError(
                 "--max-ratio", expected="above 0 and at most 1", found=f"{largest:g}", way_out="give a share"
             )
+
+    def under(self, goal: Budget | None) -> "Limits":
+        """Return the limits of a run with this budget, where nothing was said of branches."""
+        if self.keep_at_least is not None:
+            return self
+        return replace(self, keep_at_least=0 if goal is not None and goal.latency is not None else 1)
 
     def groups(self, model: Model, units: Units) -> tuple[GateGroup, ...]:
         """Return the groups of a model as the solver sees them.
@@ -103,7 +110,9 @@ class Limits:
             name=group.name,
             start=group.start,
             count=group.count,
-            keep_at_least=min(max(least, self.keep_at_least // group.block_count), group.count // group.block_count),
+            keep_at_least=min(
+                max(least, (self.keep_at_least or 0) // group.block_count), group.count // group.block_count
+            ),
             keep_at_most_removed=int(float(self.max_ratio) * group.count + 1e-9),
             multiple=1 if self.round_to is None or group.columns else self.round_to,
             blocks=group.blocks,

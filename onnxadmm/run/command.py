@@ -62,7 +62,8 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
     yield from ("--rules", "RULES") if choices.rules else ()
     for text in (choices.input_shapes or "").split():
         yield from ("--input-shape", text)
-    if choices.limits.keep_at_least != 1:
+    usual = replace(choices.limits, keep_at_least=None).under(choices.goal)
+    if choices.limits.keep_at_least not in (None, usual.keep_at_least):
         yield from ("--keep-at-least", str(choices.limits.keep_at_least))
     if choices.limits.max_ratio != 1:
         yield from ("--max-ratio", f"{choices.limits.max_ratio:g}")

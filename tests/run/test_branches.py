@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import onnxadmm as oa
+from onnxadmm.demo import DemoFiles
 from onnxadmm.graph.model import load, to_proto
 from onnxadmm.graph.runtime import open_session
 from tests.conftest import Command
+from tests.latency.clock import clock as clock
 from tests.samples_text import parse_sample
 from tests.shared import needs_training
 
@@ -104,6 +106,37 @@ def test_what_is_left_trains(recipe: dict[str, Any], samples: Samples, command: 
 
 
 @needs_training
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("budget", "limits", "least", "told"),
+    [
+        ({"latency": 0.8}, {}, 0, None),
+        ({"latency": 0.8}, {"keep_at_least": 1}, 1, "--keep-at-least 1"),
+        ({"macs": 0.9}, {}, 1, None),
+        ({"macs": 0.9}, {"keep_at_least": 0}, 0, "--keep-at-least 0"),
+    ],
+)
+def test_branches_may_go_of_their_own_accord_where_milliseconds_count(
+    budget: dict[str, float],
+    limits: dict[str, int],
+    least: int,
+    told: str | None,
+    digits: DemoFiles,
+    few_digits: Samples,
+) -> None:
+    report = oa.compress(
+        digits.model,
+        calibrate=few_digits[0],
+        budget=budget,
+        limits=limits,
+        calibration={"effort": "quick"},
+        bench=False,
+    ).report
+    assert report.options["keep_at_least"] == least
+    assert ("--keep-at-least" in report.command) == (told is not None)
+    assert told is None or told in report.command
+
+
 def test_the_next_budget_of_a_sweep_begins_with_what_is_left(samples: Samples, tmp_path: Path) -> None:
     found = oa.sweep(
         network(), data=samples, amounts={"params": [0.5, 0.2]}, limits=FREE, out=tmp_path / "sweep", bench=False,
