@@ -110,7 +110,8 @@ class Calibration:
             keep, fitted = self._promised(network, problem, batches, effort, choices, compare)
         else:
             keep, fitted = self._fitted(network, problem, batches, effort, distance, choices, compare)
-        self._warn_of_few(fitted, len(self.training.samples))
+        if not self.training.recipe.chooses_at_once:  # else all training samples are learnt from afterwards
+            self._warn_of_few(fitted, len(self.training.samples))
         pruned = Pruned(keep, fitted.zeros, fitted.constants)
         checkpoints.keep(under("pruned", pruned.state()))
         return pruned

@@ -48,6 +48,7 @@ def test_nothing_trains_before_the_cut_and_the_small_network_learns_behind_it(
     assert {stage.name for stage in result.report.forecast} >= {"calibrate", "retrain"}
     assert "--method calibrated" in result.report.command
     assert "--epochs" not in result.report.command
+    assert not any("more numbers than the samples" in warning for warning in result.report.warnings)
 
 
 @needs_training
