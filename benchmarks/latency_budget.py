@@ -143,7 +143,8 @@ def render(cells: Sequence[Mapping[str, Any]]) -> str:
         f"`onnxadmm compress --calibrate` with 512 unlabelled images, `--effort {_EFFORT}` and `--latency`, nothing "
         "retrained, and below it the budget of multiply-accumulates whose network takes as long. Latencies are shares "
         "of the original's at batch 1, medians of ratios in turns, with their 95 % intervals; accuracy is that of the "
-        "whole test set.",
+        "whole test set. Of a network in which no branch may go the second row is the first once more: what another "
+        "measurement of latency leads to.",
         "",
         "| network | asked | measured | MACs left | groups gone | accuracy |",
         "|---|---|---|---|---|---|",
