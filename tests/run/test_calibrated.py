@@ -48,7 +48,6 @@ def test_nothing_trains_before_the_cut_and_the_small_network_learns_behind_it(
     assert {stage.name for stage in result.report.forecast} >= {"calibrate", "retrain"}
     assert "--method calibrated" in result.report.command
     assert "--epochs" not in result.report.command
-    assert not any("more numbers than the samples" in warning for warning in result.report.warnings)
 
 
 @needs_training
@@ -67,6 +66,19 @@ def test_whoever_says_nothing_of_the_method_has_the_whole_network_trained_where_
     found = oa.forecast(digits.model, data=few_digits, budget=budget, recipe=recipe, bench=False)
     assert (found.epochs > 0) == trains
     assert found.retrain_epochs == 1
+
+
+@needs_training
+@pytest.mark.slow
+def test_layers_of_which_few_samples_say_little_are_warned_of_where_nothing_is_learnt_afterwards(
+    digits: DemoFiles, few_digits: Digits
+) -> None:
+    images, labels = (part[:48] for part in few_digits)
+    given: dict[str, Any] = {"budget": oa.Budget(params=0.5), "bench": False, "expect_accuracy": 0}
+    trained = _run(digits, (images, labels), recipe=replace(RECIPE, batch_size=16), **given)
+    alone = oa.compress(digits.model, calibrate=images, **given)
+    found = [["more numbers than the samples" in each for each in run.report.warnings] for run in (trained, alone)]
+    assert [any(each) for each in found] == [False, True]
 
 
 @needs_training
