@@ -87,9 +87,8 @@ def render(cells: Sequence[tuple[Case, Mapping[str, Any]]]) -> str:
         "",
         f"`compress --calibrate` with {SAMPLES} training samples, `--effort {EFFORT}`, nothing retrained, "
         "with `--keep-at-least` 1 and 0 (with `--latency` 0 is the default, else 1): groups of which no unit is left, "
-        "accuracy on the whole test "
-        "set, and how many times faster the smaller network is on one sample (interleaved pairs; 95 % intervals are "
-        "in the files).",
+        "accuracy on the whole test set, and how many times faster the smaller network is on one sample (interleaved "
+        "pairs; 95 % intervals are in the files).",
         "",
         "| | the original | `--keep-at-least` | groups gone | multiply-accumulates | test accuracy | times faster |",
         "|---|---|---|---|---|---|---|",

@@ -19,7 +19,7 @@ from onnxadmm.plan.budget import Budget, Share, parse_share
 from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.plan.problem import Limits, refuse_contradictions
 from onnxadmm.progress import SILENT, ProgressLike
-from onnxadmm.run.asked import calibrating_with, minutes_of, refuse_no_lesson, refuse_no_training
+from onnxadmm.run.asked import calibrating_with, leaves_method_open, minutes_of, refuse_no_lesson, refuse_no_training
 from onnxadmm.run.choices import Choices, Option
 from onnxadmm.run.doubts import parse_accuracy
 from onnxadmm.run.ending import Ending
@@ -239,7 +239,7 @@ def begun(
     prepared = given_or_usual(
         Preprocessing, asked.preprocessing, "the preprocessing", "Preprocessing(mean=[0.13], std=[0.31])"
     )
-    if asked.data is not None and asked.preset is None:  # a preset says the method
+    if leaves_method_open(chosen, vars(asked)):
         zeroes = bool(connection_shares) or (goal is not None and goal.connections is not None)
         chosen = chosen.settled(connections=zeroes)
     chosen, calibrating = calibrating_with(asked.data, asked.calibrate, chosen, asked.calibration)

@@ -30,6 +30,7 @@ from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import CSV_NAME, NAME, TradeOff, to_csv, to_text, trade_off
 from onnxadmm.report.words import plural
 from onnxadmm.report.writer import write_text
+from onnxadmm.run.asked import leaves_method_open
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.run.shared import Shared
 from onnxadmm.surgery import Source
@@ -166,9 +167,9 @@ class Points:
         self.shared = Shared()
         self._model, self._kind, self._folder, self._common = model, kind, folder, common
         self._force, self._resume, self._options = force, resume, dict(options)
-        self._cluster = _cluster(options.get("recipe"))
         recipe = given_or_usual(Recipe, options.get("recipe"), "the recipe", "Recipe(epochs=5)")
-        if options.get("data") is not None and recipe.method == "auto" and options.get("preset") is None:
+        self._cluster = recipe.cluster
+        if leaves_method_open(recipe, options):
             # Networks go on from each other where they are pruned while they train, and only there.
             self._options["recipe"] = replace(recipe, method="admm")
         elif self._cluster is not None and options.get("data") is None:  # each budget is made by one machine

@@ -8,6 +8,7 @@ from typing import Any, Final
 from onnxadmm.errors import OptionError
 from onnxadmm.estimate.scaling import Machines
 from onnxadmm.plan.given import given_or_usual
+from onnxadmm.run.asked import leaves_method_open
 from onnxadmm.run.recipe import Recipe
 from onnxadmm.runtime.cores import usable_cores
 
@@ -92,8 +93,7 @@ class Question:
                 way_out=f"leave {option} out: what a calibration takes is told of this machine and these samples",
             )
         # The cores of this machine are told beside those of others.
-        is_open = recipe.method == "auto" and call.get("data") is not None and call.get("preset") is None
-        if is_open and (option is not None or self.cores is not None):
+        if (option is not None or self.cores is not None) and leaves_method_open(recipe, call):
             return call | {"recipe": replace(recipe, method="admm")}
         return call
 

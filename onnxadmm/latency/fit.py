@@ -43,10 +43,10 @@ def rows_of(work: Work, keeps: Sequence[KeepArray], *, steps: Sequence[int]) -> 
     whole = np.ones(work.unit_count, np.bool_)
     rows = np.zeros((len(keeps), len(steps), len(work.terms)))
     for place, step in enumerate(steps):
-        products = work.products(step=step)
+        products, counted = work.products(step=step), work.counted(step)
         dense = products.values(products.lengths(whole))
         for number, keep in enumerate(keeps):
-            rows[number, place] = work.counted(step) * products.values(products.lengths(keep)) / dense
+            rows[number, place] = counted * products.values(products.lengths(keep)) / dense
     return rows
 
 

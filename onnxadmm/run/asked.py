@@ -16,6 +16,15 @@ _JUDGES: Final = 0.5
 _QUICK_MINUTES: Final = 5.0
 
 
+def leaves_method_open(recipe: Recipe, asked: Mapping[str, Any]) -> bool:
+    """Whether there are data to train with, and neither recipe nor preset says how units are chosen.
+
+    Args:
+        asked: arguments of ``compress`` by name.
+    """
+    return recipe.method == "auto" and asked.get("data") is not None and asked.get("preset") is None
+
+
 def refuse_no_training(recipe: Recipe, calibrating: CalibrationOptions | None) -> None:
     """Refuse machines where nothing trains.
 
