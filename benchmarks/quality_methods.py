@@ -141,7 +141,7 @@ def unhalved(run: Compression) -> Start:
 
 def staged(run: Compression) -> Start:
     """Units by curves alone, in stages whose budgets fall by equal shares: from each to the next cut and retrained."""
-    training, whole = run.training, run.problem.cost.total(np.ones(run.problem.unit_count, np.bool_))
+    training, whole = run.training, run.problem.dense
     epochs = max(1, round(STAGE_SHARE * (training.recipe.retrain_epochs or 0)))
     stage = replace(training, recipe=replace(training.recipe, retrain_epochs=epochs))
     model, keep = run.ready, np.ones(run.problem.unit_count, np.bool_)

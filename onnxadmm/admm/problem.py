@@ -178,6 +178,16 @@ class Problem:
     connection_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def dense(self) -> float:
+        """What all units together cost, in the unit of the budget."""
+        return self.cost.total(np.ones(self.unit_count, np.bool_))
+
+    @property
+    def left(self) -> float:
+        """Share of the whole network that may stay: of the cost of its units, and of their connections."""
+        return min(1.0, self.budget / self.dense if self.dense else 1.0) * self.connection_share
+
+    @property
     def started(self) -> KeepArray:
         """Units that there are in the beginning: bool ``[unit_count]``."""
         return np.ones(self.unit_count, np.bool_) if self.start is None else self.start

@@ -250,7 +250,7 @@ class Calibration:
         """
         journal, drop = self.training.journal, parse_drop(self.options.max_drop or 0.0)
         model, units, held_out = network.model, network.units, self.training.held_out
-        dense = problem.cost.total(np.ones(problem.unit_count, np.bool_))
+        dense = problem.dense
         lost, unit, share = points_lost(self.training, model)
         most = drop.allowed(share)
 
@@ -363,7 +363,7 @@ class Calibration:
 
 def _chooses(problem: Problem) -> bool:
     """Tell whether units have to go: where only connections do, none has to."""
-    return problem.cost.total(np.ones(problem.unit_count, np.bool_)) > problem.budget
+    return problem.dense > problem.budget
 
 
 def _refuse_all_alike(batches: Sequence[Mapping[str, Array]]) -> None:

@@ -24,7 +24,7 @@ from onnxadmm.files import discard
 from onnxadmm.progress import Iteration
 from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 
-SCHEMA: Final = "onnxadmm.checkpoint/2"
+SCHEMA: Final = "onnxadmm.checkpoint/3"
 _HEADER: Final = "header"
 #: Writing takes place at most this often, and never takes more than a twentieth of the time.
 _SECONDS_BETWEEN: Final = 10.0
@@ -43,7 +43,7 @@ class Header:
         seconds: spent on each stage so far.
     """
 
-    schema: Literal["onnxadmm.checkpoint/2"]
+    schema: Literal["onnxadmm.checkpoint/3"]
     sha256: str
     data: str
     options: Mapping[str, str]

@@ -25,18 +25,24 @@ class CalibratedPaces:
         steps_per_epoch: batches of an epoch.
         retrain: how fast the small network trains; None where it is not trained.
         others: seconds by stage of what comes behind, whatever the epochs.
+        left: share of the network that stays.
     """
 
     calibration: Work
     steps_per_epoch: int
     retrain: Pace | None
     others: tuple[StageTime, ...]
+    left: float = 0.0
+
+    def retraining_epochs(self, recipe: Recipe) -> int:
+        """Return the epochs of retraining that a recipe means."""
+        return recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch, left=self.left)
 
     def stages(self, recipe: Recipe) -> tuple[StageTime, ...]:
         """Return the seconds of every stage with the epochs of a recipe."""
         found, length = [StageTime("calibrate", self.calibration.seconds)], self.steps_per_epoch
         if self.retrain is not None:
-            epochs = recipe.retraining_epochs(steps_per_epoch=length)
+            epochs = self.retraining_epochs(recipe)
             found.append(stage_of_retraining(self.retrain, recipe, epochs=epochs, length=length, first=length))
         return (*found, *(stage for stage in self.others if stage.seconds))
 
@@ -54,7 +60,7 @@ class CalibratedPaces:
         Raises:
             OptionError: the calibration and one epoch take longer.
         """
-        for epochs in range(recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch), 0, -1):
+        for epochs in range(self.retraining_epochs(recipe), 0, -1):
             tried = replace(recipe, retrain_epochs=epochs)
             if spent + self.seconds(tried) <= GIVEN_OUT * 60 * minutes:
                 return tried
@@ -73,7 +79,7 @@ class CalibratedPaces:
         return Forecast(
             self.stages(recipe),
             epochs=0,
-            retrain_epochs=recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch),
+            retrain_epochs=self.retraining_epochs(recipe),
             memory_bytes=teacher_bytes + round(max(1e6 * self.calibration.megabytes, training)),
             disk_bytes=3 * file_bytes,
         )
@@ -96,7 +102,7 @@ def measured_calibration(
         training.metrics(each, training.glance)
         looks.append((time.perf_counter() - start) * len(training.held_out) / max(1, len(training.glance)))
     whole, look = looks
-    epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
+    epochs = training.recipe.retraining_epochs(steps_per_epoch=length, left=problem.left)
     retrain = pace_of_retraining(training, small, epochs=epochs) if epochs else None
     behind = stages_behind(training, model, ending, small=look, whole=whole)
-    return CalibratedPaces(calibration, length, retrain, behind)
+    return CalibratedPaces(calibration, length, retrain, behind, problem.left)

@@ -24,6 +24,8 @@ Method = Literal["auto", "calibrated", "admm", "paper"]
 _PRUNE_STEPS = 2200
 _RETRAIN_STEPS = 8500
 _MOST_EPOCHS = 300
+# A calibrated network is trained for all steps where half of it goes or more, for fewer where less does.
+_LIGHT_CUT, _LEAST_STEPS = 0.5, 0.2
 # Of retraining; see docs/method.md for the measurements.
 _RATE, _DEEP_RATE = 5e-3, 2e-3
 # While units are chosen.
@@ -62,8 +64,8 @@ class Recipe:
             the same by box and sphere splitting; ``"auto"``: see ``settled``.
         epochs: passes over the training data while a training chooses units; None: about 2,200 steps, with
             ``method="calibrated"`` none.
-        retrain_epochs: passes while the small network is trained; None: about 8,500 steps, and those of ``epochs``
-            where nothing trains before.
+        retrain_epochs: passes while the small network is trained; None: about 8,500 steps, where nothing trains before
+            10,700, of which a network that more than half of stays has a share: all for a half, a fifth for a tenth.
         batch_size: samples per step.
         learning_rate: highest one while a training chooses units; None: 1e-3, or as much of it as the network bears,
             which long runs try first.
@@ -309,9 +311,16 @@ class Recipe:
             return self.retrain_learning_rate
         return _DEEP_RATE if deep else _RATE
 
-    def retraining_epochs(self, *, steps_per_epoch: int, share: float = 1.0) -> int:
-        """Return the passes over the data of retraining, or a share of them, at least one where there are some."""
-        steps = _RETRAIN_STEPS + (_PRUNE_STEPS if self.chooses_at_once else 0)
+    def retraining_epochs(self, *, steps_per_epoch: int, share: float = 1.0, left: float = 0.0) -> int:
+        """Return the passes over the data of retraining.
+
+        Args:
+            share: of them that is taken, at least one where there are some.
+            left: share of the network that stays, which counts where a calibration chooses and nobody says how many.
+        """
+        steps: float = _RETRAIN_STEPS
+        if self.chooses_at_once:
+            steps = (_RETRAIN_STEPS + _PRUNE_STEPS) * min(1.0, max(_LEAST_STEPS, (1 - left) / _LIGHT_CUT))
         whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(steps, steps_per_epoch)
         return math.ceil(share * whole)
 
@@ -350,7 +359,7 @@ class Preprocessing:
             object.__setattr__(self, "cache", str(self.cache))  # as options are kept, and compared
 
 
-def _epochs(steps: int, steps_per_epoch: int) -> int:
+def _epochs(steps: float, steps_per_epoch: int) -> int:
     return min(_MOST_EPOCHS, max(3, math.ceil(steps / steps_per_epoch)))
 
 

@@ -118,7 +118,7 @@ class Shared:
 
         From the original to the network before, they fell with some power of the cost: they go on falling so.
         """
-        macs, whole = Cost(units, "macs"), problem.cost.total(np.ones(problem.unit_count, np.bool_))
+        macs, whole = Cost(units, "macs"), problem.dense
         if self.pruned is None:
             return macs.dense()
         before, kept = problem.cost.total(self.pruned.keep), max(1.0, macs.total(self.pruned.keep))

@@ -194,7 +194,9 @@ class Compression(Beginning):
                 inputs=self._inputs(),
             )
         part = 1.0 if self._goes_on is None else self.shared.retrain_epochs
-        result = self.training.retrain(small, pruned, keep_state=keep, resume=begun, part_of_epochs=part)
+        result = self.training.retrain(
+            small, pruned, keep_state=keep, resume=begun, part_of_epochs=part, left=self.problem.left
+        )
         if calibration is None:
             self.shared.pruned = grown(pruned, result, self.ready, self.units)
         return result, pruned, verification

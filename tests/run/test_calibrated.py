@@ -1,5 +1,6 @@
 """Whole runs of ``--method calibrated``: units chosen before anything trains, every step for the small network."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import OptionError
+from onnxadmm.progress import Iteration
 from onnxadmm.run.forecast import STAGE
 from tests.conftest import Command
 from tests.run.test_resume import assert_same_result
@@ -157,6 +159,43 @@ def test_the_small_network_has_the_steps_of_both_trainings() -> None:
     pruned = usual.settings(steps_per_epoch=100).epochs
     assert calibrated.retraining_epochs(steps_per_epoch=100) == pruned + usual.retraining_epochs(steps_per_epoch=100)
     assert replace(calibrated, retrain_epochs=2).retraining_epochs(steps_per_epoch=100) == 2
+
+
+@pytest.mark.parametrize(("left", "part"), [(0.0, 1.0), (0.3, 1.0), (0.5, 1.0), (0.7, 0.6), (0.9, 0.2), (1.0, 0.2)])
+def test_a_light_cut_has_a_share_of_the_steps(left: float, part: float) -> None:
+    calibrated = oa.Recipe(method="calibrated")
+    assert calibrated.retraining_epochs(steps_per_epoch=100, left=left) == math.ceil(107 * part)
+    assert calibrated.retraining_epochs(steps_per_epoch=10_000, left=left) == 3  # fewer would be none
+    assert replace(calibrated, retrain_epochs=40).retraining_epochs(steps_per_epoch=100, left=left) == 40
+    assert oa.Recipe(method="admm").retraining_epochs(steps_per_epoch=100, left=left) == 85
+
+
+@needs_training
+@pytest.mark.slow
+def test_an_interrupted_run_has_the_steps_that_it_began_with(
+    digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxadmm.run.checkpoint._SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("onnxadmm.run.checkpoint._SHARE_OF_TIME", 1e9)
+    monkeypatch.setattr("onnxadmm.run.recipe._RETRAIN_STEPS", 80)
+    monkeypatch.setattr("onnxadmm.run.recipe._PRUNE_STEPS", 20)
+    asked: dict[str, Any] = {"budget": oa.Budget(macs=0.8), "recipe": oa.Recipe(batch_size=64)}
+    whole = _run(digits, few_digits, out=tmp_path / "whole", **asked)
+    samples = math.ceil(0.9 * len(few_digits[1]))
+    epochs = math.ceil(0.4 * 100 / math.ceil(samples / 64))
+    assert [row.stage for row in whole.history] == ["retrain"] * epochs
+    assert whole.options["method"] == "calibrated"
+
+    def second_epoch(event: object) -> None:
+        if isinstance(event, Iteration) and event.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(digits, few_digits, out=tmp_path / "cut", progress=second_epoch, **asked)
+    # A budget in milliseconds leaves another share where the original takes another time.
+    monkeypatch.setattr("onnxadmm.run.recipe._LIGHT_CUT", 0.2)
+    _run(digits, few_digits, out=tmp_path / "cut", resume=True, **asked)
+    assert_same_result(tmp_path / "cut", tmp_path / "whole")
 
 
 @needs_training

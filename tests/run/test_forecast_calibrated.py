@@ -40,6 +40,15 @@ def test_a_run_is_its_calibration_its_steps_and_its_looks() -> None:
     assert found.memory_bytes == 50_000_003  # the calibration's, which is more than that of the steps
 
 
+def test_a_light_cut_is_told_the_epochs_that_it_has() -> None:
+    light, recipe = replace(PACES, left=0.9), oa.Recipe(method="calibrated")
+    epochs = recipe.retraining_epochs(steps_per_epoch=10, left=0.9)
+    assert epochs < PACES.retraining_epochs(recipe)
+    assert light.forecast(recipe, file_bytes=1, teacher_bytes=0).retrain_epochs == epochs
+    assert light.seconds(recipe) == PACES.seconds(replace(recipe, retrain_epochs=epochs))
+    assert light.fitted(recipe, minutes=1e6, spent=0.0) == replace(recipe, retrain_epochs=epochs)
+
+
 def test_one_that_trains_nothing_has_no_such_stage() -> None:
     alone = replace(PACES, retrain=None)
     assert [stage.name for stage in alone.stages(replace(RECIPE, retrain_epochs=0))] == ["calibrate", "measure"]
