@@ -78,7 +78,7 @@ def bisect(
         trial = _Trial(seed, inputs)
         for group in applied.units.groups:
             inside = np.zeros(applied.units.count, dtype=np.bool_)
-            inside[group.start : group.start + group.count] = True
+            inside[group.places] = True
             removed = np.flatnonzero(inside & ~applied.keep)
             if removed.size and not trial.verify(applied.model, applied.units, removed).passed:
                 smallest = _smallest(applied.model, applied.units, group, removed, trial)

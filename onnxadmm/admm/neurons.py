@@ -194,7 +194,7 @@ class BoxAndSphere:
             keep = select_per_group(np.clip(x, 0.0, None), self._problem, budget=budget)
             z = np.clip(x, 0.0, 1.0)
             for group in self._problem.groups:
-                own = slice(group.start, group.start + group.count)
+                own = group.places
                 count = float(np.count_nonzero(keep[own]))
                 z[own] = project_box_budget(x[own], cost=np.ones(group.count), budget=count)
             return z
@@ -207,6 +207,5 @@ class BoxAndSphere:
     def _project_sphere(self, x: DoubleArray) -> DoubleArray:
         z = x.copy()
         for group in self._problem.groups:
-            own = slice(group.start, group.start + group.count)
-            z[own] = project_sphere(x[own])
+            z[group.places] = project_sphere(x[group.places])
         return z

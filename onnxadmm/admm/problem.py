@@ -77,6 +77,16 @@ class UnitRange:
     blocks: UnitArray | None
 
     @property
+    def places(self) -> slice:
+        """Where the units stand in an array with a place for every unit."""
+        return slice(self.start, self.start + self.count)
+
+    @property
+    def numbers(self) -> UnitArray:
+        """The units, int64 ``[count]``."""
+        return np.arange(self.start, self.start + self.count, dtype=np.int64)
+
+    @property
     def block_count(self) -> int:
         """Number of blocks; 1 when the units are free."""
         return 1 if self.blocks is None else int(self.blocks.max()) + 1

@@ -55,16 +55,12 @@ def measure(
         scores: of each unit, relative to its group, float64 ``[units.count]``: for what reads units and is no layer.
         distance: from the original.
     """
-    ordered = sorted(groups, key=lambda group: network.first_reader(_inside(group)))
+    ordered = sorted(groups, key=lambda group: network.first_reader(group.places))
     for chunk in _chunks(network, ordered, effort.memory // 2):
         layers = {layer.node: layer for group in chunk for layer in _readers(network, group)}
         moments = _statistics(network, list(layers.values()), batches, effort)
         for group in chunk:
             yield group, _shrinking(network, group, moments, scores, distance, effort)
-
-
-def _inside(group: GateGroup) -> slice:
-    return slice(group.start, group.start + group.count)
 
 
 def _readers(network: Network, group: GateGroup) -> list[Layer]:
@@ -183,7 +179,7 @@ def _ordered(
     layers = _readers(network, group)
     parts = [(layer, _readings(network, layer, group, moments[layer.node], effort)) for layer in layers]
     readings: list[Reading] = [reading for _, several in parts for reading in several]
-    inside = _inside(group)
+    inside = group.places
     wide = any(_local(network, layer, group).max(initial=-1) >= 0 for layer in network.layers if layer not in layers)
     if not readings or wide or network.unknown[inside].any():
         readings.append(FixedReading(scores[inside]))

@@ -93,9 +93,7 @@ def expected_work(
     nodes = max(1, len(network.model.ir.graph))
     moments = sum(8.0 * size.blocks * size.width**2 for size in read if size.is_narrow)
     # A look begins at the first node that reads what has changed.
-    looks = effort.looks * sum(
-        1 - network.first_reader(slice(group.start, group.start + group.count)) / nodes for group in groups
-    )
+    looks = effort.looks * sum(1 - network.first_reader(group.places) / nodes for group in groups)
     probes = sum(1 - size.place / nodes for size in thinned)
     # Every choice is fitted, and looked at, and the best one stands as it is where no connections go.
     tried = len(effort.weights) if groups and len(effort.weights) > 1 else 0

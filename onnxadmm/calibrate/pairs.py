@@ -50,7 +50,7 @@ def _group_of(gate: Gate, units: Units) -> Group | None:
     """The group whose units a gate reads, each of them once, and that nothing else reads."""
     read = np.sort(gate.reader.units.reshape(-1))
     for group in units.groups:
-        if group.blocks is None and np.array_equal(read, np.arange(group.start, group.start + group.count)):
+        if group.blocks is None and np.array_equal(read, group.numbers):
             readers = [*units.readers, *(other.reader for other in units.gates if other is not gate)]
             return None if any(np.isin(reader.units, read).any() for reader in readers) else group
     return None
@@ -117,4 +117,4 @@ def _columns(units: Units, layer: Layer, group: Group) -> UnitArray | None:
     axes = [axis for axis in units.axes.get(layer.node, ()) if axis is not None]
     if len(axes) != 1 or axes[0].ndim != 1:
         return None
-    return axes[0] if np.array_equal(np.sort(axes[0]), np.arange(group.start, group.start + group.count)) else None
+    return axes[0] if np.array_equal(np.sort(axes[0]), group.numbers) else None

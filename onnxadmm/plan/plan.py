@@ -205,7 +205,7 @@ def make_plan(
         GroupPlan(
             group.name,
             group.count,
-            tuple(int(unit) for unit in np.flatnonzero(~keep[group.start : group.start + group.count])),
+            tuple(int(unit) for unit in np.flatnonzero(~keep[group.places])),
         )
         for group in units.groups
     )

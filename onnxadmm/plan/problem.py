@@ -264,7 +264,7 @@ def _keep_counts(units: Units, targets: Mapping[str, float]) -> tuple[int, ...]:
         _refuse_share("--target", share)
         size = group.count // group.block_count
         counts.append(max(1, round(share * size)) * group.block_count)
-        leads = np.isin(units.followers.leaders, np.arange(group.start, group.start + group.count)).any()
+        leads = np.isin(units.followers.leaders, group.numbers).any()
         led += int(leads and counts[-1] < group.count)
     if led > 1 or (led and not units.followers.is_plain):
         # What such counts cost at most is not known, and a budget below it would be refused when all is trained.
@@ -341,7 +341,7 @@ def restrict_to(problem: Problem, weights: Collection[str], *, unseen: Collectio
     fixed = np.union1d(_units_of(outside), alone)
     groups = tuple(
         replace(group, keep_at_least=group.count // group.block_count, keep_at_most_removed=0)
-        if np.isin(np.arange(group.start, group.start + group.count), fixed).any()
+        if np.isin(group.numbers, fixed).any()
         else group
         for group in problem.groups
     )

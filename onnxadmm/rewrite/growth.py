@@ -79,7 +79,7 @@ def growing_groups(model: Model, units: Units, keep: NDArray[np.bool_]) -> tuple
     for axis in axes:
         touched[axis.reshape(-1)] = True
     gone = touched[:-1] & ~keep
-    return tuple(group.name for group in units.groups if gone[group.start : group.start + group.count].any())
+    return tuple(group.name for group in units.groups if gone[group.places].any())
 
 
 def refuse_growth(model: Model, small: Model) -> None:

@@ -35,9 +35,7 @@ def add_record(small: Model, original: Model, units: Units, keep: NDArray[np.boo
         units: its units.
         keep: which units stay, bool ``[units.count]``.
     """
-    counts = {
-        group.name: [group.count, int(keep[group.start : group.start + group.count].sum())] for group in units.groups
-    }
+    counts = {group.name: [group.count, int(keep[group.places].sum())] for group in units.groups}
     gone = units.followers.gone(keep)
     counts |= {lock.name: [lock.count, lock.count - gone[lock.name]] for lock in units.locked if lock.name in gone}
     changed = {name: (before, after) for name, (before, after) in counts.items() if before != after}

@@ -71,7 +71,7 @@ def may_vanish(model: Model, units: Units) -> frozenset[int]:
         group.start: found[group.start]
         for group in units.groups
         if group.start in found
-        and not np.isin(led, _range(group)).any()
+        and not np.isin(led, group.numbers).any()
         and all(branch.is_free for branch in found[group.start])
         and _dies(whole, units, group, found[group.start])
     }
@@ -82,7 +82,7 @@ def may_vanish(model: Model, units: Units) -> frozenset[int]:
 
 def emptied(units: Units, keep: NDArray[np.bool_]) -> list[Group]:
     """Return the groups of which no unit stays; ``keep`` is bool ``[units.count]``."""
-    return [group for group in units.groups if not keep[group.start : group.start + group.count].any()]
+    return [group for group in units.groups if not keep[group.places].any()]
 
 
 def branches(model: Model, units: Units) -> Mapping[int, Sequence[Branch]]:
@@ -116,7 +116,7 @@ def _read_whole(node: onnx_ir.Node, units: Units) -> Group | None:
     summed = axes[1] if node.op_type == "Conv" else axes[-1]
     if summed is None or summed.ndim > 1:
         return None
-    return next((group for group in units.groups if np.isin(summed, _range(group)).all()), None)
+    return next((group for group in units.groups if np.isin(summed, group.numbers).all()), None)
 
 
 def _branch(node: onnx_ir.Node, units: Units, known: Mapping[str, Array]) -> Branch | None:
@@ -189,7 +189,7 @@ def _name(node: onnx_ir.Node, place: int) -> str:
 def _dies(model: Model, units: Units, group: Group, ends: Sequence[Branch]) -> bool:
     """Whether nothing that is read without these branches has to do with a unit of the group."""
     cut = {(id(branch.total), branch.operand) for branch in ends}
-    members = _range(group)
+    members = group.numbers
 
     def touches(value: onnx_ir.Value | None) -> bool:
         axes = units.axes.get("" if value is None else value.name or "", ())
@@ -211,7 +211,3 @@ def _alive(model: Model, cut: set[tuple[int, int]]) -> Iterator[onnx_ir.Node]:
         pending += [
             value for place, value in enumerate(node.inputs) if value is not None and (id(node), place) not in cut
         ]
-
-
-def _range(group: Group) -> NDArray[np.int64]:
-    return np.arange(group.start, group.start + group.count)
