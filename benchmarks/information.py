@@ -124,7 +124,7 @@ def measure(case: Case, images: Images, models: Path) -> dict[str, Any]:
             pruned = calibration(run, run.ready, run.problem.budget, known=known)
         small = shrink(with_constants(run.ready, pruned.weights), run.units, pruned.keep)
         metrics = judges.training.metrics(small, judges.training.samples)
-        kept = [int(pruned.keep[group.start : group.start + group.count].sum()) for group in run.units.groups]
+        kept = [int(pruned.keep[group.places].sum()) for group in run.units.groups]
         found[name] = {"accuracy": metrics.accuracy, "loss": metrics.loss, "kept": kept}
     original = judges.training.metrics(run.ready, judges.training.samples).accuracy
     return {"case": asdict(case), "original": original, "found": found, "machine": asdict(this_machine())}

@@ -48,6 +48,8 @@ class Beginning:
         ready: the model as it is pruned and trained, after ``find``.
         units: what may go, after ``find``.
         problem: what the solver is given, after ``find``.
+        left: share of the network that may stay, which decides how long a small one is trained; 0 where that says
+            nothing of what there is to learn: from another teacher.
         latency: what plans of the model take, where the budget is of that.
         training: data, teacher and both trainings, after ``read``.
     """
@@ -65,6 +67,7 @@ class Beginning:
     ready: Model = field(init=False)
     units: Units = field(init=False)
     problem: Problem = field(init=False)
+    left: float = field(init=False, default=0.0)
     latency: LatencyCost | None = field(init=False, default=None)
     training: Training = field(init=False)
     _reading: Reading = field(init=False)
@@ -209,6 +212,10 @@ class Beginning:
         if goal is not None and goal.latency is not None:
             self.latency = measure_latency(ready, units, goal, choices, ending, self.journal, inputs=self._inputs())
         self.problem = state(ready, units, self.model, choices, ending, latency=self.latency)
+        if self._before is not None:
+            self.left = self._before.left  # what is asked for in milliseconds is another share on another day
+        elif self.teacher is None:
+            self.left = self.problem.left  # later the costs of latency are corrected by what was measured
 
     def _header(self) -> Header:
         return Header(
@@ -218,6 +225,7 @@ class Beginning:
             options=self.choices.deciding() | ({} if self.engine is None else {_ENGINE: self.engine}),
             history=tuple(self.journal.history),
             seconds=self.journal.seconds(),
+            left=self.left,
         )
 
     @property

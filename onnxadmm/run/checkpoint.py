@@ -41,6 +41,7 @@ class Header:
         options: those that change the result, by name, as text.
         history: every iteration so far.
         seconds: spent on each stage so far.
+        left: share of the network that may stay, as the run began.
     """
 
     schema: Literal["onnxadmm.checkpoint/3"]
@@ -49,6 +50,7 @@ class Header:
     options: Mapping[str, str]
     history: tuple[Iteration, ...]
     seconds: Mapping[str, float]
+    left: float
 
     def refuse_other_run(self, *, sha256: str, options: Mapping[str, str], but: Collection[str] = frozenset()) -> None:
         """Refuse to go on with another model or other options.

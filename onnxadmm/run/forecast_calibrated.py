@@ -25,14 +25,14 @@ class CalibratedPaces:
         steps_per_epoch: batches of an epoch.
         retrain: how fast the small network trains; None where it is not trained.
         others: seconds by stage of what comes behind, whatever the epochs.
-        left: share of the network that stays.
+        left: share of the network that may stay.
     """
 
     calibration: Work
     steps_per_epoch: int
     retrain: Pace | None
     others: tuple[StageTime, ...]
-    left: float = 0.0
+    left: float
 
     def retraining_epochs(self, recipe: Recipe) -> int:
         """Return the epochs of retraining that a recipe means."""
@@ -86,7 +86,7 @@ class CalibratedPaces:
 
 
 def measured_calibration(
-    calibration: Work, training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending
+    calibration: Work, training: Training, model: Model, units: Units, problem: Problem, *, ending: Ending, left: float
 ) -> CalibratedPaces:
     """Take a few steps of a network about as small as the one that will be left, and look at it and at the model.
 
@@ -94,6 +94,7 @@ def measured_calibration(
         calibration: what the calibration expects of itself.
         model: without gates on activations.
         ending: what is done in the end.
+        left: share of the network that may stay.
     """
     small, length = guessed(model, units, problem), training.steps_per_epoch
     looks = []
@@ -102,7 +103,7 @@ def measured_calibration(
         training.metrics(each, training.glance)
         looks.append((time.perf_counter() - start) * len(training.held_out) / max(1, len(training.glance)))
     whole, look = looks
-    epochs = training.recipe.retraining_epochs(steps_per_epoch=length, left=problem.left)
+    epochs = training.recipe.retraining_epochs(steps_per_epoch=length, left=left)
     retrain = pace_of_retraining(training, small, epochs=epochs) if epochs else None
     behind = stages_behind(training, model, ending, small=look, whole=whole)
-    return CalibratedPaces(calibration, length, retrain, behind, problem.left)
+    return CalibratedPaces(calibration, length, retrain, behind, left)

@@ -153,5 +153,5 @@ def _groups(units: Units, keep: NDArray[np.bool_]) -> Iterator[tuple[str, tuple[
         left = lock.count - gone.get(lock.name, 0)
         yield from ((layer, (lock.name, lock.count, left)) for layer in lock.layers)
     for group in units.groups:
-        left = int(keep[group.start :][: group.count].sum())
+        left = int(keep[group.places].sum())
         yield from ((layer, (group.name, group.count, left)) for layer in group.layers)

@@ -343,7 +343,7 @@ def _groups(outcome: Outcome) -> list[GroupLine]:
             group.name,
             group.layers,
             group.count,
-            int(outcome.keep[group.start :][: group.count].sum()),
+            int(outcome.keep[group.places].sum()),
             None,
             feeds[group.name],
         )

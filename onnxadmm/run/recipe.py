@@ -24,8 +24,8 @@ Method = Literal["auto", "calibrated", "admm", "paper"]
 _PRUNE_STEPS = 2200
 _RETRAIN_STEPS = 8500
 _MOST_EPOCHS = 300
-# A calibrated network is trained for all steps where half of it goes or more, for fewer where less does.
-_LIGHT_CUT, _LEAST_STEPS = 0.5, 0.2
+# A calibrated network is trained for all epochs where half of it goes or more, for fewer where less does.
+_LIGHT_CUT, _LEAST_EPOCHS = 0.5, 0.2
 # Of retraining; see docs/method.md for the measurements.
 _RATE, _DEEP_RATE = 5e-3, 2e-3
 # While units are chosen.
@@ -59,13 +59,13 @@ class Recipe:
             or Sigmoid at the end) and labels ``[N, ...]`` that returns a number of which more is better. None: the
             accuracy, of numbers the mean square error.
         mode: ``"holistic"``: one budget for all layers; ``"joint"``: a target for every layer.
-        method: ``"calibrated"``: a calibration with some of the training samples chooses units, and the small network
-            has all the steps; ``"admm"``: units and connections are chosen while the whole network trains; ``"paper"``:
+        method: ``"calibrated"``: a calibration with some of the training samples chooses units, and only the small
+            network trains; ``"admm"``: units and connections are chosen while the whole network trains; ``"paper"``:
             the same by box and sphere splitting; ``"auto"``: see ``settled``.
         epochs: passes over the training data while a training chooses units; None: about 2,200 steps, with
             ``method="calibrated"`` none.
         retrain_epochs: passes while the small network is trained; None: about 8,500 steps, where nothing trains before
-            10,700, of which a network that more than half of stays has a share: all for a half, a fifth for a tenth.
+            10,700; there, where less than half of the network is to go, a share of them: a fifth where it is a tenth.
         batch_size: samples per step.
         learning_rate: highest one while a training chooses units; None: 1e-3, or as much of it as the network bears,
             which long runs try first.
@@ -316,13 +316,16 @@ class Recipe:
 
         Args:
             share: of them that is taken, at least one where there are some.
-            left: share of the network that stays, which counts where a calibration chooses and nobody says how many.
+            left: share of the network that may stay, which counts where a calibration chooses and nobody says how many.
         """
-        steps: float = _RETRAIN_STEPS
-        if self.chooses_at_once:
-            steps = (_RETRAIN_STEPS + _PRUNE_STEPS) * min(1.0, max(_LEAST_STEPS, (1 - left) / _LIGHT_CUT))
-        whole = self.retrain_epochs if self.retrain_epochs is not None else _epochs(steps, steps_per_epoch)
-        return math.ceil(share * whole)
+        if self.retrain_epochs is not None:
+            whole = float(self.retrain_epochs)
+        elif self.chooses_at_once:
+            part = min(1.0, max(_LEAST_EPOCHS, (1 - left) / _LIGHT_CUT))
+            whole = part * _epochs(_RETRAIN_STEPS + _PRUNE_STEPS, steps_per_epoch)
+        else:
+            whole = _epochs(_RETRAIN_STEPS, steps_per_epoch)
+        return math.ceil(round(share * whole, 6))  # 300 times 0.6 are no more than 180
 
 
 @dataclass(frozen=True)
@@ -359,7 +362,7 @@ class Preprocessing:
             object.__setattr__(self, "cache", str(self.cache))  # as options are kept, and compared
 
 
-def _epochs(steps: float, steps_per_epoch: int) -> int:
+def _epochs(steps: int, steps_per_epoch: int) -> int:
     return min(_MOST_EPOCHS, max(3, math.ceil(steps / steps_per_epoch)))
 
 

@@ -121,7 +121,7 @@ class Compression(Beginning):
         with self.journal.stage(STAGE):
             expected = calibration.expected(self.ready, self.units, self.problem)
             paces = measured_calibration(
-                expected, self.training, self.ready, self.units, self.problem, ending=self.ending
+                expected, self.training, self.ready, self.units, self.problem, ending=self.ending, left=self.left
             )
         if (minutes := self.choices.max_minutes) is not None:
             spent = sum(self.journal.seconds().values())
@@ -195,7 +195,7 @@ class Compression(Beginning):
             )
         part = 1.0 if self._goes_on is None else self.shared.retrain_epochs
         result = self.training.retrain(
-            small, pruned, keep_state=keep, resume=begun, part_of_epochs=part, left=self.problem.left
+            small, pruned, keep_state=keep, resume=begun, part_of_epochs=part, left=self.left
         )
         if calibration is None:
             self.shared.pruned = grown(pruned, result, self.ready, self.units)

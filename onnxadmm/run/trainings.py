@@ -175,15 +175,12 @@ class Training(Ground):
 
         Args:
             keep_state, resume, part_of_epochs: as for ``prune``.
-            left: share of the whole network that it is.
+            left: share of the whole network that was to stay.
 
         Raises:
             DivergedError, CheckpointError: likewise.
         """
-        begun, steps = part(resume, "retrain"), self.steps_per_epoch
-        epochs = self.recipe.retraining_epochs(steps_per_epoch=steps, share=part_of_epochs, left=left)
-        if begun:
-            epochs = round(number(begun, "length"))  # a budget in milliseconds leaves another share on another day
+        epochs = self.recipe.retraining_epochs(steps_per_epoch=self.steps_per_epoch, share=part_of_epochs, left=left)
         if epochs == 0:
             return small
         network = self.network(small)
@@ -203,6 +200,7 @@ class Training(Ground):
             self.epochs() as batches,
         ):
             zeros = {name: trainer.weights[name] == 0 for name in pruned.zeros if name in trainer.weights}
+            steps, begun = self.steps_per_epoch, part(resume, "retrain")
             peak = self.recipe.retraining_rate(deep=is_deep(small))
             if begun:
                 peak = self._found_before(begun, peak)
@@ -211,11 +209,7 @@ class Training(Ground):
                 peak = bearable_rate(
                     self, small, network, trainer, peak=peak, epochs=epochs, option=option, zeros=zeros
                 )
-            decided = {
-                **under("pruned", pruned.state()),
-                "retrain/rate": np.array(peak),
-                "retrain/length": np.array(float(epochs)),
-            }
+            decided = {**under("pruned", pruned.state()), "retrain/rate": np.array(peak)}
             team = self._team(
                 network, trainer, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay, zeros=zeros
             )

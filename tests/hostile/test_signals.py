@@ -145,7 +145,7 @@ def _full_disk() -> Iterator[None]:
 @pytest.mark.parametrize("before", [False, True])
 def test_a_full_disk_promises_only_what_was_kept(before: bool, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
-    header = Header(SCHEMA, "0", "0", {}, (), {})
+    header = Header(SCHEMA, "0", "0", {}, (), {}, 1.0)
     if before:
         write_checkpoint(path, header, {})
     with _full_disk(), pytest.raises(OutputError, match="No space left") as caught:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -164,16 +165,18 @@ def test_the_small_network_has_the_steps_of_both_trainings() -> None:
 @pytest.mark.parametrize(("left", "part"), [(0.0, 1.0), (0.3, 1.0), (0.5, 1.0), (0.7, 0.6), (0.9, 0.2), (1.0, 0.2)])
 def test_a_light_cut_has_a_share_of_the_steps(left: float, part: float) -> None:
     calibrated = oa.Recipe(method="calibrated")
-    assert calibrated.retraining_epochs(steps_per_epoch=100, left=left) == math.ceil(107 * part)
-    assert calibrated.retraining_epochs(steps_per_epoch=10_000, left=left) == 3  # fewer would be none
+    for steps_per_epoch, whole in ((100, 107), (10_000, 3), (5, 300)):
+        found = calibrated.retraining_epochs(steps_per_epoch=steps_per_epoch, left=left)
+        assert found == math.ceil(Fraction(str(part)) * whole)
     assert replace(calibrated, retrain_epochs=40).retraining_epochs(steps_per_epoch=100, left=left) == 40
     assert oa.Recipe(method="admm").retraining_epochs(steps_per_epoch=100, left=left) == 85
 
 
 @needs_training
 @pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 2])  # the first state of the training is kept behind its first epoch
 def test_an_interrupted_run_has_the_steps_that_it_began_with(
-    digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, digits: DemoFiles, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnxadmm.run.checkpoint._SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr("onnxadmm.run.checkpoint._SHARE_OF_TIME", 1e9)
@@ -182,20 +185,43 @@ def test_an_interrupted_run_has_the_steps_that_it_began_with(
     asked: dict[str, Any] = {"budget": oa.Budget(macs=0.8), "recipe": oa.Recipe(batch_size=64)}
     whole = _run(digits, few_digits, out=tmp_path / "whole", **asked)
     samples = math.ceil(0.9 * len(few_digits[1]))
-    epochs = math.ceil(0.4 * 100 / math.ceil(samples / 64))
+    epochs = math.ceil(0.4 * math.ceil(100 / math.ceil(samples / 64)))
     assert [row.stage for row in whole.history] == ["retrain"] * epochs
     assert whole.options["method"] == "calibrated"
 
-    def second_epoch(event: object) -> None:
-        if isinstance(event, Iteration) and event.epoch == 2:
+    def interrupt(event: object) -> None:
+        if isinstance(event, Iteration) and event.epoch == at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _run(digits, few_digits, out=tmp_path / "cut", progress=second_epoch, **asked)
+        _run(digits, few_digits, out=tmp_path / "cut", progress=interrupt, **asked)
     # A budget in milliseconds leaves another share where the original takes another time.
-    monkeypatch.setattr("onnxadmm.run.recipe._LIGHT_CUT", 0.2)
+    monkeypatch.setattr("onnxadmm.admm.problem.Problem.left", 0.5)
     _run(digits, few_digits, out=tmp_path / "cut", resume=True, **asked)
     assert_same_result(tmp_path / "cut", tmp_path / "whole")
+
+
+@needs_training
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [{"macs": 0.8}, {"latency": 0.8}, {"macs": 0.9, "params": 0.7}])
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_run_takes_the_epochs_that_it_was_told_to_take(
+    budget: dict[str, float], taught: bool, digits: DemoFiles, few_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxadmm.run.recipe._RETRAIN_STEPS", 80)
+    monkeypatch.setattr("onnxadmm.run.recipe._PRUNE_STEPS", 20)
+    # What is measured is not what the table tells, which is corrected then.
+    monkeypatch.setattr("onnxadmm.latency.cost.LatencyCost.measure", lambda cost, keep: 0.9 * cost.total(keep))
+    asked: dict[str, Any] = {"budget": budget, "recipe": oa.Recipe(batch_size=64), "bench": False}
+    asked |= {"teacher": digits.model} if taught else {}
+    told = oa.forecast(digits.model, data=few_digits, **asked).retrain_epochs
+    ran = len(oa.compress(digits.model, data=few_digits, **asked).history)
+    assert told == ran
+    usual = oa.Recipe(method="calibrated").retraining_epochs(
+        steps_per_epoch=math.ceil(math.ceil(0.9 * len(few_digits[1])) / 64)
+    )
+    # From another teacher there is as much to learn, however little goes.
+    assert told == usual if taught else told < usual
 
 
 @needs_training

@@ -24,7 +24,7 @@ from onnxadmm.run.checkpoint import (
 
 def header(loss: float = 0.1) -> Header:
     row = Iteration("prune", 1, 0.125, loss, None, 1e-3, Residuals(0.1, 1 / 3, 1e-3), None, 3e6, float("inf"), 12)
-    return Header(SCHEMA, "ab" * 32, "cd" * 32, {"--learning-rate": "0.001"}, (row,), {"prune": 1 / 7})
+    return Header(SCHEMA, "ab" * 32, "cd" * 32, {"--learning-rate": "0.001"}, (row,), {"prune": 1 / 7}, 0.25)
 
 
 class Clock:

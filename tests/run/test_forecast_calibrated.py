@@ -27,7 +27,11 @@ Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 RECIPE = oa.Recipe(method="calibrated", retrain_epochs=8, batch_size=64)
 #: Ten steps an epoch, which takes 5 s and its look 1 s, behind a calibration of 10 s.
 PACES = CalibratedPaces(
-    Work(10.0, 50.0), 10, Pace(2.0, 0.5, 1.0, memory_bytes=7), (StageTime("measure", 4.0), StageTime("latency", 0.0))
+    Work(10.0, 50.0),
+    10,
+    Pace(2.0, 0.5, 1.0, memory_bytes=7),
+    (StageTime("measure", 4.0), StageTime("latency", 0.0)),
+    left=0.0,
 )
 
 
