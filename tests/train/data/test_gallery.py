@@ -1,14 +1,8 @@
 """The same pictures in folders, lists, tar, Parquet and Python objects are the same data; damaged ones are counted."""
 
-import hashlib
-import importlib.util
 import io
-import sys
-import tarfile
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,124 +14,19 @@ import onnxadmm as oa
 from onnxadmm.errors import DataError, OptionError
 from onnxadmm.graph.model import to_proto
 from onnxadmm.run import ground
-from onnxadmm.train.data import cache, sources
 from onnxadmm.train.data.batches import ArrayDataset, Batch, hold_out
 from onnxadmm.train.data.fit import load_data
 from onnxadmm.train.data.gallery import Damage, Pictures, survey
 from onnxadmm.train.data.images import Transform
 from onnxadmm.train.data.pictures import Framing
-from onnxadmm.train.data.raw import Reading
 from onnxadmm.train.data.shelves import Names
-from onnxadmm.train.data.sources import read_source
-from onnxadmm.train.data.storage import is_mapped
 from onnxadmm.train.losses import Loss
 from onnxadmm.train.prepare.signature import signature_of
 from tests.shared import needs_training
+from tests.train.data.forms import CLASSES, DRAWN, KINDS, MADE, NAMES, digest, epoch, loaded, number_of, source_of
 from tests.train.data.test_fit import image_model
 
-CLASSES, EACH = 3, 14
 _PLAIN = Transform(None, None, np.dtype(np.float32))
-KINDS = (
-    "folder",
-    "csv",
-    "txt",
-    "tar",
-    "packed tar",
-    "tar of folders",
-    "parquet",
-    "dicts",
-    "map-style",
-    "images",
-)
-
-
-def _made() -> ModuleType:
-    path = Path(__file__).resolve().parents[3] / "samples" / "imagenet" / "make_pictures.py"
-    spec = importlib.util.spec_from_file_location("make_pictures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-MADE = _made()
-DRAWN = list(MADE.pictures(classes=CLASSES, each=EACH))
-NAMES = sorted(MADE.CLASSES[:CLASSES])
-
-
-def number_of(picture: Any) -> int:
-    return NAMES.index(MADE.CLASSES[picture.label])
-
-
-class MapStyle:
-    """Gives samples by number, as a data set of PyTorch's does."""
-
-    def __len__(self) -> int:
-        return len(DRAWN)
-
-    def __getitem__(self, place: int) -> tuple[bytes, np.int64]:
-        return DRAWN[-1 - place].encoded, np.int64(number_of(DRAWN[-1 - place]))
-
-
-def source_of(kind: str, folder: Path) -> object:
-    """The pictures in one of many forms, in an order of its own."""
-    classes = MADE.write_folder(DRAWN, folder / "folder")
-    if kind == "folder":
-        return classes
-    if kind in ("csv", "txt"):
-        comma = "," if kind == "csv" else " "
-        lines = [f"folder/{MADE.CLASSES[p.label]}/{p.name}{comma}{MADE.CLASSES[p.label]}" for p in DRAWN[::-1]]
-        path = folder / f"list.{kind}"
-        path.write_text("\n".join(["path,label"] * (kind == "csv") + lines) + "\n")
-        return str(path)
-    if kind == "tar":
-        MADE.write_tar(DRAWN, folder / "tar")
-        return folder / "tar"
-    if kind == "packed tar":
-        MADE.write_tar(DRAWN, folder / "tar")
-        with tarfile.open(folder / "all.tar.gz", "w:gz") as whole:
-            for shard in sorted((folder / "tar").iterdir()):
-                with tarfile.open(shard) as part:
-                    for member in part.getmembers():
-                        whole.addfile(member, part.extractfile(member))
-        return folder / "all.tar.gz"
-    if kind == "tar of folders":
-        with tarfile.open(folder / "train.tar", "w") as whole:
-            whole.add(classes, "train")
-        return str(folder / "*.tar")
-    if kind == "parquet":
-        pytest.importorskip("pyarrow", reason="onnxadmm[parquet] reads tables")
-        return MADE.write_parquet(DRAWN, folder / "parquet")
-    if kind == "dicts":
-        return [{"image": p.encoded, "label": number_of(p)} for p in DRAWN]
-    if kind == "map-style":
-        return MapStyle()
-    return [(str(classes / MADE.CLASSES[p.label] / p.name), number_of(p)) for p in DRAWN]
-
-
-def loaded(source: object, *, size: int = 24, channels: int = 3, **options: Any) -> ArrayDataset:
-    model = image_model(channels, size, size, classes=CLASSES)
-    return load_data(source, signature=signature_of(model), loss=Loss(), **options)
-
-
-def digest(data: ArrayDataset) -> str:
-    total = hashlib.sha256()
-    for part in hold_out(data):
-        part.digest(total)
-    return total.hexdigest()
-
-
-def epoch(data: ArrayDataset, **options: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for batch in data.batches(8, shuffle=True, seed=5, **options):
-        assert batch.labels is not None
-        yield batch.inputs["image"], batch.labels
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(str(source_of("folder", tmp_path_factory.mktemp("reference"))))
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
@@ -394,41 +283,6 @@ def test_parts_of_pictures_in_memory_are_drawn_too() -> None:
         loaded((images.astype(np.float32), np.zeros(10, np.int64)), augment="rrc24")
 
 
-def test_a_cache_is_built_once_and_gives_the_same(reference: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    decoded: list[str] = []
-    real = cache.decode
-    monkeypatch.setattr(cache, "decode", lambda *a, name, **k: decoded.append(name) or real(*a, name=name, **k))
-    plain = loaded(reference, memory_limit=0)
-    for turn in range(2):
-        data = loaded(reference, memory_limit=0, cache=tmp_path)
-        assert digest(data) == digest(plain)
-        for one, two in zip(epoch(plain), epoch(data), strict=True):
-            assert np.array_equal(one[0], two[0])
-        assert len(decoded) == len(DRAWN), turn
-    (folder,) = tmp_path.iterdir()
-    sums = np.memmap(folder / "sums", np.uint32, "r+")
-    pixels = np.memmap(folder / "pixels", np.uint8, "r+")
-    sums[3] = 0  # a run that was killed before it came to this one
-    pixels[10] ^= 1  # and one whose bytes never reached the disk
-    sums.flush()
-    pixels.flush()
-    for one, two in zip(epoch(plain), epoch(loaded(reference, memory_limit=0, cache=tmp_path)), strict=True):
-        assert np.array_equal(one[0], two[0])
-    assert len(decoded) == len(DRAWN) + 2
-    loaded(reference, memory_limit=0, cache=tmp_path, resize=30)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_cache_for_random_parts_keeps_whole_pictures(reference: Path, tmp_path: Path) -> None:
-    data = loaded(reference, cache=tmp_path, augment="rrc24,flip", resize=28)
-    first, again = (list(epoch(data, augment=True)) for _ in range(2))
-    plain = list(epoch(loaded(reference, augment="rrc24,flip", resize=28), augment=True))
-    for one, two, three in zip(first, again, plain, strict=True):
-        assert np.array_equal(one[0], two[0])
-        assert np.abs(one[0] - three[0]).mean() < 0.06  # of a smaller picture, so a little softer
-    assert np.array_equal(*(next(epoch(each))[0] for each in (data, loaded(reference, resize=28))))
-
-
 class Endless:
     """So many pictures, of which none lies in memory."""
 
@@ -458,81 +312,3 @@ def test_memory_grows_by_what_an_index_takes_and_no_more(count: int) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 6e6 + 150 * count  # decoded they would take 12,288 bytes each
-
-
-@pytest.mark.parametrize("kind", ["one.txt", "one.csv", "three.csv", "none.csv"])
-def test_lists_with_other_lines_are_refused(kind: str, tmp_path: Path) -> None:
-    text = {"one.txt": "a.jpg 0\njust words\n", "one.csv": "a.jpg,0\nb.jpg\n", "three.csv": "1,2,3\n", "none.csv": ""}
-    (tmp_path / kind).write_text(text[kind])
-    with pytest.raises(DataError, match="path and a label"):
-        read_source(tmp_path / kind)
-
-
-def test_shards_of_a_pattern_are_all_needed(tmp_path: Path) -> None:
-    MADE.write_tar(DRAWN, tmp_path)
-    (tmp_path / "shard-0000.tar").rename(tmp_path / "part-00.tar")
-    with pytest.raises(DataError, match=r"part-01\.tar: expected a file"):
-        read_source(str(tmp_path / "part-{00..01}.tar"))
-    assert len(loaded(str(tmp_path / "part-{00..00}.tar"))) == len(DRAWN)
-
-
-def test_an_archive_that_is_cut_short_is_refused(tmp_path: Path) -> None:
-    MADE.write_tar(DRAWN, tmp_path)
-    path = tmp_path / "shard-0000.tar"
-    path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(DataError, match=r"shard-0000\.tar|damaged"):
-        read_source(path)
-
-
-def table(folder: Path, **columns: Any) -> Path:
-    pa = pytest.importorskip("pyarrow", reason="onnxadmm[parquet] reads tables")
-    pq = importlib.import_module("pyarrow.parquet")
-    pq.write_table(pa.table(columns), folder / "table.parquet", row_group_size=7)
-    return folder / "table.parquet"
-
-
-@pytest.mark.parametrize("limit", [100, 1 << 30])
-def test_columns_of_numbers_and_of_token_ids_are_read(limit: int, tmp_path: Path) -> None:
-    tokens = np.arange(200, dtype=np.int64).reshape(50, 4)
-    path = table(tmp_path, input_ids=list(tokens), label=np.arange(50) % 3, note=["text"] * 50)
-    raw = read_source(path, reading=Reading(memory_limit=limit))
-    assert list(raw.inputs) == ["input_ids"]
-    assert np.array_equal(np.asarray(raw.inputs["input_ids"]), tokens)
-    assert raw.labels is not None
-    assert raw.labels.tolist() == (np.arange(50) % 3).tolist()
-    path = table(tmp_path, a=np.arange(9.0), w=np.ones(9), b=np.arange(9.0) * 2, y=np.arange(9))
-    raw = read_source(path, reading=Reading(apart=frozenset({"w"})))
-    assert np.asarray(raw.inputs["x"]).tolist() == [[n, 2.0 * n] for n in range(9)]
-    assert set(raw.inputs) == {"x", "w"}
-
-
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"input_ids": [[1, 2], [3]], "label": [0, 1]}, "pad them|one length"),
-        ({"text": ["a", "b"], "label": [0, 1]}, "columns of numbers"),
-        ({"a": [1.0, None], "label": [0, 1]}, "a value in every row"),
-        ({"a": [b"x", b"y"], "b": [b"x", b"y"]}, "one column of images"),
-        ({"image": [b"x", None], "label": [0, 1]}, "bytes of an image's file"),
-    ],
-)
-def test_tables_that_make_no_sense_are_refused(columns: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=said):
-        read_source(table(tmp_path, **columns))
-
-
-def test_large_arrays_are_mapped_from_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_MAPPED_FROM", 1000)
-    images = np.random.default_rng(0).integers(0, 256, (30, 24, 24, 3), np.uint8)
-    labels = np.arange(30) % CLASSES
-    np.savez(tmp_path / "plain.npz", x=images, y=labels)
-    np.savez_compressed(tmp_path / "packed.npz", x=images, y=labels)
-    np.save(tmp_path / "x.npy", images)
-    np.save(tmp_path / "y.npy", labels)
-    expected = loaded((images, labels))
-    for name, mapped in (("plain.npz", True), ("packed.npz", False), ("x.npy", True)):
-        data = loaded(tmp_path / name)
-        assert is_mapped(data.inputs["image"]) == mapped  # type: ignore[arg-type]
-        assert digest(data) == digest(expected)
-        for one, two in zip(epoch(expected), epoch(data), strict=True):
-            assert np.array_equal(one[0], two[0])

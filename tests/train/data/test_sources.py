@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from onnxadmm.errors import DataError
-from onnxadmm.train.data import storage
+from onnxadmm.train.data import sources, storage
 from onnxadmm.train.data.pictures import Framing
 from onnxadmm.train.data.raw import Reading
 from onnxadmm.train.data.sources import read_idx, read_source
+from onnxadmm.train.data.storage import is_mapped
+from tests.train.data.forms import CLASSES, digest, epoch, loaded
 
 
 def idx_bytes(array: np.ndarray, *, kind: int = 8) -> bytes:
@@ -292,3 +294,20 @@ def test_arrays_in_memory_are_taken_as_they_are() -> None:
     assert read_source(X).labels is None
     named = read_source({"image": X, "labels": Y})
     assert set(named.inputs) == {"image"}
+
+
+def test_large_arrays_are_mapped_from_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_MAPPED_FROM", 1000)
+    images = np.random.default_rng(0).integers(0, 256, (30, 24, 24, 3), np.uint8)
+    labels = np.arange(30) % CLASSES
+    np.savez(tmp_path / "plain.npz", x=images, y=labels)
+    np.savez_compressed(tmp_path / "packed.npz", x=images, y=labels)
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", labels)
+    expected = loaded((images, labels))
+    for name, mapped in (("plain.npz", True), ("packed.npz", False), ("x.npy", True)):
+        data = loaded(tmp_path / name)
+        assert is_mapped(data.inputs["image"]) == mapped  # type: ignore[arg-type]
+        assert digest(data) == digest(expected)
+        for one, two in zip(epoch(expected), epoch(data), strict=True):
+            assert np.array_equal(one[0], two[0])
