@@ -15,6 +15,7 @@ from onnxadmm.graph.constants import constants_by_name, with_constants
 from onnxadmm.graph.model import Model, to_proto
 from onnxadmm.plan.problem import restrict_to
 from onnxadmm.progress import Iteration, Residuals
+from onnxadmm.report.words import plural
 from onnxadmm.run.ground import Ground
 from onnxadmm.run.rates import bearable_rate
 from onnxadmm.run.together import Job, Nothing, Together
@@ -28,6 +29,11 @@ FloatArray = NDArray[np.float32]
 
 #: A network of classes may be so many times worse than one that says nothing while its units go.
 _SAYS_NOTHING: Final = 2.0
+
+_IN_VAIN: Final = (
+    "Retraining of {epochs} left nothing better on held-out data than the network before it, which is the result. "
+    "Samples that the original was trained on favour what it was."
+)
 
 #: Epochs of retraining draw other orders of the samples than those of pruning.
 _RETRAINING_ORDERS: Final = 1_000_000
@@ -213,7 +219,7 @@ class Training(Ground):
             team = self._team(
                 network, trainer, epochs=epochs, weight_decay=self.recipe.retrain_weight_decay, zeros=zeros
             )
-            retrain(
+            kept = retrain(
                 trainer,
                 zeros=zeros,
                 batches=lambda epoch: batches(epoch + _RETRAINING_ORDERS, 0),
@@ -228,6 +234,8 @@ class Training(Ground):
             )
             if team is not None:
                 self.journal.say(team.describe("Retraining"))
+            if not kept:
+                self.journal.say(_IN_VAIN.format(epochs=plural(epochs, "epoch")))
             return shipped()  # the trainer holds the best weights
 
     def _found_before(self, state: State, usual: float) -> float:

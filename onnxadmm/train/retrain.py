@@ -50,8 +50,11 @@ def retrain(
     on_state: Callable[[State], None] | None = None,
     resume: State | None = None,
     together: Callable[[int, Sequence[float]], float] | None = None,
-) -> dict[str, FloatArray]:
-    """Train with AdamW and a cosine learning rate; return the weights that scored best, the first ones included.
+) -> int:
+    """Train with AdamW and a cosine learning rate; leave in the trainer the weights that scored best.
+
+    Returns:
+        The epoch that left them, from 1; 0 where none was better than the weights before.
 
     Args:
         trainer: holds the small network.
@@ -75,9 +78,9 @@ def retrain(
     _apply_zeros(trainer, zeros)
     best = trainer.snapshot()
     if resume is None:
-        best_score, done = (score(trainer.weights) if epochs else 0.0), 0
+        best_score, best_epoch, done = (score(trainer.weights) if epochs else 0.0), 0, 0
     else:
-        best_score, done = _load(resume, trainer, best)
+        best_score, best_epoch, done = _load(resume, trainer, best)
     steps = epochs * steps_per_epoch
     for epoch in range(done, epochs):
         progress = ((epoch * steps_per_epoch + step + 0.5) / steps for step in range(steps_per_epoch))
@@ -94,11 +97,11 @@ def retrain(
         current = score(trainer.weights)
         on_epoch(Epoch(epoch + 1, total / steps_per_epoch, current, rates[-1]))
         if current >= best_score:
-            best, best_score = trainer.snapshot(), current
+            best, best_score, best_epoch = trainer.snapshot(), current, epoch + 1
         if on_state is not None:
-            on_state(_state(trainer, best, best_score, done=epoch + 1))
+            on_state(_state(trainer, best, best_score, best_epoch, done=epoch + 1))
     trainer.restore(best)
-    return best
+    return best_epoch
 
 
 def take_steps(
@@ -130,24 +133,27 @@ def take_steps(
     return total
 
 
-def _state(trainer: OrtTrainer, best: Mapping[str, FloatArray], best_score: float, *, done: int) -> State:
+def _state(
+    trainer: OrtTrainer, best: Mapping[str, FloatArray], best_score: float, best_epoch: int, *, done: int
+) -> State:
     return {
         **under("weights", trainer.weights),
         **under("trainer", trainer.state()),
         **under("best", best),
         "best_score": np.array(best_score),
+        "best_epoch": np.array(float(best_epoch)),
         "epochs": np.array(float(done)),
     }
 
 
-def _load(state: State, trainer: OrtTrainer, best: Mapping[str, FloatArray]) -> tuple[float, int]:
-    """Overwrite trainer and best weights; return the best score and the epochs that are over."""
+def _load(state: State, trainer: OrtTrainer, best: Mapping[str, FloatArray]) -> tuple[float, int, int]:
+    """Overwrite trainer and best weights; return the best score, its epoch, and the epochs that are over."""
     for name, array in trainer.weights.items():
         fill(array, state, f"weights/{name}")
     for name, array in best.items():
         fill(array, state, f"best/{name}")
     trainer.load(part(state, "trainer"))
-    return number(state, "best_score"), int(number(state, "epochs"))
+    return number(state, "best_score"), int(number(state, "best_epoch")), int(number(state, "epochs"))
 
 
 def _apply_zeros(trainer: OrtTrainer, zeros: Mapping[str, NDArray[np.bool_]]) -> None:

@@ -226,6 +226,19 @@ def test_a_run_takes_the_epochs_that_it_was_told_to_take(
 
 @needs_training
 @pytest.mark.slow
+@pytest.mark.parametrize(("rate", "in_vain"), [(0.3, True), (5e-3, False)])
+def test_a_training_that_leaves_nothing_better_is_told_of(
+    rate: float, in_vain: bool, digits: DemoFiles, few_digits: Digits
+) -> None:
+    recipe = replace(RECIPE, retrain_epochs=1, retrain_learning_rate=rate)
+    report = _run(digits, few_digits, recipe=recipe, budget={"params": 0.5 if in_vain else 0.05}).report
+    told = [note for note in report.simplified if "left nothing better on held-out data" in note]
+    assert len(told) == in_vain
+    assert all("Retraining of 1 epoch " in note for note in told)
+
+
+@needs_training
+@pytest.mark.slow
 def test_it_looks_as_closely_as_it_is_told(digits: DemoFiles, few_digits: Digits) -> None:
     told: list[object] = []
     report = _run(digits, few_digits, calibration={"effort": "quick"}, progress=told.append).report
