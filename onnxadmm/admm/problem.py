@@ -195,7 +195,8 @@ class Problem:
     @property
     def left(self) -> float:
         """Share of the whole network that may stay: of the cost of its units, and of their connections."""
-        return min(1.0, self.budget / self.dense if self.dense else 1.0) * self.connection_share
+        dense = self.dense
+        return (self.budget / dense if dense > self.budget else 1.0) * self.connection_share
 
     @property
     def started(self) -> KeepArray:

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from onnxadmm.admm.problem import CostModel, KeepArray
+from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.plan.budget import Budget, budget_of
 from onnxadmm.plan.problem import Limits
 from onnxadmm.run.checkpoint import options_as_text
@@ -117,11 +115,11 @@ class Choices:
         least = self._least
         return self.budget if least is None else budget_of(least, 1)
 
-    def budget_met(self, cost: CostModel, keep: KeepArray) -> Budget | None:
+    def budget_met(self, problem: Problem, keep: KeepArray) -> Budget | None:
         """The budget as asked for; where the least was searched for that keeps a promise, what was found."""
         if self._least is None:
             return self.budget
-        share = cost.total(keep) / cost.total(np.ones_like(keep))
+        share = problem.cost.total(keep) / problem.dense
         return budget_of(self._least, math.ceil(1e4 * share) / 1e4)
 
     @property

@@ -243,7 +243,7 @@ class Compression(Beginning):
                 units=self.units,
                 keep=pruned.keep,
                 zeros=pruned.zeros,
-                budget=self.choices.budget_met(self.problem.cost, pruned.keep),
+                budget=self.choices.budget_met(self.problem, pruned.keep),
                 latency=self.latency,
                 problem=self.problem,
                 verification=verification,
@@ -307,7 +307,7 @@ class Compression(Beginning):
             zeros=pruned.zeros,
             fitted=tuple(sorted(pruned.weights)) if self.choices.calibrates else (),
             note=describe_goal(
-                self.choices.budget_met(self.problem.cost, pruned.keep),
+                self.choices.budget_met(self.problem, pruned.keep),
                 self.choices.targets,
                 connection_targets=self.choices.connection_targets,
                 unit_share=self.choices.unit_share,
