@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What builds the site has an environment of its own, without the package: its docstrings are read and not run.
 SITE := .venv-site
-# make test TESTS=tests/test_cli.py
+# make test TESTS=tests/cli
 TESTS ?= tests
 # How many processes test side by side: as many as there are cores, four at the most.
 JOBS ?= auto
