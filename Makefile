@@ -39,9 +39,7 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.developer
-	$(BIN)/mypy onnxadmm samples docs/hooks.py .ci/absolute_links.py benchmarks/base_models.py benchmarks/budgets.py benchmarks/calibration.py benchmarks/calibration_table.py \
-		benchmarks/calibration_onnxsim.py benchmarks/latency_budget.py benchmarks/data_pipeline.py benchmarks/lenet.py benchmarks/lenet_paper.py benchmarks/lenet_small.py benchmarks/norm.py benchmarks/promises.py benchmarks/quality.py benchmarks/quantized.py benchmarks/operators.py benchmarks/options.py benchmarks/real_models.py benchmarks/recipes.py benchmarks/estimates.py benchmarks/cluster.py benchmarks/converged.py benchmarks/information.py benchmarks/branches.py \
-		benchmarks/plain_runtime.py tests/smoke.py
+	$(BIN)/mypy onnxadmm samples benchmarks docs/hooks.py .ci/absolute_links.py tests/smoke.py
 
 site: $(SITE)/.installed
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict

@@ -44,7 +44,7 @@ class Kept:
 
         def now() -> Header:
             seconds = self.earlier.get(name, 0.0) + time.perf_counter() - begin
-            return Header(SCHEMA, sha256="", data="", options={}, history=(), seconds={name: seconds})
+            return Header(SCHEMA, sha256="", data="", options={}, history=(), seconds={name: seconds}, left=0.0)
 
         checkpoints = Checkpoints(path, now)
         try:

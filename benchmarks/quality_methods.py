@@ -24,7 +24,6 @@ from benchmarks.runs import forget
 from onnxadmm.admm.gates import GatedWeights
 from onnxadmm.admm.problem import KeepArray, Problem
 from onnxadmm.admm.selection import select
-from onnxadmm.admm.state import State
 from onnxadmm.calibrate.effort import EFFORTS
 from onnxadmm.graph.constants import constant, constants_by_name, with_constants
 from onnxadmm.graph.model import Model, from_proto, load, to_proto
@@ -261,7 +260,9 @@ def _pruned(run: Compression) -> Pruned:
         return run.training.prune(model, run.problem, keep_state=keep_state, resume=resume)
 
 
-def calibration(run: Compression, model: Model, budget: float, *, known: State | None = None) -> Pruned:
+def calibration(
+    run: Compression, model: Model, budget: float, *, known: dict[str, NDArray[Any]] | None = None
+) -> Pruned:
     """Calibrate a model with a part of the run's samples.
 
     Args:
@@ -276,7 +277,7 @@ def calibration(run: Compression, model: Model, budget: float, *, known: State |
 def effort(**changes: Any) -> Iterator[None]:
     """Let calibrations look at something else."""
     changed = replace(EFFORTS["normal"], **changes)
-    with patch.dict(EFFORTS, normal=changed):  # type: ignore[arg-type]  # a mapping for everybody else
+    with patch.dict(EFFORTS, normal=changed):
         yield
 
 

@@ -40,6 +40,7 @@ def time_steps(path: str, engine: Engine, batch: int, workers: int, seconds: flo
 
 
 if __name__ == "__main__":
-    path, engine, *numbers = sys.argv[1:]
-    assert engine in ("training", "plain")
+    path, given, *numbers = sys.argv[1:]
+    assert given in ("training", "plain")
+    engine: Engine = "training" if given == "training" else "plain"
     print(json.dumps(time_steps(path, engine, int(numbers[0]), int(numbers[1]), float(numbers[2]))))
