@@ -116,12 +116,19 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
-@pytest.fixture(scope="module")
-def quick_latency() -> Iterator[None]:
+@contextlib.contextmanager
+def timing_briefly() -> Iterator[None]:
     """Time models as briefly as can be in the report of a run: how long they take is not tested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxadmm.run.measure.measure_latency", partial(measure_latency, seconds=0.02))
         patch.setattr("onnxadmm.run.measure.profile_nodes", partial(profile_nodes, seconds=0.02))
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_latency() -> Iterator[None]:
+    """Time models briefly in all tests of a file."""
+    with timing_briefly():
         yield
 
 

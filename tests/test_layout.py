@@ -112,7 +112,7 @@ def test_a_folder_of_tests_is_a_room_or_a_tool() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stands"), [("graph/test_model", True), ("cli/test_plan", True), ("graph/test_plan", False)]
+    ("name", "stands"), [("graph/test_model", True), ("test_cli", True), ("graph/test_cli", False)]
 )
 def test_a_file_without_a_source_is_noticed(name: str, stands: bool) -> None:
     assert counterpart(name) == stands

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from onnxadmm.demo import DemoFiles
-from tests.conftest import run_command
+from tests.conftest import run_command, timing_briefly
 
 #: A short training, in the options of ``compress``.
 TRAINING = ("--scale", 1 / 16, "--epochs", 3, "--retrain-epochs", 2, "--batch-size", 64)
@@ -29,19 +29,20 @@ def accuracy_of(model: Path, test: Path) -> float:
     return float((logits.argmax(1) == labels).mean())
 
 
-@pytest.fixture(scope="module")
-def compressed(digits: DemoFiles, tmp_path_factory: pytest.TempPathFactory, quick_latency: None) -> Path:
+@pytest.fixture(scope="session")
+def compressed(digits: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The out folder of a short compression to 30 % of the parameters."""
     out = tmp_path_factory.mktemp("compressed") / "deep" / "out"
     words = ("--test", digits.test, "--params", "0.3", "--out", out, *TRAINING)
-    ran = run_command("compress", digits.model, "--data", digits.training, *words)
+    with timing_briefly():
+        ran = run_command("compress", digits.model, "--data", digits.training, *words)
     assert ran.status == 0, ran
     assert "Verified" in ran.stdout
     assert "Parameters" in ran.stdout
     return out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def planned(digits: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan without training."""
     path = tmp_path_factory.mktemp("planned") / "plan.json"
