@@ -138,6 +138,16 @@ def unhalved(run: Compression) -> Start:
         return calibrated(run)
 
 
+def floored(run: Compression) -> Start:
+    """As the default calibrates, with no group that loses more than three quarters of its units."""
+    groups = tuple(
+        replace(group, keep_at_most_removed=min(group.keep_at_most_removed, 3 * group.count // 4))
+        for group in run.problem.groups
+    )
+    run.problem = replace(run.problem, groups=groups)
+    return calibrated(run)
+
+
 def staged(run: Compression) -> Start:
     """Units by curves alone, in stages whose budgets fall by equal shares: from each to the next cut and retrained."""
     training, whole = run.training, run.problem.dense
@@ -359,6 +369,13 @@ METHODS: Final = {
     "nesterov": Method(
         "calibration by curves alone, retrained with Nesterov momentum", by_curves, retrain=quality_training.nesterov
     ),
+    "muon": Method("calibration, retrained with orthogonal momentum (Muon)", calibrated, retrain=quality_training.muon),
+    "mixed": Method(
+        "calibration, retrained by the teacher alone, half of the images mixed in pairs",
+        calibrated,
+        retrain=quality_training.mixed,
+    ),
+    "floored": Method("calibration, a quarter of every group stays", floored),
     "calibrated": Method("calibration (the default)", calibrated),
     "paper": Method("box and sphere (`--method paper`)", trained, trains=True),
     "steady": Method("gates that each step draws alike, however few, not refitted", steady, trains=True),

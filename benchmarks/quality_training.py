@@ -1,6 +1,8 @@
 """The ways in which benchmarks/quality.py retrains: as ``compress`` does, and what was tried beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 from unittest.mock import patch
 
@@ -14,8 +16,11 @@ from onnxadmm.admm.state import State
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model
 from onnxadmm.run.trainings import Pruned, Training
+from onnxadmm.train.data.batches import Batch
 from onnxadmm.train.norm_restore import is_deep
+from onnxadmm.train.optimizer import AdamW
 from onnxadmm.train.retrain import WARM_UP
+from onnxadmm.train.trainer import OrtTrainer
 
 FloatArray = NDArray[np.float32]
 #: A training at its rate, the small network and what was pruned: the best state on held-out images.
@@ -27,6 +32,10 @@ NESTEROV_RATE: Final = 16.0
 CLIP, DECAY, MOMENTUM = 1.0, 5e-4, 0.9
 #: What an average of weights keeps of itself at each step, at most.
 AVERAGED: Final = 0.999
+#: Momentum of Muon, and the root mean square of its steps as a share of the rate, which is about AdamW's.
+MUON_MOMENTUM, MUON_SIZE = 0.95, 0.2
+#: A kernel with at most so many input channels reads an image, or one channel each.
+FIRST_CHANNELS: Final = 4
 #: Epochs of retraining draw orders of their own, as those of ``compress``.
 ORDERS: Final = 1_000_000
 
@@ -47,31 +56,134 @@ def nesterov(training: Training, small: Model, pruned: Pruned) -> Model:
 
 def averaged(training: Training, small: Model, pruned: Pruned) -> Model:
     """AdamW with the same rates; judged after every epoch, and kept, is an exponential average of the weights."""
-    recipe, length = training.recipe, training.steps_per_epoch
-    epochs = recipe.retraining_epochs(steps_per_epoch=length)
-    network, taken, peak = training.network(small), 0, recipe.retraining_rate(deep=is_deep(small))
+    with _trainer(training, small) as trainer:
+        average, taken = trainer.snapshot(), 0
+
+        def step(rate: float) -> None:
+            nonlocal taken
+            trainer.update(rate)
+            taken += 1
+            share = np.float32(1.0 - min(AVERAGED, (1 + taken) / (10 + taken)))
+            for name, weights in trainer.weights.items():
+                average[name] += share * (weights - average[name])
+
+        return _best(training, small, trainer, step, shown=average)
+
+
+def muon(training: Training, small: Model, pruned: Pruned) -> Model:
+    """Momentum made orthogonal (Jordan et al., 2024, "Muon"), with the rates of AdamW, which takes all but matrices.
+
+    Scaled to the root mean square that AdamW's steps have, as Liu et al. (2025, "Muon is scalable for LLM training")
+    do it. A kernel is the matrix of its filters. Kernels of the first layer, and those of depthwise convolutions, are
+    AdamW's.
+    """
+    decay = training.recipe.retrain_weight_decay
+    with _trainer(training, small) as trainer:
+        matrices = {name for name, array in trainer.weights.items() if _is_matrix(array)}
+        sums = {name: np.zeros_like(trainer.weights[name]) for name in matrices}
+        others = {
+            name: AdamW(array.size, weight_decay=decay)
+            for name, array in trainer.weights.items()
+            if name not in matrices
+        }
+
+        def step(rate: float) -> None:
+            for name, momentum in sums.items():
+                weights, gradients = trainer.weights[name], trainer.gradients[name]
+                momentum *= np.float32(MUON_MOMENTUM)
+                momentum += np.float32(1 - MUON_MOMENTUM) * gradients
+                ahead = np.float32(1 - MUON_MOMENTUM) * gradients + np.float32(MUON_MOMENTUM) * momentum
+                matrix = ahead.reshape(len(ahead), -1)
+                direction = np.float32(MUON_SIZE * max(matrix.shape) ** 0.5) * _orthogonal(matrix)
+                weights *= np.float32(1 - rate * decay)
+                weights -= np.float32(rate) * direction.reshape(weights.shape)
+            for name, optimizer in others.items():
+                optimizer.step(trainer.weights[name].reshape(-1), trainer.gradients[name].reshape(-1), rate)
+
+        return _best(training, small, trainer, step)
+
+
+def mixed(training: Training, small: Model, pruned: Pruned) -> Model:
+    """AdamW, taught by the original alone; half of the images are mixed with another (Zhang et al., 2018, alpha 1)."""
+    teacher, loss = training.teacher, replace(training.loss, distillation=1.0)
+    assert teacher is not None
+    alone = replace(training, loss=loss, recipe=replace(training.recipe, distillation=1.0))
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        generator = np.random.default_rng([training.seed, ORDERS, epoch])
+        size, augment = training.recipe.batch_size, bool(training.preprocessing.augment)
+        for batch in training.samples.batches(size, seed=epoch, shuffle=True, augment=augment, drop_last=True):
+            ((name, images),) = batch.inputs.items()
+            share = generator.beta(1.0, 1.0, (len(images), 1, 1, 1)).astype(np.float32)
+            share[generator.random(len(images)) < 0.5] = 1
+            blend = share * images + (1 - share) * images[generator.permutation(len(images))]
+            yield teacher.label(replace(batch, inputs={name: blend}, augmented=True))
+
+    with _trainer(alone, small) as trainer:
+        return _best(alone, small, trainer, trainer.update, batches=batches)
+
+
+@contextmanager
+def _trainer(training: Training, small: Model) -> Iterator[OrtTrainer]:
+    """What trains the small network for all its epochs."""
+    epochs = training.recipe.retraining_epochs(steps_per_epoch=training.steps_per_epoch)
+    network = training.network(small)
+    with training.trainer(network, epochs=epochs, weight_decay=training.recipe.retrain_weight_decay) as trainer:
+        yield trainer
+
+
+def _best(
+    training: Training,
+    small: Model,
+    trainer: OrtTrainer,
+    step: Callable[[float], None],
+    *,
+    shown: Mapping[str, FloatArray] | None = None,
+    batches: Callable[[int], Iterator[Batch]] | None = None,
+) -> Model:
+    """Train with the usual rates; return the best state on held-out images.
+
+    Args:
+        trainer: of the small network.
+        step: changes weights by the gradients, given the rate.
+        shown: weights that are judged and kept, live; None: the trainer's.
+        batches: of an epoch; None: the usual ones.
+    """
+    network, length = training.network(small), training.steps_per_epoch
+    epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
+    peak, taken = training.recipe.retraining_rate(deep=is_deep(small)), 0
     best, best_score = small, training.metrics(small, training.held_out).goodness
-    with (
-        training.trainer(network, epochs=epochs, weight_decay=recipe.retrain_weight_decay) as trainer,
-        training.epochs() as batches,
-    ):
-        average = trainer.snapshot()
+    with training.epochs() as usual_batches:
         for epoch in range(epochs):
-            for batch in batches(ORDERS + epoch, 0):
+            for batch in usual_batches(ORDERS + epoch, 0) if batches is None else batches(epoch):
                 progress = (taken + 0.5) / (epochs * length)
                 trainer.backward(batch)
-                trainer.update(learning_rate_at(progress, peak=peak, warm_up=WARM_UP))
+                step(learning_rate_at(progress, peak=peak, warm_up=WARM_UP))
                 taken += 1
-                share = np.float32(1.0 - min(AVERAGED, (1 + taken) / (10 + taken)))
-                for name, weights in trainer.weights.items():
-                    average[name] += share * (weights - average[name])
             latest = trainer.snapshot()
-            trainer.restore(average)
+            trainer.restore(latest if shown is None else shown)
             model = with_constants(small, training.weights(network, trainer))
             trainer.restore(latest)
             if (score := training.metrics(model, training.held_out).goodness) >= best_score:
                 best, best_score = model, score
     return best
+
+
+def _is_matrix(array: FloatArray) -> bool:
+    return array.ndim > 1 and len(array) > 1 and array.shape[1] > FIRST_CHANNELS
+
+
+def _orthogonal(matrix: FloatArray) -> FloatArray:
+    """About the nearest orthogonal matrix: five steps of the Newton-Schulz iteration of Jordan et al. (2024)."""
+    first, second, third = 3.4445, -4.7750, 2.0315
+    turned = matrix.shape[0] > matrix.shape[1]
+    found: FloatArray = matrix.T if turned else matrix
+    found = found / np.float32(np.linalg.norm(found) + 1e-7)
+    for _ in range(5):
+        gram: FloatArray = found @ found.T
+        turn: FloatArray = np.float32(second) * gram + np.float32(third) * (gram @ gram)
+        found = np.float32(first) * found + turn @ found
+    return found.T if turned else found
 
 
 class Nesterov:
