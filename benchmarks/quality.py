@@ -86,7 +86,7 @@ SETTINGS: Final = {
         (4, 4),
         128,
         "",
-        methods=tuple(name for name in METHODS if name != "torch-pruning"),
+        methods=tuple(name for name in METHODS if name not in ("torch-pruning", "floored")),
     ),
     "lenet5-whole": Setting(
         Network("lenet5_mnist.onnx", "mnist", (0.1307,), (0.3081,), "params", {}),
