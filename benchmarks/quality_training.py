@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 from unittest.mock import patch
 
@@ -17,7 +17,7 @@ from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.train.data.batches import Batch
-from onnxadmm.train.norm_restore import is_deep
+from onnxadmm.train.norm_restore import Network, is_deep
 from onnxadmm.train.optimizer import AdamW
 from onnxadmm.train.retrain import WARM_UP
 from onnxadmm.train.trainer import OrtTrainer
@@ -56,7 +56,8 @@ def nesterov(training: Training, small: Model, pruned: Pruned) -> Model:
 
 def averaged(training: Training, small: Model, pruned: Pruned) -> Model:
     """AdamW with the same rates; judged after every epoch, and kept, is an exponential average of the weights."""
-    with _trainer(training, small) as trainer:
+    with _course(training, small) as course:
+        trainer = course.trainer
         average, taken = trainer.snapshot(), 0
 
         def step(rate: float) -> None:
@@ -67,7 +68,7 @@ def averaged(training: Training, small: Model, pruned: Pruned) -> Model:
             for name, weights in trainer.weights.items():
                 average[name] += share * (weights - average[name])
 
-        return _best(training, small, trainer, step, shown=average)
+        return course.best(step, shown=average)
 
 
 def muon(training: Training, small: Model, pruned: Pruned) -> Model:
@@ -78,7 +79,8 @@ def muon(training: Training, small: Model, pruned: Pruned) -> Model:
     AdamW's.
     """
     decay = training.recipe.retrain_weight_decay
-    with _trainer(training, small) as trainer:
+    with _course(training, small) as course:
+        trainer = course.trainer
         matrices = {name for name, array in trainer.weights.items() if _is_matrix(array)}
         sums = {name: np.zeros_like(trainer.weights[name]) for name in matrices}
         others = {
@@ -100,7 +102,7 @@ def muon(training: Training, small: Model, pruned: Pruned) -> Model:
             for name, optimizer in others.items():
                 optimizer.step(trainer.weights[name].reshape(-1), trainer.gradients[name].reshape(-1), rate)
 
-        return _best(training, small, trainer, step)
+        return course.best(step)
 
 
 def mixed(training: Training, small: Model, pruned: Pruned) -> Model:
@@ -119,54 +121,66 @@ def mixed(training: Training, small: Model, pruned: Pruned) -> Model:
             blend = share * images + (1 - share) * images[generator.permutation(len(images))]
             yield teacher.label(replace(batch, inputs={name: blend}, augmented=True))
 
-    with _trainer(alone, small) as trainer:
-        return _best(alone, small, trainer, trainer.update, batches=batches)
+    with _course(alone, small) as course:
+        return course.best(course.trainer.update, batches=batches)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A training of a small network in other ways than ``compress`` has.
+
+    Attributes:
+        network: the small one, as it trains.
+        trainer: of it.
+        epochs: passes over the data.
+    """
+
+    training: Training
+    small: Model
+    network: Network
+    trainer: OrtTrainer
+    epochs: int
+
+    def best(
+        self,
+        step: Callable[[float], None],
+        *,
+        shown: Mapping[str, FloatArray] | None = None,
+        batches: Callable[[int], Iterator[Batch]] | None = None,
+    ) -> Model:
+        """Train with the usual rates; return the best state on held-out images.
+
+        Args:
+            step: changes weights by the gradients, given the rate.
+            shown: weights that are judged and kept, live; None: the trainer's.
+            batches: of an epoch; None: the usual ones.
+        """
+        training, trainer, small = self.training, self.trainer, self.small
+        steps, taken = self.epochs * training.steps_per_epoch, 0
+        peak = training.recipe.retraining_rate(deep=is_deep(small))
+        best, best_score = small, training.metrics(small, training.held_out).goodness
+        with training.epochs() as usual_batches:
+            for epoch in range(self.epochs):
+                for batch in usual_batches(ORDERS + epoch, 0) if batches is None else batches(epoch):
+                    trainer.backward(batch)
+                    step(learning_rate_at((taken + 0.5) / steps, peak=peak, warm_up=WARM_UP))
+                    taken += 1
+                latest = trainer.snapshot()
+                trainer.restore(latest if shown is None else shown)
+                model = with_constants(small, training.weights(self.network, trainer))
+                trainer.restore(latest)
+                if (score := training.metrics(model, training.held_out).goodness) >= best_score:
+                    best, best_score = model, score
+        return best
 
 
 @contextmanager
-def _trainer(training: Training, small: Model) -> Iterator[OrtTrainer]:
-    """What trains the small network for all its epochs."""
+def _course(training: Training, small: Model) -> Iterator[_Course]:
+    """Begin such a training."""
     epochs = training.recipe.retraining_epochs(steps_per_epoch=training.steps_per_epoch)
     network = training.network(small)
     with training.trainer(network, epochs=epochs, weight_decay=training.recipe.retrain_weight_decay) as trainer:
-        yield trainer
-
-
-def _best(
-    training: Training,
-    small: Model,
-    trainer: OrtTrainer,
-    step: Callable[[float], None],
-    *,
-    shown: Mapping[str, FloatArray] | None = None,
-    batches: Callable[[int], Iterator[Batch]] | None = None,
-) -> Model:
-    """Train with the usual rates; return the best state on held-out images.
-
-    Args:
-        trainer: of the small network.
-        step: changes weights by the gradients, given the rate.
-        shown: weights that are judged and kept, live; None: the trainer's.
-        batches: of an epoch; None: the usual ones.
-    """
-    network, length = training.network(small), training.steps_per_epoch
-    epochs = training.recipe.retraining_epochs(steps_per_epoch=length)
-    peak, taken = training.recipe.retraining_rate(deep=is_deep(small)), 0
-    best, best_score = small, training.metrics(small, training.held_out).goodness
-    with training.epochs() as usual_batches:
-        for epoch in range(epochs):
-            for batch in usual_batches(ORDERS + epoch, 0) if batches is None else batches(epoch):
-                progress = (taken + 0.5) / (epochs * length)
-                trainer.backward(batch)
-                step(learning_rate_at(progress, peak=peak, warm_up=WARM_UP))
-                taken += 1
-            latest = trainer.snapshot()
-            trainer.restore(latest if shown is None else shown)
-            model = with_constants(small, training.weights(network, trainer))
-            trainer.restore(latest)
-            if (score := training.metrics(model, training.held_out).goodness) >= best_score:
-                best, best_score = model, score
-    return best
+        yield _Course(training, small, network, trainer, epochs)
 
 
 def _is_matrix(array: FloatArray) -> bool:
