@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import in_words
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.graph.model import load
@@ -226,9 +227,7 @@ def render(results: Sequence[Mapping[str, Any]]) -> str:
         cells += [f"{result[seconds] / 60:.1f}" for seconds in ("seconds", "cpu_seconds")]
         cells += [f"{result['peak_megabytes'] / 1000:.1f} GB", f"{result['decibels']:.0f} dB"]
         lines.append(f"| {' | '.join(cells)} |")
-    machines = {
-        f"{it['machine']['cpu']}, {it['machine']['threads']} threads, {it['machine']['simd']}" for it in results
-    }
+    machines = {in_words(it["machine"]) for it in results}
     words = "by `python -m benchmarks.calibration_large MODELS`"
     lines += ["", f"Measured on {'; '.join(sorted(machines))}, shared with other work, {words}.", "", "```sh"]
     lines += [*(result["command"] for result in results), "```"]

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import onnxadmm as oa
 from benchmarks.calibration import Bench
+from benchmarks.machine import in_words
 from benchmarks.pictured import NETWORKS, accuracy
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
@@ -127,7 +128,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
 
 def _machine(results: Sequence[dict[str, Any]]) -> str:
     machines = [result["machine"] for result in results]
-    return "; ".join(sorted({f"{each['cpu']}, {each['threads']} threads, {each['simd']}" for each in machines}))
+    return "; ".join(sorted({in_words(each) for each in machines}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import onnx
 
+from benchmarks.machine import in_words
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 
@@ -265,7 +266,7 @@ def render(rows: Sequence[Row], *, command: str, ratio: float, limit: float) -> 
         f"that may shrink {ratio:.0%} of the units go, by magnitude, without any retraining: this is about structure "
         "and proof, not about accuracy.",
         "",
-        f"Made by `{command}` on {machine.cpu}, {machine.threads} threads, {machine.simd}, with {runtime}; each verb "
+        f"Made by `{command}` on {in_words(asdict(machine))}, with {runtime}; each verb "
         f"had {limit:g} seconds. Other work ran on the same cores, so seconds are an upper bound.",
         "",
         "| model | package | licence as stated | what it does | opset |",

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.machine import in_words
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.child_process import environment
@@ -326,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = this_machine()
     document = {"machine": asdict(machine), "versions": package_versions(), "outcomes": [asdict(it) for it in outcomes]}
     RESULTS.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    PAGE.write_text(table(outcomes, f"{machine.cpu}, {machine.threads} threads, {machine.simd}"), encoding="utf-8")
+    PAGE.write_text(table(outcomes, in_words(asdict(machine))), encoding="utf-8")
     return int(any(abs(it.plain - it.test[1]) > 1e-9 for it in outcomes))
 
 
