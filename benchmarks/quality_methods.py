@@ -139,12 +139,9 @@ def unhalved(run: Compression) -> Start:
 
 
 def floored(run: Compression) -> Start:
-    """As the default calibrates, with no group that loses more than three quarters of its units."""
-    groups = tuple(
-        replace(group, keep_at_most_removed=min(group.keep_at_most_removed, 3 * group.count // 4))
-        for group in run.problem.groups
-    )
-    run.problem = replace(run.problem, groups=groups)
+    """As the default calibrates with ``--max-ratio 0.75``: no group loses more than three quarters of its units."""
+    limits = replace(run.choices.limits, max_ratio=0.75)
+    run.problem = replace(run.problem, groups=limits.groups(run.ready, run.units))
     return calibrated(run)
 
 
