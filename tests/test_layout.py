@@ -41,7 +41,6 @@ NO_COUNTERPART = {
     "rewrite/test_all_operators": "laws of the whole room, on networks of all operators",
     "rewrite/test_equivalence": "laws of the whole room, on random convolutional networks",
     "rewrite/test_functions": "model-local functions, on their way through graph/, rules/ and this room",
-    "rewrite/test_locate": "where verify.py says the first difference is, on heads merged with a batch of any size",
     "rewrite/test_stream_width": "laws of the whole room, on decoders in every form of their norms",
     "rewrite/test_planted_bugs": "the laws themselves: wrong rules break them",
     "test_hostile_names": "every output of the command line, on names that a terminal or a browser would act upon",

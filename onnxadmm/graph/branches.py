@@ -14,8 +14,8 @@ from onnxadmm.graph.unread import drop_unread, take_apart
 def write_out_branches(model: Model) -> Model:
     """Return a copy in which no If of the main graph has a known condition; the model itself where none has one.
 
-    A condition is known when it follows from constants and from lengths that no free input dimension decides. Values of
-    a branch that would take a name of the main graph, or of another branch, get a new one.
+    A condition is known when it follows from constants and from lengths that no free input dimension decides. Values
+    and nodes of a branch that would take a name of the main graph, or of another branch, get a new one.
     """
     if not any(_is_if(node) for node in model.ir.graph):
         return model
@@ -72,8 +72,11 @@ def _write_out(model: Model, node: onnx_ir.Node, branch: onnx_ir.Graph, taken: s
         places[stored.name or ""] += 1
         results = [stored if result is value else result for result in results]
         replace_all_uses_with(value, stored)
+    titles = {each.name for each in model.ir.graph if each.name and each is not node}
     for inner in list(branch):
         branch.remove(inner)
+        if inner.name:
+            inner.name = free_name(inner.name, titles)
         for value in inner.outputs:
             if value.name:
                 value.name = free_name(value.name, taken)

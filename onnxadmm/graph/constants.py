@@ -124,23 +124,28 @@ def set_constant(model: Model, value: onnx_ir.Value, array: Array) -> None:
 def new_initializer(model: Model, name_hint: str, array: Array, *, taken: set[str]) -> onnx_ir.Value:
     """Add an initializer to the main graph under ``name_hint``, or ``name_hint_1``, ``_2``... where that is taken.
 
-    Below IR version 4 every initializer is an input, so there it is a ``Constant`` node at the front.
+    Below IR version 4 every initializer is an input, and so is this one: a ``Constant`` node would not do, since below
+    operator set 9 it gives floats alone.
 
     Args:
         taken: names that are in use (see ``value_names``); the new name is added to it.
     """
     name = free_name(name_hint, taken)
     tensor = onnx_ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
-    if model.ir.ir_version < _FREE_INITIALIZERS:
-        node = onnx_ir.Node("", "Constant", inputs=[], attributes=[onnx_ir.AttrTensor("value", tensor)])
-        node.outputs[0].name = name
-        model.ir.graph.insert_before(model.ir.graph[0], node)
-        return node.outputs[0]
     value = onnx_ir.Value(
         name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
     )
     model.ir.graph.register_initializer(value)
+    if model.ir.ir_version < _FREE_INITIALIZERS:
+        model.ir.graph.inputs.append(value)
     return value
+
+
+def remove_initializer(model: Model, value: onnx_ir.Value) -> None:
+    """Take an initializer that nothing reads out of the main graph, and off its inputs where it is listed there."""
+    model.ir.graph.initializers.pop(value.name or "")
+    if value.is_graph_input():
+        model.ir.graph.inputs.remove(value)
 
 
 def free_name(name_hint: str, taken: set[str]) -> str:

@@ -133,7 +133,7 @@ def hold_inputs(model: Model, values: Mapping[str, Array]) -> Model:
         graph.inputs.remove(value)
         value.replace_all_uses_with(output)
         output.name = name
-        first = next((each for each in graph if each is not held.producer()), None)
+        first = next(iter(graph), None)
         if first is None:
             graph.append(node)
         else:

@@ -236,6 +236,7 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
     check_header(proto, thing=thing)
     check_functions(proto, thing=thing)
     check_text(proto, thing=thing)
+    _shorten_domain(proto)
     files = WeightFiles(thing, data, folder)
     sparse_names = densify(proto, thing=thing, files=files)
     for tensor in all_tensors(proto):
@@ -277,6 +278,14 @@ def _from_bytes(data: Buffer, *, thing: str, path: Path | None, folder: Path | N
             map_types=map_types,
         ),
     )
+
+
+def _shorten_domain(proto: onnx.ModelProto) -> None:
+    """Import ONNX's own operators under their empty domain, in place, where a file writes it out as ``ai.onnx``."""
+    for part in (proto, *proto.functions):
+        if all(each.domain for each in part.opset_import):
+            for each in part.opset_import:
+                each.domain = "" if each.domain == "ai.onnx" else each.domain
 
 
 def _parse(data: Buffer, *, thing: str) -> onnx.ModelProto:

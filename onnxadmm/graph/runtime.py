@@ -54,10 +54,19 @@ class Session:
         inputs: names of the inputs that must be fed.
         outputs: names of the outputs, in the model's order.
         threads: threads one operator may use; operators run one after the other.
+        refusal: why ONNX's reference evaluator runs the model in onnxruntime's place; None where onnxruntime runs it.
     """
 
     def __init__(
-        self, loaded: Any, *, name: str, threads: int, files: ExitStack, options: SessionOptions, model: Model | None
+        self,
+        loaded: Any,
+        *,
+        name: str,
+        threads: int,
+        files: ExitStack,
+        options: SessionOptions,
+        model: Model | None,
+        refusal: str | None,
     ) -> None:
         self._loaded = loaded
         self._options = options
@@ -65,6 +74,7 @@ class Session:
         self._files = files
         self.name = name
         self.threads = threads
+        self.refusal = refusal
         reference = isinstance(loaded, ReferenceEvaluator)
         # ONNX's evaluator raises whatever Python and numpy do.
         self._failures: tuple[type[Exception], ...] = (Exception,) if reference else failures()
@@ -161,6 +171,7 @@ def open_session(
     if reordered:
         options = replace(options, optimised=True)
     current = with_exact_integers(model) if as_written else model
+    refusal: str | None = None
     apart = not (here or is_harmless(model))
     while True:
         with ExitStack() as stack:
@@ -175,7 +186,7 @@ def open_session(
                     continue
                 if not as_written or model.file_bytes > _REFERENCE_BYTES:
                     raise _refusal(name, error) from error
-                loaded = _reference(model, name, error)
+                loaded, refusal = _reference(model, name, error), sentence(error)
             return Session(
                 loaded,
                 name=name,
@@ -183,6 +194,7 @@ def open_session(
                 files=stack.pop_all(),
                 options=options,
                 model=current if apart else None,
+                refusal=refusal,
             )
 
 

@@ -155,7 +155,8 @@ def pool(visit: Visit) -> None:
     if visit.is_result_read(1):
         raise LockNodeError("returns indices that count channels")
     visit.lock_operand(data, _SLIDES, except_axes=(0, 1))
-    visit.set_result([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])
+    for index in range(visit.result_count):
+        visit.set_result([data.axes[0], data.axes[1], *([None] * (data.rank - 2))], index=index)
 
 
 @rule(
@@ -166,9 +167,13 @@ def batch_normalization(visit: Visit) -> None:
     data = visit.operand(0)
     if any(visit.is_result_read(index) for index in range(1, visit.result_count)):
         raise LockNodeError("returns running statistics")
+    if not visit.integer("spatial", 1) and data.rank > 2:
+        raise LockNodeError("normalises every place of a channel by itself")
     channels = data.axes[1]
     for index in range(1, 5):
         parameter = visit.operand(index)
         if channels is not None or parameter.axes[0] is not None:
             channels = visit.tie(channels, parameter.axes[0], "normalises channels that stay")
     visit.set_result([data.axes[0], channels, *data.axes[2:]])
+    for index in range(1, visit.result_count):
+        visit.set_unsized_result([channels], index=index)  # read by nobody

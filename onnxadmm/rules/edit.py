@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from onnxadmm.graph.constants import constant, free_name, new_initializer, set_constant
+from onnxadmm.graph.constants import constant, free_name, new_initializer, remove_initializer, set_constant
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.node import NodeView
@@ -324,7 +324,8 @@ class Edit(NodeView):
         if shared is not None:
             for use in tuple(shared.uses()):
                 use.node.replace_input_with(use.idx, old)
-            self._drop(shared)
+            remove_initializer(self._model, shared)
+            self._names.discard(shared.name or "")
 
     def gather_operand(self, index: int, axis: int, positions: Sequence[int] | Positions) -> None:
         """Let the node read only some positions of an axis of an operand, counted after removal, in this order."""
@@ -336,15 +337,6 @@ class Edit(NodeView):
         picked.outputs[0].name = free_name(f"{old.name}_picked", self._names)
         self._node.prepend(picked)
         self._node.replace_input_with(index, picked.outputs[0])
-
-    def _drop(self, unused: onnx_ir.Value) -> None:
-        """Take a constant out of the graph."""
-        node = unused.producer()
-        if node is not None and node.graph is not None:
-            node.graph.remove(node, safe=True)
-        else:
-            self._model.ir.graph.initializers.pop(unused.name or "")
-        self._names.discard(unused.name or "")
 
     def _integers(self, name: str | None) -> type[np.signedinteger[Any]]:
         """Return the type of integers of a value: operands that go together have to have the same."""

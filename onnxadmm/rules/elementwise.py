@@ -34,7 +34,7 @@ def unary(visit: Visit) -> None:
 def dropout(visit: Visit) -> None:
     operand = visit.operand(0)
     visit.set_result(operand.axes)
-    visit.set_result(operand.axes, index=1)
+    visit.set_unsized_result(operand.axes, index=1)  # below opset 10 nobody infers the shape of the mask
 
 
 @rule("Add", "Div", "Sub", elementwise=True, scales=True, gradient="engine", note=_MEETS)

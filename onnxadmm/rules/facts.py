@@ -167,7 +167,7 @@ class Facts:
         regrouped: runs of axes that a reshape splits or merges, settled when all locks are known.
         columns: Gathers behind a flattening whose columns are units of their own.
         mac_terms: multiply-accumulates.
-        owners: by the name of a constant, the names of the nodes that use it.
+        owners: by the name of a constant, the nodes that use it, with the names that messages give them.
         titles: by the name of a node, its operator and name.
         whole: axes of weights, by name and number, that hold no units, such as those of a kernel.
         zero_points: by the name of a quantised weight, what stands for zero in it, None for 0.
@@ -192,7 +192,7 @@ class Facts:
     regrouped: list[Regrouped] = field(default_factory=list)
     columns: list[Columns] = field(default_factory=list)
     mac_terms: list[CostTerm] = field(default_factory=list)
-    owners: dict[str, list[str]] = field(default_factory=dict)
+    owners: dict[str, dict[onnx_ir.Node, str]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     whole: set[tuple[str, int]] = field(default_factory=set)
     zero_points: dict[str, ZeroPoint | None] = field(default_factory=dict)

@@ -46,7 +46,7 @@ class NodeView:
         """Version of the operator set of the default domain that the model imports."""
         graph = self._node.graph
         imports = graph.opset_imports if isinstance(graph, onnx_ir.Graph) else {}
-        return imports.get("", imports.get("ai.onnx", 1))
+        return imports.get("", 1)
 
     # -- operands and results ------------------------------------------------------------------------
 

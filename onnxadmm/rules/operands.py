@@ -42,10 +42,10 @@ class LabelledNode(NodeView):
                 raise LockNodeError(f"{name} has no labels")
             facts.axes[name] = tuple(facts.labels.new(size) if size > 1 else None for size in shape)
         if name in facts.constants:
-            owners = facts.owners.setdefault(name, [])
+            owners = facts.owners.setdefault(name, {})
             facts.titles[self.name] = self.where
-            if self.name not in owners:
-                owners.append(self.name)
+            if self._node not in owners:
+                owners[self._node] = self.name
                 self._join_blocks(name)
         dynamic = facts.shapes.dynamic(name) or (True,) * len(shape)
         return Operand(name, shape, facts.axes[name], self.is_constant(index), dynamic, index)

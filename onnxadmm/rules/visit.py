@@ -309,7 +309,7 @@ class Visit(LabelledNode):
             the labels that the axis has from now on: ``blocks``, or those it had.
         """
         facts = self._facts
-        untouched = weight.name in facts.constants and facts.owners.get(weight.name) == [self.name]
+        untouched = weight.name in facts.constants and list(facts.owners.get(weight.name, ())) == [self._node]
         if untouched and weight.shape[axis] > 1:
             axes = list(weight.axes)
             axes[axis] = blocks

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir
 
 from onnxadmm.graph.boundary import analysing
-from onnxadmm.graph.constants import free_name, new_initializer, value_names
+from onnxadmm.graph.constants import free_name, new_initializer, remove_initializer, value_names
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.operators.table import find
@@ -80,11 +80,11 @@ def take_out(model: Model, pick: onnx_ir.Node) -> None:
     model.ir.graph.remove(pick, safe=True)
     if indices is None or indices.uses():
         return
-    written = indices.producer()  # older files have no other constants
+    written = indices.producer()
     if written is not None:
         model.ir.graph.remove(written, safe=True)
     else:
-        model.ir.graph.initializers.pop(indices.name or "")
+        remove_initializer(model, indices)
 
 
 def _picks(model: Model, facts: Facts) -> Iterator[onnx_ir.Node]:

@@ -26,6 +26,7 @@ class Occupancy:
     roots: LabelArray
     keys: NDArray[np.uint64]
     names: tuple[AxisName, ...]
+    _unwritten: tuple[tuple[AxisName, LabelArray], ...]  # reading axes of free units that no other axis writes
     _occupants: LabelArray  # the roots of every writing axis behind each other, ascending
     _occupied: LabelArray  # of which of ``names`` each of them is
 
@@ -37,8 +38,13 @@ class Occupancy:
         return sorted(found, key=lambda part: int(part[0]))
 
     def axes_of(self, members: LabelArray) -> list[AxisName]:
-        """Return the writing axes that a class occupies, in the order of the graph."""
+        """Return the axes that a class occupies, in the order of the graph: those that write it.
+
+        Where one axis of a tied weight both writes and reads, and no other writes, it is the axis that reads.
+        """
         first, behind = np.searchsorted(self._occupants, [members[0], members[0] + 1])
+        if first == behind:
+            return [name for name, roots in self._unwritten if np.isin(roots, members).all()]
         return [self.names[index] for index in self._occupied[first:behind]]
 
 
@@ -47,7 +53,7 @@ def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
     reading = {(origin.tensor, origin.axis) for origin in origins}
     names: list[AxisName] = []
     members: list[LabelArray] = []
-    readers: list[LabelArray] = []
+    readers: list[tuple[AxisName, LabelArray]] = []
     whole = _whole_behind_others(facts)
     for tensor, axes in facts.axes.items():
         if tensor not in facts.constants:
@@ -59,12 +65,12 @@ def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
             if np.isin(occupied, whole).all():
                 continue
             if (tensor, index) in reading:
-                readers.append(occupied)
+                readers.append(((tensor, index), occupied))
             else:
                 names.append((tensor, index))
                 members.append(occupied)
     selections = [np.unique(facts.labels.roots(selection)) for selection in facts.selections]
-    everything = [*members, *readers]
+    everything = [*members, *(occupied for _, occupied in readers)]
     roots = np.unique(np.concatenate(everything)) if everything else np.empty(0, dtype=np.int64)
     keys = np.zeros(roots.size, dtype=np.uint64)
     written = np.zeros(roots.size, dtype=np.bool_)
@@ -72,10 +78,13 @@ def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
     for occupied in members:
         _add(keys, roots, occupied, generator)
         written[np.searchsorted(roots, occupied)] = True
-    for occupied in readers:
-        # Units that no weight writes (padding) are told apart by who reads them.
+    wholly: list[tuple[AxisName, LabelArray]] = []
+    for name, occupied in readers:
+        # Units that no other axis writes (padding, tied weights) are told apart by who reads them.
         unwritten = occupied[~written[np.searchsorted(roots, occupied)]]
         _add(keys, roots, unwritten, generator)
+        if unwritten.size == occupied.size and not facts.labels.locked(occupied).any():
+            wholly.append((name, occupied))
     for occupied in selections:
         _add(keys, roots, occupied[np.isin(occupied, roots, assume_unique=True)], generator)
     locked = facts.labels.locked(roots) if roots.size else np.zeros(0, dtype=np.bool_)
@@ -83,7 +92,7 @@ def find_occupancy(facts: Facts, origins: Sequence[Origin]) -> Occupancy:
     occupants = np.concatenate(members) if members else np.empty(0, dtype=np.int64)
     occupied_axes = np.repeat(np.arange(len(members)), [occupied.size for occupied in members])
     order = np.argsort(occupants, kind="stable")
-    return Occupancy(roots, keys, tuple(names), occupants[order], occupied_axes[order])
+    return Occupancy(roots, keys, tuple(names), tuple(wholly), occupants[order], occupied_axes[order])
 
 
 def _whole_behind_others(facts: Facts) -> LabelArray:

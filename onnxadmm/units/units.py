@@ -304,7 +304,7 @@ class _Numbering:
     def _describe(self, members: LabelArray) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """Return the name of a group, its layers and its weights."""
         tensors = tuple(dict.fromkeys(name for name, _ in self._occupancy.axes_of(members)))
-        layers = tuple(dict.fromkeys(layer for name in tensors for layer in self._facts.owners.get(name, [])))
+        layers = tuple(dict.fromkeys(layer for name in tensors for layer in self._facts.owners.get(name, {}).values()))
         ranks = {name: len(self._facts.axes[name]) for name in tensors}
         best = next((name for name in tensors if ranks[name] > 1), tensors[0] if tensors else f"padding_{members[0]}")
         self._used[best] = repeat = self._used.get(best, 0) + 1

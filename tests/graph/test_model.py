@@ -257,3 +257,11 @@ def test_an_output_of_maps_survives_loading_cloning_and_saving(tmp_path: Path) -
     assert to_proto(model).graph.output[0] == source.graph.output[0]
     save(model, tmp_path / "again.onnx")
     assert onnx.load(tmp_path / "again.onnx").graph.output[0] == source.graph.output[0]
+
+
+def test_the_long_name_of_the_default_domain_is_the_empty_one() -> None:
+    proto = small_network()
+    version = proto.opset_import[0].version
+    proto.opset_import[0].domain = "ai.onnx"
+    assert dict(load(proto).ir.opset_imports) == {"": version}
+    assert proto.opset_import[0].domain == "ai.onnx"

@@ -11,7 +11,8 @@ from onnx import numpy_helper
 
 from onnxadmm.errors import ModelFileError, OptionError, VerificationError
 from onnxadmm.graph.model import Model, load
-from onnxadmm.rewrite.verify import Verification, locate, require, verify
+from onnxadmm.rewrite.locate import locate
+from onnxadmm.rewrite.verify import Verification, as_deployed, require, verify
 from tests.samples_text import parse_sample
 
 TEXT = """
@@ -139,14 +140,14 @@ def test_a_verification_cannot_contradict_itself() -> None:
 
 @pytest.mark.parametrize(("weight", "tensor", "operator"), [("W1", "c", "Conv"), ("W2", "y", "Gemm")])
 def test_locate_names_the_first_tensor_that_differs(weight: str, tensor: str, operator: str) -> None:
-    found = locate(network(), network(edits={weight: 0.5}), inputs(), whole)
+    found = locate(network(), network(edits={weight: 0.5}), inputs(), whole, threshold_db=80)
     assert found is not None
     assert (found.tensor, found.operator, found.node) == (tensor, operator, tensor)
     assert "dB" in found.found
 
 
 def test_locate_finds_nothing_between_equal_models() -> None:
-    assert locate(network(), network(), inputs(), whole) is None
+    assert locate(network(), network(), inputs(), whole, threshold_db=80) is None
 
 
 def test_locate_compares_surviving_positions_only() -> None:
@@ -172,9 +173,9 @@ def test_locate_compares_surviving_positions_only() -> None:
         return None if axes is None else (None, stays, *[None] * (axes - 2))
 
     assert verify(masked, shrunk, inputs(), kept=kept).passed
-    assert locate(masked, shrunk, inputs(), kept) is None
+    assert locate(masked, shrunk, inputs(), kept, threshold_db=80) is None
     others = (None, np.array([0, 3]), None, None)
-    wrong = locate(masked, shrunk, inputs(), lambda name, _: others if name == "c" else None)
+    wrong = locate(masked, shrunk, inputs(), lambda name, _: others if name == "c" else None, threshold_db=80)
     assert wrong is not None
     assert wrong.tensor == "c"
 
@@ -211,7 +212,11 @@ def test_locate_passes_over_shapes_that_differ_by_right() -> None:
     set_weight(shrunk, "W1", first.numpy()[:, stays])
     set_weight(shrunk, "W2", reader[stays])
     assert verify(masked, shrunk, inputs((3, 3))).passed
-    assert locate(masked, shrunk, inputs((3, 3)), lambda name, _: (None, stays) if name in ("h", "r") else None) is None
+
+    def kept(name: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64] | None, ...] | None:
+        return (None, stays) if name in ("h", "r") else None
+
+    assert locate(masked, shrunk, inputs((3, 3)), kept, threshold_db=80) is None
 
 
 def test_class_ids_are_compared_exactly() -> None:
@@ -270,3 +275,37 @@ def test_an_output_that_hardly_depends_on_the_input_is_named() -> None:
     dead = network(edits={"B2": 1e6})
     assert verify(dead, dead, inputs()).blind == ("y",)
     assert verify(network(), network(), inputs()).blind == ()
+
+
+def test_what_only_the_reference_evaluator_runs_is_no_proof_where_onnxruntime_runs_the_original() -> None:
+    twice = network()
+    for node in twice.ir.graph:
+        node.name = "same"  # valid ONNX, which onnxruntime refuses
+    assert "two nodes with same node name" in failure(verify(network(), twice, inputs()))
+    assert verify(twice, twice, inputs()).passed
+
+
+FUSED = """
+<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+network (float[N,3,4,4] x) => (float[N,4,4,4] y)
+<float[{width},3,1,1] W1, float[{width},{width},1,1] W2, float[{width}] B2, float[4,{width},1,1] W3>
+{{
+   q = Conv (x, W1)
+   z = com.microsoft.FusedConv <activation: string = "LeakyRelu", activation_params: floats = [0.1]> (q, W2, B2, q)
+   y = Conv (z, W3)
+}}
+"""
+
+
+def test_what_runs_node_by_node_and_not_as_it_is_deployed_is_no_proof() -> None:
+    # onnxruntime's blocked convolutions refuse to add to a number of channels that is no multiple of a block.
+    whole, narrow = network(FUSED.format(width=16)), network(FUSED.format(width=6))
+    feed = inputs()[0]
+    proof = verify(narrow, narrow, inputs())
+    assert proof.passed
+    found = as_deployed(proof, whole, narrow, feed)
+    assert "with its graph optimisations" in failure(found)
+    assert found.snr_db == -math.inf
+    assert as_deployed(proof, whole, whole, feed) is proof
+    assert as_deployed(proof, narrow, narrow, feed) is proof  # the original does not run like that either
+    assert as_deployed(found, whole, whole, feed) is found

@@ -22,6 +22,13 @@ LOCKING: dict[str, Variant] = {
     ),
     "TopK": Variant("TopK", "z, i = TopK <axis: int = 1> (h, three)", "int64[1] three = {3}", read=3),
     "CumSum": Variant("CumSum", "z = CumSum (h, along)", "int64 along = {1}"),
+    "BatchNormalization": Variant(
+        "BatchNormalization",
+        "z = BatchNormalization <spatial: int = 0> (h, S, B3, M, V)",
+        "float[4,1,1] S, float[4,1,1] B3, float[4,1,1] M, float[4,1,1] V = {1.0, 0.5, 2.0, 1.5}",
+        image="1,1",
+        opset=8,
+    ),
     "LRN": Variant("LRN", "z = LRN <size: int = 3, alpha: float = 1.0> (h)"),
     "MeanVarianceNormalization": Variant(
         "MeanVarianceNormalization", "z = MeanVarianceNormalization <axes: ints = [0, 1, 2, 3]> (h)"

@@ -125,6 +125,18 @@ def test_a_branch_that_is_written_out_computes_what_the_if_computes(name: str) -
         np.testing.assert_array_equal(before, after)
 
 
+def test_a_node_of_a_branch_gets_another_name_where_the_graph_has_one_like_it() -> None:
+    original = branching(
+        "z = If (no) <then_branch = t () => (float[N,4] a) {a = Neg (h)}, "
+        "else_branch = e () => (float[N,4] a) {a = Relu (h)}>"
+    )
+    (decided,) = (node for node in original.graph.node if node.op_type == "If")
+    decided.attribute[1].g.node[0].name = "act"
+    original.graph.node[-1].name = "act"
+    names = [node.name for node in check(original, "one goes").shrunk_message.graph.node if node.name]
+    assert sorted(names) == ["act", "act_1"]
+
+
 def test_nothing_is_left_of_a_branch_that_is_not_taken() -> None:
     body = """s = Shape (h)
         n = Gather (s, one)

@@ -63,3 +63,10 @@ def test_group_normalisation_loses_whole_groups_unless_inexact() -> None:
     assert [(group.count, group.block_count) for group in inexact.groups if "W1" in group.tensors] == [(6, 3)]
     assert inexact.inexact
     assert not units.inexact
+
+
+def test_a_node_called_like_the_result_of_another_is_another() -> None:
+    original = PASSING["one weight for two convolutions in groups"].model()
+    first, second = [node for node in original.graph.node if "W3" in node.input]
+    second.name = first.output[0]
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(3))

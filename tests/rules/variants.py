@@ -7,6 +7,7 @@ Every network starts with ``h = Conv (x, W1, B1)`` and ends in ``y = Conv (z, W2
 from dataclasses import dataclass
 
 import onnx
+from onnx import helper
 
 from tests.samples_text import parse_sample
 
@@ -26,11 +27,11 @@ class Variant:
     domain: str = ""
 
     def model(self) -> onnx.ModelProto:
-        """The network, with weights."""
+        """The network, with weights; of an old operator set in the form of its time, weights among the inputs."""
         lines = "\n".join(line.strip() for line in self.body.strip().splitlines())
         weights = f"{self.weights.strip().rstrip(',')}," if self.weights else ""
         version = 11 if self.opset > 22 else 10 if self.opset > 19 else 8 if self.opset > 9 else 4
-        return parse_sample(
+        found = parse_sample(
             f"""<ir_version: {version}, opset_import: ["" : {self.opset}, "com.microsoft" : 1]>
             variant (float[{self.batch},3,{self.image}] x) => (float[b,2,p,q] y)
             <{weights} float[{self.channels},3,1,1] W1, float[{self.channels}] B1,
@@ -41,6 +42,11 @@ class Variant:
             y = Conv (z, W2, B2)
             }}"""
         )
+        if self.opset < 9:
+            found.ir_version = 3
+            for tensor in found.graph.initializer:
+                found.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        return found
 
 
 _SHAPED = "int64[1] zero = {0}, int64[1] two = {2}"
@@ -227,6 +233,37 @@ PASSING: dict[str, Variant] = {
         sizes = Concat <axis: int = 0> (nc, larger)
         z = Resize <mode: string = "nearest"> (h, , , sizes)""",
         _SHAPED + ", int64[2] larger = {6, 7}",
+    ),
+    "reshapes to sizes in an old file": Variant(
+        "Reshape",
+        """f = Reshape (h, flat)
+        r = Relu (f)
+        z = Reshape (r, image)""",
+        "int64[2] flat = {-1, 36}, int64[4] image = {-1, 4, 3, 3}",
+        opset=8,
+    ),
+    "gather in an old file": Variant(
+        "Gather", "z = Gather <axis: int = 1> (h, order)", "int64[3] order = {3, 0, 2}", read=3, opset=7
+    ),
+    "tile in an old file": Variant(
+        "Tile",
+        """m = ReduceMean <axes: ints = [1], keepdims: int = 1> (x)
+        t = Tile (m, times)
+        z = Add (h, t)""",
+        "int64[4] times = {1, 4, 1, 1}",
+        opset=7,
+    ),
+    "dropout with a mask whose shape nobody infers": Variant("Dropout", "z, mask = Dropout (h)", opset=7),
+    "pool with indices that nobody reads": Variant(
+        "MaxPool",
+        """p, places = MaxPool <kernel_shape: ints = [2, 2]> (h)
+        z = Relu (p)""",
+    ),
+    "statistics that nobody reads": Variant(
+        "BatchNormalization",
+        "z, m, v, sm, sv = BatchNormalization (h, S, B3, M, V)",
+        "float[4] S, float[4] B3, float[4] M, float[4] V = {1.0, 0.5, 2.0, 1.5}",
+        opset=9,
     ),
     "resize by old scales": Variant(
         "Resize",

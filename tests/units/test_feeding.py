@@ -36,3 +36,26 @@ def test_costs_by_name_add_up_to_the_whole() -> None:
     assert costs_by_name(units, "params") == {"W1": 24, "W2": 36, "W3": 12}
     for kind in ("macs", "params"):
         assert sum(costs_by_name(units, kind).values()) == Cost(units, kind).dense()  # type: ignore[arg-type]
+
+
+TIED = """
+<ir_version: 8, opset_import: ["" : 17]>
+tied (float[N,8] x) => (float[N,8] y)
+<float[8,6] W>
+{
+   a = MatMul (x, W)
+   r = Relu (a)
+   t = Transpose (W)
+   y = MatMul (r, t)
+}
+"""
+
+
+def test_units_that_one_axis_writes_and_reads_are_called_by_its_weight() -> None:
+    model = from_proto(parse_sample(TIED))
+    (group,) = find_units(model).groups
+    assert (group.name, group.count, group.tensors) == ("W", 6, ("W",))
+    ignored = find_units(model, ignore=["W"])
+    assert not ignored.groups
+    assert [(lock.name, lock.reason) for lock in ignored.locked] == [("W", "ignored by 'W'")]
+    assert fed_groups(find_units(model)) == {"W": ("W",)}
