@@ -58,11 +58,10 @@ def largest_of_all(
     """
     magnitudes = _magnitudes(weights, remaining)
     total = sum(int(np.count_nonzero(mask)) for mask in remaining.values())
-    masks = top_k_masks(magnitudes, _share_of(total, share))
-    for name, array in magnitudes.items():
-        if remaining[name].any() and not masks[name].any():
-            masks[name].reshape(-1)[int(np.argmax(array))] = True
-    return masks
+    taking_part = [name for name, mask in remaining.items() if mask.any()]
+    for name in taking_part:
+        magnitudes[name].reshape(-1)[int(np.argmax(magnitudes[name]))] = np.inf  # the one that stays anyway
+    return top_k_masks(magnitudes, max(_share_of(total, share), len(taking_part)))
 
 
 def _magnitudes(weights: Mapping[str, FloatArray], remaining: Mapping[str, MaskArray]) -> dict[str, FloatArray]:

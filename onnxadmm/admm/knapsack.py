@@ -55,7 +55,7 @@ def choose(costs: Sequence[DoubleArray], losses: Sequence[DoubleArray], limit: f
 def _hull(costs: DoubleArray, losses: DoubleArray) -> IndexArray:
     """Indices of the points of the lower convex hull, from the first to the last."""
     wide, deep = np.diff(costs), np.diff(losses)
-    if np.all(deep[1:] * wide[:-1] >= deep[:-1] * wide[1:]):
+    if np.all(wide > 0) and np.all(deep[1:] * wide[:-1] >= deep[:-1] * wide[1:]):
         return np.arange(costs.size, dtype=np.int64)
     kept: list[int] = []
     x, y = costs.tolist(), losses.tolist()

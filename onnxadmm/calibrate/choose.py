@@ -100,7 +100,9 @@ def _information_gone(shrinking: Shrinking, information: NDArray[np.float64], *,
     if not turned:
         return np.append(0.0, np.cumsum(each))[::-1]
     losses = shrinking.curve.at(np.arange(len(each) + 1))
-    return losses * float(each.sum() / max(losses[1], np.finfo(np.float64).tiny))
+    if not losses[1]:
+        return losses  # the pair loses nothing, however much goes
+    return losses * float(each.sum() / losses[1])
 
 
 def _together(curve: Curve, gone: NDArray[np.float64], weight: float) -> Curve:

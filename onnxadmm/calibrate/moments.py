@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 DoubleArray = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
-#: Rows whose products are added up in single precision before they go into the sum, which is in double precision.
+#: Rows whose products are added up in single precision before they go into the sum, which is in double precision. They
+#: are about the mean of those rows: of rows far from zero single precision would leave nothing of what varies.
 _CHUNK = 8192
 
 
@@ -43,8 +44,15 @@ class Moments:
         self.count += rows.shape[1]
         for start in range(0, rows.shape[1], _CHUNK):
             part = rows[:, start : start + _CHUNK]
-            self.first += part.sum(axis=1, dtype=np.float64)
+            total = part.sum(axis=1, dtype=np.float64)
+            about = (total / part.shape[1]).astype(np.float32)
+            part = part - about[:, None]
+            # With x = c + y: the sum of x x^T is that of y y^T, and of c x^T, and of y c^T.
+            centre = about.astype(np.float64)
+            moved = total - part.shape[1] * centre
+            self.first += total
             self.second += np.swapaxes(part, 1, 2) @ part
+            self.second += centre[:, :, None] * total[:, None, :] + moved[:, :, None] * centre[:, None, :]
 
     @property
     def mean(self) -> DoubleArray:

@@ -18,6 +18,9 @@ UnitArray = NDArray[np.int64]
 OnStop = Callable[[int], None]
 #: Share of the rows that may have gone before the matrices are made smaller.
 _SPARE = 0.1
+#: Units go at a time that lose at most so many times what each of them loses by itself, or next to nothing.
+_ALONE = 2.0
+_NOTHING = 1e-6
 
 
 class Reading(Protocol):
@@ -25,6 +28,10 @@ class Reading(Protocol):
 
     def losses(self) -> DoubleArray:
         """Return what is lost when each unit goes by itself, relative to all there is: float64 ``[count]``."""
+        ...
+
+    def together(self, gone: UnitArray) -> float:
+        """Return what is lost when units go at once, likewise."""
         ...
 
     def remove(self, gone: UnitArray) -> None:
@@ -45,6 +52,10 @@ class FixedReading:
     def losses(self) -> DoubleArray:
         """Return the scores."""
         return self.scores
+
+    def together(self, gone: UnitArray) -> float:
+        """Return the sum of the scores."""
+        return float(self.scores[gone].sum())
 
     def remove(self, gone: UnitArray) -> None:
         """Nothing takes over."""
@@ -120,9 +131,15 @@ class LayerReading:
             losses[units] += np.einsum("nbo,nbo->n", weights, np.linalg.solve(inner, weights))
         return self.scale * losses
 
+    def together(self, gone: UnitArray) -> float:
+        """Return the error of the outputs when units go at once."""
+        rows = self._rows_of(gone)
+        weights = self._weight[rows]
+        return self.scale * float(np.vdot(weights, np.linalg.solve(self._inverse[np.ix_(rows, rows)], weights)))
+
     def remove(self, gone: UnitArray) -> None:
         """Take the rows of units out, and let those that are left take over."""
-        rows = np.flatnonzero(np.isin(self.units[self._rows], gone) & ~self._gone)
+        rows = self._rows_of(gone)
         if not rows.size:
             return
         step = np.linalg.solve(self._inverse[np.ix_(rows, rows)], self._inverse[rows]).T
@@ -134,6 +151,9 @@ class LayerReading:
         self._gone[rows] = True
         if self._gone.mean() > _SPARE:
             self._take_stock()
+
+    def _rows_of(self, units: UnitArray) -> UnitArray:
+        return np.flatnonzero(np.isin(self.units[self._rows], units) & ~self._gone)
 
     def _take_stock(self) -> None:
         """Take the rows that have gone out of the matrices, and put units with equally many rows side by side."""
@@ -184,6 +204,9 @@ def removal_order(
         chunk = max(1, min(int(remaining * share), remaining - fewest))
         if pending:
             chunk = min(chunk, remaining - pending[0])
+        # Of two units that are much alike each is lost for nothing, and both are not.
+        while chunk > 1 and _depend(readings, losses, ranked[:, :chunk].reshape(-1)):
+            chunk //= 2
         going = ranked[:, :chunk]
         for reading in readings:
             reading.remove(going.reshape(-1))
@@ -192,3 +215,9 @@ def removal_order(
         remaining -= chunk
         if pending and remaining == pending[0]:
             on_stop(pending.pop(0))
+
+
+def _depend(readings: Sequence[Reading], losses: DoubleArray, going: UnitArray) -> bool:
+    """Tell whether units make up for each other, so that they lose more at once than one by one."""
+    together = sum(reading.together(going) for reading in readings)
+    return together > _ALONE * float(losses[going].sum()) + _NOTHING

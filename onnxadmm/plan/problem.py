@@ -111,7 +111,7 @@ class Limits:
             start=group.start,
             count=group.count,
             keep_at_least=min(
-                max(least, (self.keep_at_least or 0) // group.block_count), group.count // group.block_count
+                max(least, -(-(self.keep_at_least or 0) // group.block_count)), group.count // group.block_count
             ),
             keep_at_most_removed=int(float(self.max_ratio) * group.count + 1e-9),
             multiple=1 if self.round_to is None or group.columns else self.round_to,

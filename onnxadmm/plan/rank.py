@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.admm.allocation import Curve, allocate
+from onnxadmm.admm.ladder import make_ladder
 from onnxadmm.admm.problem import GateGroup, Problem
 from onnxadmm.admm.settle import settle
 from onnxadmm.errors import BudgetError, OptionError
@@ -121,11 +122,10 @@ def rank_by_ratio(
 
 
 def _remove_share(keep: NDArray[np.bool_], scores: NDArray[np.float64], group: GateGroup, ratio: float) -> None:
-    size = group.count // group.block_count
-    most = min(size - group.keep_at_least, group.keep_at_most_removed * size // group.count)
-    going = min(int(ratio * size + 1e-9), most)
-    for members in group.members:
-        keep[members[np.argsort(scores[members], kind="stable")[:going]]] = False
+    ordered = [members[np.argsort(scores[members], kind="stable")] for members in group.members]
+    ladder = make_ladder(group, np.stack(ordered, axis=1))
+    stays = ladder.lower(len(ladder.steps) - int(ratio * len(ladder.steps) + 1e-9))
+    keep[ladder.steps[: len(ladder.steps) - stays]] = False
 
 
 def score(model: Model, units: Units, *, by: Ranking, seed: int) -> NDArray[np.float64]:

@@ -292,7 +292,7 @@ class Calibration:
         """How far the outputs are from the original's, as the loss of a student from its teacher."""
         count = effort.shown(Cost(network.units, "macs").dense(), len(problem.groups), len(self.training.samples))
         # Inputs without a batch are constants of what is shown.
-        data = replace(self.training.samples.take(np.arange(count)), held={})
+        data = replace(self.training.samples.some(count), held={})
         loss = Loss(task=self.training.loss.task, distillation=1.0)
         shown = self.training.shown(open_gates(network.model, network.units))
         proto, tail = cut_tail(as_proto(shown), keep_sigmoid=loss.task is Task.MSE)

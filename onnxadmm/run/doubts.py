@@ -100,8 +100,7 @@ def find_doubts(training: Training, model: Model, *, refuses: bool = False) -> I
     if not training.held_out.has_labels or training.loss.task is Task.BCE:
         return
     predictor = training.predictor(model)
-    # At random, and the same every time: whatever is sorted by class has all of them among these.
-    glance = training.held_out.take(np.random.default_rng(0).permutation(len(training.held_out))[:_GLANCE])
+    glance = training.held_out.some(_GLANCE)
     if training.loss.task is Task.MSE:
         outputs, targets = [], []
         for batch in glance.batches(training.recipe.batch_size):

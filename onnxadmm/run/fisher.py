@@ -46,7 +46,9 @@ def fisher_information(
     a small batch stands for those of its samples: their mean is zero, so squares of sums are sums of squares.
 
     The network is in the form that trains: where it is deep, normalisations take the statistics of each batch. So what
-    a unit does to mean and size of what follows, which fitting the layers behind it makes up for, does not count.
+    a unit does to mean and size of what follows, which fitting the layers behind it makes up for, does not count. Its
+    answers are not quite those that y is drawn from, then, and the mean is not zero: what is found is the second moment
+    of the gradients all the same, with that of the mean in it.
 
     Gradients are written by this package and run by any onnxruntime, whichever engine trains.
 
@@ -109,7 +111,9 @@ def _summed(training: Training, trainer: OrtTrainer, problem: Problem, model: Mo
     generator = np.random.default_rng([training.seed, _ANSWERS])
     original, task = training.predictor(model), training.loss.task
     total, gates = np.zeros(problem.unit_count), np.ones(problem.unit_count)
-    for batch in training.samples.batches(trainer.batch_size, pad_last=True):
+    # Only what is less than one batch is filled up: a sample that stands in twice counts twice.
+    whole = len(training.samples) >= trainer.batch_size
+    for batch in training.samples.batches(trainer.batch_size, drop_last=whole, pad_last=True):
         answers = _drawn(original.logits(dict(batch.inputs)), task, generator)
         gated.write(gates)
         trainer.backward(replace(batch, labels=answers))

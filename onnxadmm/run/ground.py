@@ -94,7 +94,7 @@ class Ground:
     @property
     def glance(self) -> ArrayDataset:
         """The held-out samples that are looked at after every iteration."""
-        return self.held_out.take(np.arange(min(_GLANCE, len(self.held_out))))
+        return self.held_out.some(_GLANCE)
 
     def look(self, model: Model, network: Network, trainer: OrtTrainer, data: ArrayDataset) -> Metrics:
         """Measure a model on some held-out samples, as trained so far."""

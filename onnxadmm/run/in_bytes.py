@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.bench.byte_products import byte_products_are_exact
@@ -17,7 +16,6 @@ from onnxadmm.report.variants import floats_in_words
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
 from onnxadmm.run.variants import Variant, as_written
-from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.evaluate import Teacher
 
 #: Samples that ranges are measured with, and that one operator's worth is.
@@ -47,7 +45,7 @@ def quantize_with(
     if narrow is None:
         narrow = not byte_products_are_exact()
     judge = _taught_by(training, model)
-    few = replace(_some(judge.held_out, _FEW), labels=None)
+    few = replace(judge.held_out.some(_FEW), labels=None)
     lost, *_ = points_lost(judge, model)
 
     with journal.stage("quantise"):
@@ -84,12 +82,7 @@ def _taught_by(training: Training, model: Model) -> Training:
 
 
 def _feeds(training: Training, model: Model) -> Iterator[Mapping[str, NDArray[Any]]]:
-    samples = _some(training.samples, RANGE_SAMPLES)
+    samples = training.samples.some(RANGE_SAMPLES)
     free = batch_is_free(model)
     for batch in samples.batches(BATCH if free else fixed_batch(model), pad_last=not free):
         yield {**batch.inputs, **training.samples.held}
-
-
-def _some(data: ArrayDataset, count: int) -> ArrayDataset:
-    """At most so many of the samples, from everywhere: where they lie in folders, the first ones are of one class."""
-    return data.take(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(np.int64))

@@ -40,7 +40,8 @@ def test_one_threshold_never_empties_a_layer():
     weights = {"a": np.full(50, 1.0, dtype=np.float32), "b": np.full(50, 1e-6, dtype=np.float32)}
     remaining = {name: np.ones(50, dtype=bool) for name in weights}
     masks = largest_of_all(weights, remaining, 0.1)
-    assert masks["b"].sum() == 1
+    assert [int(masks[name].sum()) for name in weights] == [9, 1]  # the one is no more than the share leaves
+    assert [int(mask.sum()) for mask in largest_of_all(weights, remaining, 0.001).values()] == [1, 1]
 
 
 def test_the_penalty_gradient_is_that_of_the_squared_penalty():

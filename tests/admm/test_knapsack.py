@@ -72,3 +72,10 @@ def test_with_fewer_states_than_needed_the_choice_still_fits(monkeypatch):
     few = choose(costs, losses, limit, exact=True)
     assert total(costs, few) <= limit
     assert best <= total(losses, few) <= total(losses, choose(costs, losses, limit, exact=False))
+
+
+def test_levels_of_one_cost_and_loss_do_not_pay_for_those_below_them():
+    costs = [np.array([0.0, 5.0, 5.0, 8.0]), np.array([0.0, 4.0])]
+    losses = [np.array([9.0, 3.0, 3.0, 2.5]), np.array([7.0, 0.0])]
+    for exact in (True, False):
+        assert total(costs, choose(costs, losses, 4.5, exact=exact)) <= 4.5

@@ -107,3 +107,25 @@ def test_readings_count_by_their_relative_errors() -> None:
     small = LayerReading.of(second, 1e-3 * weight, owners, count=5, ridge=1e-12)
     large = LayerReading.of(1e6 * second, weight, owners, count=5, ridge=1e-12)
     np.testing.assert_allclose(small.losses(), large.losses(), rtol=1e-6)
+
+
+def test_of_units_that_make_up_for_each_other_one_stays_however_many_go_at_a_time() -> None:
+    random = np.random.default_rng(6)
+    rows = np.repeat(random.standard_normal((4000, 32)), 2, axis=1) + 0.01 * random.standard_normal((4000, 64))
+    second, weight = rows.T @ rows, random.standard_normal((64, 8))
+    errors = []
+    for share in (1e-9, 0.5):
+        reading = LayerReading.of(second, weight, np.arange(64), count=64, ridge=1e-9)
+        order = removal_order([reading], np.zeros(64, np.int64), fewest=32, share=share)
+        stays = np.ones(64, np.bool_)
+        stays[order[:32, 0]] = False
+        errors.append(_error(second, weight, stays)[0])
+    assert errors[1] < 2 * errors[0]
+
+
+def test_units_that_go_at_once_lose_what_they_lose_one_after_the_other() -> None:
+    second, weight, owners = _problem(6, 2, 4, seed=7)
+    reading = LayerReading.of(second, weight, owners, count=6, ridge=1e-12)
+    gone = np.array([5, 2, 3])
+    assert np.isclose(reading.together(gone), _error(second, weight, ~np.isin(owners, gone))[0], rtol=1e-4)
+    assert FixedReading(np.array([3.0, 1.0, 2.0])).together(np.array([0, 2])) == 5.0

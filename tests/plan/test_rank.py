@@ -107,3 +107,11 @@ def test_a_tenth_of_every_group_stays_unless_the_budget_or_the_user_says_otherwi
     assert min(kept_shares(model, Budget(params=0.5), keep_at_least=18)) >= 18 / 40
     with pytest.raises(BudgetError, match="at least 41"):
         kept_shares(model, Budget(params=40))
+
+
+def test_a_share_of_every_group_leaves_multiples_where_they_are_asked_for() -> None:
+    model = dense_chain(np.random.default_rng(0).standard_normal((4, 40)), np.ones((40, 2)))
+    units = find_units(model)
+    for ratio, expected in ((0.3, 24), (0.0, 40), (0.7, 8), (0.9, 4)):
+        keep = rank_by_ratio(model, units, ratio, by="magnitude", limits=Limits(round_to=8), seed=0)
+        assert keep.sum() == expected

@@ -157,6 +157,15 @@ class ArrayDataset:
         """The samples at some positions, as a dataset that shares the memory of this one."""
         return replace(self, order=self.order[indices])
 
+    def some(self, count: int) -> "ArrayDataset":
+        """At most so many of the samples, drawn at random and always the same ones, in their order.
+
+        Where samples lie class by class, as those of folders do, the first ones are all alike.
+        """
+        if count >= len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(0).permutation(len(self))[:count]))
+
     @property
     def decodes(self) -> bool:
         """Whether pictures are decoded when a batch needs them."""
@@ -189,7 +198,7 @@ class ArrayDataset:
             shuffle: draw a random order.
             augment: apply the augmentation the data were loaded with.
             drop_last: leave out a last batch that is not full.
-            pad_last: fill a last batch that is not full by repeating its last sample.
+            pad_last: fill a last batch that is not full with the first samples, as often as it takes.
             first: number of the first batch that is made; those before it are drawn, and not read.
 
         Raises:
@@ -248,7 +257,7 @@ class ArrayDataset:
             if count < batch_size and drop_last:
                 return
             if count < batch_size and pad_last:
-                chosen = np.concatenate([chosen, np.repeat(chosen[-1:], batch_size - count)])
+                chosen = np.concatenate([chosen, np.resize(order, batch_size - count)])
             drawn: dict[str, Drawn] = {}
             if generator is not None:
                 drawn = {

@@ -54,7 +54,20 @@ def test_last_batch_is_dropped_padded_or_short_as_asked() -> None:
     padded = list(data.batches(4, pad_last=True))
     assert [len(b.inputs["x"]) for b in padded] == [4, 4, 4]
     assert [b.count for b in padded] == [4, 4, 2]
-    assert padded[-1].inputs["x"].ravel().tolist() == [8, 9, 9, 9]
+    assert padded[-1].inputs["x"].ravel().tolist() == [8, 9, 0, 1]
+    (few,) = data.batches(24, pad_last=True)
+    assert few.count == 10
+    assert few.inputs["x"].ravel().tolist() == [*range(10), *range(10), 0, 1, 2, 3]
+
+
+def test_some_samples_are_of_all_that_lie_one_class_after_the_other() -> None:
+    data = numbered(1000)
+    some = data.some(50)
+    assert len(some) == 50
+    assert (np.diff(some.order) > 0).all()
+    assert np.bincount(some.order // 200, minlength=5).min() > 2  # five classes of 200, one behind the other
+    np.testing.assert_array_equal(some.order, data.some(50).order)
+    assert data.some(1000) is data
 
 
 def test_fewer_samples_than_a_batch_are_refused_with_numbers() -> None:
