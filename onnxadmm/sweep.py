@@ -314,7 +314,7 @@ def _budgets(amounts: Mapping[CostKind, Sequence[Amount]]) -> tuple[CostKind, li
     if len({each.number for each in found}) < max(2, len(found)) or len(shares) > 1:
         raise OptionError(
             option,
-            expected="two different amounts or more, all shares or all numbers",
+            expected="two amounts or more, each once, all shares or all numbers",
             found=", ".join(str(each.asked) for each in found) or "none",
             way_out="write e.g. 0.5,0.2,0.1",
         )

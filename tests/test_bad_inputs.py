@@ -231,6 +231,7 @@ CASES: dict[str, Case] = {
     "an unknown precision": Case(_with(precision="fp8"), 2, ("--precision", "float32 or bf16", "fp8")),
     "no workers": Case(_with(workers=0), 2, ("--workers", "at least 1")),
     "no steps of a machine": Case(_with(local_steps=0), 2, ("--local-steps", "at least 1")),
+    "steps of a machine without a cluster": Case(_with(local_steps=3), 2, ("--local-steps", "--cluster")),
     "no such cluster": Case(_with(cluster="everywhere"), 2, ("--cluster", "local:N", "everywhere")),
     "workers that are no number": Case(_with(workers="many"), 2, ("--workers", "auto", "many")),
     "no part of a batch": Case(_with(accumulate=0), 2, ("--accumulate", "at least 1")),

@@ -133,6 +133,8 @@ def _scarcity(error: OSError | MemoryError) -> OnnxAdmmError:
     """Say in a sentence that a resource of the system is missing: room, memory, a right."""
     if isinstance(error, MemoryError):
         return InputError("memory", expected="enough of it", found=str(error) or "none left", way_out="use less data")
-    thing = next((str(name) for name in (error.filename, error.filename2) if name), tempfile.gettempdir())
+    # What writes to a stream, or to a file without a name of its own, names none.
+    unnamed = f"the output, or {tempfile.gettempdir()}"
+    thing = next((str(name) for name in (error.filename, error.filename2) if name), unnamed)
     found = error.strerror or str(error) or type(error).__name__
     return InputError(thing, expected="a file system with room and access", found=found, way_out=_ELSEWHERE)

@@ -327,6 +327,10 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         cluster=asked.cluster,
         local_steps=asked.local_steps,
     )
+    if asked.cluster is None and asked.local_steps != Recipe.local_steps:
+        raise OptionError(
+            "--local-steps", expected="--cluster, which it is about", found="none", way_out="give that as well"
+        )
     if asked.max_drop is None and asked.by != CalibrationOptions.by:
         raise OptionError(
             "--by", expected="--max-drop, which it is about", found="none", way_out="give that, or a budget alone"

@@ -87,6 +87,10 @@ class Budget:
                 found=str(self.latency_batch),
                 way_out="give a positive batch size",
             )
+        if self.latency_batch != 1 and self.latency is None:
+            raise OptionError(
+                "--latency-batch", expected="--latency, which it is about", found="none", way_out="give that as well"
+            )
         for kind, amount in self.amounts.items():
             parse_amount(amount, option=f"--{kind}")
 

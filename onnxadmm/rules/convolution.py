@@ -168,7 +168,9 @@ def batch_normalization(visit: Visit) -> None:
     if any(visit.is_result_read(index) for index in range(1, visit.result_count)):
         raise LockNodeError("returns running statistics")
     if not visit.integer("spatial", 1) and data.rank > 2:
-        raise LockNodeError("normalises every place of a channel by itself")
+        visit.lock_operand(data, "normalises every place of a channel by itself", except_axes=(0,))
+        visit.set_result([data.axes[0], *([None] * (data.rank - 1))])
+        return
     channels = data.axes[1]
     for index in range(1, 5):
         parameter = visit.operand(index)

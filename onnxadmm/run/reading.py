@@ -139,6 +139,11 @@ def read_training(
     if whole.class_axis is not None and signature.logits is not None and not head.joined:
         orders = {name: order_of(len(signature.logits), signature.batch_axis, whole.class_axis) for name in head.orders}
         head = replace(head, orders=orders)
+    if whole.has_labels and (signature.logits is None or None in _sizes(signature)):
+        answers = Predictor(head.shown(hold_inputs(model, whole.held)), task=loss.task, threads=recipe.threads)
+        for thing, samples_of in (("the labels", whole), ("the labels of the test data", tested)):
+            if samples_of is not None and samples_of.has_labels:
+                _refuse_other_sizes(thing, samples_of, answers, loss.task)
     figure = figure_of(recipe.metric, loss.task)
     if figure is not None and figure.needs_labels and not whole.has_labels:
         raise OptionError(
@@ -301,6 +306,32 @@ def _is_same(data: object, test: object) -> bool:
 
 def _and(names: tuple[str, ...]) -> str:
     return " and ".join(names)
+
+
+def _sizes(signature: Signature) -> tuple[int | None, ...]:
+    """Sizes of an answer to one sample, None where the file leaves them free."""
+    shape = signature.logits or ()
+    return tuple(size for axis, size in enumerate(shape) if axis != signature.batch_axis)
+
+
+def _refuse_other_sizes(thing: str, data: ArrayDataset, model: Predictor, task: Task) -> None:
+    """Have the model answer to one sample: sizes that its file leaves free are told by nothing else.
+
+    Raises:
+        DataError: the label of the sample is of another shape.
+    """
+    batch = next(iter(data.batches(1)))
+    answer = model.logits(dict(batch.inputs)).shape[1:]
+    wanted = answer[1:] if task is Task.CROSS_ENTROPY else answer
+    assert batch.labels is not None  # the caller has seen to it
+    found = batch.labels.shape[1:]
+    if found != wanted:
+        raise DataError(
+            thing,
+            expected=f"shape {list(wanted)} for each sample, as the model answers to it",
+            found=str(list(found)),
+            way_out="check that axes are in the model's order, and labels as large as its outputs",
+        )
 
 
 def _refuse_other_values(whole: ArrayDataset, tested: ArrayDataset) -> None:

@@ -94,3 +94,5 @@ def test_products_stand_for_a_latency_that_is_not_measured_yet() -> None:
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(OptionError, match="--latency-batch: expected at least 1, found 0"):
         oa.Budget(latency=0.5, latency_batch=0)
+    with pytest.raises(OptionError, match="--latency-batch: expected --latency, which it is about"):
+        oa.Budget(macs=0.5, latency_batch=4)

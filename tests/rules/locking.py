@@ -25,8 +25,7 @@ LOCKING: dict[str, Variant] = {
     "BatchNormalization": Variant(
         "BatchNormalization",
         "z = BatchNormalization <spatial: int = 0> (h, S, B3, M, V)",
-        "float[4,1,1] S, float[4,1,1] B3, float[4,1,1] M, float[4,1,1] V = {1.0, 0.5, 2.0, 1.5}",
-        image="1,1",
+        f"float[4,3,3] S, float[4,3,3] B3, float[4,3,3] M, float[4,3,3] V = {{{', '.join(['1.5'] * 36)}}}",
         opset=8,
     ),
     "LRN": Variant("LRN", "z = LRN <size: int = 3, alpha: float = 1.0> (h)"),

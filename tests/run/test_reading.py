@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import onnxadmm as oa
+from onnxadmm.errors import DataError
 from onnxadmm.graph.model import from_proto
 from onnxadmm.progress import SILENT
 from onnxadmm.run.journal import Journal
@@ -108,3 +109,34 @@ def test_the_teacher_of_a_later_run_knows_what_the_cache_keeps(tmp_path: Path, m
     assert [count for count, _ in answered] == [2, 0, 2, 2]  # 22 of 24 samples train, in whole batches
     for first, second in zip(answered[0][1], answered[1][1], strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(("loss", "shape"), [("cross-entropy", (3, 4)), ("mse", (5, 3, 4)), ("bce", (5, 3, 4))])
+def test_labels_of_another_size_are_refused_where_only_the_model_can_tell(loss: str, shape: tuple[int, ...]) -> None:
+    model = from_proto(
+        parse_sample(
+            """<ir_version: 8, opset_import: ["" : 17]> net (float[N,2,H,W] x) => (float[N,5,H,W] y)
+            <float[5,2,1,1] w> { y = Conv (x, w) }"""
+        )
+    )
+    samples = np.random.default_rng(0).standard_normal((24, 2, 3, 4)).astype(np.float32)
+
+    def read_with(labels: tuple[int, ...], tested: tuple[int, ...]) -> Training:
+        data, test = ((samples, np.zeros((24, *size), np.int64)) for size in (labels, tested))
+        return read_training(
+            model,
+            data,
+            test,
+            recipe=oa.Recipe(loss=loss),  # type: ignore[arg-type]  # one of its names
+            preprocessing=oa.Preprocessing(),
+            inputs={},
+            seed=0,
+            journal=Journal(SILENT),
+        )
+
+    turned = (*shape[:-2], shape[-1], shape[-2])
+    assert read_with(shape, shape).held_out.has_labels
+    with pytest.raises(DataError, match=r"the labels: expected shape .*3, 4\] for each sample.* found .*4, 3\]"):
+        read_with(turned, shape)
+    with pytest.raises(DataError, match="the labels of the test data: expected shape"):
+        read_with(shape, turned)

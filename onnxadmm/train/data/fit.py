@@ -253,7 +253,19 @@ def _matched(
     """Pair inputs with their arrays: by name, by a usual name when there is one, or by position.
 
     Inputs whose value is given need none.
+
+    Raises:
+        OptionError: a value is given for what each sample has one of.
+        DataError: there is none for an input.
     """
+    for spec in signature.inputs:
+        if spec.batched and spec.name in given and spec.name in raw.inputs:
+            raise OptionError(
+                f"--input {spec.name}",
+                expected="an input that the data say nothing of",
+                found=f"values of {spec.name} for every sample in {raw.name}",
+                way_out="leave it out, or take the array out of the data",
+            )
     wanted = [spec for spec in signature.inputs if spec.name not in given]
     by_name = [(spec, raw.inputs[spec.name]) for spec in wanted if spec.name in raw.inputs]
     if len(by_name) == len(wanted):

@@ -41,11 +41,12 @@ def list_folder(path: Path) -> Listing:
                 others += [shown] if count < _NAMED else []
                 count += 1
     if not names:
+        loose = sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
         raise DataError(
             str(path),
             expected="a folder of class folders with images",
-            found=f"{len(classes)} folders without images",
-            way_out="arrange the images as CLASS/NAME.jpg",
+            found=f"images that are in none: {loose}" if loose else f"{len(classes)} folders without images",
+            way_out="arrange the images as CLASS/NAME.jpg, or give a .txt file with their paths, labelled or not",
         )
     found = np.array(labels, np.int64)
     there = np.bincount(found, minlength=len(classes))
@@ -84,7 +85,7 @@ def _rows_of(path: Path) -> Iterator[tuple[str, str | None]]:
         named = next((head.index(name) for name in _PATH_COLUMNS if name in head), None)
         if named is not None:
             place, other = named, next((head.index(name) for name in _LABEL_COLUMNS if name in head), None)
-        elif len(first) > 2:
+        elif len(first) > 2 or (len(first) == 1 and _suffix(first[0]) not in IMAGE_SUFFIXES):
             raise _no_row(path, ",".join(first))
         elif first:
             yield first[0].strip(), None if other is None else first[1].strip()
@@ -107,6 +108,10 @@ def _words_of(path: Path) -> Iterator[tuple[str, str | None]]:
             if len(words) != 2 or Path(words[0]).suffix.lower() not in IMAGE_SUFFIXES:
                 raise _no_row(path, whole)
             yield words[0], words[1]
+
+
+def _suffix(shown: str) -> str:
+    return Path(shown.strip()).suffix.lower()
 
 
 def _no_row(path: Path, found: str) -> DataError:

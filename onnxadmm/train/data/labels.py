@@ -230,8 +230,10 @@ def _class_labels(
             name,
             expected=f"classes 0{top}",
             found=f"{low} to {high}",
-            way_out="number the classes from 0, name the value that means no label with --ignore-index, or use --loss "
-            "mse for numbers",
+            way_out="use --loss bce for a probability of yes"
+            if classes == 1
+            else "number the classes from 0, name the value that means no label with --ignore-index, or use --loss mse "
+            "for numbers",
         )
     notes += _missing(known, classes)
     return whole, tuple(notes)

@@ -146,3 +146,15 @@ def test_floats_of_an_unknown_range_are_refused_with_it(tmp_path: Path, values: 
 
 def _of(values: tuple[float, float]) -> NDArray[np.float32]:
     return np.linspace(*values, 16, dtype=np.float32).reshape(4, 4)
+
+
+def test_images_of_no_class_are_counted_and_may_be_listed(tmp_path: Path) -> None:
+    write(tmp_path / "one.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"found images that are in none: 1; .* a \.txt file with their paths"):
+        read(tmp_path)
+
+
+def test_a_list_with_semicolons_is_refused_by_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path;label\none.png;1\n")
+    with pytest.raises(DataError, match=r"a path and a label in every line.*found 'path;label'"):
+        read(tmp_path / "list.csv")
