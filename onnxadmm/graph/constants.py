@@ -135,9 +135,14 @@ def new_initializer(model: Model, name_hint: str, array: Array, *, taken: set[st
     value = onnx_ir.Value(
         name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
     )
-    model.ir.graph.register_initializer(value)
-    if model.ir.ir_version < _FREE_INITIALIZERS:
-        model.ir.graph.inputs.append(value)
+    graph = model.ir.graph
+    # Some files say an older version than they follow: their weights are free of the inputs.
+    listed = model.ir.ir_version < _FREE_INITIALIZERS and all(
+        known.is_graph_input() for known in graph.initializers.values()
+    )
+    graph.register_initializer(value)
+    if listed:
+        graph.inputs.append(value)
     return value
 
 

@@ -122,7 +122,7 @@ class Budget:
         if self.latency is None:
             return self
         stands_for = 0.5 if self.latency_share is None else self.latency_share
-        return replace(self, latency=None, macs=stands_for if self.macs is None else self.macs)
+        return replace(self, latency=None, latency_batch=1, macs=stands_for if self.macs is None else self.macs)
 
     @property
     def latency_share(self) -> float | None:
