@@ -101,11 +101,11 @@ def _words_of(path: Path) -> Iterator[tuple[str, str | None]]:
             if not line.strip():
                 continue
             whole = line.strip()
-            if Path(whole).suffix.lower() in IMAGE_SUFFIXES:
+            if _suffix(whole) in IMAGE_SUFFIXES:
                 yield whole, None
                 continue
             words = whole.rsplit(None, 1)
-            if len(words) != 2 or Path(words[0]).suffix.lower() not in IMAGE_SUFFIXES:
+            if len(words) != 2 or _suffix(words[0]) not in IMAGE_SUFFIXES:
                 raise _no_row(path, whole)
             yield words[0], words[1]
 
