@@ -18,7 +18,7 @@ from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.report.writer import write_text
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.rewrite.verify import Verification, verify
+from onnxadmm.rewrite.verify import Verification, prove
 from onnxadmm.runtime.custom_ops import custom_operators
 from onnxadmm.surgery import InputShapes, Source, apply_plan, opened
 from onnxadmm.units.units import Group, Units, find_units
@@ -125,7 +125,7 @@ class _Trial:
 
             def compared(sized: Model) -> Verification:
                 feeds = [random_inputs(sized, batch=1, seed=self.seed, inputs=held)]
-                return verify(masked, small, feeds, kept=lambda name, shape: units.positions(name, keep, shape))
+                return prove(masked, small, feeds, kept=lambda name, shape: units.positions(name, keep, shape))
 
             return at_sizes_that_run(model, compared)
         except OnnxAdmmError:

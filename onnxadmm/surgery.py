@@ -33,8 +33,7 @@ from onnxadmm.rewrite.mask import zero_connections
 from onnxadmm.rewrite.related import refuse_unrelated
 from onnxadmm.rewrite.shrink import shrink as shrink_units
 from onnxadmm.rewrite.structure import misfit, retrained
-from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, as_deployed, require
-from onnxadmm.rewrite.verify import verify as compare
+from onnxadmm.rewrite.verify import DEFAULT_THRESHOLD_DB, Verification, prove, require
 from onnxadmm.runtime.custom_ops import custom_operators, libraries_in_use
 from onnxadmm.units.columns import with_columns
 from onnxadmm.units.units import Units
@@ -293,8 +292,7 @@ def _prove(
         return planned.units.positions(name, planned.keep, shape)
 
     def compared(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Verification:
-        found = compare(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
-        return as_deployed(found, masked, shrunk, feeds[0])
+        return prove(masked, shrunk, feeds, threshold_db=threshold_db, kept=kept)
 
     if not isinstance(inputs, Mapping):
         return compared(inputs)

@@ -184,6 +184,19 @@ def verify(
     )
 
 
+def prove(
+    masked: Model,
+    shrunk: Model,
+    inputs: Sequence[Mapping[str, Array]],
+    *,
+    kept: Kept,
+    threshold_db: float = DEFAULT_THRESHOLD_DB,
+) -> Verification:
+    """Compare as ``verify`` does, and run the shrunk model as it will be deployed; see there."""
+    found = verify(masked, shrunk, inputs, threshold_db=threshold_db, kept=kept)
+    return as_deployed(found, masked, shrunk, inputs[0])
+
+
 def as_deployed(
     proof: Verification, masked: Model, shrunk: Model, feed: Mapping[str, Array], *, threads: int = 1
 ) -> Verification:

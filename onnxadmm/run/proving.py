@@ -12,7 +12,7 @@ from onnxadmm.graph.still import about_drawing
 from onnxadmm.report.words import plural
 from onnxadmm.rewrite.mask import mask
 from onnxadmm.rewrite.shrink import shrink
-from onnxadmm.rewrite.verify import Verification, as_deployed, require, verify
+from onnxadmm.rewrite.verify import Verification, prove, require
 from onnxadmm.run.trainings import Pruned, Training
 from onnxadmm.surgery import trial_inputs
 from onnxadmm.units.units import Units
@@ -57,8 +57,7 @@ def cut_and_proven(
     real = _REAL if batch_is_free(trained) else fixed_batch(trained)
     batch = next(iter(training.held_out.batches(real, pad_last=True)))
     feeds.append({**batch.inputs, **training.samples.held})
-    found = verify(masked, small, feeds, kept=lambda name, shape: units.positions(name, pruned.keep, shape))
-    found = as_deployed(found, masked, small, feeds[0])
+    found = prove(masked, small, feeds, kept=lambda name, shape: units.positions(name, pruned.keep, shape))
     journal.notes += [f"Verified within rounding: output {line}." for line in found.within_noise]
     if found.blind:
         names = ", ".join(found.blind)

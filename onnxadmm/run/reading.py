@@ -139,8 +139,12 @@ def read_training(
     if whole.class_axis is not None and signature.logits is not None and not head.joined:
         orders = {name: order_of(len(signature.logits), signature.batch_axis, whole.class_axis) for name in head.orders}
         head = replace(head, orders=orders)
+
+    def predictor() -> Predictor:
+        return Predictor(head.shown(hold_inputs(model, whole.held)), task=loss.task, threads=recipe.threads)
+
     if whole.has_labels and (signature.logits is None or None in _sizes(signature)):
-        answers = Predictor(head.shown(hold_inputs(model, whole.held)), task=loss.task, threads=recipe.threads)
+        answers = predictor()
         for thing, samples_of in (("the labels", whole), ("the labels of the test data", tested)):
             if samples_of is not None and samples_of.has_labels:
                 _refuse_other_sizes(thing, samples_of, answers, loss.task)
@@ -161,8 +165,7 @@ def read_training(
         shown = others.shown(hold_inputs(taught, whole.held))
         asked = _teacher(shown, whole, loss, recipe, preprocessing, names={} if lesson is None else lesson.inputs)
     if asked is not None and teacher is not None:
-        student = Predictor(head.shown(hold_inputs(model, whole.held)), task=loss.task, threads=recipe.threads)
-        refuse_other_answers(asked, student, whole)
+        refuse_other_answers(asked, predictor(), whole)
         journal.say(about_teacher(teacher))
     return Training(
         recipe=recipe,

@@ -232,12 +232,12 @@ def test_an_error_leaves_the_state_before_it(error: BaseException, run: Run, tmp
 def test_a_cut_that_fails_its_proof_leaves_the_network_and_does_not_promise_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = proving.verify
+    honest = proving.prove
 
     def failed(*given: object, **named: object) -> Verification:
         return replace(honest(*given, **named), passed=False, first_difference="output y: differs")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(proving, "verify", failed)
+    monkeypatch.setattr(proving, "prove", failed)
     progress = InterruptedRun(10**6, RuntimeError())
     with pytest.raises(VerificationError):
         run(tmp_path / "out", progress=progress)
