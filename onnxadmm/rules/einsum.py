@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnxadmm.operators.equation import parse_equation
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import LockNodeError, Visit
@@ -24,37 +25,19 @@ class _Holder:
         return self.operand.axes[self.index]
 
 
-def parse(equation: str, operand_count: int) -> tuple[list[str], str]:
-    """Return the letters of each operand and of the result.
-
-    ``"bij,bjk->bik"`` gives ``(["bij", "bjk"], "bik")``; without an arrow the result has the letters that occur once,
-    in alphabetical order.
-
-    Raises:
-        LockNodeError: the equation has an ellipsis, a letter twice in one operand, or another number of operands.
-    """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if "." in equation:
-        raise LockNodeError("has an ellipsis in its equation")
-    if len(terms) != operand_count or any(len(set(term)) != len(term) for term in [*terms, right]):
-        raise LockNodeError("has an equation that takes diagonals")
-    if not arrow:
-        letters = "".join(terms)
-        right = "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))
-    return terms, right
-
-
 @rule(
     "Einsum", weights=(0, 1, 2, 3),
     note="ties axes with the same letter; reads contracted letters from a constant, or sums them up",
 )  # fmt: skip
 def einsum(visit: Visit) -> None:
     operands = visit.operands()
-    terms, result = parse(visit.text("equation", ""), len(operands))
+    equation = parse_equation(visit.text("equation", ""), [len(operand.shape) for operand in operands])
+    if equation is None or equation.takes_diagonals:
+        raise LockNodeError("has an equation that takes diagonals")
+    terms, result = equation
     sizes: dict[str, int] = {}
     found: dict[str, Axis] = {}
-    for letter in dict.fromkeys("".join(terms)):
+    for letter in dict.fromkeys(letter for term in terms for letter in term):
         holders = [
             _Holder(operand, term.index(letter))
             for operand, term in zip(operands, terms, strict=True)

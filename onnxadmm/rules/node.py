@@ -9,7 +9,7 @@ from onnxadmm.graph.shapes import Shapes
 class LockNodeError(Exception):
     """Raised by a label function that does not cover a case: the node locks what it touches.
 
-    The message goes on where the name of the node ends, as in ``"Einsum (node_12) has an ellipsis in its equation"``.
+    The message goes on where the name of the node ends, as in ``"Einsum (n1) has an equation that takes diagonals"``.
     """
 
 

@@ -126,8 +126,7 @@ def where(b: GraphBuilder, x: Value) -> Value:
 
 def mixing(b: GraphBuilder, x: Value) -> Value:
     """Operators that mix along the channel axis, which must keep it whole."""
-    channels = x.shape[1]
-    names = ["Softmax", "LogSoftmax", "LRN", "CumSum", "MeanVariance", "LpNormalization", "ReduceMean", "Einsum"]
+    names = ["Softmax", "LogSoftmax", "LRN", "CumSum", "MeanVariance", "LpNormalization", "ReduceMean"]
     if b.opset >= 17:
         names.append("LayerNormalization")
     name = b.choices.pick(names)
@@ -142,8 +141,6 @@ def mixing(b: GraphBuilder, x: Value) -> Value:
     if name == "ReduceMean":
         mean = b.one("ReduceMean", [x, b.integers(1)]) if b.opset >= 18 else b.one("ReduceMean", [x], {"axes": [1]})
         return b.one("Sub", [x, mean])
-    if name == "Einsum":
-        return b.one("Einsum", [x, b.weight([channels, channels], channels)], {"equation": "nc...,cd->nd..."})
     if name == "LayerNormalization":
         tail = [*x.shape[1:]]
         return b.one("LayerNormalization", [x, b.positive(tail, "scale"), b.bias(tail)], {"axis": 1})

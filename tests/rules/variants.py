@@ -399,6 +399,20 @@ PASSING: dict[str, Variant] = {
         "float[4,5] W3",
         read=5,
     ),
+    "einsum with an ellipsis in front": Variant(
+        "Einsum",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        e = Einsum <equation: string = "...i,oi->...o"> (t, W3)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (e)""",
+        "float[5,4] W3",
+        read=5,
+    ),
+    "einsum of an ellipsis behind, broadcast": Variant(
+        "Einsum",
+        'z = Einsum <equation: string = "nc...,cd,d...->nd..."> (h, W3, W4)',
+        "float[4,5] W3, float[5,1,3] W4",
+        read=5,
+    ),
     "softmax across the channels": Variant("Softmax", "z = Softmax <axis: int = 2> (h)"),
     "minimum of three": Variant(
         "Min",

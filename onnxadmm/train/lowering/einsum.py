@@ -6,6 +6,7 @@ from math import prod
 
 import onnx
 
+from onnxadmm.operators.equation import Equation, parse_equation
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
@@ -23,17 +24,17 @@ class _Term:
 def lower_einsum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     """Contract the operands from left to right, summing an axis as soon as nothing needs it any more."""
     shapes = [need_shape(space, node, name) for name in node.input]
-    operands, result = _parse(node, shapes)
+    text = attribute(node, "equation", "")
+    equation = parse_equation(text, [len(shape) for shape in shapes])
     sizes: dict[str, int] = {}
-    for axes, shape in zip(operands, shapes, strict=True):
-        for axis, size in zip(axes, shape, strict=True):
-            if len(set(axes)) != len(axes) or sizes.setdefault(axis, size) != size:
-                raise refusal(
-                    node,
-                    expected="axes of one length each, none twice in an operand",
-                    found=attribute(node, "equation", ""),
-                    way_out="write it with MatMul and Mul",
-                )
+    if equation is None or equation.takes_diagonals or not _sized(equation, shapes, sizes):
+        raise refusal(
+            node,
+            expected="axes of one length each, none twice in an operand",
+            found=text,
+            way_out="write it with MatMul and Mul",
+        )
+    operands, result = equation
     write = Writer(space, node)
     terms = [_Term(name, axes) for name, axes in zip(node.input, operands, strict=True)]
     current = terms[0]
@@ -45,23 +46,13 @@ def lower_einsum(space: Workspace, node: onnx.NodeProto) -> Nodes:
     return write.finish(write.add("Transpose", current.value, perm=order))
 
 
-def _parse(node: onnx.NodeProto, shapes: Sequence[tuple[int, ...]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-    """Names of the axes of each operand and of the result; what an ellipsis stands for gets names of numbers."""
-    left, arrow, right = attribute(node, "equation", "").replace(" ", "").partition("->")
-    texts = left.split(",")
-    widths = [len(shape) - len(text.replace("...", "")) for text, shape in zip(texts, shapes, strict=True)]
-    width = max((w for w, text in zip(widths, texts, strict=True) if "..." in text), default=0)
-
-    def axes(text: str, count: int) -> tuple[str, ...]:
-        before, dots, after = text.partition("...")
-        numbers = [str(number) for number in range(width - count, width)] if dots else []
-        return (*before, *numbers, *after)
-
-    operands = [axes(text, count) for text, count in zip(texts, widths, strict=True)]
-    if arrow:
-        return operands, axes(right, width)
-    letters = sorted(axis for axis in left if axis.isalpha() and left.count(axis) == 1)
-    return operands, (*(str(number) for number in range(width)), *letters)
+def _sized(equation: Equation, shapes: Sequence[tuple[int, ...]], sizes: dict[str, int]) -> bool:
+    """Note the length of each axis by its name; False where operands differ, one of them being broadcast."""
+    return all(
+        sizes.setdefault(axis, size) == size
+        for axes, shape in zip(equation.operands, shapes, strict=True)
+        for axis, size in zip(axes, shape, strict=True)
+    )
 
 
 def _summed(write: Writer, term: _Term, *, keep: set[str]) -> _Term:

@@ -45,7 +45,7 @@ def token_mixer(b: GraphBuilder, x: Port) -> Value:
 
 @block("Einsum", "Einsum", on=_FEATURES)
 def einsum(b: GraphBuilder, x: Port) -> Value:
-    letters = "abgh"[: x.rank - 1]
+    letters = "..." if b.choices.chance(30) else "abgh"[: x.rank - 1]
     wide = b.choices.integer(2, 6)
     flipped = b.choices.chance(50)
     weight = b.weight([wide, x.channels] if flipped else [x.channels, wide], x.channels)
