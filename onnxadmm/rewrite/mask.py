@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.boundary import analysing
+from onnxadmm.graph.computed import write_out_computed
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
@@ -38,12 +39,13 @@ def mask(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
 
 
 def _masked(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
-    masked = clone(model)
-    values = constants_by_name(masked)
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     gates = [gate for gate in units.gates if not stays[gate.reader.units].all()]
-    inside = any(reader.tensor not in values and not stays[reader.units].all() for reader in units.readers)
-    if inside or any(node_of(masked, gate) is None for gate in gates):
+    readers = {reader.tensor for reader in units.readers if not stays[reader.units].all()}
+    # What else is computed from a weight, as queries from a part of it and a constant, keeps its value.
+    masked = clone(write_out_computed(model, cut=readers))
+    values = constants_by_name(masked)
+    if not readers <= values.keys() or any(node_of(masked, gate) is None for gate in gates):
         masked = clone(inline(model))  # a weight inside of a function may be masked in one call and not in another
         values = constants_by_name(masked)
     names = {reader.tensor for reader in units.readers} | {point.tensor for point in units.zero_points.values()}
