@@ -80,8 +80,9 @@ def read_training(
         split: Split,
         augment: str,
         class_axis: int | None,
-        classes: str | Sequence[float] | None,
-        samples: str | None,
+        class_weights: str | Sequence[float] | None,
+        sample_weights: str | None,
+        classes: Sequence[str] | None = None,
     ) -> ArrayDataset:
         prepared = Preprocessing() if made and split == "train" else preprocessing
         begin = time.perf_counter()
@@ -97,8 +98,9 @@ def read_training(
             class_axis=class_axis,
             ignore_index=recipe.ignore_index,
             unlabelled=unlabelled,
-            class_weights=classes,
-            sample_weights=samples,
+            class_weights=class_weights,
+            sample_weights=sample_weights,
+            classes=classes,
             split=split,
             resize=preprocessing.resize,
             crop=preprocessing.crop,
@@ -114,8 +116,8 @@ def read_training(
         split="train",
         augment=preprocessing.augment,
         class_axis=recipe.class_axis,
-        classes=recipe.class_weights,
-        samples=recipe.sample_weights,
+        class_weights=recipe.class_weights,
+        sample_weights=recipe.sample_weights,
     )
     weighing = whole.weighing
     samples, held_out = hold_out(whole, share=recipe.held_out, seed=seed)
@@ -130,8 +132,9 @@ def read_training(
             split="test",
             augment="",
             class_axis=whole.class_axis,
-            classes=None if weighing is None or weighing.classes is None else weighing.classes.tolist(),
-            samples=None if of_file else recipe.sample_weights,
+            class_weights=None if weighing is None or weighing.classes is None else weighing.classes.tolist(),
+            sample_weights=None if of_file else recipe.sample_weights,
+            classes=whole.classes,
         )
         _refuse_other_values(whole, tested)
     for sentence in dict.fromkeys((*whole.notes, *(tested.notes if tested is not None else ()))):

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import onnxadmm as oa
 from onnxadmm.errors import DataError
@@ -140,3 +141,27 @@ def test_labels_of_another_size_are_refused_where_only_the_model_can_tell(loss: 
         read_with(turned, shape)
     with pytest.raises(DataError, match="the labels of the test data: expected shape"):
         read_with(shape, turned)
+
+
+def test_classes_of_the_test_data_are_those_of_the_training_data_by_name() -> None:
+    model = from_proto(
+        parse_sample(
+            """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,4,4] x) => (float[N,3] y)
+            <float[3,3,4,4] w, int64[2] rows = {0, 3}> { c = Conv (x, w) y = Reshape (c, rows) }"""
+        )
+    )
+    training = [(Image.new("RGB", (4, 4), (number, 0, 0)), "abc"[number % 3]) for number in range(24)]
+
+    def read_with(*tested: str) -> Training:
+        test = [(Image.new("RGB", (4, 4), (0, number, 0)), name) for number, name in enumerate(tested)]
+        return read_training(
+            model, training, test, recipe=oa.Recipe(), preprocessing=oa.Preprocessing(), inputs={}, seed=0,
+            journal=Journal(SILENT),
+        )  # fmt: skip
+
+    found = read_with("c", "b", "c").test
+    assert found is not None
+    assert found.labels is not None
+    assert found.labels.tolist() == [2, 1, 2]
+    with pytest.raises(DataError, match=r"the classes of the training data \(a, b, c\), found cat"):
+        read_with("a", "cat")

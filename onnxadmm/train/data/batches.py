@@ -119,6 +119,7 @@ class ArrayDataset:
         order: positions of this dataset's samples in the stored arrays, int64 ``[N]``.
         held: values of the model's inputs that have no batch, by name; batches leave them out.
         class_axis: axis of the model's logits along which the classes lie; None where that does not matter.
+        classes: names of the classes in the order of their numbers; None where labels were numbers.
         notes: sentences on what was done to the data that are read.
         weighing: what samples count; None: all alike.
         contents: digest of what each stored sample was made of, uint64 ``[N, 2]``, by which data are divided; None:
@@ -132,6 +133,7 @@ class ArrayDataset:
     order: IndexArray
     held: Mapping[str, Array] = field(default_factory=dict)
     class_axis: int | None = None
+    classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     weighing: Weighing | None = None
     contents: Contents | None = None

@@ -13,7 +13,7 @@ from onnxadmm.graph.fed import fixed_values
 from onnxadmm.train.data.batches import ArrayDataset
 from onnxadmm.train.data.gallery import Column, Pictures
 from onnxadmm.train.data.images import Augmentation, Transform, make_transform, parse_augmentation
-from onnxadmm.train.data.labels import check_finite, fit_labels
+from onnxadmm.train.data.labels import check_finite, fit_labels, match_classes
 from onnxadmm.train.data.names import Split, input_name
 from onnxadmm.train.data.pictures import Framing
 from onnxadmm.train.data.raw import MAX_BAD, MEMORY_LIMIT, Raw, Reading
@@ -41,6 +41,7 @@ def load_data(
     unlabelled: str | None = None,
     class_weights: str | Sequence[float] | None = None,
     sample_weights: str | None = None,
+    classes: Sequence[str] | None = None,
     split: Split = "train",
     resize: int | None = None,
     crop: int | None = None,
@@ -64,6 +65,8 @@ def load_data(
         unlabelled: why labels are left alone, in words; None: they are not.
         class_weights: what the classes count: ``"balanced"``, numbers or a file of them; None: all alike.
         sample_weights: name of the array among the data that says what samples count, or a file; None: all alike.
+        classes: names of classes in the order of their numbers, as other data had them: those of these data are
+            numbered like them. None: by themselves.
         split: which part of an archive is read that holds both, see ``read_source``.
         resize: length that the shorter side of pictures is brought to; as short as ``crop`` allows when omitted.
         crop: height and width of the middle that is cut out of them; that of the model's input when omitted.
@@ -89,6 +92,9 @@ def load_data(
     raw = read_source(source, reading=reading, split=split)
     if raw.labels is not None and raw.label_name in {spec.name for spec in signature.inputs}:
         raw = replace(raw, inputs={**raw.inputs, str(raw.label_name): raw.labels}, labels=None)
+    if raw.labels is not None and raw.classes is not None and classes is not None:
+        numbers, names = match_classes(raw.labels, raw.classes, classes, name=raw.name)
+        raw = replace(raw, labels=numbers, classes=names)
     counts = None
     if sample_weights is not None:
         raw, counts = take_sample_weights(raw, sample_weights, [spec.name for spec in signature.inputs])
@@ -108,7 +114,7 @@ def load_data(
         name=raw.name,
         signature=signature,
         loss=loss,
-        folders=raw.classes,
+        classes=raw.classes,
         class_axis=class_axis,
         ignore_index=ignore_index,
     )
@@ -141,6 +147,7 @@ def load_data(
         order=np.arange(count, dtype=np.int64) if raw.order is None else raw.order,
         held=held,
         class_axis=labels.class_axis,
+        classes=raw.classes,
         notes=(*raw.notes, *labels.notes, *left),
         weighing=weigh(
             classes=class_weights,
@@ -350,7 +357,7 @@ def _fit(name: str, spec: ModelInput, array: Column, *, limit: int) -> Column:
             f"{name}, input {spec.name}", expected=str(spec.dtype), found=str(fitted.dtype), way_out="give integers"
         )
     _check_range(f"{name}, input {spec.name}", fitted, spec.dtype)
-    check_finite(f"{name}, input {spec.name}", fitted)
+    check_finite(f"{name}, input {spec.name}", fitted, np.dtype(np.float32) if spec.dtype == np.float32 else None)
     if fitted.dtype == np.float64 and spec.dtype == np.float32 and not is_mapped(fitted):
         return fitted.astype(np.float32)
     return fitted

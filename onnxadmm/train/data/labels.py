@@ -17,6 +17,7 @@ Shape = tuple[int | None, ...]
 #: What many data sets write where a position has no label; 255 only where it is no class of the model.
 _USUALLY_IGNORED = (IGNORED, 255)
 _MOST_NAMES = 12
+_MOST_CLASSES = 5
 #: Samples whose rows are looked at together.
 _ROWS = 1024
 
@@ -44,7 +45,7 @@ def fit_labels(
     name: str,
     signature: Signature,
     loss: Loss,
-    folders: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     class_axis: int | None = None,
     ignore_index: int | None = None,
 ) -> Fitted:
@@ -53,7 +54,7 @@ def fit_labels(
     Args:
         labels: as they were read, samples on axis 0; None without.
         name: what messages call the data.
-        folders: names of the class folders, where folders gave the classes.
+        classes: their names in the order of their numbers, where folders or lists gave names.
         class_axis: axis of the classes in the model's output; found from its tail and the labels when None.
         ignore_index: the label that means none; -100, and 255 where it is no class, when None.
 
@@ -70,6 +71,13 @@ def fit_labels(
             found="none",
             way_out="give labels, or train from the teacher alone with --distillation 1",
         )
+    if loss.task is Task.MSE and classes is not None and labels is not None:
+        raise DataError(
+            f"{name}, labels",
+            expected="numbers for the loss mse",
+            found=f"names of classes ({_named(classes)})",
+            way_out="give numbers, or --loss cross-entropy where the outputs are scores of classes",
+        )
     if loss.task is not Task.CROSS_ENTROPY:
         return Fitted(
             None if labels is None else _targets(labels, name=f"{name}, labels", signature=signature, loss=loss)
@@ -79,7 +87,7 @@ def fit_labels(
         return Fitted(None, axis)
     shape = None if signature.logits is None else _samples_first(signature.logits, signature)
     place = None if axis is None else _place(axis, signature)
-    _refuse_other_folders(name, folders, None if shape is None or place is None else shape[place])
+    _refuse_other_count(name, classes, None if shape is None or place is None else shape[place])
     fitted, notes = _class_labels(f"{name}, labels", labels, shape, place, ignore_index)
     return Fitted(fitted, axis, notes)
 
@@ -200,6 +208,7 @@ def _class_labels(
             )
     elif labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    check_finite(name, labels)
     if not _is_whole(labels):
         raise DataError(
             name,
@@ -252,7 +261,7 @@ def _missing(known: Array, classes: int | None) -> list[str]:
 
 def _targets(labels: Array, *, name: str, signature: Signature, loss: Loss) -> Array:
     """Numbers float32 of the logits' shape, samples first."""
-    check_finite(name, labels)
+    check_finite(name, labels, np.dtype(np.float32))
     want = None if signature.logits is None else _samples_first(signature.logits, signature)[1:]
     if want is not None and labels.ndim == len(want) and want[-1] == 1:
         labels = labels[..., None]  # [N] -> [N, 1]
@@ -275,33 +284,76 @@ def _targets(labels: Array, *, name: str, signature: Signature, loss: Loss) -> A
     return np.ascontiguousarray(labels, np.float32)
 
 
-def check_finite(name: str, array: Array) -> None:
-    """Refuse NaN and infinity, naming the first sample that has one.
+def check_finite(name: str, array: Array, dtype: np.dtype[Any] | None = None) -> None:
+    """Refuse NaN, infinity and what another type of floats cannot hold, naming the first sample that has one.
+
+    Args:
+        dtype: what the numbers become; None: they stay.
 
     Raises:
         DataError: there is one.
     """
     if array.dtype.kind != "f":
         return
+    most = np.finfo(array.dtype if dtype is None or dtype.kind != "f" else dtype).max
     for start in range(0, len(array), _ROWS):
         part = array[start : start + _ROWS]
-        finite = np.isfinite(part)
-        if not finite.all():
-            sample = start + int(np.flatnonzero(~finite.reshape(len(part), -1).all(axis=1))[0])
+        fine = np.abs(part) <= most  # NaN is no less than anything
+        if not fine.all():
+            sample = start + int(np.flatnonzero(~fine.reshape(len(part), -1).all(axis=1))[0])
+            finite = np.isfinite(array[sample]).all()
             raise DataError(
-                name, expected="finite numbers", found=f"NaN or infinity in sample {sample}", way_out="clean the data"
+                name,
+                expected=f"numbers that {dtype} can hold" if finite else "finite numbers",
+                found=f"{np.abs(array[sample]).max():.3g} in sample {sample}"
+                if finite
+                else f"NaN or infinity in sample {sample}",
+                way_out="scale or clean the data" if finite else "clean the data",
             )
 
 
-def _refuse_other_folders(name: str, folders: Sequence[str] | None, classes: int | None) -> None:
-    if folders is None or classes is None or len(folders) == classes:
+def match_classes(
+    labels: Array, found: Sequence[str], known: Sequence[str], *, name: str
+) -> tuple[Array, tuple[str, ...]]:
+    """Number classes as other data did, by their names.
+
+    Args:
+        labels: int64 ``[N]``, numbers of classes in ``found``.
+        found: names of the classes of these data.
+        known: names of those of the data that were read before, in the order of their numbers.
+        name: what messages call the data.
+
+    Returns:
+        The labels as numbers of classes in ``known``, and the names of all of those.
+
+    Raises:
+        DataError: a class is not among those that are known.
+    """
+    places = {each: place for place, each in enumerate(known)}
+    used = [found[number] for number in np.unique(labels).tolist()]
+    if unknown := [each for each in used if each not in places]:
+        raise DataError(
+            f"{name}, labels",
+            expected=f"the classes of the training data ({_named(known)})",
+            found=_named(unknown),
+            way_out="name them alike",
+        )
+    return np.array([places.get(each, IGNORED) for each in found], np.int64)[labels], tuple(known)
+
+
+def _refuse_other_count(name: str, classes: Sequence[str] | None, count: int | None) -> None:
+    if classes is None or count is None or len(classes) == count:
         return
     raise DataError(
         name,
-        expected=f"{classes} class folders, as the model has logits",
-        found=f"{len(folders)} ({', '.join(folders[:5])}{'...' if len(folders) > 5 else ''})",
-        way_out="give a folder per class of the model",
+        expected=f"{count} classes, as the model has logits",
+        found=f"{len(classes)} ({_named(classes)})",
+        way_out="give a class folder, or a name in the list, for each class of the model",
     )
+
+
+def _named(classes: Sequence[str]) -> str:
+    return f"{', '.join(classes[:_MOST_CLASSES])}{', ...' if len(classes) > _MOST_CLASSES else ''}"
 
 
 def _ignored(labels: Array, classes: int | None, ignore_index: int | None) -> NDArray[np.bool_]:

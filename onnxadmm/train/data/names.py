@@ -29,12 +29,13 @@ def input_name(names: Iterable[str], split: Split) -> str | None:
 
 def of_split(names: Iterable[str], split: Split) -> list[str]:
     """The arrays of an archive that belong to a part: all but those that the other part has under the same name."""
+    names = list(names)
     known = _lower(names)
     other: Split = "test" if split == "train" else "train"
     return [
         name
-        for lower, name in known.items()
-        if not (lower.endswith(f"_{other}") and f"{lower.removesuffix(other)}{split}" in known)
+        for name in names
+        if not (name.lower().endswith(f"_{other}") and f"{name.lower().removesuffix(other)}{split}" in known)
     ]
 
 
@@ -56,7 +57,8 @@ def labels_beside(path: Path) -> Path | None:
 
 
 def _lower(names: Iterable[str]) -> Mapping[str, str]:
-    return {name.lower(): name for name in names}
+    """Names by what they are in lower case; of two that differ in nothing else the one that is."""
+    return {name.lower(): name for name in sorted(names, key=str.islower)}
 
 
 def _first(known: Mapping[str, str], wanted: Iterable[str]) -> str | None:

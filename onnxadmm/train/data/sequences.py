@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.errors import DataError
-from onnxadmm.train.data.listing import IMAGE_SUFFIXES, Labels, Listing
+from onnxadmm.train.data.listing import IMAGE_SUFFIXES, Label, Labels, Listing
 from onnxadmm.train.data.names import LABEL_NAMES, Split
 from onnxadmm.train.data.raw import Raw, Reading, from_listing, from_mapping, to_array
 from onnxadmm.train.data.shelves import Spool
@@ -155,8 +155,8 @@ def _encoded(picture: Any, number: int) -> tuple[str, bytes]:
     return f"sample {number}", file.getvalue()
 
 
-def _label_of(item: object) -> str | int | None:
-    """The label of a sample: a number, or the name of a class; None where it has none."""
+def _label_of(item: object) -> Label:
+    """The label of a sample: a number or several, or the name of a class; None where it has none."""
     label: Any = None
     if isinstance(item, Mapping):
         names = {str(key).lower(): key for key in item}
@@ -166,4 +166,5 @@ def _label_of(item: object) -> str | int | None:
         label = item[-1]
     if label is None or isinstance(label, str):
         return label
-    return int(to_array(label, "labels"))
+    array = to_array(label, "labels")
+    return array if array.ndim else array.item()

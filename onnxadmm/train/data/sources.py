@@ -52,7 +52,7 @@ def read_source(source: object, *, reading: Reading | None = None, split: Split 
         return from_mapping("data", {str(key): to_array(value, "data") for key, value in source.items()}, split)
     if _is_array(source):
         return Raw("data", {"0": to_array(source, "data")}, None)
-    if isinstance(source, tuple) and len(source) >= 2 and all(_is_array(part) for part in source):
+    if isinstance(source, tuple) and len(source) >= 2 and _is_array(source[0]) and all(map(_is_column, source)):
         parts = [to_array(part, "data") for part in source]
         return Raw("data", {str(index): part for index, part in enumerate(parts[:-1])}, parts[-1])
     if isinstance(source, Iterable) or is_by_number(source):
@@ -74,6 +74,11 @@ def is_pictures(source: object) -> bool:
 
 def _is_array(value: object) -> bool:
     return hasattr(value, "__array__") or (hasattr(value, "numpy") and hasattr(value, "shape"))
+
+
+def _is_column(value: object) -> bool:
+    """Whether a part of ``(x, y)`` holds something of every sample: an array, or a list of numbers."""
+    return _is_array(value) or (isinstance(value, list) and bool(value) and all(map(np.isscalar, value)))
 
 
 def _read_path(source: str | Path, reading: Reading, split: Split) -> Raw:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from onnxadmm.errors import DataError
-from onnxadmm.train.data.listing import IMAGE_SUFFIXES, Labels, Listing, left_out
+from onnxadmm.train.data.listing import IMAGE_SUFFIXES, Label, Labels, Listing, left_out
 from onnxadmm.train.data.names import LABEL_NAMES
 from onnxadmm.train.data.shelves import Members, Names, Spool
 
@@ -27,7 +27,7 @@ class _Sample:
         self.key = key
         self.picture: tarfile.TarInfo | None = None
         self.encoded = b""
-        self.label: str | int | None = None
+        self.label: Label = None
 
 
 def list_tars(paths: Sequence[Path], name: str, *, spool: Path | None) -> Listing:
@@ -117,7 +117,7 @@ def _add(sample: _Sample, member: tarfile.TarInfo, content: IO[bytes] | None, *,
         sample.label = _label_in(text, member.name) if suffix == "json" else text
 
 
-def _label_in(text: str, name: str) -> str | int | None:
+def _label_in(text: str, name: str) -> Label:
     """The label of a sample's JSON; None where it says none."""
     try:
         told = json.loads(text)
@@ -126,7 +126,7 @@ def _label_in(text: str, name: str) -> str | int | None:
     if not isinstance(told, dict):
         return None
     found = next((told[each] for each in (*LABEL_NAMES, "cls", "class") if each in told), None)
-    return found if isinstance(found, (str, int)) else None
+    return found if isinstance(found, (str, int, float, list)) else None
 
 
 def _key_of(name: str) -> str:

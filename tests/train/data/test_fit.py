@@ -237,7 +237,7 @@ def test_folder_fits_either_layout_and_grey_models(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_number_of_class_folders_must_be_the_number_of_logits(tmp_path: Path, classes: int) -> None:
-    with pytest.raises(DataError, match=f"3 class folders, as the model has logits, found {classes}"):
+    with pytest.raises(DataError, match=f"3 classes, as the model has logits, found {classes}"):
         load(write_folder(tmp_path, classes), image_model(3, 8, 9))
 
 

@@ -100,6 +100,21 @@ def test_images_one_folder_deeper_and_of_any_suffix_are_found(tmp_path: Path) ->
     assert labels(read(tmp_path)) == [0, 0, 0, 1]
 
 
+def test_images_in_deeper_folders_are_found_and_links_upwards_are_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "p" / "q" / "one.png", ramp(8, 8))
+    write(tmp_path / "b" / "two.png", ramp(8, 8))
+    (tmp_path / "a" / "p" / "q" / "up").symlink_to(tmp_path / "a")
+    assert labels(read(tmp_path)) == [0, 1]
+
+
+def test_a_folder_without_images_says_what_else_was_there(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.xyz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 folders without images\. 2 files are no images by their name.*a/one\.xyz"):
+        read(tmp_path)
+
+
 def test_class_folders_inside_of_a_single_one_are_found(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / "train" / name / "one.png", ramp(4, 4))

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxadmm.errors import DataError, OptionError
-from onnxadmm.train.data.labels import Fitted, fit_labels
+from onnxadmm.train.data.labels import Fitted, fit_labels, match_classes
 from onnxadmm.train.losses import IGNORED, Loss, Task
 from onnxadmm.train.prepare.signature import Signature, signature_of
 from tests.train.graphs import model_of, random
@@ -181,3 +181,27 @@ def test_targets_of_a_time_major_output_have_the_samples_in_front() -> None:
 
 def test_classes_without_a_sample_are_named() -> None:
     assert any("classes have no sample: 1, 3" in note for note in fit([0, 2, 4, 2], (None, 5)).notes)
+
+
+def test_labels_that_are_not_finite_are_refused_as_such() -> None:
+    with pytest.raises(DataError, match="finite numbers, found NaN or infinity in sample 1"):
+        fit([0.0, np.nan, 1.0], (None, 3))
+
+
+def test_targets_beyond_float32_are_refused_before_they_are_infinite() -> None:
+    with pytest.raises(DataError, match=r"numbers that float32 can hold, found 1e\+39 in sample 2"):
+        fit([[1.0], [2.0], [-1e39]], (None, 1), Loss(Task.MSE))
+
+
+def test_names_are_no_numbers_for_the_loss_mse() -> None:
+    with pytest.raises(DataError, match=r"numbers for the loss mse, found names of classes \(a, b\)"):
+        fit([0, 1], (None, 1), Loss(Task.MSE), classes=["a", "b"])
+
+
+def test_classes_are_numbered_by_their_names_as_other_data_did() -> None:
+    labels = np.array([0, 2, 1, 2])
+    found, names = match_classes(labels, ["cat", "bee", "ant"], ["ant", "bee", "cat", "dog"], name="test")
+    assert found.tolist() == [2, 0, 1, 0]
+    assert names == ("ant", "bee", "cat", "dog")
+    with pytest.raises(DataError, match=r"the classes of the training data \(ant, bee\), found cat"):
+        match_classes(labels, ["cat", "bee", "ant"], ["ant", "bee"], name="test")

@@ -40,6 +40,14 @@ def test_usual_names_in_an_archive_are_known(tmp_path: Path, samples: str, label
     np.testing.assert_array_equal(data.inputs["x"], X)
 
 
+def test_arrays_that_differ_in_case_alone_are_both_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=X, X=2 * X, y=Y)
+    raw = read_source(tmp_path / "data.npz")
+    np.testing.assert_array_equal(raw.inputs["x"], X)
+    np.testing.assert_array_equal(raw.inputs["X"], 2 * X)
+    np.testing.assert_array_equal(load(tmp_path / "data.npz").inputs["x"], X)
+
+
 def test_suffixes_may_be_upper_case(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=X, y=Y)
     (tmp_path / "data.npz").rename(tmp_path / "DATA.NPZ")

@@ -287,6 +287,12 @@ def test_other_objects_are_refused_by_type(source: object) -> None:
         read_source(source)
 
 
+def test_labels_beside_an_array_may_be_a_list() -> None:
+    raw = read_source((np.zeros((3, 2)), [0, 1, 2]))
+    assert raw.labels is not None
+    assert raw.labels.tolist() == [0, 1, 2]
+
+
 def test_arrays_in_memory_are_taken_as_they_are() -> None:
     raw = read_source((X, Y))
     assert raw.inputs["0"] is X
