@@ -13,11 +13,11 @@ from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.compress import describe_source
 from onnxadmm.console import listening
-from onnxadmm.errors import OptionError
 from onnxadmm.files import refuse_existing, refuse_input
 from onnxadmm.graph.model import Model, load
 from onnxadmm.graph.stated import leaves_sizes_open, with_samples
 from onnxadmm.output import OutputFile
+from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.given import given_or_usual
 from onnxadmm.progress import SILENT, ProgressLike
 from onnxadmm.report.report import LatencyLine, Report, StageTime, latency_lines
@@ -69,7 +69,7 @@ def quantize(
     *,
     out: str | Path | None = None,
     test: object | None = None,
-    max_drop: float = MOST_LOST,
+    max_drop: float | str = MOST_LOST,
     narrow: bool | None = None,
     recipe: Recipe | Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -94,8 +94,8 @@ def quantize(
             tenth of them is held out.
         out: file to write; None writes nothing.
         test: labelled test data, for the last line of the report and nothing else.
-        max_drop: points of held-out accuracy that may be lost, or of agreement with the original where there are no
-            labels; for outputs that are numbers, hundredths of their variance.
+        max_drop: points of held-out accuracy that may be lost, or percent of it as ``"2%"``, or of agreement with the
+            original where there are no labels; for outputs that are numbers, hundredths of their variance.
         narrow: weights of 7 bits, for x86-64 processors without VNNI, which cut off sums of 8-bit products; None: as
             this processor needs it.
         recipe: how data are read: ``loss``, ``output``, ``class_axis``, ``ignore_index``, ``held_out``.
@@ -121,8 +121,7 @@ def quantize(
         print(done.report.before.file_bytes, done.report.after.file_bytes)
         ```
     """
-    if not 0 <= max_drop <= 100:
-        raise OptionError("--max-drop", expected="points from 0 to 100", found=f"{max_drop:g}", way_out="0.3 is usual")
+    drop = parse_drop(max_drop, nothing=True)
     target = None if out is None else Path(out)
     if target is not None:
         refuse_input(target, model, samples, test)
@@ -144,7 +143,7 @@ def quantize(
             )  # fmt: skip
         if leaves_sizes_open(original):
             original = with_samples(original, training.samples.sample_shapes)
-        found = quantize_with(training, original, file.work if file else None, most=max_drop, narrow=narrow)
+        found = quantize_with(training, original, file.work if file else None, most=drop, narrow=narrow)
         result = found.model
         with journal.stage("measure"):
             before, after = (column_of(training, each) for each in (original, result))

@@ -80,8 +80,10 @@ def test_a_layer_that_bytes_break_keeps_floats(few_digits: Samples) -> None:
 
 def test_nothing_is_written_without_a_name_and_nothing_is_overwritten(digits: DemoFiles, tmp_path: Path) -> None:
     samples = np.zeros((8, 1, 8, 8), np.float32)
-    with pytest.raises(OptionError, match="--max-drop: expected points from 0 to 100, found -1"):
+    with pytest.raises(OptionError, match="--max-drop: expected points from 0 to 100, or percent"):
         oa.quantize(digits.model, samples, max_drop=-1)
+    with pytest.raises(OptionError, match=r"--max-drop: .* found '2 of 3'"):
+        oa.quantize(digits.model, samples, max_drop="2 of 3")
     with pytest.raises(InputError, match="an output that is no input"):
         oa.quantize(digits.model, samples, out=digits.model, force=True)
     (tmp_path / "there.onnx").write_text("mine")

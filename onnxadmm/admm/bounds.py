@@ -24,12 +24,20 @@ class Bound:
         cost: what is counted.
         limit: most that ``cost.total`` may be.
         measured: the cost, where it is one that is measured; its marginal costs are slopes over several units.
+        unit: of the cost, for messages.
+        aim: the limit as a share of what was asked for, where it is kept below that.
     """
 
     name: str
     cost: CostModel
     limit: float
     measured: MeasuredCost | None = None
+    unit: str = ""
+    aim: float = 1.0
+
+    def told(self, cost: float) -> str:
+        """A cost, or the limit, on the scale of what was asked for."""
+        return f"{cost / self.aim:,.6g}{self.unit and ' '}{self.unit}"
 
 
 class Bounds:
@@ -83,12 +91,13 @@ def refuse_below(problem: Problem, ladders: Sequence[Ladder], least: Sequence[in
     totals = [bound.cost.total(keep) for bound in bounds]
     missed = [place for place, total in enumerate(totals) if total > limits[place]] or [0]
     bound, limit = bounds[missed[0]], limits[missed[0]]
-    also = "".join(f", and for {bounds[other].name} at least {totals[other]:,.6g}" for other in missed[1:])
+    others = [(bounds[other], totals[other]) for other in missed[1:]]
+    also = "".join(f", and for {other.name} at least {other.told(total)}" for other, total in others)
     whole = bound.cost.total(np.ones(problem.unit_count, dtype=np.bool_))
     raise BudgetError(
         f"the budget {bound.name}" if bound.name else f"the budget of {limit:g}",
-        expected=f"at least {totals[missed[0]]:,.6g}, the least cost the groups can reach{also}",
-        found=f"{limit:,.6g} of {whole:,.6g}",
+        expected=f"at least {bound.told(totals[missed[0]])}, the least cost the groups can reach{also}",
+        found=f"{bound.told(limit)} of {whole:,.6g}",
         way_out=f"raise the budget or let more units go{_holders(problem, ladders, bound, keep)}",
     )
 

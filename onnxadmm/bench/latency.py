@@ -27,6 +27,8 @@ from onnxadmm.runtime.apart import CrashError
 
 FloatArray = NDArray[np.float64]
 
+#: The larger batch size, unless another one is asked for.
+LARGE: Final = 64
 #: For which models are timed at each batch size, unless another time is asked for.
 SECONDS: Final = 3.0
 # A sample lasts at least this long: short runs are repeated within it, far above the clock's own step.
@@ -119,7 +121,7 @@ class Latencies:
         return f"Latencies({'; '.join([*told, *map(repr, self.skipped)])})"
 
 
-def batch_sizes(models: Sequence[Model], *, large: int = 64) -> tuple[int, ...]:
+def batch_sizes(models: Sequence[Model], *, large: int = LARGE) -> tuple[int, ...]:
     """Batch sizes at which models can be compared: 1 and ``large``, or the one that any of them fixes.
 
     Raises:
@@ -145,7 +147,7 @@ def measure_latency(
     models: Sequence[Model],
     *,
     names: Sequence[str],
-    large: int = 64,
+    large: int = LARGE,
     batches: Sequence[int] | None = None,
     threads: int = 1,
     seconds: float = SECONDS,
@@ -180,6 +182,7 @@ def measure_latency(
     if not seconds > 0:
         raise OptionError("--seconds", expected="a positive time", found=f"{seconds:g}", way_out="give seconds above 0")
     sizes = batch_sizes(models, large=large) if batches is None else tuple(batches)
+    is_fixed = batches is None and large not in sizes
     first = _sized(models[0], threads=threads, batch=sizes[0], seed=seed, inputs=inputs)
     for model in models:
         feeds_tried = [random_inputs(first, batch=batch, seed=seed, inputs=inputs) for batch in sizes]
@@ -187,6 +190,8 @@ def measure_latency(
     sessions = [open_session(model, threads=threads, here=True) for model in models]
     results: list[Latency] = []
     skipped: list[str] = []
+    if is_fixed and large != LARGE:  # somebody has asked for it
+        skipped.append(f"batch {large} was not timed: the models fix a batch size of {sizes[0]}")
     shortest: float | None = None  # seconds for one sample of one run of each model
     for batch in sizes:
         if shortest is not None and shortest * batch > seconds * _PATIENCE:

@@ -18,6 +18,7 @@ from onnxadmm.cli.options import (
     read_shapes,
 )
 from onnxadmm.console import print_json, stdout_console
+from onnxadmm.errors import OptionError
 from onnxadmm.files import refuse_existing, refuse_input
 
 
@@ -42,6 +43,10 @@ def run(
         if path is not None:
             refuse_input(path, model)
             refuse_existing(path, force=force)
+    if svg is not None and svg == html:
+        raise OptionError(
+            "--html", expected="another file than that of --svg", found=str(html), way_out="give two names"
+        )
     units = find_groups(
         model,
         inexact=inexact,

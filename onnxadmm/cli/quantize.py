@@ -34,8 +34,9 @@ def run(
     calibrate: Annotated[str, typer.Option("--calibrate", help="samples, labelled or not: as for compress --data")],
     test: Annotated[str | None, typer.Option("--test", help="test data, for the last line of the report")] = None,
     max_drop: Annotated[
-        float, typer.Option("--max-drop", help="points of held-out accuracy that may be lost; more stays in floats")
-    ] = MOST_LOST,
+        str,
+        typer.Option("--max-drop", help="points (or 2%) of held-out accuracy that may be lost; more stays in floats"),
+    ] = f"{MOST_LOST:g}",
     narrow: Annotated[
         bool | None,
         typer.Option("--narrow/--wide", help="weights of 7 bits, for processors without VNNI [as this one needs]"),

@@ -111,11 +111,14 @@ class Budget:
         return {kind: amount for kind in COUNTED if (amount := getattr(self, kind)) is not None}
 
     def resolve(self, kind: "CostKind", dense: float) -> float:
-        """Return the absolute budget for a model that costs ``dense``; that where no amount of the kind is given."""
+        """Return the absolute budget for a model that costs ``dense``; that where no amount of the kind is given.
+
+        An amount may be above what the model costs.
+        """
         if kind not in self.amounts:
             return dense
         number = parse_amount(self.amounts[kind], option=f"--{kind}")
-        return number * dense if self._is_share(kind, number) else min(number, dense)
+        return number * dense if self._is_share(kind, number) else number
 
     def before_measuring(self) -> "Budget":
         """Return the budget with multiply-accumulates in place of a latency that nobody has measured yet."""

@@ -51,7 +51,8 @@ def parse_drop(asked: float | str, *, nothing: bool = False) -> Drop:
     if not 0 <= amount <= 100 or (amount == 0 and not nothing):
         raise OptionError(
             "--max-drop",
-            expected="points above 0 and at most 100, or percent of what the original has, such as 2%",
+            expected=f"points {'from 0 to' if nothing else 'above 0 and at most'} 100, or percent of what the original "
+            "has, such as 2%",
             found=repr(asked) if isinstance(asked, str) else f"{asked:g}",
             way_out="1 is usual",
         )

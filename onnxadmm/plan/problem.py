@@ -195,14 +195,16 @@ def _bound(
         return Bound("", cost, dense)
     limit = budget.resolve(kind, dense)
     # A file that may be as large as it was may lose nothing, though what tells of a loss would make it larger.
-    return Bound(f"--{kind} {budget.amounts[kind]}", cost, cost.dense() if limit >= dense else limit)
+    unit = "bytes" if kind == "size" else ""
+    return Bound(f"--{kind} {budget.amounts[kind]}", cost, cost.dense() if limit >= dense else limit, unit=unit)
 
 
 def _latency_bound(budget: Budget, latency: Latency, unit_count: int) -> Bound:
     limit, told = budget.resolve("latency", latency.whole_ms), latency.total(np.ones(unit_count, np.bool_))
     # What may take as long as before may lose nothing, however long it is told to take.
+    aim = 1.0 if limit >= latency.whole_ms else AIM
     most = told if limit >= latency.whole_ms else AIM * limit
-    return Bound(f"--latency {budget.latency}", latency, most, measured=latency)
+    return Bound(f"--latency {budget.latency}", latency, most, measured=latency, unit="ms", aim=aim)
 
 
 def refuse_contradictions(

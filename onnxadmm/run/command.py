@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from onnxadmm.bench.simd import this_machine
 from onnxadmm.run.choices import Choices, Option
+from onnxadmm.run.measure import Timing
 from onnxadmm.run.recipe import CalibrationOptions, Preprocessing, Recipe
 
 #: Fields of a recipe that the command line has no option for.
@@ -81,7 +83,17 @@ def _words(choices: Choices, told: Mapping[str, Option]) -> Iterator[str]:
         "--no-bench": told.get("bench") is False,
     }
     yield from (switch for switch, on in switches.items() if on)
+    yield from _timed(told)
     yield from ("--seed", str(choices.seed))
+
+
+def _timed(told: Mapping[str, Option]) -> Iterator[str]:
+    """The options of timing, which decide what a budget of latency measures."""
+    if told.get("bench_batch", Timing.batch) != Timing.batch:
+        yield from ("--bench-batch", str(told["bench_batch"]))
+    threads = this_machine().threads
+    if told.get("bench_threads", threads) != threads:
+        yield from ("--bench-threads", str(told["bench_threads"]))
 
 
 def _of_recipe(recipe: Recipe, *, trains: bool) -> Iterator[str]:

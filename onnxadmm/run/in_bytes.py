@@ -12,6 +12,7 @@ from onnxadmm.bench.inputs import batch_is_free, fixed_batch
 from onnxadmm.graph.model import Model
 from onnxadmm.int8.choose import leave_in_float
 from onnxadmm.int8.static import Quantizer
+from onnxadmm.plan.drop import Drop
 from onnxadmm.report.variants import floats_in_words
 from onnxadmm.run.likeness import points_lost
 from onnxadmm.run.trainings import Training
@@ -25,7 +26,7 @@ BATCH: Final = 32
 
 
 def quantize_with(
-    training: Training, model: Model, path: Path | None, *, most: float, narrow: bool | None = None
+    training: Training, model: Model, path: Path | None, *, most: Drop, narrow: bool | None = None
 ) -> Variant:
     """Quantise a model with training samples, and leave in floats what held-out samples say.
 
@@ -46,11 +47,16 @@ def quantize_with(
         narrow = not byte_products_are_exact()
     judge = _taught_by(training, model)
     few = replace(judge.held_out.some(_FEW), labels=None)
-    lost, *_ = points_lost(judge, model)
+    lost, _, share = points_lost(judge, model)
 
     with journal.stage("quantise"):
         quantizer = Quantizer(model, _feeds(judge, model), narrow=narrow)
-        found = leave_in_float(quantizer, lost=lost, distance=lambda made: judge.metrics(made, few).loss, most=most)
+        found = leave_in_float(
+            quantizer,
+            lost=lost,
+            distance=lambda made: judge.metrics(made, few).loss,
+            most=most.allowed(share),
+        )
     told = []
     if found.floats:
         told.append(floats_in_words(found.floats, len(quantizer.nodes)))

@@ -66,7 +66,7 @@ def refuse_tight(budget: Budget | None, units: Units, *, file_bytes: int) -> Non
             shares[kind] = budget.latency_share or 0.0  # a time may be any share
         else:
             dense = float(file_bytes) if kind == "size" else Cost(units, kind).dense()
-            shares[kind] = budget.resolve(kind, dense) / dense if dense else 1.0
+            shares[kind] = min(1.0, budget.resolve(kind, dense) / dense) if dense else 1.0
     for counted, share in shares.items():
         if share < _LEAST:
             raise OptionError(

@@ -13,6 +13,7 @@ from onnxadmm.graph.stated import in_words
 from onnxadmm.int8.static import load_tools
 from onnxadmm.interrupt import ending_on_sigterm
 from onnxadmm.output import FP16_NAME, HISTORY_NAME, INT8_NAME, MODEL_NAME, PLAN_NAME, OutputFolder
+from onnxadmm.plan.drop import Drop
 from onnxadmm.plan.plan import Plan, make_plan
 from onnxadmm.plan.problem import describe_goal
 from onnxadmm.report.findings import OUTPUT_ERROR
@@ -214,7 +215,7 @@ class Compression(Beginning):
         """The result in the other forms that were asked for, written into a folder where there is one."""
         ending = self.ending
         in_bytes, in_halves = (folder and folder / name for name in (INT8_NAME, FP16_NAME))
-        made = [quantize_with(self.training, saved, in_bytes, most=MOST_LOST)] if ending.int8 else []
+        made = [quantize_with(self.training, saved, in_bytes, most=Drop(MOST_LOST))] if ending.int8 else []
         if ending.fp16:
             made.append(halve_with(self.training, saved, in_halves, single_file=ending.single_file))
         return made

@@ -157,6 +157,12 @@ def test_a_fixed_batch_is_the_only_one_measured() -> None:
     assert batch_sizes([relu()], large=1) == (1,)
 
 
+def test_a_batch_that_was_asked_for_and_is_not_to_be_had_is_named() -> None:
+    measured = measure_latency([relu(batch="8")], names=["a"], large=16, seconds=0.05)
+    assert measured.skipped == ("batch 16 was not timed: the models fix a batch size of 8",)
+    assert not measure_latency([relu(batch="8")], names=["a"], seconds=0.05).skipped
+
+
 def test_two_fixed_batches_cannot_be_compared() -> None:
     with pytest.raises(ModelFileError, match="fixed batch sizes 2, 3"):
         batch_sizes([relu(batch="2"), relu(batch="3")])

@@ -1,5 +1,7 @@
 """``inspect``, as it is used."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 
@@ -25,3 +27,10 @@ def test_inspect_locks_what_is_ignored(digits: DemoFiles, command: Command) -> N
     locked = {group["name"]: group["locked"] for group in document["groups"] if group["locked"]}
     assert "conv2_weight" in locked
     assert "conv2*" in locked["conv2_weight"]
+
+
+def test_two_pictures_of_a_network_need_two_files(digits: DemoFiles, command: Command) -> None:
+    ran = command("inspect", digits.model, "--svg", "groups.html", "--html", "groups.html")
+    assert (ran.status, ran.stdout) == (2, "")
+    assert ran.stderr == "Error: --html: expected another file than that of --svg, found groups.html; give two names.\n"
+    assert not Path("groups.html").exists()

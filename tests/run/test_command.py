@@ -8,6 +8,7 @@ import pytest
 import typer
 
 import onnxadmm as oa
+from onnxadmm.bench.simd import this_machine
 from onnxadmm.cli.app import app
 from onnxadmm.run.choices import Choices
 from onnxadmm.run.command import command_line
@@ -48,6 +49,12 @@ def test_a_plain_run_names_its_files_budget_and_seed_alone() -> None:
 
 def test_what_lay_in_memory_is_a_word_in_capitals() -> None:
     assert words(model="in memory: Model", data="in memory: tuple", out=None)[2:5] == ["MODEL", "--data", "DATA"]
+
+
+def test_how_results_are_timed_is_named_where_it_is_not_as_usual() -> None:
+    timed = words(bench_batch=4, bench_threads=97)
+    assert timed[-6:] == ["--bench-batch", "4", "--bench-threads", "97", "--seed", "0"]
+    assert words(bench_batch=64, bench_threads=this_machine().threads) == words()
 
 
 EVERYTHING = replace(
