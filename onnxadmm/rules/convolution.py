@@ -1,5 +1,6 @@
 """Convolution and pooling."""
 
+from collections.abc import Sequence
 from math import prod
 
 from onnxadmm.rules.edit import Edit
@@ -7,7 +8,6 @@ from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import LockNodeError, Visit
 
-_SLIDES = "slides over it"
 _FILTERS = "reads input channels, writes filters; groups stay equal"
 _POOLS = "pools every channel by itself"
 
@@ -29,6 +29,30 @@ def constant_weight(visit: Visit, index: int) -> Operand:
     if not visit.is_constant(index):
         raise LockNodeError("has a weight that is computed while running")
     return visit.operand(index)
+
+
+def slide(visit: Visit, data: Operand, kernel: Sequence[int] | None) -> list[Axis]:
+    """Lock the axes of space that a window slides over; return the axes of space of the result.
+
+    A window of one position that moves by one and meets no padding takes every position by itself: the labels pass.
+    What ``auto_pad`` adds there is nothing.
+
+    Args:
+        data: ``[N, C, ...]``.
+        kernel: size of the window; None where it is the whole of space.
+    """
+    rank = data.rank - 2
+    strides, pads = visit.integers("strides") or [1] * rank, visit.integers("pads") or [0] * 2 * rank
+    added = visit.integers("output_padding") or [0] * rank
+    sizes = data.shape[2:] if kernel is None or visit.integers("output_shape") is not None else kernel
+    axes: list[Axis] = []
+    for index, axis in enumerate(data.axes[2:]):
+        if sizes[index] != 1 or strides[index] != 1 or pads[index] or pads[rank + index] or added[index]:
+            visit.lock(axis, "slides over it")
+            axes.append(None)
+        else:
+            axes.append(axis)
+    return axes
 
 
 @rule(
@@ -58,7 +82,7 @@ def convolve(visit: Visit, data: Operand, weight: Operand, written: Axis) -> lis
     """
     groups = visit.integer("group", 1)
     filters, channels = weight.shape[0], data.shape[1]
-    visit.lock_operand(data, _SLIDES, except_axes=(0, 1))
+    space = slide(visit, data, weight.shape[2:])
     visit.keep_whole(weight, range(2, weight.rank))
     read, reading = data.axes[1], weight.axes[1]
     if groups == 1:
@@ -77,13 +101,11 @@ def convolve(visit: Visit, data: Operand, weight: Operand, written: Axis) -> lis
             visit.balance(blocks)
             reading = visit.label_by_blocks(weight, 1, blocks)
         _balance_filters(visit, weight, groups)
-    shape = visit.result_shape()
     visit.add_macs(
-        [visit.rows_per_sample() * prod(shape[2:]) * prod(weight.shape[2:]), filters,
-         weight.shape[1]],
-        [None, written, reading],
-    )  # fmt: skip
-    return [data.axes[0], written, *([None] * (data.rank - 2))]
+        [visit.rows_per_sample() * prod(weight.shape[2:]), filters, weight.shape[1], *visit.result_shape()[2:]],
+        [data.axes[0], written, reading, *space],
+    )
+    return [data.axes[0], written, *space]
 
 
 def _depthwise(visit: Visit, data: Operand, weight: Operand, multiplier: int) -> None:
@@ -113,7 +135,7 @@ def transposed_convolution(visit: Visit) -> None:
     data, weight = visit.operand(0), constant_weight(visit, 1)
     groups = visit.integer("group", 1)
     channels = data.shape[1]
-    visit.lock_operand(data, _SLIDES, except_axes=(0, 1))
+    space = slide(visit, data, weight.shape[2:])
     visit.keep_whole(weight, range(2, weight.rank))
     read = data.axes[1]
     visit.tie(read, weight.axes[0], "reads channels that stay")
@@ -129,10 +151,10 @@ def transposed_convolution(visit: Visit) -> None:
         visit.mark_reader(weight, 0)
     if visit.has_operand(2):
         written = visit.tie(written, visit.operand(2).axes[0])
-    visit.set_result([data.axes[0], written, *([None] * (data.rank - 2))])
+    visit.set_result([data.axes[0], written, *space])
     visit.add_macs(
-        [visit.rows_per_sample(data) * prod(data.shape[2:]) * prod(weight.shape[2:]), channels, weight.shape[1]],
-        [None, read, writing],
+        [visit.rows_per_sample(data) * prod(weight.shape[2:]), channels, weight.shape[1], *data.shape[2:]],
+        [data.axes[0], read, writing, *space],
     )
 
 
@@ -154,9 +176,9 @@ def pool(visit: Visit) -> None:
     data = visit.operand(0)
     if visit.is_result_read(1):
         raise LockNodeError("returns indices that count channels")
-    visit.lock_operand(data, _SLIDES, except_axes=(0, 1))
+    axes = [*data.axes[:2], *slide(visit, data, visit.integers("kernel_shape"))]
     for index in range(visit.result_count):
-        visit.set_result([data.axes[0], data.axes[1], *([None] * (data.rank - 2))], index=index)
+        visit.set_result(axes, index=index)
 
 
 @rule(

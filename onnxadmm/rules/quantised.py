@@ -4,7 +4,7 @@ from math import prod
 
 from onnxadmm.operators.call import broadcast_of, shape_of
 from onnxadmm.rules import foreign_shapes
-from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups
+from onnxadmm.rules.convolution import constant_weight, convolve, rewrite_groups, slide
 from onnxadmm.rules.facts import Axis, Operand
 from onnxadmm.rules.joining import join
 from onnxadmm.rules.table import rule
@@ -238,5 +238,4 @@ def quantised_pool(visit: Visit) -> None:
     data = visit.operand(0)
     for index in range(1, visit.operand_count):
         _tie_scale(visit, None, index)
-    visit.lock_operand(data, "slides over it", except_axes=(0, 1))
-    visit.set_result([data.axes[0], data.axes[1], *([None] * (data.rank - 2))])
+    visit.set_result([*data.axes[:2], *slide(visit, data, visit.integers("kernel_shape"))])

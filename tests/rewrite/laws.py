@@ -410,12 +410,18 @@ def count_parameters(model: onnx.ModelProto) -> int:
 
 
 def count_macs(model: onnx.ModelProto) -> int | None:
-    """Multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul for one sample; None where a shape is not known."""
+    """Multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul for one sample.
+
+    None where a shape is not known, or an Einsum multiplies as well.
+    """
     fixed = onnx.ModelProto.FromString(model.SerializeToString())
-    for value in (*fixed.graph.input, *fixed.graph.output):
+    for value in fixed.graph.input:
         for axis in value.type.tensor_type.shape.dim:
             if axis.HasField("dim_param"):
                 axis.dim_value = 1
+    for value in fixed.graph.output:
+        if any(axis.HasField("dim_param") for axis in value.type.tensor_type.shape.dim):
+            value.type.tensor_type.ClearField("shape")
     del fixed.graph.value_info[:]
     fixed = shape_inference.infer_shapes(fixed, data_prop=True)
     shapes = {
@@ -425,6 +431,8 @@ def count_macs(model: onnx.ModelProto) -> int | None:
     shapes |= {name: list(array.shape) for name, array in constants(fixed.graph).items()}
     total = 0
     for node in fixed.graph.node:
+        if node.op_type == "Einsum":
+            return None
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and not all(
             shapes.get(name) and 0 not in shapes[name] for name in (*node.input[:2], node.output[0])
         ):

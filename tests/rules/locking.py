@@ -1,6 +1,6 @@
 """Networks in which an operator works along the channels, which makes the filters of W1 stay."""
 
-from tests.rules.variants import Variant
+from tests.rules.variant import Variant
 
 LOCKING: dict[str, Variant] = {
     "Softmax": Variant("Softmax", "z = Softmax <axis: int = 1> (h)"),
@@ -109,5 +109,33 @@ LOCKING: dict[str, Variant] = {
         u = Unsqueeze (f, space)
         z = Add (h, u)""",
         "int64 zero = {0}, int64 four = {4}, int64 one = {1}, int64[2] space = {1, 2}",
+    ),
+    "MaxPool of every second": Variant(
+        "MaxPool",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        p = MaxPool <kernel_shape: ints = [1, 1], strides: ints = [1, 2]> (t)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (p)""",
+        read=2,
+    ),
+    "AveragePool that pads": Variant(
+        "AveragePool",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        p = AveragePool <kernel_shape: ints = [1, 1], pads: ints = [0, 0, 0, 1], count_include_pad: int = 1> (t)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (p)""",
+        read=5,
+    ),
+    "Conv of several": Variant(
+        "Conv",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        c = Conv <pads: ints = [0, 1, 0, 1]> (t, W3)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (c)""",
+        "float[3,3,1,3] W3",
+    ),
+    "ConvTranspose of a stated size": Variant(
+        "ConvTranspose",
+        """t = Transpose <perm: ints = [0, 2, 3, 1]> (h)
+        c = ConvTranspose <output_shape: ints = [3, 4]> (t, W3)
+        z = Transpose <perm: ints = [0, 3, 1, 2]> (c)""",
+        "float[3,3,1,1] W3",
     ),
 }

@@ -3,7 +3,7 @@
 Some of them read the units with W2 as well. For each the operator that sums.
 """
 
-from tests.rules.variants import Variant
+from tests.rules.variant import Variant
 
 _FLAT = "int64[3] flat = {0, 0, -1}, int64[4] square = {0, 0, 3, 3}, float[4,3,1,1] W3, float[4] B3"
 _SQUARE = "int64[3] flat = {0, 0, -1}, int64[4] square = {0, 0, 3, 3}"

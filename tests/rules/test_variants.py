@@ -28,6 +28,7 @@ def test_units_pass_exactly(name: str, kind: str) -> None:
         laws.law_shrunk_is_valid,
         laws.law_masked_equals_shrunk,
         laws.law_masked_differs_only_in_zeros,
+        laws.law_cost_is_counted_on_the_shrunk_graph,
     ]
     if "int64[1,4,2,3] indices" not in PASSING[name].weights:  # other numbers there would be no positions
         held.append(laws.law_removed_units_cannot_be_seen)

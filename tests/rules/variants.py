@@ -1,58 +1,16 @@
 """Networks that show an operator in a case that its sample does not: other attributes, computed sizes.
 
 ``PASSING`` lose units through the operator.
-Every network starts with ``h = Conv (x, W1, B1)`` and ends in ``y = Conv (z, W2, B2)``, if not said otherwise.
 """
 
-from dataclasses import dataclass
-
-import onnx
-from onnx import helper
-
-from tests.samples_text import parse_sample
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A network and the operator it is about."""
-
-    operator: str
-    body: str
-    weights: str = ""
-    channels: int = 4
-    read: int = 4
-    opset: int = 17
-    batch: str = "N"
-    image: str = "3,3"
-    domain: str = ""
-
-    def model(self) -> onnx.ModelProto:
-        """The network, with weights; of an old operator set in the form of its time, weights among the inputs."""
-        lines = "\n".join(line.strip() for line in self.body.strip().splitlines())
-        weights = f"{self.weights.strip().rstrip(',')}," if self.weights else ""
-        version = 11 if self.opset > 22 else 10 if self.opset > 19 else 8 if self.opset > 9 else 4
-        found = parse_sample(
-            f"""<ir_version: {version}, opset_import: ["" : {self.opset}, "com.microsoft" : 1]>
-            variant (float[{self.batch},3,{self.image}] x) => (float[b,2,p,q] y)
-            <{weights} float[{self.channels},3,1,1] W1, float[{self.channels}] B1,
-            float[2,{self.read},1,1] W2, float[2] B2>
-            {{
-            h = Conv (x, W1, B1)
-            {lines}
-            y = Conv (z, W2, B2)
-            }}"""
-        )
-        if self.opset < 9:
-            found.ir_version = 3
-            for tensor in found.graph.initializer:
-                found.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        return found
-
+from tests.rules.variant import Variant
+from tests.rules.windows import WINDOWS
 
 _SHAPED = "int64[1] zero = {0}, int64[1] two = {2}"
 _OTHER = "float[4,4,1,1] W3, float[4] B3"
 
 PASSING: dict[str, Variant] = {
+    **WINDOWS,
     "slice in the middle": Variant(
         "Slice",
         "z = Slice (h, from, to, axes)",
@@ -254,11 +212,6 @@ PASSING: dict[str, Variant] = {
         opset=7,
     ),
     "dropout with a mask whose shape nobody infers": Variant("Dropout", "z, mask = Dropout (h)", opset=7),
-    "pool with indices that nobody reads": Variant(
-        "MaxPool",
-        """p, places = MaxPool <kernel_shape: ints = [2, 2]> (h)
-        z = Relu (p)""",
-    ),
     "statistics that nobody reads": Variant(
         "BatchNormalization",
         "z, m, v, sm, sv = BatchNormalization (h, S, B3, M, V)",
@@ -270,75 +223,6 @@ PASSING: dict[str, Variant] = {
         'z = Resize <mode: string = "nearest"> (h, scales)',
         "float[4] scales = {1.0, 1.0, 2.0, 2.0}",
         opset=10,
-    ),
-    "transposed convolution in two groups": Variant(
-        "ConvTranspose",
-        """r = Relu (h)
-        z = ConvTranspose <group: int = 2, strides: ints = [2, 2], pads: ints = [1, 1, 0, 0],
-                           output_padding: ints = [1, 0], kernel_shape: ints = [3, 2]> (r, W3, B3)""",
-        "float[8,3,3,2] W3, float[6] B3",
-        channels=8,
-        read=6,
-    ),
-    "transposed convolution in groups along one axis": Variant(
-        "ConvTranspose",
-        """f = Reshape (h, flat)
-        c = ConvTranspose <group: int = 2, strides: ints = [3], output_padding: ints = [2]> (f, W3, B3)
-        g = ConvTranspose <group: int = 3> (c, W4)
-        z = Unsqueeze (g, last)""",
-        "int64[3] flat = {0, 0, -1}, int64[1] last = {3}, float[4,3,2] W3, float[6] B3, float[6,2,1] W4",
-        read=6,
-    ),
-    "transposed convolution in groups along three axes": Variant(
-        "ConvTranspose",
-        """f = Unsqueeze (h, last)
-        c = ConvTranspose <group: int = 2, dilations: ints = [1, 2, 1]> (f, W3)
-        z = Squeeze (c, last)""",
-        "int64[1] last = {4}, float[4,2,2,2,1] W3",
-    ),
-    "transposed convolution that makes two filters of every channel": Variant(
-        "ConvTranspose",
-        "z = ConvTranspose <group: int = 4> (h, W3, B3)",
-        "float[4,2,2,2] W3, float[8] B3",
-        read=8,
-    ),
-    "one weight for two transposed convolutions in groups": Variant(
-        "ConvTranspose",
-        """c = ConvTranspose <group: int = 2> (h, W3)
-        d = Tanh (h)
-        e = ConvTranspose <group: int = 2, pads: ints = [0, 0, 0, 0]> (d, W3)
-        z = Add (c, e)""",
-        "float[4,3,2,2] W3",
-        read=6,
-    ),
-    "one weight for two convolutions in groups": Variant(
-        "Conv",
-        """c = Conv <group: int = 2> (h, W3)
-        d = Tanh (h)
-        e = Conv <group: int = 2> (d, W3)
-        z = Add (c, e)""",
-        "float[6,2,1,1] W3",
-        read=6,
-    ),
-    "one weight for convolutions with and without groups": Variant(
-        "Conv",
-        """c = Conv <group: int = 2> (h, W3)
-        g = Slice (h, zero, two, one)
-        e = Conv (g, W3)
-        z = Add (c, e)""",
-        "int64[1] zero = {0}, int64[1] two = {2}, int64[1] one = {1}, float[6,2,1,1] W3",
-        channels=4,
-        read=6,
-    ),
-    "transposed convolution in groups with a weight that is moved": Variant(
-        "ConvTranspose",
-        """w = Transpose <perm: ints = [1, 0, 2, 3]> (W3)
-        z = ConvTranspose <group: int = 2> (h, w)""",
-        "float[3,4,2,2] W3",
-        read=6,
-    ),
-    "depthwise transposed convolution": Variant(
-        "ConvTranspose", "z = ConvTranspose <group: int = 4> (h, W3, B3)", "float[4,1,2,2] W3, float[4] B3"
     ),
     "pad by computed sizes": Variant(
         "Pad",
