@@ -7,6 +7,7 @@ import numpy as np
 from onnxadmm.operators.table import Lookup
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis, Operand
+from onnxadmm.rules.labels import LabelArray
 from onnxadmm.rules.table import rule
 from onnxadmm.rules.visit import LockNodeError, Visit
 
@@ -24,8 +25,10 @@ def _rewrite_gather(edit: Edit) -> None:
     if kept is None or indices is None:
         return
     found = indices.astype(np.int64) % data.shape[axis]
-    stays = result.positions(axis) if found.ndim == 1 else None
-    edit.set_operand(1, np.searchsorted(kept, found if stays is None else found[stays]))
+    for index in range(found.ndim):
+        stays = result.positions(axis + index)
+        found = found if stays is None else found.take(stays, index)
+    edit.set_operand(1, np.searchsorted(kept, found))
 
 
 @rule(
@@ -48,13 +51,26 @@ def gather(visit: Visit) -> None:
             visit.keep_whole(data, [axis])
         visit.lock(labels, _PICKS)
         picked = list(visit.operand(1).axes) if not visit.is_constant(1) else [None] * _rank(visit, data)
-    elif indices.ndim == 1 and indices.size > 1:
-        picked = [visit.select(labels, indices.astype(np.int64) % data.shape[axis])]
     else:
-        # A single position is not an axis that could shrink, and a box of positions need not stay a box.
-        visit.lock(labels[np.unique(indices.astype(np.int64) % data.shape[axis])], "picks it by its number")
+        positions = indices.astype(np.int64) % data.shape[axis]
         picked = [None] * indices.ndim
+        line = _line(labels[positions])
+        if line is None:
+            # A single position is not an axis that could shrink, and a box of positions need not stay a box.
+            visit.lock(labels[np.unique(positions)], "picks it by its number")
+        else:
+            picked[line] = visit.select(labels, np.moveaxis(positions, line, -1).reshape(-1, indices.shape[line])[0])
     visit.set_result([*data.axes[:axis], *picked, *data.axes[axis + 1 :]])
+
+
+def _line(box: LabelArray) -> int | None:
+    """Return the axis along which alone the labels of a box differ, as in ``[N, C, 1, 1]``; None without one."""
+    for axis, size in enumerate(box.shape):
+        if size > 1 and box.size:
+            rows = np.moveaxis(box, axis, -1).reshape(-1, size)
+            if (rows == rows[0]).all():
+                return axis
+    return None
 
 
 def _rank(visit: Visit, data: Operand) -> int:

@@ -239,6 +239,21 @@ PASSING: dict[str, Variant] = {
     "gather of repeated channels": Variant(
         "Gather", "z = Gather <axis: int = 1> (h, order)", "int32[6] order = {3, 0, 3, -2, 1, 0}", channels=6, read=6
     ),
+    "gather of channels that stand in a box of their own": Variant(
+        "Gather",
+        """c = Gather <axis: int = 1> (h, order)
+        z = Squeeze (c, ones)""",
+        "int64[1,4,1] order = {-1, 0, 2, 0}, int64[2] ones = {1, 3}",
+        channels=6,
+    ),
+    "gather of every sample's channels from one line": Variant(
+        "Gather",
+        """m = ReduceMean <axes: ints = [2, 3], keepdims: int = 1> (h)
+        f = Reshape (m, flat)
+        z = Gather (f, order)""",
+        "int64[1] flat = {-1}, int64[2,4,1,1] order = {0, 1, 2, 3, 4, 5, 6, 7}",
+        batch="2",
+    ),
     "gather of one channel": Variant(
         "Gather",
         """c = Gather <axis: int = 1> (h, two)
