@@ -26,14 +26,17 @@ def run(
 ) -> None:
     """Choose the smallest network of a sweep that loses no more than it may."""
     from onnxadmm.graph.model import load, save
+    from onnxadmm.output import MODEL_NAME, PAGE_NAME, names_of_results
     from onnxadmm.report.codec import encode
-    from onnxadmm.report.tradeoff import read_trade_off, told
+    from onnxadmm.report.tradeoff import CSV_NAME, NAME, read_trade_off, told
 
     found = read_trade_off(folder)
     point = found.pick(max_drop, by=by)  # type: ignore[arg-type]  # it checks the word
-    model = folder / point.folder / "model.onnx"
+    model = folder / point.folder / MODEL_NAME
     if output is not None:
-        refuse_input(output, model)
+        results = [folder / each.folder for each in found.points]  # a sweep without one of its points is none any more
+        files = [path / name for path in results for name in names_of_results(path)]
+        refuse_input(output, *(folder / name for name in (NAME, CSV_NAME, PAGE_NAME)), *files)
         save(load(model), output, force=force)
     if as_json:
         print_json(encode(point))

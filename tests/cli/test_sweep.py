@@ -47,6 +47,12 @@ def test_the_command_line_sweeps_and_picks(
     assert "--params 0.3" in ran.stdout
     assert oa.load(tmp_path / "small.onnx").file_bytes < oa.load(digits.model).file_bytes
     assert command("pick", out, "--max-drop", "50", "-o", tmp_path / "small.onnx").status == 2
+    for name in ("sweep.json", "sweep.csv", "report.html", "params-0.6/model.onnx", "params-0.6/report.json"):
+        before = (out / name).read_bytes()
+        ran = command("pick", out, "--max-drop", "50", "-o", out / name, "--force")
+        assert ran.status == 2
+        assert "expected an output that is no input" in ran.stderr
+        assert (out / name).read_bytes() == before
     shown = command("report", out)
     assert shown.status == 0
     assert "original" in shown.stdout
