@@ -1,6 +1,7 @@
 """``onnxadmm sweep``."""
 
 import inspect
+import shlex
 from typing import Annotated, Any, Final
 
 import typer
@@ -10,6 +11,7 @@ from onnxadmm.cli.compress import arguments
 from onnxadmm.cli.options import OF_BUDGETS, read_budget
 from onnxadmm.console import print_json, print_line, progress_of, stdout_console
 from onnxadmm.errors import OptionError
+from onnxadmm.output import PAGE_NAME
 from onnxadmm.plan.budget import COUNTED, Amount
 
 #: Options of ``compress`` that say what is the sweep's own to say.
@@ -47,7 +49,8 @@ def run(**given: Any) -> None:
         return
     out = asked["out"]
     stdout_console().print(sweep_view(found))
-    print_line(f"{out / 'report.html'} shows them; `onnxadmm pick {out} --max-drop 1` chooses one.", stdout_console())
+    choosing = shlex.join(["onnxadmm", "pick", str(out), "--max-drop", "1"])
+    print_line(f"{out / PAGE_NAME} shows them; `{choosing}` chooses one.", stdout_console())
 
 
 def _amounts(text: str | None) -> list[Amount]:

@@ -32,11 +32,12 @@ def test_the_command_line_sweeps_and_picks(
         "--jobs",
         "2",
     )
-    out = tmp_path / "sweeps"
+    out = tmp_path / "several sweeps"
     ran = command("sweep", digits.model, *words, "--params", "0.6, 0.3", "--macs", "0.9", "--out", out)
     assert ran.status == 0, ran.stderr
     assert "original" in ran.stdout
     assert "--params" in ran.stdout
+    assert f"`onnxadmm pick '{out}' --max-drop 1` chooses one" in ran.stdout
     document = json.loads((out / "sweep.json").read_text())
     assert [point["asked"] for point in document["points"]] == ["0.6", "0.3"]
     assert document["command"].startswith("onnxadmm sweep ")
