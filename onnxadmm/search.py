@@ -18,13 +18,13 @@ from onnxadmm.output import OutputFolder, names_of_results
 from onnxadmm.plan.budget import COUNTED, Budget
 from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.given import given_budget, given_or_usual
+from onnxadmm.points import Points
 from onnxadmm.progress import SILENT, Progress
 from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import Point, TradeOff
 from onnxadmm.run.recipe import CalibrationOptions, Recipe
 from onnxadmm.run.shared import Shared
 from onnxadmm.surgery import Source
-from onnxadmm.sweep import Points
 from onnxadmm.train.data.raw import Raw
 from onnxadmm.train.data.sources import is_pictures, read_source
 from onnxadmm.units.cost import CostKind

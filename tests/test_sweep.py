@@ -14,12 +14,12 @@ import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
 from onnxadmm.errors import BudgetError, CheckpointError, OptionError
 from onnxadmm.output import OutputFolder
+from onnxadmm.points import Points
 from onnxadmm.report.reading import read_report
 from onnxadmm.report.tradeoff import read_trade_off
 from onnxadmm.run.calibrations import Calibration
 from onnxadmm.run.shared import Shared
 from onnxadmm.run.steps import Compression, Finished
-from onnxadmm.sweep import Points
 from tests.shared import needs_training
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int64]]

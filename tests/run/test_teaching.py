@@ -336,7 +336,7 @@ def test_a_sweep_and_a_search_pass_the_teacher_on(monkeypatch: pytest.MonkeyPatc
         taught.append(named.get("teacher"))
         raise EnoughError
 
-    monkeypatch.setattr(importlib.import_module("onnxadmm.sweep"), "compress", compress)
+    monkeypatch.setattr(importlib.import_module("onnxadmm.points"), "compress", compress)
     with pytest.raises(EnoughError):
         oa.sweep("m.onnx", data="d.npz", amounts={"params": [0.5, 0.3]}, out=tmp_path / "s", teacher="t.onnx")
     with pytest.raises(EnoughError):  # with a budget there is no calibration before
