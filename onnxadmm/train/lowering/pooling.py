@@ -1,11 +1,13 @@
 """Pooling."""
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 import onnx
 
 from onnxadmm.errors import NotTrainableError
+from onnxadmm.train.lowering.installed import answer_of
 from onnxadmm.train.lowering.reductions import safe_root
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_shape
 from onnxadmm.train.prepare.nodes import attribute, label, set_attribute
@@ -49,34 +51,38 @@ def lower_average_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
     dilations = attribute(node, "dilations", [1] * rank)
     if rank <= 2 and set(dilations) == {1} and not attribute(node, "ceil_mode", 0):
         return [node]
-    shape, out = need_shape(space, node, node.input[0]), need_shape(space, node, node.output[0])
+    shape = need_shape(space, node, node.input[0])
     strides = attribute(node, "strides", [1] * rank)
     pads = attribute(node, "pads", [0] * (2 * rank))
-    padded = bool(attribute(node, "count_include_pad", 0))
+    # What a window that reaches over the padding is divided by, or whether it is one, runtimes do not agree on: 1.19
+    # divides by the whole kernel, 1.32 by what lies within the padding. A picture of ones tells.
+    picture = {"ones": np.ones((1, 1, *shape[2:]), np.float32)}
+    shares = answer_of(space, node, picture, way_out="pool without ceil_mode, dilations or a third dimension")
+    out = (*shape[:2], *shares.shape[2:])
     counts = np.ones((1, 1, *[1] * rank))
     for axis in range(rank):
-        size, stride, before = shape[2 + axis], strides[axis], pads[axis]
-        # Position p of the input stands at p + before; padding counts up to the pads the node declares, no further.
-        low, high = (0, size + before + pads[rank + axis]) if padded else (before, before + size)
-        places = np.arange(out[2 + axis])[:, None] * stride + np.arange(kernel[axis]) * dilations[axis]
+        # Position p of the input stands at p + before.
+        low, high = pads[axis], pads[axis] + shape[2 + axis]
+        places = np.arange(out[2 + axis])[:, None] * strides[axis] + np.arange(kernel[axis]) * dilations[axis]
         count = ((places >= low) & (places < high)).sum(axis=1)
         counts = counts * count.reshape([-1 if place == axis else 1 for place in range(-2, rank)])
     write = Writer(space, node)
-    total = window_sum(space, write, node, node.input[0])
-    share = np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0)
+    total = window_sum(space, write, node, node.input[0], out)
+    share = np.divide(shares, counts, out=np.zeros_like(counts), where=counts > 0)
     mean = write.add("Mul", total, write.array(share.astype(np.float32)))
     return write.finish(write.reshape(mean, out))
 
 
-def window_sum(space: Workspace, write: Writer, node: onnx.NodeProto, value: str) -> str:
+def window_sum(space: Workspace, write: Writer, node: onnx.NodeProto, value: str, out: Sequence[int]) -> str:
     """The sum of each window of a pool, ``[N * C, 1, ...]``: a Conv of ones over channels that became samples.
 
     The engine's gradient of a grouped Conv is not right in every rank.
 
     Args:
         value: of the shape of the node's input.
+        out: shape of its result.
     """
-    shape, out = need_shape(space, node, node.input[0]), need_shape(space, node, node.output[0])
+    shape = need_shape(space, node, node.input[0])
     kernel = attribute(node, "kernel_shape", [])
     rank = len(kernel)
     dilations = attribute(node, "dilations", [1] * rank)
@@ -98,7 +104,7 @@ def lower_lp_pool(space: Workspace, node: onnx.NodeProto) -> Nodes:
     out = need_shape(space, node, node.output[0])
     write = Writer(space, node)
     power = attribute(node, "p", 2)
-    total = window_sum(space, write, node, _powers(write, node.input[0], power))
+    total = window_sum(space, write, node, _powers(write, node.input[0], power), out)
     return write.finish(write.reshape(_root(write, total, power), out))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 
+from onnxadmm.train.lowering.installed import answer_of
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_constant, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Workspace
@@ -50,37 +51,33 @@ def _axes(space: Workspace, axes: list[int]) -> dict[str, list[int]]:
     return {} if space.opset >= 18 else {"axes": axes}
 
 
-@lowers("ReduceL1")
-def lower_reduce_l1(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """sum |x|"""
+@lowers("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare")
+def lower_reduce_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
+    """sum |x|, sqrt sum x^2 (with gradient 0 at 0), log sum x, sum x^2"""
     write = Writer(space, node)
-    return _finish_sum(write, write.add("Abs", node.input[0]), reduced_axes(space, node), node)
+    value, axes = node.input[0], reduced_axes(space, node)
+    if not axes and _hands_on(space, node):
+        return write.finish(write.add("Identity", value))
+    if node.op_type == "ReduceL1":
+        value = write.add("Abs", value)
+    elif node.op_type != "ReduceLogSum":
+        value = write.add("Mul", value, value)
+    total = write.sum(value, axes, keep=_keeps(node)) if axes else write.add("Identity", value)
+    if node.op_type == "ReduceL2":
+        total = safe_root(write, total)
+    elif node.op_type == "ReduceLogSum":
+        total = write.add("Log", total)
+    return write.finish(total)
 
 
-@lowers("ReduceSumSquare")
-def lower_reduce_sum_square(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """sum x^2"""
-    write = Writer(space, node)
-    return _finish_sum(write, write.add("Mul", node.input[0], node.input[0]), reduced_axes(space, node), node)
+def _hands_on(space: Workspace, node: onnx.NodeProto) -> bool:
+    """Whether a reduction over no axes gives its operand as it is, as in onnxruntime 1.19.
 
-
-@lowers("ReduceLogSum")
-def lower_reduce_log_sum(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """log sum x"""
-    write = Writer(space, node)
-    axes = reduced_axes(space, node)
-    total = write.sum(node.input[0], axes, keep=_keeps(node)) if axes else node.input[0]
-    return write.finish(write.add("Log", total))
-
-
-@lowers("ReduceL2")
-def lower_reduce_l2(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """sqrt sum x^2, with gradient 0 at 0"""
-    write = Writer(space, node)
-    axes = reduced_axes(space, node)
-    square = write.add("Mul", node.input[0], node.input[0])
-    total = write.sum(square, axes, keep=_keeps(node)) if axes else square
-    return write.finish(safe_root(write, total))
+    1.32 applies to each element what it would apply to a sum: |x|, x^2, log x. None of them is -2 at -2.
+    """
+    nowhere = np.array([], np.int64) if len(node.input) > 1 and node.input[1] else None
+    operands = {"value": np.array([-2.0], np.float32), "axes": nowhere}
+    return bool(answer_of(space, node, operands, way_out="name the axes to reduce")[0] == -2.0)
 
 
 def safe_root(write: Writer, square: str) -> str:
@@ -88,10 +85,6 @@ def safe_root(write: Writer, square: str) -> str:
     empty = write.add("Equal", write.stop(square), write.scalar(0.0))
     root = write.add("Sqrt", write.add("Where", empty, write.scalar(1.0), square))
     return write.add("Where", empty, write.scalar(0.0), root)
-
-
-def _finish_sum(write: Writer, value: str, axes: list[int], node: onnx.NodeProto) -> Nodes:
-    return write.finish(write.sum(value, axes, keep=_keeps(node)) if axes else write.add("Identity", value))
 
 
 @lowers("ReduceProd")

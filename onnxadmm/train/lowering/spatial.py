@@ -3,9 +3,7 @@
 import numpy as np
 import onnx
 
-from onnxadmm.operators.nodes import model_of_node
-from onnxadmm.runtime.session import SessionError
-from onnxadmm.train.engine import inference_session
+from onnxadmm.train.lowering.installed import answer_of
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_constant, need_shape, refusal
 from onnxadmm.train.prepare.nodes import attribute, set_attribute
 from onnxadmm.train.prepare.workspace import Array, Workspace
@@ -104,31 +102,16 @@ def lower_resize(space: Workspace, node: onnx.NodeProto) -> Nodes:
 
 def _resized_identity(space: Workspace, node: onnx.NodeProto, size: int, out: int, scale: float | None) -> Array:
     """Matrix [out, size] of a Resize of one axis."""
-    operands: dict[str, Array] = {"identity": np.eye(size, dtype=np.float32)}
+    scales = sizes = None
     if scale is None:
-        operands["sizes"] = np.array([size, out], np.int64)
-        inputs = ["identity", "", "", "sizes"]
+        sizes = np.array([size, out], np.int64)
     else:
-        operands["scales"] = np.array([1.0, scale], np.float32)
-        inputs = ["identity", "", "scales"]
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    del copy.input[:], copy.output[:]
-    copy.input.extend(inputs)
-    copy.output.append("resized")
-    set_attribute(copy, "axes", None)
-    # By onnxruntime and not by ONNX's reference: what trains is to be what runs, and rows are found one by one there.
-    model = model_of_node(copy, opset=space.opset, constants=operands)
-    model.ir_version = space.model.ir_version
-    try:
-        (result,) = inference_session(model, threads=1).run(None, {})
-    except SessionError as error:
-        raise refusal(
-            node,
-            expected="a form of Resize the installed onnxruntime runs",
-            found=str(error)[:200],
-            way_out="resize by nearest or linear interpolation",
-        ) from error
-    matrix = np.asarray(result, np.float32).T
+        scales = np.array([1.0, scale], np.float32)
+    single = onnx.NodeProto()
+    single.CopyFrom(node)
+    set_attribute(single, "axes", None)
+    operands = {"identity": np.eye(size, dtype=np.float32), "roi": None, "scales": scales, "sizes": sizes}
+    # Rows are found one by one in ONNX's reference.
+    matrix = answer_of(space, single, operands, way_out="resize by nearest or linear interpolation").T
     assert matrix.shape == (out, size)
     return matrix

@@ -194,8 +194,6 @@ def test_average_pool_that_the_engine_differentiates_wrongly_is_a_convolution(
         assert "AveragePool" not in {node.op_type for node in trainer.artifacts.forward.graph.node}
         trainer.backward(Batch(x, target, None, 2))
         plain = Predictor(model, task=Task.MSE).logits(x)
-        if plain.shape != target.shape:
-            pytest.skip("newer onnxruntimes leave out windows that begin in the padding, whatever the operator set")
         np.testing.assert_allclose(trainer.logits, plain, atol=1e-6)
     # The mean square is a parabola in each entry of a linear network: any step gives its exact slope.
     assert _slope_error(model, x, target) < 1e-3
