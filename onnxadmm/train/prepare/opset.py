@@ -1,15 +1,18 @@
 """Raising or lowering the operator set of a training copy to one that the engine trains."""
 
 import onnx
-from onnx import helper, inliner, version_converter
+from onnx import helper, inliner, numpy_helper, version_converter
 
 from onnxadmm.errors import NotTrainableError
+from onnxadmm.graph.constants import constant_of_node
 from onnxadmm.train.engine import OPSET
-from onnxadmm.train.prepare.nodes import opset_of
+from onnxadmm.train.prepare.nodes import opset_of, set_attribute
 
 #: The loss needs 13; a copy of an older opset is raised to this one, which every gradient was checked with.
 RAISED_OPSET = 17
 OLDEST_OPSET = 13
+#: From this one on Resize has attributes that say which places of its input it reads.
+_RESIZE_SAYS_WHERE = 11
 _HIDDEN = "onnxadmm.hidden"
 
 
@@ -38,6 +41,8 @@ def convert_opset(model: onnx.ModelProto, *, oldest: int = OLDEST_OPSET) -> onnx
             model = _inline_newer(model)
         hidden = _rename_domain(model, {n.op_type for n in model.graph.node if _is_ahead(n, opset)}, "", _HIDDEN)
         converted = version_converter.convert_version(model, target)
+        if opset < _RESIZE_SAYS_WHERE:
+            _spell_out_resizing(converted)
         _rename_domain(converted, hidden, _HIDDEN, "")
     except (version_converter.ConvertError, RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
         if opset > OPSET and all(_is_unchanged(node, opset) for node in model.graph.node):
@@ -81,6 +86,22 @@ def _spell_out_regions(graph: onnx.GraphProto) -> None:
         for item in node.attribute:
             for body in (*item.graphs, *([item.g] if item.type == onnx.AttributeProto.GRAPH else [])):
                 _spell_out_regions(body)
+
+
+def _spell_out_resizing(model: onnx.ModelProto) -> None:
+    """Write down which places a Resize reads that was an Upsample or a Resize before it could say so.
+
+    The converter leaves it at the defaults, which are others: result ``i`` stands at ``i / scale`` of the input. The
+    nearest place is the one before, or the one behind where all axes become shorter.
+    """
+    known = {node.output[0]: constant_of_node(node) for node in model.graph.node if node.op_type == "Constant"}
+    known |= {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Resize" and node.domain in ("", "ai.onnx"):
+            scales = known.get(node.input[2])
+            shorter = scales is not None and bool((scales <= 1.0).all())
+            set_attribute(node, "coordinate_transformation_mode", "asymmetric")
+            set_attribute(node, "nearest_mode", "ceil" if shorter else "floor")
 
 
 def _inline_newer(model: onnx.ModelProto) -> onnx.ModelProto:

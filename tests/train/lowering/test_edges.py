@@ -1,5 +1,6 @@
 """Forms in which an engine, a runtime or the converter of operator sets differs from what it does with all others."""
 
+import numpy as np
 import pytest
 
 from tests.train.cases import Case, check, ints, op
@@ -21,6 +22,11 @@ def over_no_axes(operator: str) -> Case:
     return Case([node], PLANE, {"axes": ints()}, 18, exact=False)
 
 
+def resized_before_11(operator: str, *scales: float, opset: int = 10, mode: str = "linear") -> Case:
+    """Resized by an operator that could not say which places it reads."""
+    return Case([op(operator, "s", mode=mode)], PLANE, {"s": np.array([1, 1, *scales], np.float32)}, opset, exact=False)
+
+
 CASES: dict[str, list[Case]] = {
     "AveragePool": [
         pooled_over_the_edge(3, 2, 1, 1),
@@ -31,6 +37,16 @@ CASES: dict[str, list[Case]] = {
         pooled_over_the_edge(4, 3, 2, 1, size=8),
     ],
     "Reduce": [over_no_axes(operator) for operator in ("ReduceL1", "ReduceL2", "ReduceSumSquare")],
+    "Resize": [
+        resized_before_11("Resize", 2, 0.6),
+        resized_before_11("Resize", 1.7, 1.3, mode="nearest"),
+        resized_before_11("Resize", 0.6, 0.8, mode="nearest"),
+    ],
+    "Upsample": [
+        resized_before_11("Upsample", 2, 3, opset=9),
+        resized_before_11("Upsample", 1.7, 1.3, opset=9, mode="nearest"),
+        Case([op("Upsample", scales=[1.0, 1.0, 2.0, 2.5], mode="linear")], PLANE, opset=7, exact=False),
+    ],
 }
 
 
