@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import onnx
 
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, unknown_shape
@@ -115,12 +114,3 @@ def lower_cast_like(space: Workspace, node: onnx.NodeProto) -> Nodes:
         raise unknown_shape(node, node.input[1])
     write = Writer(space, node)
     return write.finish(write.add("Cast", node.input[0], to=kind))
-
-
-@lowers("Pow")
-def lower_pow(space: Workspace, node: onnx.NodeProto) -> Nodes:
-    """The same node with a floating-point exponent, as its gradient takes for granted."""
-    exponent = space.constants.get(node.input[1])
-    if exponent is not None and exponent.dtype.kind in "iu":
-        node.input[1] = space.constant(f"{node.input[1]}/float", exponent.astype(np.float32))
-    return [node]

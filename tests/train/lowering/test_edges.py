@@ -1,12 +1,17 @@
 """Forms in which an engine, a runtime or the converter of operator sets differs from what it does with all others."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from tests.train.cases import Case, check, ints, op
-from tests.train.lowering.test_table import PLANE
+from tests.train.graphs import Array, random
+from tests.train.lowering.test_table import ONES, PLANE
 
 pytestmark = pytest.mark.usefixtures("engine")
+
+TURNS = np.array([[True], [False], [True]])
 
 
 def pooled_over_the_edge(kernel: int, stride: int, before: int, after: int, size: int = 6, opset: int = 17) -> Case:
@@ -27,6 +32,11 @@ def resized_before_11(operator: str, *scales: float, opset: int = 10, mode: str 
     return Case([op(operator, "s", mode=mode)], PLANE, {"s": np.array([1, 1, *scales], np.float32)}, opset, exact=False)
 
 
+def chosen(condition: Array, first: str, second: str, *more: onnx.NodeProto, **constants: Array) -> Case:
+    """A Where that repeats a branch along axes of its condition, or of the other branch."""
+    return Case([*more, helper.make_node("Where", ["c", first, second], ["y"])], (1, 4), {"c": condition, **constants})
+
+
 CASES: dict[str, list[Case]] = {
     "AveragePool": [
         pooled_over_the_edge(3, 2, 1, 1),
@@ -35,6 +45,10 @@ CASES: dict[str, list[Case]] = {
         pooled_over_the_edge(4, 3, 1, 1),
         pooled_over_the_edge(3, 3, 0, 1, size=7),
         pooled_over_the_edge(4, 3, 2, 1, size=8),
+    ],
+    "Pow": [
+        Case([op("Pow", "k")], (1, 4), {"k": ints(1, 3, 2).reshape(3, 1)}),
+        Case([op("Exp", outputs=["e"]), helper.make_node("Pow", ["e", "k"], ["y"])], (1, 4), {"k": random([3, 4])}),
     ],
     "Reduce": [over_no_axes(operator) for operator in ("ReduceL1", "ReduceL2", "ReduceSumSquare")],
     "Resize": [
@@ -46,6 +60,12 @@ CASES: dict[str, list[Case]] = {
         resized_before_11("Upsample", 2, 3, opset=9),
         resized_before_11("Upsample", 1.7, 1.3, opset=9, mode="nearest"),
         Case([op("Upsample", scales=[1.0, 1.0, 2.0, 2.5], mode="linear")], PLANE, opset=7, exact=False),
+    ],
+    "Where": [
+        chosen(TURNS, "h", "k", k=ONES[:1]),
+        chosen(TURNS, "k", "h", k=ONES[:1]),
+        chosen(TURNS, "t", "h", op("ReduceMean", axes=[2], outputs=["t"])),
+        chosen(np.tile(TURNS, 4), "h", "k", k=random([3, 4])),
     ],
 }
 

@@ -294,12 +294,6 @@ CASES: dict[str, list[Case]] = {
     "Swish": [Case([op("Swish", **alpha)], (6,), opset=24) for alpha in ALPHAS],
     "Tan": [Case([op("Tan")], (6,), spread=0.3)],
     "ThresholdedRelu": [Case([op("ThresholdedRelu", alpha=0.2)], (8,))],
-}  # fmt: skip
-
-#: Operators the engine differentiates itself, in forms that are easily wrong.
-OWN: dict[str, list[Case]] = {
-    "Expand": [Case([op("Expand", "to")], (1, 4), {"to": ints(3, 5, 4)})],
-    "Trilu": [Case([op("Trilu", upper=u)], (4, 4)) for u in (0, 1)],
     "Where": [
         Case(
             [op("Greater", "zero", outputs=["c"]), helper.make_node("Where", ["c", "h", "k"], ["y"])],
@@ -307,6 +301,12 @@ OWN: dict[str, list[Case]] = {
             {"zero": np.zeros(1, np.float32), "k": random([4])},
         )
     ],
+}  # fmt: skip
+
+#: Operators the engine differentiates itself, in forms that are easily wrong.
+OWN: dict[str, list[Case]] = {
+    "Expand": [Case([op("Expand", "to")], (1, 4), {"to": ints(3, 5, 4)})],
+    "Trilu": [Case([op("Trilu", upper=u)], (4, 4)) for u in (0, 1)],
     "Erf": [Case([op("Erf")], (6,), exact=False)],
     "Abs": [Case([op("Abs")], (6,))],
     "Split": [Case([op("Split", outputs=["a", "b"], axis=1), helper.make_node("Mul", ["a", "b"], ["y"])], (6,))],
