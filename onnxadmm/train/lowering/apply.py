@@ -5,6 +5,7 @@ import onnx
 from onnxadmm.errors import NotTrainableError
 from onnxadmm.operators.table import find
 from onnxadmm.train.lowering.fusing import fuse_batch_normalization, pool_before_relu
+from onnxadmm.train.lowering.indexing import slice_pieces
 from onnxadmm.train.lowering.writer import Nodes
 from onnxadmm.train.prepare.differentiable import trace_gradients
 from onnxadmm.train.prepare.workspace import Workspace
@@ -41,5 +42,8 @@ def lower(space: Workspace, *, weights: frozenset[str], logits: str) -> dict[str
     while True:
         trace = trace_gradients(space.graph.node, weights=weights, logits=logits)
         if not space.replace_nodes(rewrite):
-            return refused
+            break
         space.infer()
+    if slice_pieces(space, trace):
+        space.infer()
+    return refused

@@ -1,9 +1,11 @@
-"""Slices."""
+"""Slices and pieces."""
 
 import numpy as np
 import onnx
 
 from onnxadmm.train.lowering.writer import Nodes, Writer, lowers, need_shape
+from onnxadmm.train.prepare.differentiable import Trace
+from onnxadmm.train.prepare.nodes import attribute
 from onnxadmm.train.prepare.workspace import Workspace
 
 
@@ -30,3 +32,26 @@ def _places(start: int, end: int, step: int, size: int) -> range:
     if step > 0:
         return range(min(max(start, 0), size), min(max(end, 0), size), step)
     return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)
+
+
+def slice_pieces(space: Workspace, trace: Trace) -> int:
+    """Take each piece by a Slice where no gradient comes back from some of a Split; returns how often.
+
+    The engine puts together the gradients it has: without some of them the whole is too short.
+    """
+
+    def rewrite(node: onnx.NodeProto) -> Nodes | None:
+        split = node.op_type == "Split" and node.domain in ("", "ai.onnx") and trace.holds(node)
+        if not split or all(name in trace.needed for name in node.output):
+            return None
+        axis = attribute(node, "axis", 0)
+        write = Writer(space, node)
+        start = 0
+        for name in node.output:
+            end = start + need_shape(space, node, name)[axis]
+            piece = write.add("Slice", node.input[0], *(write.integers(value) for value in (start, end, axis)))
+            write.set_output(piece, name)
+            start = end
+        return write.nodes
+
+    return space.replace_nodes(rewrite)

@@ -1,5 +1,8 @@
 """Forms in which an engine, a runtime or the converter of operator sets differs from what it does with all others."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -7,7 +10,7 @@ from onnx import helper
 
 from tests.train.cases import Case, check, ints, op
 from tests.train.graphs import Array, random
-from tests.train.lowering.test_table import ONES, PLANE
+from tests.train.lowering.test_table import ONES, PLANE, recurrent
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -32,9 +35,23 @@ def resized_before_11(operator: str, *scales: float, opset: int = 10, mode: str 
     return Case([op(operator, "s", mode=mode)], PLANE, {"s": np.array([1, 1, *scales], np.float32)}, opset, exact=False)
 
 
+def memory_of(layer: Case) -> Case:
+    """The same LSTM, of which only the last memory is read."""
+    transposed, node = layer.nodes[:2]
+    del node.output[:]
+    node.output.extend(["", "", "Yc"])
+    return replace(layer, nodes=[transposed, node, helper.make_node("Transpose", ["Yc"], ["y"], perm=[1, 0, 2])])
+
+
 def chosen(condition: Array, first: str, second: str, *more: onnx.NodeProto, **constants: Array) -> Case:
     """A Where that repeats a branch along axes of its condition, or of the other branch."""
     return Case([*more, helper.make_node("Where", ["c", first, second], ["y"])], (1, 4), {"c": condition, **constants})
+
+
+def split(*further: onnx.NodeProto, outputs: str = "a b c", opset: int = 17, **attributes: Any) -> Case:
+    """Three pieces, from some of which no gradient comes back."""
+    more = {} if attributes else {"sizes": ints(2, 3, 2)}
+    return Case([op("Split", *more, outputs=outputs.split(), axis=-1, **attributes), *further], (4, 7), more, opset)
 
 
 CASES: dict[str, list[Case]] = {
@@ -46,6 +63,11 @@ CASES: dict[str, list[Case]] = {
         pooled_over_the_edge(3, 3, 0, 1, size=7),
         pooled_over_the_edge(4, 3, 2, 1, size=8),
     ],
+    "LSTM": [
+        recurrent("LSTM", input_forget=1, peepholes=True),
+        memory_of(recurrent("LSTM")),
+        memory_of(recurrent("LSTM", direction="bidirectional", lengths=[5, 1, 3])),
+    ],
     "Pow": [
         Case([op("Pow", "k")], (1, 4), {"k": ints(1, 3, 2).reshape(3, 1)}),
         Case([op("Exp", outputs=["e"]), helper.make_node("Pow", ["e", "k"], ["y"])], (1, 4), {"k": random([3, 4])}),
@@ -55,6 +77,12 @@ CASES: dict[str, list[Case]] = {
         resized_before_11("Resize", 2, 0.6),
         resized_before_11("Resize", 1.7, 1.3, mode="nearest"),
         resized_before_11("Resize", 0.6, 0.8, mode="nearest"),
+    ],
+    "Split": [
+        split(outputs="y b c"),
+        split(helper.make_node("Mul", ["a", "c"], ["y"])),
+        split(helper.make_node("Sign", ["c"], ["s"]), helper.make_node("Mul", ["a", "s"], ["y"])),
+        split(helper.make_node("Mul", ["a", "b"], ["y"]), num_outputs=3, opset=18),
     ],
     "Upsample": [
         resized_before_11("Upsample", 2, 3, opset=9),
