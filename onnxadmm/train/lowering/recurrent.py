@@ -142,6 +142,9 @@ def _unroll(space: Workspace, node: onnx.NodeProto, *, gates: int, step: _Step) 
                 new = _held(write, masks[index], new, state)
                 newer = newer if newer == memory else _held(write, masks[index], newer, memory)
             state, memory = new, newer
+        if masks:
+            # A sequence of no steps leaves zeros behind, not its initial state.
+            state, memory = write.add("Mul", state, masks[0]), write.add("Mul", memory, masks[0])
         joined = write.add("Concat", *outputs, axis=0)
         sequences.append(write.reshape(joined, (steps, 1, batch, hidden)))
         lasts.append(write.reshape(state, (1, batch, hidden)))

@@ -63,7 +63,9 @@ CASES: dict[str, list[Case]] = {
         pooled_over_the_edge(3, 3, 0, 1, size=7),
         pooled_over_the_edge(4, 3, 2, 1, size=8),
     ],
+    "GRU": [recurrent("GRU", direction="reverse", initial=True, lengths=[0, 2, 5])],
     "LSTM": [
+        recurrent("LSTM", direction="bidirectional", initial=True, lengths=[5, 0, 3]),
         recurrent("LSTM", input_forget=1, peepholes=True),
         memory_of(recurrent("LSTM")),
         memory_of(recurrent("LSTM", direction="bidirectional", lengths=[5, 1, 3])),
