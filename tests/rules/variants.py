@@ -8,6 +8,7 @@ from tests.rules.windows import WINDOWS
 
 _SHAPED = "int64[1] zero = {0}, int64[1] two = {2}"
 _OTHER = "float[4,4,1,1] W3, float[4] B3"
+_PATCHES = "int64[4] rows = {6, 2, 2, 2}, int64[4] patches = {1, 3, 4, 4}, float[3,5] W3, float[5,3] W4"
 
 PASSING: dict[str, Variant] = {
     **WINDOWS,
@@ -120,6 +121,47 @@ PASSING: dict[str, Variant] = {
         channels=3,
         read=3,
         batch="4",
+    ),
+    "more patches than channels": Variant(
+        "Reshape",
+        """a = Reshape (h, rows)
+        b = Transpose <perm: ints = [0, 2, 1, 3]> (a)
+        c = Reshape (b, patches)
+        d = Transpose <perm: ints = [0, 3, 2, 1]> (c)
+        e = MatMul (d, W3)
+        f = MatMul (e, W4)
+        g = Add (d, f)
+        i = Transpose <perm: ints = [0, 3, 2, 1]> (g)
+        j = Reshape (i, rows)
+        k = Transpose <perm: ints = [0, 2, 1, 3]> (j)
+        z = Reshape (k, patches)""",
+        _PATCHES,
+        channels=3,
+        read=3,
+        batch="1",
+        image="4,4",
+    ),
+    "attention between patches": Variant(
+        "Reshape",
+        """a = Reshape (h, rows)
+        b = Transpose <perm: ints = [0, 2, 1, 3]> (a)
+        c = Reshape (b, patches)
+        d = Transpose <perm: ints = [0, 3, 2, 1]> (c)
+        e = Transpose <perm: ints = [0, 3, 1, 2]> (c)
+        f = MatMul (d, e)
+        g = Softmax <axis: int = -1> (f)
+        v = MatMul (d, W3)
+        w = MatMul (g, v)
+        i = MatMul (w, W4)
+        j = Transpose <perm: ints = [0, 3, 2, 1]> (i)
+        k = Reshape (j, rows)
+        l = Transpose <perm: ints = [0, 2, 1, 3]> (k)
+        z = Reshape (l, patches)""",
+        _PATCHES,
+        channels=3,
+        read=3,
+        batch="1",
+        image="4,4",
     ),
     "reshape of computed sizes in an old file": Variant(
         "Reshape",
