@@ -21,14 +21,18 @@ def rewrite_groups(edit: Edit) -> None:
 
 
 def constant_weight(visit: Visit, index: int) -> Operand:
-    """Return an operand that has to be a weight.
+    """Return an operand that has to be a weight ``[M, C/groups, ...]``, or ``[C, M/groups, ...]`` of a ConvTranspose.
 
     Raises:
-        LockNodeError: it is computed while running.
+        LockNodeError: it is computed while running. What it multiplies is stated before: it costs all the same.
     """
-    if not visit.is_constant(index):
+    weight = visit.operand(index)
+    if not weight.constant:
+        data = visit.operand(0) if visit.operator == "ConvTranspose" else None
+        shape = visit.result_shape() if data is None else data.shape
+        visit.add_macs([visit.rows_per_sample(data) * prod(shape[1:]) * prod(weight.shape[1:])], [None])
         raise LockNodeError("has a weight that is computed while running")
-    return visit.operand(index)
+    return weight
 
 
 def slide(visit: Visit, data: Operand, kernel: Sequence[int] | None) -> list[Axis]:

@@ -346,7 +346,10 @@ class Visit(LabelledNode):
         self._facts.mac_terms.append(CostTerm(self.name, constant, tuple(labelled)))
 
     def mark_head(self, axis: Axis) -> None:
-        """State that each position of an axis is a complete head: it carries the units where a reshape has a choice."""
+        """State that each position of an axis is a complete head.
+
+        It carries the units where a reshape has a choice and no axis of a weight to choose.
+        """
         if axis is not None:
             self._facts.labels.mark_head(axis)
 

@@ -77,6 +77,22 @@ def test_the_cost_is_that_of_one_sample(name: str) -> None:
     assert case.removed
 
 
+@pytest.mark.parametrize(
+    ("operator", "filters", "expected"), [("Conv", "6,4", 36 * 6 * 4 * 9), ("ConvTranspose", "4,6", 64 * 4 * 6 * 9)]
+)
+def test_a_convolution_costs_as_much_with_a_weight_that_is_computed(operator: str, filters: str, expected: int) -> None:
+    original = parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        modulated (float[N,3,8,8] x, float[1] s) => (float[n,m,p,q] y)
+        <float[4,3,1,1] W1, float[{filters},3,3] W2>
+        {{ h = Conv (x, W1)
+          w = Mul (W2, s)
+          y = {operator} (h, w) }}"""
+    )
+    model, units = laws.units_of(original)
+    assert Cost(units, "macs").dense() == 64 * 4 * 3 + expected == laws.count_macs(to_proto(model))
+
+
 @pytest.mark.parametrize("name", [name for name in HEADS if "computed" not in name])  # onnx does not follow ReduceProd
 def test_the_cost_of_heads_is_that_of_one_sample(name: str) -> None:
     original = parse_sample(HEADS[name][1])
