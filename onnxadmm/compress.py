@@ -205,12 +205,12 @@ def forecast(model: Source, **options: Any) -> Forecast:
             "--dry-run", expected="a run that begins", found="--resume", way_out="leave one of the two out"
         )
     with begun(SimpleNamespace(**given.arguments), writes=False) as (run, _):
-        found = run.foresee()
-    if found is None:
+        told = run.foresee()
+    if told is None:
         raise DivergedError(
             "the first steps", expected="a finite loss", found="NaN or infinity", way_out="check the model and the data"
         )
-    return found
+    return told
 
 
 @contextmanager
@@ -227,6 +227,23 @@ def begun(
     Yields:
         The run, and where it writes.
     """
+    with found(asked, writes=writes, count=count) as (run, folder):
+        run.read(source_of(asked, run), asked.test)
+        run.try_bytes()
+        run.try_training()
+        yield run, folder
+
+
+def source_of(asked: SimpleNamespace, run: Compression) -> object:
+    """Return what a run reads: samples alone, or data to train with."""
+    return asked.calibrate if run.choices.samples_alone else asked.data
+
+
+@contextmanager
+def found(
+    asked: SimpleNamespace, *, writes: bool = True, count: int | None = None
+) -> Iterator[tuple[Compression, OutputFolder | None]]:
+    """Do what ``begun`` does before the data are read: a budget out of reach is refused where that needs no data."""
     if asked.resume and asked.out is None:
         raise OptionError("--resume", expected="an out folder", found="none", way_out="give the folder of that run")
     expected = None if asked.expect_accuracy is None else parse_accuracy(asked.expect_accuracy)
@@ -356,9 +373,6 @@ def begun(
         if folder is not None and asked.resume:
             run.resume(folder.checkpoint)
         run.find()
-        run.read(asked.calibrate if choices.samples_alone else asked.data, asked.test)
-        run.try_bytes()
-        run.try_training()
         yield run, folder
 
 

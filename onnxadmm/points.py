@@ -9,14 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from onnxadmm.ahead import Ahead, look_ahead
 from onnxadmm.cluster.actors import RayCrew
 from onnxadmm.compress import compress, crew_of, with_simd_block
 from onnxadmm.console import listening
 from onnxadmm.elsewhere import compress_elsewhere
-from onnxadmm.errors import CheckpointError, OptionError
+from onnxadmm.errors import CheckpointError, OptionError, OutputError
 from onnxadmm.files import discard
 from onnxadmm.one_budget import compress_apart
-from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME
+from onnxadmm.output import CHECKPOINT_NAME, PAGE_NAME, UNFINISHED_NAME, names_of_results
 from onnxadmm.plan.budget import Amount, Budget, parse_amount
 from onnxadmm.plan.given import given_or_usual
 from onnxadmm.plan.problem import Limits
@@ -60,6 +61,7 @@ class Points:
 
     Attributes:
         shared: what the next run goes on from.
+        command: what makes all of them again, once they have begun.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Points:
                 way_out="give --epochs and --retrain-epochs",
             )
         self.shared = Shared()
+        self.command = ""
         self._model, self._kind, self._folder, self._common = model, kind, folder, common
         self._force, self._resume, self._options = force, resume, dict(options)
         recipe = given_or_usual(Recipe, options.get("recipe"), "the recipe", "Recipe(epochs=5)")
@@ -94,6 +97,7 @@ class Points:
         self._crew: RayCrew | None = None
         self._stack = ExitStack()
         self._done: list[tuple[str, str, Report]] = []
+        self._ahead: Ahead | None = None
         if resume:
             with suppress(CheckpointError):  # none was kept: whatever is left begins with the original
                 self.shared.read(folder / _SHARED)
@@ -107,6 +111,33 @@ class Points:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        if self._done and kind is not None and not issubclass(kind, Exception):
+            with listening(self._options.get("progress", SILENT)) as told:
+                told.note(f"In {self._folder} is what has been done so far; --resume goes on from there.")
+
+    def begin(self, amounts: Sequence[Amount]) -> None:
+        """Find out before the first run, and before anything takes long, whether all of them can be made.
+
+        Args:
+            amounts: those of all runs, the largest first; one within reach where they are still to be found.
+
+        Raises:
+            OutputError: older results are in the way.
+            BudgetError: the smallest that is left is out of reach.
+            CheckpointError: a run that is done, and left alone, was of something else.
+            OnnxAdmmError: whatever else ``compress`` raises before it begins.
+        """
+        names = [folder_name(self._kind, amount) for amount in amounts]
+        if not (self._force or self._resume):
+            self._refuse_older(names)
+        self.shared.crew = self._crew
+        left = [amount for amount, name in zip(amounts, names, strict=True) if not self._is_done(name)]
+        # Not one that is done: a budget of latency that was met may be a little out of reach on another day.
+        call = self._call((left or amounts[:1])[-1])
+        self._ahead = look_ahead(call, shared=self.shared, reads=self._resume)
+        self.command = self._of_all(self._ahead.command, amounts)
+        for name in names:
+            self.finished(name)
 
     def run(self, amount: Amount, *, epochs: float, last: bool = False) -> Report:
         """Compress under one budget, unless that is done, and write the points so far.
@@ -122,7 +153,7 @@ class Points:
         found = self.finished(name)
         if found is None:
             self.shared.epochs, self.shared.retrain_epochs = epochs, _RETRAIN_EPOCHS
-            self.shared.crew = self._crew
+            self.shared.crew, self.shared.command = self._crew, self.command
             found = compress(**self._call(amount), shared=self.shared)
             if not last:
                 self.shared.write(self._folder / _SHARED)
@@ -165,14 +196,14 @@ class Points:
 
     def _call(self, amount: Amount) -> dict[str, Any]:
         """The arguments of ``compress`` under one budget."""
-        folder = self._folder / folder_name(self._kind, amount)
+        name = folder_name(self._kind, amount)
         return {
             **self._options,
             "model": self._model,
             "budget": _with(self._common, self._kind, amount),
-            "out": folder,
+            "out": self._folder / name,
             "force": self._force,
-            "resume": self._resume and (folder / UNFINISHED_NAME / CHECKPOINT_NAME).exists(),
+            "resume": self._resume and self._is_unfinished(name),
         }
 
     def add(self, amount: Amount, name: str, report: Report) -> None:
@@ -180,9 +211,43 @@ class Points:
         self._done.append((str(amount), name, report))
         self.write()
 
-    def finished(self, name: str) -> Report | None:
-        """Return the report of a run that was done before, where such runs are left alone."""
-        return _finished(self._folder / name) if self._resume else None
+    def finished(self, name: str, call: Mapping[str, Any] | None = None) -> Report | None:
+        """Return the report of a run that was done before, where such runs are left alone.
+
+        Args:
+            name: of its folder.
+            call: the arguments of ``compress`` that would make it; None: those of all runs, but for the amount.
+
+        Raises:
+            CheckpointError: it was a run with another model, other data or other options.
+        """
+        if not self._is_done(name):
+            return None
+        found = read_report(self._folder / name)
+        ahead = self._ahead if call is None else look_ahead(call, shared=Shared(), reads=True)
+        assert ahead is not None, "runs are begun before they are made"
+        ahead.refuse_other(found, self._folder / name, kind=self._kind)
+        return found
+
+    def _is_done(self, name: str) -> bool:
+        """Whether a run was done before, and is left alone."""
+        folder = self._folder / name
+        return self._resume and (folder / REPORT_NAME).exists() and not (folder / UNFINISHED_NAME).exists()
+
+    def _refuse_older(self, names: Sequence[str]) -> None:
+        """Refuse a folder with runs of these names, begun or done, or with other ones side by side."""
+        begun = [f"{name}/{UNFINISHED_NAME}" for name in names if self._is_unfinished(name)]
+        done = [name for name in names if names_of_results(self._folder / name)]
+        if found := [*done, *begun, *([NAME] if (self._folder / NAME).exists() else [])]:
+            raise OutputError(
+                str(self._folder),
+                expected="a folder without a sweep",
+                found=", ".join(found),
+                way_out="go on with --resume, choose another folder, or use --force to replace it",
+            )
+
+    def _is_unfinished(self, name: str) -> bool:
+        return (self._folder / name / UNFINISHED_NAME / CHECKPOINT_NAME).exists()
 
     @property
     def none(self) -> bool:
@@ -192,10 +257,15 @@ class Points:
     def found(self) -> TradeOff:
         """Return the points so far, the largest budget first."""
         done = sorted(self._done, key=lambda each: -parse_amount(each[0], option=f"--{self._kind}"))
-        return trade_off(self._kind, done, command=self._command(done))
+        return trade_off(self._kind, done, command=self.command)
 
-    def _command(self, done: Sequence[tuple[str, str, Report]]) -> str:
-        return _as_sweep(self._done[0][2].command, self._kind, [amount for amount, _, _ in done], self._folder)
+    def _of_all(self, command: str, amounts: Sequence[Amount]) -> str:
+        """What makes all runs again, from the command of one of them."""
+        words = shlex.split(command)
+        words[words.index("compress")] = "sweep"
+        words[words.index(f"--{self._kind}") + 1] = ",".join(map(str, amounts))
+        words[words.index("--out") + 1] = str(self._folder)
+        return shlex.join(words)
 
     def write(self) -> None:
         """Write the points so far: as JSON, as a table, as a page."""
@@ -216,19 +286,3 @@ def folder_name(kind: CostKind, amount: Amount) -> str:
 def _with(common: Budget | None, kind: CostKind, amount: Amount) -> Budget:
     changed: dict[str, Any] = {kind: amount}
     return Budget(**changed) if common is None else replace(common, **changed)
-
-
-def _finished(folder: Path) -> Report | None:
-    """The report of a budget that is done; None where it is not."""
-    if (folder / UNFINISHED_NAME).exists() or not (folder / REPORT_NAME).exists():
-        return None
-    return read_report(folder)
-
-
-def _as_sweep(command: str, kind: CostKind, amounts: Sequence[str], out: Path) -> str:
-    """What makes a sweep again, from the command of one of its runs."""
-    words = shlex.split(command)
-    words[words.index("compress")] = "sweep"
-    words[words.index(f"--{kind}") + 1] = ",".join(amounts)
-    words[words.index("--out") + 1] = str(out)
-    return shlex.join(words)

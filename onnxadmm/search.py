@@ -15,7 +15,7 @@ from onnxadmm.compress import compress
 from onnxadmm.console import listening
 from onnxadmm.errors import BudgetError, DivergedError, OptionError
 from onnxadmm.output import OutputFolder, names_of_results
-from onnxadmm.plan.budget import COUNTED, Budget
+from onnxadmm.plan.budget import COUNTED, Amount, Budget
 from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.points import Points
@@ -120,6 +120,7 @@ def search(
             promise=max_drop,
             effort=looking.effort,
         ) as points:
+            points.begin(["100%"])
             start = None
             if common is None:
                 promised = replace(looking, max_drop=max_drop, by=by)
@@ -149,11 +150,10 @@ class _Tried(Points):
         super().__init__(*given, **named)
         self._promise, self._effort = promise, effort
 
-    def _command(self, done: Sequence[tuple[str, str, Report]]) -> str:
-        words = shlex.split(done[-1][2].command)
-        if f"--{self._kind}" in words:
-            place = words.index(f"--{self._kind}")
-            words[place : place + 2] = ["--max-drop", str(self._promise), "--by", self._kind]
+    def _of_all(self, command: str, amounts: Sequence[Amount]) -> str:
+        words = shlex.split(command)
+        place = words.index(f"--{self._kind}")
+        words[place : place + 2] = ["--max-drop", str(self._promise), "--by", self._kind]
         words[words.index("--out") + 1] = str(self._folder.parent)
         if self._effort != CalibrationOptions.effort and "--effort" not in words:  # of what chose before it trained
             words += ["--effort", self._effort]
@@ -169,12 +169,12 @@ def _without_training(
     options: Mapping[str, Any],
 ) -> float | None:
     """Return the share of the cost at which a calibration keeps the promise; None where it does not keep it at all."""
-    found: Report | None = points.finished(_CALIBRATED)
-    kept = {name: options[name] for name in _KEPT if name in options}
+    call: dict[str, Any] = {name: options[name] for name in _KEPT if name in options}
+    call |= {"model": model, "calibrate": _some(data), "calibration": calibration, "out": folder / _CALIBRATED}
+    found: Report | None = points.finished(_CALIBRATED, call)
     try:
         if found is None:
-            samples, where = _some(data), folder / _CALIBRATED
-            found = compress(model, calibrate=samples, calibration=calibration, out=where, force=True, **kept)
+            found = compress(**call, force=True)
     except BudgetError:
         return None
     (line,) = found.budgets

@@ -57,7 +57,8 @@ def sweep(
             or all of them numbers.
         budget: what else every result may cost.
         force: replace older results in ``out``.
-        resume: leave budgets alone that are done, and go on with the others.
+        resume: leave budgets alone that are done, of the same model and data with the same options, and go on with the
+            others.
         jobs: processes at a time, for calibrated budgets: the first of them measures the groups alone, then the others
             run beside each other, to the same results. A model in a file, and ``bench=False``: timings beside other
             work say nothing.
@@ -90,6 +91,7 @@ def sweep(
         option = f"--cluster {where}" if jobs == 1 else f"--jobs {jobs}"
         _refuse_beside(option, model, kind, common, options)
     with Points(model, kind, Path(out), common=common, force=force, resume=resume, options=options) as points:
+        points.begin([each.asked for each in budgets])
         alone = budgets[:1] if beside else budgets
         for place, each in enumerate(alone):
             points.run(each.asked, epochs=_epochs(budgets, place), last=place + 1 == len(budgets))

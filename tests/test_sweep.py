@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
-from onnxadmm.errors import BudgetError, CheckpointError, OptionError
+from onnxadmm.errors import BudgetError, CheckpointError, OptionError, OutputError
 from onnxadmm.output import OutputFolder
 from onnxadmm.points import Points
 from onnxadmm.report.reading import read_report
@@ -106,12 +106,58 @@ def test_calibrated_points_stand_side_by_side_and_groups_are_measured_once(
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, r"--macs 0\.1"),
+        ({"jobs": 2}, r"--macs 0\.1"),
+        ({"budget": {"params": 0.1}}, r"--params 0\.1"),
+        ({"calibrate": "none", "amounts": {"macs": [0.9, 0.7]}, "limits": LIMITS}, r"--macs: expected at least 0\.75"),
+    ],
+)
+def test_a_budget_out_of_reach_is_refused_before_the_others_are_made(
+    given: dict[str, Any], told: str, digits: DemoFiles, few_digits: Samples, tmp_path: Path
+) -> None:
+    given = {"amounts": {"macs": [0.9, 0.1]}, "limits": oa.Limits(round_to=1, max_ratio=0.5), **given}
+    with pytest.raises((BudgetError, OptionError), match=told):
+        swept(digits, few_digits, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_what_is_done_is_left_alone_only_where_it_was_the_same(
+    digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, given = tmp_path / "out", {"amounts": {"macs": [0.8, 0.6]}}
+    whole = swept(digits, few_digits, out, **given)
+    monkeypatch.setattr(Compression, "finish", None)  # nothing is made from here on
+    assert swept(digits, few_digits, out, resume=True, **given) == whole
+    other = tmp_path / "other.onnx"
+    weights = oa.weights(oa.load(digits.model))
+    oa.save(oa.with_weights(digits.model, {name: 2 * array for name, array in weights.items()}), other)
+    for changed, told in (
+        ({"samples": (few_digits[0][:300], few_digits[1][:300])}, "--data: expected the data with digest"),
+        ({"seed": 7}, "--seed: expected 0, as in .*macs-0.8, found 7"),
+        ({"limits": oa.Limits(round_to=2)}, "--round-to: expected 1"),
+        ({"budget": {"params": 0.9}}, "--params: expected none"),
+        ({"int8": True}, "--int8: expected false"),
+        ({"test": few_digits}, "--test: expected none"),
+        ({"bench": True}, "--bench: expected false"),
+    ):
+        asked: dict[str, Any] = {"samples": few_digits, **given, **changed}
+        with pytest.raises(CheckpointError, match=told):
+            swept(digits, out=out, resume=True, **asked)
+    with pytest.raises(CheckpointError, match="the model: expected the one with sha256"):
+        swept(replace(digits, model=other), few_digits, out, resume=True, **given)
+    assert read_trade_off(out) == whole
+
+
 @pytest.mark.slow
 def test_a_sweep_that_was_interrupted_goes_on(
     digits: DemoFiles, few_digits: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = swept(digits, few_digits, tmp_path / "whole")
-    finish, calls = Compression.finish, []
+    finish, calls, heard = Compression.finish, [], list[object]()
 
     def once(self: Compression, folder: OutputFolder | None) -> Finished:
         calls.append(1)
@@ -122,7 +168,10 @@ def test_a_sweep_that_was_interrupted_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Compression, "finish", once)
         with pytest.raises(KeyboardInterrupt):
-            swept(digits, few_digits, tmp_path / "out")
+            swept(digits, few_digits, tmp_path / "out", progress=heard.append)
+    assert oa.Note(f"In {tmp_path / 'out'} is what has been done so far; --resume goes on from there.") in heard
+    with pytest.raises(OutputError, match=r"found macs-0\.8, sweep\.json; go on with --resume"):
+        swept(digits, few_digits, tmp_path / "out")
     assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8"]
     assert (tmp_path / "out" / "shared.npz").exists()
     kept = (tmp_path / "out" / "macs-0.8" / "model.onnx").stat().st_mtime_ns
@@ -166,9 +215,10 @@ def test_processes_come_to_the_same_results(
 def test_an_error_in_a_process_is_the_error_of_the_sweep(
     digits: DemoFiles, few_digits: Samples, tmp_path: Path
 ) -> None:
-    limits = oa.Limits(round_to=1, max_ratio=0.5)
-    with pytest.raises(BudgetError, match=r"--macs 0\.001"):
-        swept(digits, few_digits, tmp_path / "out", amounts={"macs": [0.8, 0.6, 0.001]}, limits=limits, jobs=3)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "macs-0.4").touch()
+    with pytest.raises(OutputError, match=r"macs-0\.4: expected a folder, found a file"):
+        swept(digits, few_digits, tmp_path / "out", jobs=3)
     assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8", "0.6"]
 
 
@@ -311,6 +361,12 @@ def test_trained_points_go_on_from_each_other(digits: DemoFiles, few_digits: Sam
     assert all(each.keys() == {"prune", "refit", "retrain", "measure"} for each in expected)
     # Which of the later ones takes longer hangs on what was timed; half of the epochs is less however it was.
     assert expected[0]["prune"] > max(expected[1]["prune"], expected[2]["prune"])
+    # The first begins with the original, as it would alone; the others are those of the sweep.
+    assert reports[0].command.startswith("onnxadmm compress ")
+    assert "--params 50% " in reports[0].command
+    assert reports[1].command == reports[2].command == found.command
+    assert found.command.startswith("onnxadmm sweep ")
+    assert "--params 50%,30%,15% " in found.command
     notes = [[note for note in report.simplified if "samples" in note] for report in reports]
     assert notes[0] == notes[1] == notes[2]
     # What is said of the data is said of each; what a point has lost is its own, and hangs on the machine.

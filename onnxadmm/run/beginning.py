@@ -113,12 +113,12 @@ class Beginning:
             self.ready, self._is_simplified = make_ready(self.model, self.choices, self.journal)
             if not leaves_sizes_open(self.model):
                 self._analyse()
-        if not self._waits_for_data():
+        if not self.waits_for_data:
             self._state()
 
     def read(self, data: object, test: object | None) -> None:
         """Read the data and divide them."""
-        made, waited = is_none(data) and self.choices.samples_alone, self._waits_for_data()
+        made, waited = is_none(data) and self.choices.samples_alone, self.waits_for_data
         known = self.shared.reading
         with self.journal.stage("make samples" if made else "read data"):
             if known is not None and known.is_of((data, test), self._read_for()):
@@ -201,7 +201,8 @@ class Beginning:
     def _analyse(self) -> None:
         self.ready, self.units, self._ignored = analyse(self.ready, self.model, self.choices, self.ending, self.journal)
 
-    def _waits_for_data(self) -> bool:
+    @property
+    def waits_for_data(self) -> bool:
         """Whether the problem cannot be stated without the data: they tell sizes, and inputs to measure with."""
         goal = self.choices.goal
         return leaves_sizes_open(self.model) or (goal is not None and goal.latency is not None)

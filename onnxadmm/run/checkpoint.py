@@ -26,6 +26,7 @@ from onnxadmm.report.codec import MismatchError, decode, dumps, encode
 
 SCHEMA: Final = "onnxadmm.checkpoint/3"
 _HEADER: Final = "header"
+_INTERRUPTED: Final = "the interrupted run"
 #: Writing takes place at most this often, and never takes more than a twentieth of the time.
 _SECONDS_BETWEEN: Final = 10.0
 _SHARE_OF_TIME: Final = 0.05
@@ -61,12 +62,8 @@ class Header:
         Raises:
             CheckpointError: the first that differs, by name.
         """
-        if self.sha256 != sha256:
-            raise _other("the model", expected=f"the one with sha256 {self.sha256[:12]}", found=sha256[:12])
-        for name in sorted((self.options.keys() | options.keys()) - set(but)):
-            before, now = self.options.get(name, "none"), options.get(name, "none")
-            if before != now:
-                raise _other(name, expected=before, found=now)
+        refuse_other_model(self.sha256, sha256)
+        refuse_other_options(self.options, options, but=but)
 
     def refuse_other_data(self, data: str) -> None:
         """Refuse to go on with other training data.
@@ -74,8 +71,55 @@ class Header:
         Raises:
             CheckpointError: they are others.
         """
-        if self.data != data:
-            raise _other("--data", expected=f"the data with digest {self.data[:12]}", found=data[:12])
+        refuse_other_data(self.data, data)
+
+
+def refuse_other_model(before: str, now: str, *, like: str = _INTERRUPTED) -> None:
+    """Refuse another model than that of a run before, by their sha256.
+
+    Args:
+        like: that run, in words.
+
+    Raises:
+        CheckpointError: it is another.
+    """
+    if before != now:
+        raise _other("the model", expected=f"the one with sha256 {before[:12]}", found=now[:12], like=like)
+
+
+def refuse_other_options(
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    *,
+    but: Collection[str] = frozenset(),
+    like: str = _INTERRUPTED,
+) -> None:
+    """Refuse other options than those of a run before, as text by name.
+
+    Args:
+        but: options that may differ.
+        like: that run, in words.
+
+    Raises:
+        CheckpointError: the first that differs, by name.
+    """
+    for name in sorted((before.keys() | now.keys()) - set(but)):
+        expected, found = before.get(name, "none"), now.get(name, "none")
+        if expected != found:
+            raise _other(name, expected=expected, found=found, like=like)
+
+
+def refuse_other_data(before: str, now: str, *, like: str = _INTERRUPTED) -> None:
+    """Refuse other data than those of a run before, by their digests.
+
+    Args:
+        like: that run, in words.
+
+    Raises:
+        CheckpointError: they are others.
+    """
+    if before != now:
+        raise _other("--data", expected=f"the data with digest {before[:12]}", found=now[:12], like=like)
 
 
 def options_as_text(values: Mapping[str, object]) -> dict[str, str]:
@@ -198,10 +242,10 @@ def _unreadable(path: Path, found: str) -> CheckpointError:
     )
 
 
-def _other(thing: str, *, expected: str, found: str) -> CheckpointError:
+def _other(thing: str, *, expected: str, found: str, like: str) -> CheckpointError:
     return CheckpointError(
         thing,
-        expected=f"{expected}, as in the interrupted run",
+        expected=f"{expected}, as in {like}",
         found=found,
         way_out="ask for the same, or begin again with --force",
     )

@@ -89,6 +89,8 @@ class Shared:
         pruned: the smallest network so far, retrained: where the next training begins. Its budget must be below that
             one's.
         epochs, retrain_epochs: shares of the recipe's epochs of pruning and retraining that the next run takes.
+        command: what makes all runs again, for the reports of those that go on from another one's network: the command
+            of such a run alone makes another one. It is not written.
         header: of the run that left it.
         reading: of this process; it is not written.
         crew: machines that train all runs, opened by whoever has these runs; None: a run opens its own, if any. It is
@@ -99,6 +101,7 @@ class Shared:
     pruned: Pruned | None = None
     epochs: float = 1.0
     retrain_epochs: float = 1.0
+    command: str | None = None
     header: Header | None = None
     reading: Reading | None = None
     crew: RayCrew | None = None

@@ -263,12 +263,9 @@ class Compression(Beginning):
             outcome,
             held_out=held_out,
             test=test,
-            command=command_line(self.choices, self.ending.options),
+            command=self._command(),
             options={
-                **self.choices.options(),
-                **self.ending.options,
-                **self._sizes(),
-                "loss": self.training.loss.task.value,
+                **self.options(),
                 OUTPUT_ERROR: error,
                 "engine": self.engine,
                 "workers": self.journal.workers,
@@ -290,6 +287,24 @@ class Compression(Beginning):
     def _sized(self, model: Model) -> Model:
         """A model with the sizes of the original, where the file leaves them free."""
         return replace(model, input_shapes=self.model.input_shapes)
+
+    def _command(self) -> str:
+        """What makes the result again: all runs, where this one went on from the network of another."""
+        of_all = None if self._goes_on is None else self.shared.command
+        return of_all or command_line(self.choices, self.ending.options)
+
+    def options(self) -> dict[str, Option]:
+        """What was asked for and of what, by name on the command line, as a report holds it; known with the data."""
+        return {
+            **self.choices.options(),
+            **self.ending.options,
+            **self._sizes(),
+            "loss": self.training.loss.task.value,
+            "data_digest": self._reading.digest,
+            # Beside the paths, behind which another file may stand on another day.
+            "teacher_sha256": self.choices.teacher,
+            "custom_ops_sha256": ", ".join(self.choices.custom_ops or ()) or None,
+        }
 
     def _sizes(self) -> dict[str, Option]:
         """The option that says at which sizes everything was counted and timed, where the file leaves them free."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import onnxadmm as oa
+from onnxadmm.ahead import Ahead
 from onnxadmm.errors import CheckpointError, OptionError, OutputError
 from onnxadmm.graph.model import from_proto, to_proto
 from onnxadmm.progress import SILENT
@@ -336,7 +337,10 @@ def test_a_sweep_and_a_search_pass_the_teacher_on(monkeypatch: pytest.MonkeyPatc
         taught.append(named.get("teacher"))
         raise EnoughError
 
-    monkeypatch.setattr(importlib.import_module("onnxadmm.points"), "compress", compress)
+    points = importlib.import_module("onnxadmm.points")
+    monkeypatch.setattr(points, "compress", compress)
+    ahead = Ahead("onnxadmm compress m.onnx --params 0.3 --out o", "", None)
+    monkeypatch.setattr(points, "look_ahead", lambda *_, **__: ahead)
     with pytest.raises(EnoughError):
         oa.sweep("m.onnx", data="d.npz", amounts={"params": [0.5, 0.3]}, out=tmp_path / "s", teacher="t.onnx")
     with pytest.raises(EnoughError):  # with a budget there is no calibration before
