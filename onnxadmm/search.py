@@ -125,14 +125,9 @@ def search(
             if common is None:
                 promised = replace(looking, max_drop=max_drop, by=by)
                 start = _without_training(points, model, data, folder / TRIED, promised, options)
-            _search(points, start, max_drop=max_drop, by=by, progress=told)
+            failed = _search(points, start, max_drop=max_drop, by=by, progress=told)
         if points.none:
-            raise BudgetError(
-                f"--max-drop {max_drop}",
-                expected="a smaller network that can be trained",
-                found="none",
-                way_out="allow more of the other budget, or lower --learning-rate",
-            )
+            raise _nothing_made(failed, max_drop=max_drop, by=by, common=common)
         found = points.found()
         best = found.pick(max_drop)
         points.end()
@@ -211,8 +206,15 @@ def _part(raw: Raw, chosen: NDArray[np.int64]) -> object:
     return {**arrays, raw.label_name or "labels": raw.labels[chosen]}
 
 
-def _search(points: Points, start: float | None, *, max_drop: float | str, by: CostKind, progress: Progress) -> None:
-    """Train ever smaller networks until one loses too much, then some in between."""
+def _search(
+    points: Points, start: float | None, *, max_drop: float | str, by: CostKind, progress: Progress
+) -> dict[str, BudgetError | DivergedError]:
+    """Train ever smaller networks until one loses too much, then some in between.
+
+    Returns:
+        What could not be made, in words, and why.
+    """
+    failed: dict[str, BudgetError | DivergedError] = {}
     kept, broken = start or 1.0, 0.0
     smallest: Shared | None = None
     for _ in range(_MOST):
@@ -229,11 +231,39 @@ def _search(points: Points, start: float | None, *, max_drop: float | str, by: C
             most, lost = found.allowed(max_drop), next(each.lost for each in found.points if each.asked == amount)
             progress.note(f"{told}: {lost:.2f} lost, {most:.4g} may be.")
         except (BudgetError, DivergedError) as error:
-            lost = math.inf
-            progress.note(f"{told}: out of reach ({error})")
+            lost, failed[told] = math.inf, error
+            progress.note(f"{told}: {_why(error)} ({error})")
         if lost <= most:
             kept, smallest = share, points.shared
         else:
             broken = share
         if broken and kept / broken < _NEAR:
             break
+    return failed
+
+
+def _nothing_made(
+    failed: Mapping[str, BudgetError | DivergedError], *, max_drop: float | str, by: CostKind, common: Budget | None
+) -> BudgetError:
+    """What is said where no network could be made at all.
+
+    Args:
+        failed: what was tried, in words, and why it was not made.
+    """
+    ways = []
+    if any(isinstance(error, BudgetError) for error in failed.values()):
+        others = [f"--by {kind}" for kind in COUNTED if kind != by and (common is None or kind not in common.amounts)]
+        ways.append(f"search with {' or '.join(others)}")
+        ways += [] if common is None else [f"allow more of {', '.join(f'--{kind}' for kind in common.amounts)}"]
+    if any(isinstance(error, DivergedError) for error in failed.values()):
+        ways.append("lower --learning-rate")
+    return BudgetError(
+        f"--max-drop {max_drop}",
+        expected="a smaller network that can be made",
+        found=f"none: {'; '.join(f'{told}: {_why(error)}' for told, error in failed.items())}",
+        way_out=", or ".join(ways),
+    )
+
+
+def _why(error: BudgetError | DivergedError) -> str:
+    return "out of reach" if isinstance(error, BudgetError) else "its training diverged"

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 import onnxadmm as oa
 from onnxadmm.demo import DemoFiles
-from onnxadmm.errors import BudgetError, OptionError
+from onnxadmm.errors import BudgetError, DivergedError, OptionError
 from onnxadmm.progress import SILENT
 from onnxadmm.report.report import Report
 from onnxadmm.report.tradeoff import Point, read_trade_off
 from onnxadmm.run.shared import Shared
-from onnxadmm.search import _search, _some
+from onnxadmm.search import _nothing_made, _search, _some
 from tests.conftest import Command
 from tests.shared import needs_training
 
@@ -77,6 +77,36 @@ def test_what_makes_no_search_is_refused(digits: DemoFiles, tmp_path: Path) -> N
     with pytest.raises(OptionError, match="--macs: expected no budget of what shall be least"):
         oa.search(digits.model, **given, budget={"macs": 0.5})
     assert not (tmp_path / "out").exists()
+
+
+class Unmade(Pretended):
+    """No network can be made."""
+
+    def __init__(self, error: BudgetError | DivergedError) -> None:
+        super().__init__(0.0)
+        self.error = error
+
+    def run(self, amount: str, *, epochs: float, last: bool = False) -> Report | None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("kind", "by", "common", "why", "ways"),
+    [
+        (BudgetError, "latency", None, "out of reach", "search with --by macs or --by params or --by size."),
+        (BudgetError, "macs", oa.Budget(size=0.9), "out of reach", "by latency, or allow more of --size."),
+        (DivergedError, "macs", None, "its training diverged", "diverged; lower --learning-rate."),
+    ],
+)
+def test_where_nothing_can_be_made_the_message_says_why(
+    kind: type[BudgetError | DivergedError], by: Any, common: oa.Budget | None, why: str, ways: str
+) -> None:
+    error = kind("it", expected="much", found="little", way_out="go")
+    failed = _search(Unmade(error), None, max_drop=2.0, by=by, progress=SILENT)  # type: ignore[arg-type]
+    told = str(_nothing_made(failed, max_drop=2.0, by=by, common=common))
+    assert told.startswith("--max-drop 2.0: expected a smaller network that can be made, found none: 70.0 % of the ")
+    assert told.count(why) == len(failed)
+    assert told.endswith(ways)
 
 
 @pytest.mark.slow

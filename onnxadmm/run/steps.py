@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnxadmm.admm.state import State
-from onnxadmm.errors import DivergedError, OutputError, VerificationError
+from onnxadmm.errors import BudgetError, DivergedError, OutputError, VerificationError
+from onnxadmm.files import discard
 from onnxadmm.graph.constants import with_constants
 from onnxadmm.graph.model import Model, from_proto, load, save, to_proto
 from onnxadmm.graph.stated import in_words
@@ -160,6 +161,8 @@ class Compression(Beginning):
         except BaseException as error:
             with suppress(OutputError):  # what ended the run matters more
                 checkpoints.flush()
+            if self.choices.calibrates and isinstance(error, BudgetError):
+                discard(folder.checkpoint)  # going on would end in the same way, and no other budget may go on
             if folder.checkpoint.exists():
                 way = next((way for kind, way in _NO_WAY_ON.items() if isinstance(error, kind)), _WAY_ON)
                 self.journal.progress.note(f"In {folder.checkpoint} {way}.")
