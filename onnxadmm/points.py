@@ -254,6 +254,11 @@ class Points:
         """Whether no run has come to its end."""
         return not self._done
 
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """Of the runs that are done, in their order."""
+        return tuple(report for _, _, report in self._done)
+
     def found(self) -> TradeOff:
         """Return the points so far, the largest budget first."""
         done = sorted(self._done, key=lambda each: -parse_amount(each[0], option=f"--{self._kind}"))

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxadmm.compress import compress
+from onnxadmm.compress import compress, describe_source
 from onnxadmm.console import listening
 from onnxadmm.errors import BudgetError, DivergedError, OptionError
 from onnxadmm.output import OutputFolder, names_of_results
@@ -20,8 +20,10 @@ from onnxadmm.plan.drop import parse_drop
 from onnxadmm.plan.given import given_budget, given_or_usual
 from onnxadmm.points import Points
 from onnxadmm.progress import SILENT, Progress
-from onnxadmm.report.report import Report
+from onnxadmm.report.reading import read_report
+from onnxadmm.report.report import Option, Report, StageTime
 from onnxadmm.report.tradeoff import Point, TradeOff
+from onnxadmm.report.writer import REPORT_NAMES, write_report
 from onnxadmm.run.recipe import CalibrationOptions, Recipe
 from onnxadmm.run.shared import Shared
 from onnxadmm.surgery import Source
@@ -132,10 +134,29 @@ def search(
         best = found.pick(max_drop)
         points.end()
         output.begin()
-        for name in names_of_results(folder / TRIED / best.folder):
-            shutil.copyfile(folder / TRIED / best.folder / name, output.work / name)
+        tried = folder / TRIED / best.folder
+        for name in set(names_of_results(tried)) - REPORT_NAMES:
+            shutil.copyfile(tried / name, output.work / name)
+        asked: dict[str, Option] = {"max_drop": max_drop, "by": by, by: None, "out": str(out)}
+        asked |= {"data": describe_source(data), "calibrate": None}
+        write_report(_of_search(read_report(tried), points, asked), output.work)
         output.publish()
     return found, best
+
+
+def _of_search(best: Report, points: Points, asked: Mapping[str, Option]) -> Report:
+    """The report of the result: of the network that was chosen, and of all runs that it took.
+
+    Args:
+        best: of its own run.
+        asked: options of the search in place of those of that run.
+    """
+    spent: dict[str, float] = {}
+    for stage in (stage for report in points.reports for stage in report.stages):
+        spent[stage.name] = spent.get(stage.name, 0.0) + stage.seconds
+    stages = tuple(StageTime(name, seconds) for name, seconds in spent.items())
+    # What was expected is known of that run alone.
+    return replace(best, command=points.command, options={**best.options, **asked}, stages=stages, forecast=())
 
 
 class _Tried(Points):

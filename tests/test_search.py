@@ -128,7 +128,20 @@ def test_digits_are_searched_on_the_command_line(
     assert {point.folder for point in tried.points} >= {"calibrated", best.folder}
     assert (out / "model.onnx").read_bytes() == (out / "tried" / best.folder / "model.onnx").read_bytes()
     assert not (out / "tried" / "shared.npz").exists()
+    # The report is that of the search, not of the network that was chosen.
+    assert "--max-drop 3.0 --by params " in report["command"]
+    assert f"--out {out} " in report["command"]
+    assert "--params" not in report["command"]
+    assert tried.command == report["command"]
+    told = {name: report["options"][name] for name in ("max_drop", "by", "params", "out")}
+    assert told == {"max_drop": 3.0, "by": "params", "params": None, "out": str(out)}
+    seconds = sum(stage["seconds"] for stage in report["stages"])
+    assert seconds == pytest.approx(sum(point.seconds for point in tried.points))
+    assert report["command"].replace("&", "&amp;") in (out / "report.html").read_text()
     assert command(*words).status == 2  # a result stands there
+    ran = command(*words, "--force", "--resume", "--seed", "1")
+    assert ran.status == 2
+    assert "--seed: expected 0" in ran.stderr
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from onnxadmm.report.report import Report
 
 MARKDOWN_NAME: Final = "report.md"
 PAGE_NAME: Final = "report.html"
+#: What ``write_report`` writes.
+REPORT_NAMES: Final = frozenset((NAME, MARKDOWN_NAME, PAGE_NAME))
 
 
 def write_report(report: Report, folder: str | Path, *, force: bool = False) -> tuple[Path, Path, Path]:
