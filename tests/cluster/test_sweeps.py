@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import onnxadmm as oa
 from onnxadmm.cluster.actors import RayCrew
 from onnxadmm.demo import DemoFiles
-from onnxadmm.errors import BudgetError, OptionError
+from onnxadmm.errors import InputError, OptionError
 from onnxadmm.progress import Iteration, Silent
 from onnxadmm.report.reading import read_report
 from onnxadmm.report.tradeoff import read_trade_off
@@ -186,13 +186,25 @@ def test_calibrated_budgets_are_dealt_to_machines_and_a_killed_one_costs_its_wor
     same_files(again, tmp_path / "alone", tmp_path / "dealt")
 
 
+class Taken(Silent):
+    """Takes the samples away when the first budget is made, and the machines are to make the others."""
+
+    def __init__(self, samples: Path) -> None:
+        self._samples = samples
+
+    def stage(self, name: str, *, total: int | None = None) -> None:
+        if "over 2 machines" in name:
+            self._samples.unlink()
+
+
 @pytest.mark.slow
 def test_an_error_on_a_machine_is_the_error_of_the_sweep(digits: DemoFiles, few_digits: Digits, tmp_path: Path) -> None:
-    limits, amounts = oa.Limits(round_to=1, max_ratio=0.5), {"macs": [0.8, 0.6, 0.001]}
-    with pytest.raises(BudgetError, match=r"machine [12], the budget --macs 0\.001"):
-        calibrated(digits, tmp_path / "out", "local:2", calibrate=few_digits, amounts=amounts, limits=limits)
-    assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8", "0.6"]
-    assert not (tmp_path / "out" / "macs-0.001").exists()
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, images=few_digits[0])
+    with pytest.raises(InputError, match=r"machine [12], .*samples\.npz"):
+        calibrated(digits, tmp_path / "out", "local:2", calibrate=samples, progress=Taken(samples))
+    assert [point.asked for point in read_trade_off(tmp_path / "out").points] == ["0.8"]
+    assert not (tmp_path / "out" / "macs-0.6").exists()
     assert (tmp_path / "out" / "shared.npz").exists()  # --resume goes on from there
 
 
