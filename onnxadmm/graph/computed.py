@@ -1,6 +1,6 @@
-"""Weights that are computed from constants by more than moves: computed once, here, so that they can be cut."""
+"""What is computed from constants by more than moves: computed once, here, so that it can be cut."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -25,43 +25,55 @@ MOST_COMPUTED = 2**26
 def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> Model:
     """Return a copy whose computed weights are constants of the same names; the model itself where there are none.
 
-    Computed is a float operand that a layer or a normalisation uses as a weight, a vector or a statistic, if
-    nothing but constants goes in and some operator on the way is no mere move: Mul of a weight and its scale,
-    ConstantOfShape, Range, EyeLike. Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements
-    stay as they are, those that are bytes times scales among them, and those with which the model would store a tenth
-    more.
+    Computed is a float value into which nothing but constants goes, where
+
+    - a layer or a normalisation uses it as a weight, a vector or a statistic, and some operator on the way is no mere
+      move: Mul of a weight and its scale, ConstantOfShape, Range, EyeLike;
+    - or a layer, or what mixes or counts positions, gives it, and what is made of it meets a value that is no constant:
+      the product of a state of zeros and a weight. The weights in it would have to stay whole.
+
+    Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements stay as they are, those that are
+    bytes times scales among them, and those with which the model would store a tenth more.
 
     Args:
         model: it is not changed.
-        cut: only weights that are among these names, or computed from what is; None for all.
+        cut: only what is among these names, or computed from what is; None for all.
     """
-    found = _Search(model).weights()
-    if cut is not None and found:
-        given = {value.name: value for node in model.ir.graph for value in node.outputs}
-        found = [name for name in found if any(value.name in cut for value in _behind(given[name]))]
-    if not found:
+    found = _Search(model).found()
+    if not found or (cut is not None and not cut):
         return model
     shapes = infer(model)
     result = clone(model)
     values = {value.name: value for node in result.ir.graph for value in node.outputs}
+    # Whatever is cut, the same is worth its room: a cut has to find the constants that the search for units saw.
+    computed = _worth_their_room(result, {name: values[name] for name in found}, shapes)
+    if cut is not None:
+        computed = {
+            name: array for name, array in computed.items() if any(value.name in cut for value in _behind(values[name]))
+        }
+    if not computed:
+        return model
+    for name, array in computed.items():
+        _replace(result, values[name], array)
+    return result
+
+
+def _worth_their_room(model: Model, found: Mapping[str, onnx_ir.Value], shapes: Shapes) -> dict[str, Array]:
+    """Return computed values by name, as many as may be stored."""
     computed: dict[str, Array] = {}
     left = max(MOST_COMPUTED, model.file_bytes)
     room = max(_ALWAYS_PAYS, int(_LARGEST_SHARE * stored_bytes(model)))
     sources: dict[str, int] = {}
-    for name in found:
-        array = _evaluate(values[name], shapes, result, dict(computed), left)
-        behind = {each.name or "": each.const_value.nbytes for each in _behind(values[name]) if each.const_value}
+    for name, value in found.items():
+        array = _evaluate(value, shapes, model, dict(computed), left)
+        behind = {each.name or "": each.const_value.nbytes for each in _behind(value) if each.const_value}
         more = 0 if array is None else array.nbytes - sum(behind[each] for each in behind.keys() - sources.keys())
         if array is not None and more <= room:
             computed[name] = array
             left -= array.size
             room -= more
             sources |= behind
-    if not computed:
-        return model
-    for name, array in computed.items():
-        _replace(result, values[name], array)
-    return result
+    return computed
 
 
 class _Search:
@@ -72,24 +84,52 @@ class _Search:
         # By value, whether an operator on the way is no move; absent: it depends on more than constants.
         self._computed: dict[str, bool] = {}
 
-    def weights(self) -> list[str]:
-        """Return the names of computed weights in the order of the graph."""
-        found: dict[str, None] = {}
+    def found(self) -> list[str]:
+        """Return the names of what is to be written out: weights first, each kind in the order of the graph."""
+        meeting: list[onnx_ir.Node] = []
         for node in self._graph:
             self._record(node)
-            if any(value.name in self._computed for value in node.outputs):
-                continue  # what it computes is a constant itself: nothing but constants meets this weight
-            if node.domain not in ("", "ai.onnx"):
-                continue
-            operator = find("", node.op_type)
-            weights = operator.weights if operator.is_layer else ()
-            for index in (*weights, *operator.vectors, *operator.statistics):
-                value = node.inputs[index] if index < len(node.inputs) else None
-                if value is None or not self._computed.get(value.name or "") or value.is_graph_output():
-                    continue
-                if not _is_cut_in_bytes(value):
-                    found[value.name or ""] = None
+            # Where it computes a constant itself, nothing but constants meets there.
+            if not any(value.name in self._computed for value in node.outputs):
+                meeting.append(node)
+        found: dict[str, None] = {}
+        for node in meeting:
+            if node.domain in ("", "ai.onnx"):
+                operator = find("", node.op_type)
+                weights = operator.weights if operator.is_layer else ()
+                found |= self._to_write_out(node, (*weights, *operator.vectors, *operator.statistics))
+        walked = set(found)
+        for node in meeting:
+            found |= dict.fromkeys(self._mixed(node, walked))
         return list(found)
+
+    def _to_write_out(self, node: onnx_ir.Node, operands: Sequence[int]) -> dict[str, None]:
+        """Return names of computed operands."""
+        given = (node.inputs[index] for index in operands if index < len(node.inputs))
+        return {
+            value.name or "": None
+            for value in given
+            if value is not None and self._computed.get(value.name or "") and _may_be_written_out(value)
+        }
+
+    def _mixed(self, node: onnx_ir.Node, walked: set[str]) -> Iterator[str]:
+        """Yield what operators give that would lock the weights in it, on the way to the operands of a node.
+
+        Args:
+            walked: names of values behind which all is known; more are added.
+        """
+        pending = _data_of(node)
+        while pending:
+            value = pending.pop()
+            name, maker = value.name or "", value.producer()
+            if name in walked or maker is None or not self._computed.get(name):
+                continue
+            walked.add(name)
+            operator = find("", maker.op_type)
+            if not operator.is_layer and not operator.normalises and operator.effect == "exact":
+                pending += _data_of(maker)
+            elif any(_is_weight(each) for each in _behind(value)) and _may_be_written_out(value):
+                yield name
 
     def _record(self, node: onnx_ir.Node) -> None:
         operator = find("", node.op_type)
@@ -111,6 +151,24 @@ class _Search:
     def _is_constant(self, value: onnx_ir.Value) -> bool:
         node = value.producer()
         return value.is_initializer() or (node is not None and node.op_type == "Constant")
+
+
+def _data_of(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """Return the operands of a node that are no sizes, indices or limits, the last first."""
+    indices = find(node.domain, node.op_type).indices
+    return [value for index, value in enumerate(node.inputs) if value is not None and index not in indices][::-1]
+
+
+def _is_weight(value: onnx_ir.Value) -> bool:
+    """Whether a value is a constant of several floats."""
+    array = constant(value)
+    if array is None or array.size <= 1 or array.dtype == np.object_:
+        return False
+    return onnx_ir.DataType.from_numpy(array.dtype) in FLOATS
+
+
+def _may_be_written_out(value: onnx_ir.Value) -> bool:
+    return not value.is_graph_output() and not _is_cut_in_bytes(value)
 
 
 def _is_cut_in_bytes(value: onnx_ir.Value) -> bool:

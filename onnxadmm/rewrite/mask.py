@@ -1,6 +1,6 @@
 """The masked original: same nodes, the readers of removed units set to zero, and gates where activations are summed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from onnxadmm.errors import PlanError
 from onnxadmm.graph.boundary import analysing
+from onnxadmm.graph.branches import write_out_branches
 from onnxadmm.graph.computed import write_out_computed
 from onnxadmm.graph.constants import constant, constants_by_name, set_constant
+from onnxadmm.graph.functions import inline_functions
 from onnxadmm.graph.inline import inline
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.rewrite.gates import insert_gate, node_of
@@ -42,11 +44,16 @@ def _masked(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     stays = np.append(keep, True)  # unit -1 is the last element: it always stays
     gates = [gate for gate in units.gates if not stays[gate.reader.units].all()]
     readers = {reader.tensor for reader in units.readers if not stays[reader.units].all()}
+    losing = units.losing(keep)
     # What else is computed from a weight, as queries from a part of it and a constant, keeps its value.
-    masked = clone(write_out_computed(model, cut=readers))
+    masked = clone(write_out_computed(model, cut=losing))
     values = constants_by_name(masked)
-    if not readers <= values.keys() or any(node_of(masked, gate) is None for gate in gates):
-        masked = clone(inline(model))  # a weight inside of a function may be masked in one call and not in another
+    if (
+        not readers <= values.keys()  # a weight inside of a function may be masked in one call and not in another
+        or any(node_of(masked, gate) is None for gate in gates)
+        or _computes_inside(model, losing)
+    ):
+        masked = clone(inline(model))
         values = constants_by_name(masked)
     names = {reader.tensor for reader in units.readers} | {point.tensor for point in units.zero_points.values()}
     arrays = {name: constant(values[name]) for name in names if name in values}
@@ -56,6 +63,12 @@ def _masked(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
     for gate in gates:
         insert_gate(masked, gate, stays[gate.reader.units])
     return masked
+
+
+def _computes_inside(model: Model, cut: Collection[str]) -> bool:
+    """Whether a function or a branch computes constants that are among ``cut``, or from what is."""
+    plain = write_out_branches(inline_functions(model))
+    return plain is not model and write_out_computed(plain, cut=cut) is not plain
 
 
 def without_units(arrays: Mapping[str, Array], units: Units, keep: NDArray[np.bool_]) -> dict[str, Array]:

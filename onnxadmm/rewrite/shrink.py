@@ -41,13 +41,12 @@ def shrink(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
 
 
 def _shrunk(model: Model, units: Units, keep: NDArray[np.bool_]) -> Model:
-    kept = {name: positions for name in units.axes if (positions := units.positions(name, keep)) is not None}
-    cut_names = {name for name, positions in kept.items() if any(axis is not None for axis in positions)}
-    small = clone(inline(model, cut=cut_names))
+    kept = {name: axes for name in units.losing(keep) if (axes := units.positions(name, keep)) is not None}
+    small = clone(inline(model, cut=kept))
     used = {value.name for value in small.ir.graph.initializers.values() if value.uses()}
     for name, value in constants_by_name(small).items():
         positions = kept.get(name)
-        if positions is not None and any(axis is not None for axis in positions):
+        if positions is not None:
             array = constant(value)
             assert array is not None  # labelled constants have values
             set_constant(small, value, cut(array, positions))
@@ -113,8 +112,6 @@ def _restate_shapes(model: Model, kept: dict[str, tuple[Positions | None, ...]])
         for value in node.outputs:
             positions = kept.get(value.name or "")
             if value.shape is None or positions is None or value.is_graph_output():
-                continue
-            if all(axis is None for axis in positions):
                 continue
             if len(value.shape) != len(positions):
                 value.shape = None

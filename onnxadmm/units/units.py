@@ -158,7 +158,7 @@ class Units:
         axes = self.axes.get(name)
         if axes is None:
             return None
-        stays = np.append(self.followers.with_them(keep), True)  # unit -1 is the last element: it always stays
+        stays = self._stays(keep)
         result: list[LabelArray | None] = []
         for axis, units in enumerate(axes):
             if units is None or stays[units].all():
@@ -171,6 +171,19 @@ class Units:
             else:
                 result.append(np.stack([np.flatnonzero(row) for row in stays[units]]))
         return tuple(result)
+
+    def losing(self, keep: NDArray[np.bool_]) -> set[str]:
+        """Return the names of the values that lose positions, also where blocks do not keep equally many."""
+        stays = self._stays(keep)
+        return {
+            name
+            for name, axes in self.axes.items()
+            if any(units is not None and not stays[units].all() for units in axes)
+        }
+
+    def _stays(self, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which units stay, followers as well; unit -1 is the last element: it always stays."""
+        return np.append(self.followers.with_them(keep), True)
 
     def smallest(self) -> Kept:
         """Return which positions of a value stay when one unit of each block does, so that every axis shrinks."""

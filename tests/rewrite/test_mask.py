@@ -35,3 +35,31 @@ def test_what_else_is_computed_from_a_masked_weight_keeps_its_value() -> None:
     assert np.count_nonzero(gone) == 3
     np.testing.assert_allclose(held["q"], weights["latents"] @ weights["W"][:4].T, rtol=1e-5)
     assert oa.verify(model, oa.shrink(model, plan), plan).passed
+
+
+# The product of a constant and a weight inside of a function, which is given the weight that a layer reads as well.
+INSIDE = """<ir_version: 8, opset_import: ["" : 13, "local" : 1]>
+inside (float[N,5] x) => (float[N,3] y)
+<float[5,6] W1, float[6,6] W, float[1,6] state, float[6,3] W2>
+{
+    h = MatMul (x, W1)
+    r = Sigmoid (h)
+    k = MatMul (r, W)
+    q = local.step (state, W)
+    s = Add (k, q)
+    t = Tanh (s)
+    y = MatMul (t, W2)
+}
+<opset_import: ["" : 13], domain: "local">
+step (given, weight) => (result)
+{
+    product = MatMul (given, weight)
+    result = Neg (product)
+}"""
+
+
+def test_what_a_function_computes_from_a_masked_weight_keeps_its_value() -> None:
+    model = parse_sample(INSIDE)
+    assert [group.name for group in oa.find_groups(model).groups] == ["W1", "W"]
+    plan = oa.rank(model, ratio=0.5)
+    assert oa.verify(model, oa.shrink(model, plan), plan).passed
