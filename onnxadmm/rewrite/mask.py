@@ -116,7 +116,7 @@ def zero_connections(model: Model, zeros: Mapping[str, NDArray[np.bool_]]) -> Mo
     """
     if not zeros:
         return model
-    result = clone(model)
+    result = clone(write_out_computed(model, cut=zeros))  # what is computed from a weight keeps its value
     values = constants_by_name(result)
     if any(name not in values for name in zeros):
         result = clone(inline(model, cut=zeros))  # weights of functions and branches, and computed ones

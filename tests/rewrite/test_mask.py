@@ -4,7 +4,8 @@ import numpy as np
 from onnx import numpy_helper
 
 import onnxadmm as oa
-from onnxadmm.graph.model import to_proto
+from onnxadmm.graph.model import load, to_proto
+from onnxadmm.rewrite.mask import zero_connections
 from tests.samples_text import parse_sample
 
 # A packed weight whose first rows meet a constant, as learned queries do, and whose others read a layer.
@@ -63,3 +64,14 @@ def test_what_a_function_computes_from_a_masked_weight_keeps_its_value() -> None
     assert [group.name for group in oa.find_groups(model).groups] == ["W1", "W"]
     plan = oa.rank(model, ratio=0.5)
     assert oa.verify(model, oa.shrink(model, plan), plan).passed
+
+
+def test_what_is_computed_from_a_weight_with_zeroed_connections_keeps_its_value() -> None:
+    """As it does where the model is compressed: there it is a constant before any connection goes."""
+    text = INSIDE[: INSIDE.index("<opset_import: [")].replace("local.step", "MatMul").replace(', "local" : 1', "")
+    model = parse_sample(text)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    zeroed = to_proto(zero_connections(load(model), {"W": np.eye(6, dtype=np.bool_)}))
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in zeroed.graph.initializer}
+    assert not held["W"].diagonal().any()
+    np.testing.assert_allclose(held["q"], weights["state"] @ weights["W"], rtol=1e-5)
