@@ -8,7 +8,15 @@ import onnx_ir
 from onnx_ir.convenience import replace_all_uses_with
 
 from onnxadmm.graph.by_hand import divides_by_constant, shift_of
-from onnxadmm.graph.constants import FLOATS, Array, constant, new_initializer, stored_bytes, value_names
+from onnxadmm.graph.constants import (
+    FLOATS,
+    Array,
+    constant,
+    constants_by_name,
+    new_initializer,
+    stored_bytes,
+    value_names,
+)
 from onnxadmm.graph.fold import Known, fold
 from onnxadmm.graph.model import Model, clone
 from onnxadmm.graph.shapes import Shapes, infer
@@ -30,7 +38,8 @@ def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> M
     - a layer or a normalisation uses it as a weight, a vector or a statistic, and some operator on the way is no mere
       move: Mul of a weight and its scale, ConstantOfShape, Range, EyeLike;
     - or a layer, or what mixes or counts positions, gives it, and what is made of it meets a value that is no constant:
-      the product of a state of zeros and a weight. The weights in it would have to stay whole.
+      the product of a state of zeros and a weight. The weights in it would have to stay whole;
+    - or it is a part of a weight whose other parts were read for nothing else.
 
     Random numbers, quantised weights and weights above ``LARGEST_COMPUTED`` elements stay as they are, those that are
     bytes times scales among them, and those with which the model would store a tenth more.
@@ -44,18 +53,75 @@ def write_out_computed(model: Model, *, cut: Collection[str] | None = None) -> M
         return model
     shapes = infer(model)
     result = clone(model)
-    values = {value.name: value for node in result.ir.graph for value in node.outputs}
+    values = {value.name or "": value for node in result.ir.graph for value in node.outputs}
     # Whatever is cut, the same is worth its room: a cut has to find the constants that the search for units saw.
     computed = _worth_their_room(result, {name: values[name] for name in found}, shapes)
-    if cut is not None:
-        computed = {
-            name: array for name, array in computed.items() if any(value.name in cut for value in _behind(values[name]))
-        }
-    if not computed:
+    behind = {name: {each.name or "" for each in _behind(values[name])} for name in computed}
+    _replace(result, computed)
+    parts = _parts_left(result, set[str]().union(*behind.values()), shapes)
+    for each in parts.values():
+        _replace(result, each)
+        computed |= each
+    chosen = computed.keys() if cut is None else _chosen(cut, behind, parts)
+    if not chosen:
         return model
-    for name, array in computed.items():
-        _replace(result, values[name], array)
+    if len(chosen) < len(computed):
+        result = clone(model)
+        _replace(result, {name: array for name, array in computed.items() if name in chosen})
     return result
+
+
+def _chosen(cut: Collection[str], behind: Mapping[str, set[str]], parts: Mapping[str, Mapping[str, Array]]) -> set[str]:
+    """Return the names of what is among those that are cut, or computed from it.
+
+    Args:
+        cut: names.
+        behind: for each name of what is computed, it and the names of all that it is computed from.
+        parts: what ``_parts_left`` gives.
+    """
+    chosen = {name for name, names in behind.items() if not names.isdisjoint(cut)}
+    chosen |= {part for each in parts.values() for part in each if part in cut}
+    # A part would be stored twice if the others were not written out as well.
+    together = [{*each, *(name for name, names in behind.items() if weight in names)} for weight, each in parts.items()]
+    for _ in together:  # each may bring another
+        for names in together:
+            chosen |= names if names & chosen else set()
+    return chosen
+
+
+def _parts_left(model: Model, behind: Collection[str], shapes: Shapes) -> dict[str, dict[str, Array]]:
+    """Return the parts of weights that are still read once other parts have been written out, or are of no use.
+
+    Args:
+        model: in which constants stand for what was computed.
+        behind: names of what these were computed from.
+
+    Returns:
+        arrays by the names of parts, by the name of the weight that Split or Slice takes them from.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    for name, weight in constants_by_name(model).items():
+        parts = _parts(weight) if name in behind else []
+        if not parts or not _is_weight(weight):
+            continue
+        size = prod(shapes.shape(name) or ())
+        arrays = {part.name or "": _evaluate(part, shapes, model, {}, size) for part in parts}
+        known = {part: array for part, array in arrays.items() if array is not None}
+        if len(known) == len(arrays) and sum(array.size for array in known.values()) < size:
+            found[name] = known
+    return found
+
+
+def _parts(weight: onnx_ir.Value) -> list[onnx_ir.Value]:
+    """Return the parts of a constant that are read; none where it is read as a whole as well."""
+    found: list[onnx_ir.Value] = []
+    for use in weight.uses():
+        operator = find(use.node.domain, use.node.op_type)
+        picks = operator.moves == "pick" and operator.data_count(len(use.node.inputs)) == 1 and use.idx == 0
+        if not picks or any(value.is_graph_output() for value in use.node.outputs):
+            return []
+        found += [value for value in use.node.outputs if value.uses()]
+    return [] if weight.is_graph_output() or weight.is_graph_input() else found
 
 
 def _worth_their_room(model: Model, found: Mapping[str, onnx_ir.Value], shapes: Shapes) -> dict[str, Array]:
@@ -268,10 +334,12 @@ def _normalised(operands: Sequence[Array], node: onnx_ir.Node) -> Sequence[Array
     return [array.astype(data.dtype) for array in results[: len(node.outputs)]]
 
 
-def _replace(model: Model, value: onnx_ir.Value, array: Array) -> None:
-    """Put a constant in the place of a computed value, and drop what nobody reads any more."""
-    name = value.name or ""
-    value.name = None
-    stored = new_initializer(model, name, np.asarray(array), taken=value_names(model))
-    replace_all_uses_with(value, stored)
-    drop_unread(model, [value])
+def _replace(model: Model, arrays: Mapping[str, Array]) -> None:
+    """Put constants in the places of computed values, and drop what nobody reads any more."""
+    values = {value.name: value for node in model.ir.graph for value in node.outputs}
+    for name, array in arrays.items():
+        value = values[name]
+        value.name = None
+        stored = new_initializer(model, name, np.asarray(array), taken=value_names(model))
+        replace_all_uses_with(value, stored)
+        drop_unread(model, [value])

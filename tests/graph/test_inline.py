@@ -423,6 +423,67 @@ def test_a_network_over_a_table_that_is_smaller_than_what_it_gives_is_cut_where_
     laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(1))
 
 
+#: How the first rows of a packed weight are told from the others; those meet a constant, and these read a layer.
+UNPACKED = {
+    "Split": ("wq, wk = Split <axis: int = 0> (W, sizes)", "int64[2] sizes = {4, 8}"),
+    "Split in three": ("wq, wk, wv = Split <axis: int = 0> (W, sizes)", "int64[3] sizes = {4, 4, 4}"),
+    "Slice": (
+        "wq = Slice (W, zero, four) wk = Slice (W, four, twelve)",
+        "int64[1] zero = {0}, int64[1] four = {4}, int64[1] twelve = {12}",
+    ),
+}
+
+
+def packed(name: str) -> onnx.ModelProto:
+    body, sizes = UNPACKED[name]
+    three = "three" in name
+    values = "v = MatMul (h, wvt) kv = Add (k, v)" if three else "kv = Identity (k)"
+    body += " wvt = Transpose <perm: ints = [1, 0]> (wv)" if three else ""
+    return parse_sample(
+        f"""<ir_version: 8, opset_import: ["" : 13]>
+        packed (float[N,5] x) => (float[3,N] y)
+        <float[5,6] W1, float[12,6] W, float[3,6] latents, float[{4 if three else 8},4] W2, {sizes}>
+        {{ h = MatMul (x, W1)
+          {body}
+          wqt = Transpose <perm: ints = [1, 0]> (wq)
+          wkt = Transpose <perm: ints = [1, 0]> (wk)
+          q = MatMul (latents, wqt)
+          k = MatMul (h, wkt)
+          {values}
+          p = MatMul (kv, W2)
+          pt = Transpose <perm: ints = [1, 0]> (p)
+          s = MatMul (q, pt)
+          y = Softmax <axis: int = 0> (s) }}"""
+    )
+
+
+@pytest.mark.parametrize("name", UNPACKED)
+def test_a_part_of_a_weight_that_only_meets_a_constant_is_neither_offered_nor_kept(name: str) -> None:
+    original = packed(name)
+    model, units = laws.units_of(original)
+    assert "W" not in units.axes
+    for group in units.groups:
+        keep = np.ones(units.count, np.bool_)
+        keep[group.start] = False
+        small = shrink(model, units, keep)
+        kept = {value.name for node in small.ir.graph for value in node.inputs if value is not None}
+        assert small.ir.graph.initializers.keys() <= kept
+        wanted = {"W1", "W2", "q", "wk", *(["wv"] if "three" in name else [])}
+        touched = {tensor for tensor in group.tensors if tensor not in ("W1", "W2")}
+        assert not touched or small.ir.graph.initializers.keys() == wanted, group
+    laws.hold(original, laws.law_shrunk_is_valid, laws.law_masked_equals_shrunk, seeds=range(2))
+
+
+def test_parts_of_a_weight_that_is_read_as_a_whole_too_stay() -> None:
+    original = packed("Split")
+    original.graph.node.append(onnx.helper.make_node("Neg", ["W"], ["whole"]))
+    original.graph.node.append(onnx.helper.make_node("ReduceSum", ["whole"], ["sum"], keepdims=0))
+    original.graph.node.append(onnx.helper.make_node("Add", ["y", "sum"], ["z"]))
+    original.graph.output[0].name = "z"
+    written = to_proto(inline(load(original)))
+    assert {"W", "q"} <= {tensor.name for tensor in written.graph.initializer}
+
+
 def test_a_weight_that_would_make_the_model_much_larger_is_left_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(network(*COMPUTED["filled"]))
     assert inline(model) is not model

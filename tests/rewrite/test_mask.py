@@ -32,7 +32,7 @@ def test_what_else_is_computed_from_a_masked_weight_keeps_its_value() -> None:
     plan = oa.rank(model, ratio=0.5, ignore=["W2"])
     masked = oa.mask(model, plan)
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in to_proto(masked).graph.initializer}
-    gone = ~held["W"].any(axis=0)
+    gone = ~held["wk"].any(axis=0)
     assert np.count_nonzero(gone) == 3
     np.testing.assert_allclose(held["q"], weights["latents"] @ weights["W"][:4].T, rtol=1e-5)
     assert oa.verify(model, oa.shrink(model, plan), plan).passed
