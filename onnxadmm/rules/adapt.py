@@ -32,13 +32,14 @@ def adapt_nodes(
     used = {id(node) for node in graph if is_used(node)}
     taken = value_names(model)
     made: Made = {}
+    following: set[onnx_ir.Node] = set()
     # Users first: a size that its users now spell out needs no keeping where it was computed.
     for node in reversed(list(graph)):
         if id(node) in used and not is_used(node):
             graph.remove(node, safe=True)
             continue
         rewrite = find(node.domain, node.op_type).rewrite
-        edit = Edit(model, node, shapes, kept, taken, made)
+        edit = Edit(model, node, shapes, kept, taken, made, following)
         if rewrite is None or not edit.is_affected:
             continue
         try:

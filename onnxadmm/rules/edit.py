@@ -11,6 +11,7 @@ from onnxadmm.graph.constants import constant, free_name, new_initializer, remov
 from onnxadmm.graph.model import Model
 from onnxadmm.graph.shapes import Shapes
 from onnxadmm.rules.node import NodeView
+from onnxadmm.rules.vectors import changed_parts, readers_of_shapes, shown_axes
 
 Positions = NDArray[np.int64]
 Kept = Callable[[str], tuple[Positions | None, ...] | None]
@@ -94,7 +95,14 @@ class Edit(NodeView):
     """
 
     def __init__(
-        self, model: Model, node: onnx_ir.Node, shapes: Shapes, kept: Kept, names: set[str], made: Made
+        self,
+        model: Model,
+        node: onnx_ir.Node,
+        shapes: Shapes,
+        kept: Kept,
+        names: set[str],
+        made: Made,
+        following: set[onnx_ir.Node],
     ) -> None:
         """The edit of a node.
 
@@ -105,12 +113,14 @@ class Edit(NodeView):
             kept: gives for the name of a value the positions of each axis that stay; None where all do.
             names: that are taken.
             made: the new initializers so far, by their content; shared by the edits of all nodes.
+            following: nodes that read sizes as they are after removal; shared likewise.
         """
         super().__init__(node, shapes)
         self._model = model
         self._kept = kept
         self._names = names
         self._made = made
+        self._following = following
 
     # -- what is there -------------------------------------------------------------------------------
 
@@ -135,6 +145,17 @@ class Edit(NodeView):
         """Whether any operand or result shrinks."""
         values = [value.name for value in (*self._node.inputs, *self._node.outputs) if value is not None]
         return any(self._pruned(name, "it").shrinks for name in values if name)
+
+    def sizes_left(self) -> list[int | None] | None:
+        """Return the sizes that a Shape node gives after removal; None for those that depend on a free dimension.
+
+        All is None where nothing is known of them.
+        """
+        before, data = self.partial_result_value(), self.operand(0)
+        if before is None:
+            return None
+        axes = shown_axes(self, data.rank)
+        return [None if size is None else data.size(axis) for axis, size in zip(axes, before, strict=True)]
 
     def dtype(self, index: int) -> np.dtype[Any]:
         """Return the type of the numbers of an operand.
@@ -183,9 +204,7 @@ class Edit(NodeView):
             old, before = self._node.inputs[index], self.partial_value(index)
             if old is None or before is None:
                 raise LookupError(f"operand {index} of {self.where} has no elements that are computed while running")
-            chosen = self._choose(old, before, values)
-            self._node.prepend(chosen)
-            self._node.replace_input_with(index, chosen.outputs[0])
+            self._adapt_vector(index, old, before, values)
             return
         name = self._operand_name(index) or "operand"
         replacement = self._constant(f"{name}_pruned", np.asarray(values, self._integers(name)))
@@ -196,7 +215,8 @@ class Edit(NodeView):
     def keep_result(self, after: Sequence[int | None]) -> None:
         """Let users of the first result, a vector of sizes, see the elements from before removal.
 
-        Users that read only elements which removal does not change are left alone.
+        Users that read only elements which removal does not change are left alone, and those that need them as they are
+        afterwards.
 
         Args:
             after: the elements after removal; None where ``partial_result_value`` gives None.
@@ -206,7 +226,8 @@ class Edit(NodeView):
             raise LookupError(f"nothing is known of the result of {self.where}")
         changed = {index for index, (new, old) in enumerate(zip(after, before, strict=True)) if new != old}
         result = self._node.outputs[0]
-        uses = [use for use in result.uses() if changed & self._elements_read_by(use.node, use.idx, len(before))]
+        uses = [use for use in result.uses() if use.node not in self._following]
+        uses = [use for use in uses if changed & self._elements_read_by(use.node, use.idx, len(before))]
         if not uses:
             return
         if None in before:
@@ -342,6 +363,36 @@ class Edit(NodeView):
         """Return the type of integers of a value: operands that go together have to have the same."""
         dtype = None if name is None else self._shapes.dtype(name)
         return np.int32 if dtype == onnx_ir.DataType.INT32 else np.int64
+
+    def _adapt_vector(
+        self, index: int, old: onnx_ir.Value, before: Sequence[int | None], wanted: Sequence[int | None]
+    ) -> None:
+        """Let the node read ``wanted`` in the place of a vector of sizes, with as few new nodes as that takes."""
+
+        def after(shape: onnx_ir.Node) -> Sequence[int | None] | None:
+            edit = Edit(self._model, shape, self._shapes, self._kept, self._names, self._made, self._following)
+            return edit.sizes_left()
+
+        readers = readers_of_shapes(old, wanted, after=after, opset=self.opset_version)
+        self._following.update(readers)
+        if readers:
+            return
+        parts = changed_parts(old, self._shapes, before, wanted)
+        joins = old.producer()
+        if parts is not None and joins is not None:
+            for place, array in parts.items():
+                joins.replace_input_with(place, self._constant(f"{old.name}_pruned", array))
+            return
+        content = (f"{old.name} chosen", (len(wanted),), repr(list(wanted)).encode())
+        known = self._made.get(content)
+        chosen = None if known is None else known.producer()
+        if chosen is None or chosen.graph is None:
+            chosen = self._choose(old, before, wanted)
+            self._made[content] = chosen.outputs[0]
+        else:
+            chosen.graph.remove(chosen)  # this node comes before those that read it already
+        self._node.prepend(chosen)
+        self._node.replace_input_with(index, chosen.outputs[0])
 
     def _choose(self, old: onnx_ir.Value, before: Sequence[int | None], wanted: Sequence[int | None]) -> onnx_ir.Node:
         """Return a node, not yet in the graph, that gives ``wanted``, and elements of ``old`` where that is None.

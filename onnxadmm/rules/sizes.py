@@ -9,27 +9,17 @@ import numpy as np
 
 from onnxadmm.rules.edit import Edit
 from onnxadmm.rules.facts import Axis
-from onnxadmm.rules.node import NodeView
 from onnxadmm.rules.table import rule
+from onnxadmm.rules.vectors import shown_axes
 from onnxadmm.rules.visit import Visit
 
 _COUNTS = "counts positions, which stay"
 
 
-def _wanted_axes(node: NodeView, rank: int) -> range:
-    """Return the axes whose sizes a Shape node gives."""
-    return range(rank)[node.integer("start", 0) : node.integer("end", rank)]
-
-
 def _rewrite_shape(edit: Edit) -> None:
-    data = edit.operand(0)
-    if not data.shrinks:
-        return
-    axes = _wanted_axes(edit, data.rank)
-    before = edit.partial_result_value()
-    if before is None:  # what is read of it stays: the label function has seen to that
-        return
-    edit.keep_result([None if size is None else data.size(axis) for axis, size in zip(axes, before, strict=True)])
+    left = edit.sizes_left() if edit.operand(0).shrinks else None
+    if left is not None:  # else what is read of it stays: the label function has seen to that
+        edit.keep_result(left)
 
 
 @rule(
@@ -40,7 +30,7 @@ def shape_of(visit: Visit) -> None:
     data = visit.operand(0)
     sizes = visit.partial_result_value()
     shown, read = visit.is_graph_output(0), visit.result_elements_read()
-    for index, axis in enumerate(_wanted_axes(visit, data.rank)):
+    for index, axis in enumerate(shown_axes(visit, data.rank)):
         if shown or (index in read and (sizes is None or sizes[index] is None)):
             visit.lock(data.axes[axis], "gives its size, which is not known before running")
     visit.set_result([None])
