@@ -348,7 +348,7 @@ class Visit(LabelledNode):
     def mark_head(self, axis: Axis) -> None:
         """State that each position of an axis is a complete head.
 
-        It carries the units where a reshape has a choice and no axis of a weight to choose.
+        It carries the units where a reshape has a choice and no axis that weights write and read.
         """
         if axis is not None:
             self._facts.labels.mark_head(axis)

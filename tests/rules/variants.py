@@ -153,7 +153,8 @@ PASSING: dict[str, Variant] = {
         v = MatMul (d, W3)
         w = MatMul (g, v)
         i = MatMul (w, W4)
-        j = Transpose <perm: ints = [0, 3, 2, 1]> (i)
+        o = Add (d, i)
+        j = Transpose <perm: ints = [0, 3, 2, 1]> (o)
         k = Reshape (j, rows)
         l = Transpose <perm: ints = [0, 2, 1, 3]> (k)
         z = Reshape (l, patches)""",
