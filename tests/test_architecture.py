@@ -311,7 +311,7 @@ def activations_of(path: Path) -> int:
 @pytest.mark.slow
 def test_a_source_of_the_page_is_read(tmp_path: Path) -> None:
     follow("source", tmp_path)
-    assert pytest_on(tmp_path, "tests/train/data/test_tsv.py") == 3
+    assert pytest_on(tmp_path, "tests/train/data/test_tab.py") == 3
 
 
 @pytest.mark.slow

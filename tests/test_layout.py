@@ -64,6 +64,7 @@ NO_COUNTERPART = {
     "train/test_refusals": "what training refuses, whichever file of the room finds it",
     "train/test_zoo_training": "the whole way from a model to its gradients, on exported networks",
     "train/lowering/test_layers": "lowered layers of all files, side by side with the operator itself",
+    "train/lowering/test_edges": "forms in which runtimes or engines differ, side by side with the operator",
     "train/lowering/test_table": "every lowering in the table of operators",
     "train/backward/test_operator_gradients": "every operator's gradient, as docs/operators.md promises it",
 }
