@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from onnxadmm.bench.latency import measure_latency
+from onnxadmm.bench.latency import LARGE, measure_latency
 from onnxadmm.bench.simd import this_machine
 from onnxadmm.bench.versions import package_versions
 from onnxadmm.compress import describe_source
@@ -78,7 +78,7 @@ def quantize(
     input_shapes: InputShapes | None = None,
     custom_ops: Sequence[str | Path] = (),
     bench: bool = True,
-    bench_batch: int = 64,
+    bench_batch: int = LARGE,
     force: bool = False,
     progress: ProgressLike = SILENT,
 ) -> Quantized:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxadmm.bench.inputs import at_sizes_that_run, batch_is_free, random_inputs
-from onnxadmm.bench.latency import Latencies, measure_latency
+from onnxadmm.bench.latency import LARGE, Latencies, measure_latency
 from onnxadmm.console import listening
 from onnxadmm.errors import PlanError
 from onnxadmm.files import refuse_input
@@ -315,7 +315,7 @@ def _with_structure(proof: Verification, model: Model, shrunk: Model, plan: Plan
 def bench(
     models: Sequence[Source],
     *,
-    large: int = 64,
+    large: int = LARGE,
     threads: int = 1,
     seconds: float = 3.0,
     seed: int = 0,

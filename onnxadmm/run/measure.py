@@ -12,8 +12,8 @@ from onnxadmm.admm.problem import Problem
 from onnxadmm.bench.byte_products import byte_products_are_exact, multiplies_signed_bytes
 from onnxadmm.bench.identity import identify
 from onnxadmm.bench.inputs import batch_is_free
+from onnxadmm.bench.latency import LARGE, measure_latency
 from onnxadmm.bench.latency import SECONDS as SECONDS_OF_LATENCY
-from onnxadmm.bench.latency import measure_latency
 from onnxadmm.bench.profile import SECONDS as SECONDS_OF_PROFILE
 from onnxadmm.bench.profile import Profile, profile_nodes
 from onnxadmm.bench.simd import this_machine
@@ -101,7 +101,7 @@ class Timing:
         OptionError: a number is below 1.
     """
 
-    batch: int = 64
+    batch: int = LARGE
     threads: int | None = None
 
     def __post_init__(self) -> None:
